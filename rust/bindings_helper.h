@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What bindgen reads: headers that rust/bindings/bindings_helper.h of the kernel lacks. */
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/fiemap.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/statfs.h>
+#include <linux/uio.h>
+
+#include "shims.h"
+
+/* Macros that bindgen cannot evaluate. */
+const slab_flags_t SHIM_SLAB_INODE = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sharing blocks between files, and the entry points of everything that does.
+
+use super::{block_of, blocks_for, copy, dedupe, extents, read, truncate, write};
+use super::{Inode, Locked, ReflinkFs};
+use crate::{
+    store::{Lookup, Reserve},
+    vfs::{self, Extent, FileOperations, LockedPair, Remap, RemapKind},
+};
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+};
+
+impl FileOperations for ReflinkFs {
+    fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+        read::read(inode, pos, to)
+    }
+
+    fn write(inode: &Locked, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
+        write::write(inode, pos, from)
+    }
+
+    fn truncate(inode: &Locked, size: u64) -> Result {
+        truncate::truncate(inode, size)
+    }
+
+    fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
+        extents::seek(inode, pos, hole)
+    }
+
+    fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
+        extents::extent(inode, pos)
+    }
+
+    fn copy(request: &Remap<'_, Self>) -> Result<u64> {
+        copy::copy(request)
+    }
+
+    fn remap(request: &Remap<'_, Self>) -> Result<u64> {
+        match request.kind {
+            RemapKind::Clone => clone(request),
+            RemapKind::Dedupe => dedupe::dedupe(request),
+        }
+    }
+}
+
+/// `FICLONE`, `FICLONERANGE`.
+fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+    let files = request.lock();
+    let locks = files.invalidate();
+    let len = request.prepare_clone(&locks)?;
+    if len > 0 {
+        share(&files, &locks, request.from_pos, request.to_pos, len)?;
+    }
+    Ok(len)
+}
+
+/// Makes `len` bytes at `to_pos` of the destination those at `from_pos` of the source by sharing
+/// their blocks, and moves the destination's end up where that lies beyond it.
+///
+/// Both positions are multiples of the block size; `len` is, or ends at the end of the source and
+/// at or beyond that of the destination.
+///
+/// # Errors
+///
+/// `ENOMEM`; `ENOSPC` where a block has to be copied since it is pinned. Both files are as they
+/// were.
+pub(crate) fn share(
+    files: &LockedPair<'_, ReflinkFs>,
+    locks: &vfs::remap::InvalidatePair<'_, ReflinkFs>,
+    from_pos: u64,
+    to_pos: u64,
+    len: u64,
+) -> Result {
+    let (from, to) = (files.from(), files.to());
+    let (first, to_first, n) = (block_of(from_pos), block_of(to_pos), blocks_for(len));
+    stop_stores(from, &locks.from(), first..first + n);
+
+    let source = from.data().snapshot();
+    let mut reserve = Reserve::on_demand();
+    let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
+    let mut tree = if whole {
+        source.snapshot()
+    } else {
+        let mut tree = to.data().snapshot();
+        tree.share(to_first, &source, first, n, &mut reserve)?;
+        tree
+    };
+    let pool = tree.pool().clone();
+    from.mapped().settle(first..first + n, |index| {
+        let (Lookup::Private(pinned) | Lookup::Shared(pinned)) = source.lookup(index) else {
+            return Ok(());
+        };
+        let copy = pool.alloc()?;
+        copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
+        tree.insert(index - first + to_first, copy, &mut reserve)
+    })?;
+
+    // Nothing fails from here on.
+    truncate::wipe_tail(to, to_pos);
+    locks.to().unmap(to_first..to_first + n);
+    to.data().replace(tree);
+    if to_pos + len > to.size() {
+        to.set_size(to_pos + len);
+    }
+    Ok(())
+}
+
+/// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
+/// reach them any more, and wipes what was stored beyond the end of the file.
+pub(crate) fn stop_stores(
+    file: &Locked,
+    lock: &vfs::Invalidate<'_, ReflinkFs>,
+    range: core::ops::Range<u64>,
+) {
+    lock.unmap(range);
+    truncate::wipe_tail(file, u64::MAX);
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `copy_file_range(2)` without flags: shares what can be shared, copies the rest.
+
+use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
+use crate::{
+    store::{
+        block::{BlockRef, BLOCK_SIZE},
+        Lookup,
+    },
+    vfs::{fatal_signal_pending, LockedPair, Remap},
+};
+use kernel::prelude::*;
+
+/// How many bytes are copied between two looks at whether somebody wants to stop it, and under
+/// one hold of the locks.
+const STEP: u64 = 1 << 20;
+
+/// See [`FileOperations::copy`](crate::vfs::FileOperations::copy).
+///
+/// Where the two positions are congruent modulo the block size, only the ragged first and last
+/// blocks are copied. Files of different mounts share nothing.
+pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+    let mut done = 0;
+    let mut first = true;
+    while done < request.len {
+        match copy_step(request, done, core::mem::take(&mut first)) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+        if fatal_signal_pending() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Copies or shares as much of what is left as is done in one go.
+fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u64> {
+    let files = request.lock();
+    let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
+    let (from, to) = (files.from(), files.to());
+    // The source may have become shorter since the range was cut at its end.
+    let left = (request.len - done).min(from.size().saturating_sub(from_pos));
+    if left == 0 {
+        return Ok(0);
+    }
+    if first {
+        request.to.modified()?;
+    }
+    let offset = offset_in_block(to_pos);
+    let one_mount = core::ptr::eq(from.super_block(), to.super_block());
+    let copied = if !one_mount || offset_in_block(from_pos) != offset {
+        left.min(STEP)
+    } else if offset != 0 {
+        left.min((BLOCK_SIZE - offset) as u64)
+    } else {
+        // A partial block can be shared only as the last of both files.
+        let last_of_both = from_pos + left == from.size() && to_pos + left >= to.size();
+        let partial = if last_of_both { 0 } else { offset_in_block(left) as u64 };
+        let whole = left - partial;
+        if whole > 0 {
+            return share_blocks(&files, from_pos, to_pos, whole);
+        }
+        left
+    };
+    let mut source = FileSource { inode: from, pos: from_pos, len: copied as usize };
+    Ok(write::write(to, to_pos, &mut source)? as u64)
+}
+
+fn share_blocks(
+    files: &LockedPair<'_, ReflinkFs>,
+    from_pos: u64,
+    to_pos: u64,
+    len: u64,
+) -> Result<u64> {
+    share(files, &files.invalidate(), from_pos, to_pos, len)?;
+    Ok(len)
+}
+
+/// A range of a file, to be copied.
+struct FileSource<'a> {
+    inode: &'a Inode,
+    pos: u64,
+    len: usize,
+}
+
+impl FileSource<'_> {
+    fn skip(&mut self, n: usize) {
+        self.pos += n as u64;
+        self.len -= n;
+    }
+}
+
+impl Source for FileSource<'_> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize {
+        let mut done = 0;
+        while done < len {
+            let from = offset_in_block(self.pos);
+            let n = (len - done).min(BLOCK_SIZE - from);
+            match self.inode.data().lookup(block_of(self.pos)) {
+                Lookup::Hole => block.zero(offset + done, n),
+                Lookup::Private(source) | Lookup::Shared(source) => {
+                    block.copy_from(offset + done, &source, from, n);
+                }
+            }
+            self.skip(n);
+            done += n;
+        }
+        done
+    }
+
+    fn skip_hole(&mut self, len: usize) -> bool {
+        let last = block_of(self.pos + len as u64 - 1);
+        let next = self.inode.data().next_block(block_of(self.pos));
+        let hole = next.is_none_or(|next| next > last);
+        if hole {
+            self.skip(len);
+        }
+        hole
+    }
+}

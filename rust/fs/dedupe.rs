@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `FIDEDUPERANGE`: sharing what is equal.
+
+use super::{block_of, blocks_for, clone::stop_stores, offset_in_block, Locked, ReflinkFs};
+use crate::{
+    bindings,
+    store::{
+        block::{BlockRef, BLOCK_SIZE},
+        Lookup, Reserve, Tree,
+    },
+    vfs::{cond_resched, fatal_signal_pending, Remap},
+};
+use kernel::prelude::*;
+
+/// How many blocks are compared between two looks at whether somebody wants to stop it.
+const STEP: u64 = 256;
+
+/// Shares the range if it holds the same bytes in both files. Returns how many bytes.
+///
+/// # Errors
+///
+/// `EBADE` where the bytes differ, `EINTR`, `ENOMEM`, and those of [`prepare`].
+pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+    let files = request.lock();
+    let locks = files.invalidate();
+    let (from, to) = (files.from(), files.to());
+    let len = prepare(request, from, to)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
+    let n = blocks_for(len);
+    stop_stores(from, &locks.from(), first..first + n);
+    stop_stores(to, &locks.to(), to_first..to_first + n);
+
+    let source = from.data().snapshot();
+    let mut tree = to.data().snapshot();
+    if source.same(first, &tree, to_first, n) == n {
+        return Ok(len);
+    }
+    compare(&source, first, &tree, to_first, len)?;
+    let len = shorten(request, to, len)?;
+
+    // What somebody may still write to, in either file, stays as it is.
+    let mut busy = KVec::new();
+    from.mapped().settle(first..first + n, |index| Ok(busy.push(index - first, GFP_KERNEL)?))?;
+    to.mapped()
+        .settle(to_first..to_first + n, |index| Ok(busy.push(index - to_first, GFP_KERNEL)?))?;
+    busy.push(blocks_for(len), GFP_KERNEL)?;
+    busy.sort_unstable();
+    let mut reserve = Reserve::on_demand();
+    let mut start = 0;
+    for &end in &busy {
+        if end > start {
+            tree.share(to_first + start, &source, first + start, end - start, &mut reserve)?;
+        }
+        start = end + 1;
+    }
+    to.data().replace(tree);
+    Ok(len)
+}
+
+/// What `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication, which
+/// we cannot call, as they compare through the page cache. Returns the length to compare.
+///
+/// # Errors
+///
+/// `EPERM`, `ETXTBSY`, `EISDIR`, `EINVAL` for files and ranges that cannot be shared, `EFBIG`.
+fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result<u64> {
+    if to.is_immutable() {
+        return Err(EPERM);
+    }
+    if from.is_swapfile() || to.is_swapfile() {
+        return Err(ETXTBSY);
+    }
+    for inode in [from, to] {
+        match inode.file_type() {
+            bindings::S_IFREG => (),
+            bindings::S_IFDIR => return Err(EISDIR),
+            _ => return Err(EINVAL),
+        }
+    }
+    let Remap { from_pos, to_pos, len, .. } = *request;
+    if len == 0 {
+        return Ok(0);
+    }
+    if offset_in_block(from_pos) != 0 || offset_in_block(to_pos) != 0 {
+        return Err(EINVAL);
+    }
+    let from_end = from_pos.checked_add(len).ok_or(EINVAL)?;
+    let to_end = to_pos.checked_add(len).ok_or(EINVAL)?;
+    if from_end > from.size() || to_end > to.size() {
+        return Err(EINVAL);
+    }
+    let mut count = request.to.limit_write(to_pos, len)?;
+    let mut span = count;
+    if from_pos + count == from.size() && to_pos + count == to.size() {
+        span = blocks_for(count) * BLOCK_SIZE as u64;
+    } else {
+        count -= offset_in_block(count) as u64;
+        span = span.min(count);
+    }
+    let same_file = core::ptr::eq(from, to);
+    if same_file && to_pos + span > from_pos && to_pos < from_pos + span {
+        return Err(EINVAL);
+    }
+    if count != len && !request.may_shorten {
+        return Err(EINVAL);
+    }
+    Ok(count)
+}
+
+/// The rule for a partial last block, `generic_remap_check_len`: it may be shared only where it
+/// is the destination's last, too.
+fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64> {
+    let partial = offset_in_block(len) as u64;
+    if partial == 0 || request.to_pos + len >= to.size() {
+        Ok(len)
+    } else if request.may_shorten {
+        Ok(len - partial)
+    } else {
+        Err(EBADE)
+    }
+}
+
+/// Compares `len` bytes: by pointer, and by their bytes where the blocks differ.
+///
+/// # Errors
+///
+/// `EBADE` where they differ, `EINTR` when the process is to end.
+fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Result {
+    let n = blocks_for(len);
+    let mut done = 0;
+    let mut compared = 0;
+    while done < n {
+        let same = from.same(first + done, to, to_first + done, n - done);
+        done += same;
+        if done == n {
+            break;
+        }
+        let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
+        if !equal(from.lookup(first + done), to.lookup(to_first + done), bytes) {
+            return Err(EBADE);
+        }
+        done += 1;
+        compared += 1;
+        if compared % STEP == 0 {
+            if fatal_signal_pending() {
+                return Err(EINTR);
+            }
+            cond_resched();
+        }
+    }
+    Ok(())
+}
+
+fn equal(a: Lookup, b: Lookup, len: usize) -> bool {
+    fn block(found: Lookup) -> Option<BlockRef> {
+        match found {
+            Lookup::Hole => None,
+            Lookup::Private(block) | Lookup::Shared(block) => Some(block),
+        }
+    }
+    match (block(a), block(b)) {
+        (Some(a), Some(b)) => a.bytes_equal(&b, len),
+        (Some(block), None) | (None, Some(block)) => block.is_zero(0, len),
+        (None, None) => true,
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading.
+
+use super::{block_of, offset_in_block, Inode};
+use crate::store::block::BLOCK_SIZE;
+use kernel::{iov::IovIterDest, prelude::*};
+
+/// How many blocks are looked up under one hold of the tree's lock.
+const BATCH: usize = 16;
+
+/// See [`FileOperations::read`](crate::vfs::FileOperations::read).
+///
+/// Takes references to the blocks and copies without a lock, since copying may fault on a mapping
+/// of this very file.
+pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+    let mut blocks = [const { None }; BATCH];
+    let mut done = 0;
+    loop {
+        let pos = pos + done as u64;
+        // Looked at again for each batch, as the file may have become shorter.
+        let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
+        if left == 0 {
+            return Ok(done);
+        }
+        let wanted = BATCH.min((offset_in_block(pos) + left).div_ceil(BLOCK_SIZE));
+        let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
+        let mut copied = 0;
+        for block in &mut blocks[..found] {
+            let offset = offset_in_block(pos + copied as u64);
+            let len = (BLOCK_SIZE - offset).min(left - copied);
+            let n = match block.take() {
+                Some(block) => block.copy_to_iter(offset, len, to),
+                None => crate::vfs::zero_iter(len, to),
+            };
+            copied += n;
+            if n < len {
+                let done = done + copied;
+                return if done == 0 { Err(EFAULT) } else { Ok(done) };
+            }
+        }
+        done += copied;
+    }
+}

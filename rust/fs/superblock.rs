@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is kept with a mount.
+
+use super::options::{Limit, Options};
+use crate::{
+    bindings,
+    store::block::{BlockRef, Pool, Slots},
+    vfs::{self, Context},
+};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+
+/// A mount: its blocks, its inodes, and what its options said.
+pub(crate) struct Super {
+    /// The blocks of all files.
+    pub(crate) pool: Arc<Pool>,
+    /// The most inodes there may be; `u64::MAX` where there is no limit.
+    max_inodes: Atomic<u64>,
+    inodes: Atomic<u64>,
+    /// One block of zeros, outside of the pool, that stands for every hole in a mapping. (The
+    /// kernel's zero page is refused in shared writable mappings of anything but DAX files.)
+    zeros: Slots<1>,
+    mode: u16,
+    uid: bindings::kuid_t,
+    gid: bindings::kgid_t,
+}
+
+impl Super {
+    /// What `options` ask for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        let half = vfs::total_ram_pages() / 2;
+        let zero_pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
+        let zero = zero_pool.alloc()?;
+        zero.bytes().zero(0, usize::MAX);
+        let mut zeros = Slots::new(zero_pool.clone());
+        zeros.insert(0, zero);
+        Ok(Self {
+            pool: Arc::new(Pool::new(options.blocks.or(half)), GFP_KERNEL)?,
+            max_inodes: Atomic::new(options.inodes.or(half).unwrap_or(u64::MAX)),
+            inodes: Atomic::new(0),
+            zeros,
+            mode: options.mode,
+            uid: options.uid,
+            gid: options.gid,
+        })
+    }
+
+    /// The block that stands for a hole, read-only. `None` when so many page table entries refer
+    /// to it that its count might overflow.
+    pub(crate) fn zeros(&self) -> Option<BlockRef> {
+        self.zeros.get(0).filter(|zeros| !zeros.is_crowded())
+    }
+
+    /// Changes limits. Mode and owner of the root directory are for `chmod` and `chown`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a limit below what is in use; nothing has changed.
+    pub(crate) fn reconfigure(&self, context: &Context<'_>, options: &Options) -> Result {
+        let used = self.inodes.load(Relaxed);
+        if let Limit::At(inodes) = options.inodes {
+            if inodes < used {
+                context.error(fmt!("nr_inodes={inodes}: {used} inodes exist already"));
+                return Err(EINVAL);
+            }
+        }
+        if options.blocks != Limit::Default {
+            self.pool.set_limit(options.blocks.or(0)).inspect_err(|_| {
+                context.error(fmt!("size: {} blocks are in use already", self.pool.used()));
+            })?;
+        }
+        if options.inodes != Limit::Default {
+            self.max_inodes.store(options.inodes.or(0).unwrap_or(u64::MAX), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The options for `/proc/mounts`, in the form in which `mount` takes them.
+    pub(crate) fn show_options(&self, line: &SeqFile) {
+        let kib = (crate::store::block::BLOCK_SIZE / 1024) as u64;
+        match self.pool.limit() {
+            Some(blocks) => seq_print!(line, ",size={}k", blocks * kib),
+            None => seq_print!(line, ",size=0"),
+        }
+        match self.max_inodes.load(Relaxed) {
+            u64::MAX => seq_print!(line, ",nr_inodes=0"),
+            inodes => seq_print!(line, ",nr_inodes={inodes}"),
+        }
+        if self.mode != Options::DEFAULT_MODE {
+            seq_print!(line, ",mode={:03o}", self.mode);
+        }
+        let (uid, gid) = vfs::initial_ids(self.uid, self.gid);
+        if uid != 0 {
+            seq_print!(line, ",uid={uid}");
+        }
+        if gid != 0 {
+            seq_print!(line, ",gid={gid}");
+        }
+    }
+
+    /// The numbers for `statfs`.
+    pub(crate) fn statistics(&self) -> vfs::Statistics {
+        let max_inodes = Some(self.max_inodes.load(Relaxed)).filter(|&max| max != u64::MAX);
+        vfs::Statistics {
+            blocks: (self.pool.limit(), self.pool.used()),
+            inodes: (max_inodes, self.inodes.load(Relaxed)),
+        }
+    }
+
+    /// Counts an inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` at the limit.
+    pub(crate) fn admit_inode(&self) -> Result {
+        if self.inodes.fetch_add(1, Relaxed) >= self.max_inodes.load(Relaxed) {
+            self.dismiss_inode();
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    /// Counts an inode less.
+    pub(crate) fn dismiss_inode(&self) {
+        self.inodes.fetch_sub(1, Relaxed);
+    }
+}

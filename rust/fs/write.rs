@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing.
+//!
+//! A block that is the file's own is written in place. For any other a new block is filled first,
+//! without a lock, as filling may fault on a mapping of this very file; then a batch of new
+//! blocks goes into the tree.
+
+use super::{block_of, offset_in_block, truncate, Locked};
+use crate::{
+    store::{
+        block::{BlockRef, NewBlock, BLOCK_SIZE},
+        Lookup, Reserve,
+    },
+    vfs::cond_resched,
+};
+use kernel::{iov::IovIterSource, prelude::*};
+
+/// How many new blocks go into the tree at a time.
+const BATCH: usize = 16;
+
+/// Where the bytes come from.
+pub(crate) trait Source {
+    /// How many bytes there are left.
+    fn len(&self) -> usize;
+
+    /// Copies the next bytes, at most `len`, to `offset` of `block`. Returns how many; fewer than
+    /// `len` means that no more can be had.
+    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize;
+
+    /// Skips the next `len` bytes if they are a hole, so that they can be one here too.
+    fn skip_hole(&mut self, _len: usize) -> bool {
+        false
+    }
+}
+
+impl Source for IovIterSource<'_> {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize {
+        block.copy_from_iter(offset, len, self)
+    }
+}
+
+/// A new block with some bytes written to it, for the tree.
+struct Filled<'pool> {
+    index: u64,
+    block: NewBlock<'pool>,
+    /// The part that was written; around it are the bytes that were there before.
+    offset: usize,
+    len: usize,
+}
+
+/// Writes `source` to `pos`, and moves the end of the file up where that lies beyond it. Returns
+/// how many bytes.
+///
+/// # Errors
+///
+/// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written.
+pub(crate) fn write(inode: &Locked, pos: u64, source: &mut impl Source) -> Result<usize> {
+    truncate::wipe_tail(inode, pos);
+    let mut reserve = Reserve::new();
+    let mut done = 0;
+    while source.len() > 0 {
+        let (n, result) = write_batch(inode, pos + done as u64, source, &mut reserve);
+        done += n;
+        let end = pos + done as u64;
+        if end > inode.size() {
+            inode.set_size(end);
+        }
+        match result {
+            Ok(()) => cond_resched(),
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes up to a batch of blocks. Returns how many bytes, and what kept it from going on.
+fn write_batch(
+    inode: &Locked,
+    pos: u64,
+    source: &mut impl Source,
+    reserve: &mut Reserve,
+) -> (usize, Result) {
+    let pool = inode.data().pool();
+    let mut batch = [const { None }; BATCH];
+    let mut done = 0;
+    let mut result = Ok(());
+    for filled in &mut batch {
+        if source.len() == 0 {
+            break;
+        }
+        let (index, offset) = (block_of(pos + done as u64), offset_in_block(pos + done as u64));
+        let len = source.len().min(BLOCK_SIZE - offset);
+        let old = match inode.data().lookup(index) {
+            Lookup::Private(block) => {
+                let n = source.fill(&block, offset, len);
+                done += n;
+                if n < len {
+                    result = Err(EFAULT);
+                    break;
+                }
+                continue;
+            }
+            Lookup::Hole if source.skip_hole(len) => {
+                done += len;
+                continue;
+            }
+            Lookup::Hole => None,
+            Lookup::Shared(block) => Some(block),
+        };
+        let block = match pool.alloc() {
+            Ok(block) => block,
+            Err(err) => {
+                result = Err(err);
+                break;
+            }
+        };
+        let n = source.fill(block.bytes(), offset, len);
+        keep_around(block.bytes(), old.as_ref(), offset, n);
+        if n > 0 {
+            *filled = Some(Filled { index, block, offset, len: n });
+        }
+        done += n;
+        if n < len {
+            result = Err(EFAULT);
+            break;
+        }
+    }
+    if let Some((end, err)) = insert_batch(inode, &mut batch, reserve) {
+        return (end.saturating_sub(pos) as usize, Err(err));
+    }
+    (done, result)
+}
+
+/// Gives `block` the bytes of `old`, zeros for a hole, but for the `len` at `offset`.
+fn keep_around(block: &BlockRef, old: Option<&BlockRef>, offset: usize, len: usize) {
+    for (offset, len) in [(0, offset), (offset + len, BLOCK_SIZE - offset - len)] {
+        match old {
+            Some(old) => block.copy_from(offset, old, offset, len),
+            None => block.zero(offset, len),
+        }
+    }
+}
+
+/// Puts a batch into the tree. Where it fails, says at which byte, and why.
+fn insert_batch(
+    inode: &Locked,
+    batch: &mut [Option<Filled<'_>>],
+    reserve: &mut Reserve,
+) -> Option<(u64, Error)> {
+    let first = batch.iter().flatten().next()?.index;
+    let last = batch.iter().flatten().last()?.index;
+    let data = inode.data();
+    let lock = inode.invalidate();
+    lock.unmap(first..last + 1);
+    for filled in batch.iter_mut() {
+        let Some(Filled { index, block, offset, len }) = filled.take() else { continue };
+        // A fault may have put a block there since it was looked up. It is the file's own, and
+        // what was stored to it since is not for us to take back.
+        if let Lookup::Private(own) = data.lookup(index) {
+            own.copy_from(offset, block.bytes(), offset, len);
+        } else if let Err(err) = data.insert(index, block, reserve) {
+            return Some((index * BLOCK_SIZE as u64 + offset as u64, err));
+        }
+    }
+    None
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! reflinkfs: an in-memory filesystem in which cloning a file costs nothing, and cloned pages
+//! exist once.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`fs`] | what the filesystem does, one file per concern |
+//! | [`store`] | blocks, and the copy-on-write tree of a file |
+//! | [`vfs`] | safe Rust over the C VFS |
+//!
+//! `unsafe` is in [`vfs`] and in [`store::block`].
+
+mod bindings;
+mod fs;
+pub mod store;
+pub mod vfs;
+
+use kernel::prelude::*;
+
+module! {
+    type: Module,
+    name: "reflinkfs",
+    authors: ["The reflinkfs developers"],
+    description: "In-memory filesystem with reflinks",
+    license: "GPL",
+    alias: ["fs-reflinkfs"],
+}
+
+#[pin_data]
+struct Module {
+    #[pin]
+    registration: vfs::Registration<fs::ReflinkFs>,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            registration <- vfs::Registration::new(module),
+        })
+    }
+}

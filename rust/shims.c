@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+/* See shims.h. */
+#include "shims.h"
+
+#include <linux/highmem.h>
+#include <linux/list.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+void shim_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+void shim_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+int shim_page_count(const struct page *page)
+{
+	return page_count(page);
+}
+
+void shim_lock_page(struct page *page)
+{
+	lock_page(page);
+}
+
+struct address_space *shim_page_mapping(const struct page *page)
+{
+	return READ_ONCE(page->mapping);
+}
+
+void shim_page_set_mapping(struct page *page, struct address_space *mapping)
+{
+	/* Orders the index before it, for readers that look at the mapping first. */
+	smp_store_release(&page->mapping, mapping);
+}
+
+pgoff_t shim_page_index(const struct page *page)
+{
+	return page->__folio_index;
+}
+
+void shim_page_set_index(struct page *page, pgoff_t index)
+{
+	WRITE_ONCE(page->__folio_index, index);
+}
+
+void shim_list_add(struct list_head *entry, struct list_head *head)
+{
+	list_add(entry, head);
+}
+
+void shim_list_del(struct list_head *entry)
+{
+	list_del(entry);
+}
+
+void shim_list_move(struct list_head *entry, struct list_head *head)
+{
+	list_move(entry, head);
+}
+
+void shim_list_move_tail(struct list_head *entry, struct list_head *head)
+{
+	list_move_tail(entry, head);
+}
+
+void shim_list_splice_init(struct list_head *list, struct list_head *head)
+{
+	list_splice_init(list, head);
+}
+
+struct page *shim_first_page(struct list_head *head)
+{
+	return list_first_entry_or_null(head, struct page, lru);
+}
+
+void shim_inode_lock(struct inode *inode)
+{
+	inode_lock(inode);
+}
+
+void shim_inode_unlock(struct inode *inode)
+{
+	inode_unlock(inode);
+}
+
+void shim_inode_lock_shared(struct inode *inode)
+{
+	inode_lock_shared(inode);
+}
+
+void shim_inode_unlock_shared(struct inode *inode)
+{
+	inode_unlock_shared(inode);
+}
+
+loff_t shim_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void shim_i_size_write(struct inode *inode, loff_t size)
+{
+	i_size_write(inode, size);
+}
+
+void shim_inode_set_mtime_to_ctime(struct inode *inode)
+{
+	inode_set_mtime_to_ts(inode, inode_get_ctime(inode));
+}
+
+void shim_inode_set_cached_link(struct inode *inode, char *link, int len)
+{
+	inode_set_cached_link(inode, link, len);
+}
+
+struct inode *shim_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+
+void shim_mapping_set_unevictable(struct address_space *mapping)
+{
+	mapping_set_unevictable(mapping);
+}
+
+void shim_lockdep_annotate_inode_mutex_key(struct inode *inode)
+{
+	lockdep_annotate_inode_mutex_key(inode);
+}
+
+bool shim_is_immutable(const struct inode *inode)
+{
+	return IS_IMMUTABLE(inode);
+}
+
+bool shim_is_swapfile(const struct inode *inode)
+{
+	return IS_SWAPFILE(inode);
+}
+
+void shim_filemap_invalidate_lock(struct address_space *mapping)
+{
+	filemap_invalidate_lock(mapping);
+}
+
+void shim_filemap_invalidate_unlock(struct address_space *mapping)
+{
+	filemap_invalidate_unlock(mapping);
+}
+
+void shim_filemap_invalidate_lock_shared(struct address_space *mapping)
+{
+	filemap_invalidate_lock_shared(mapping);
+}
+
+void shim_filemap_invalidate_unlock_shared(struct address_space *mapping)
+{
+	filemap_invalidate_unlock_shared(mapping);
+}
+
+bool shim_mapping_mapped(struct address_space *mapping)
+{
+	return mapping_mapped(mapping);
+}
+
+void shim_vma_set_mixedmap(struct vm_area_struct *vma)
+{
+	vm_flags_set(vma, VM_MIXEDMAP);
+}
+
+bool shim_vma_is_shared(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_SHARED;
+}
+
+void shim_sb_start_pagefault(struct super_block *sb)
+{
+	sb_start_pagefault(sb);
+}
+
+void shim_sb_end_pagefault(struct super_block *sb)
+{
+	sb_end_pagefault(sb);
+}
+
+void shim_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
+bool shim_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		   unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+bool shim_dir_emit_dots(struct file *file, struct dir_context *ctx)
+{
+	return dir_emit_dots(file, ctx);
+}
+
+bool shim_d_is_dir(const struct dentry *dentry)
+{
+	return d_is_dir(dentry);
+}
+
+const char *shim_dentry_name(const struct dentry *dentry, unsigned int *len)
+{
+	*len = dentry->d_name.len;
+	return dentry->d_name.name;
+}
+
+const struct qstr *shim_dentry_qstr(const struct dentry *dentry)
+{
+	return &dentry->d_name;
+}
+
+bool shim_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+void shim_cond_resched(void)
+{
+	cond_resched();
+}
+
+unsigned long shim_totalram_pages(void)
+{
+	return totalram_pages();
+}
+
+bool shim_make_kuid(struct user_namespace *to, uid_t uid, kuid_t *kuid)
+{
+	*kuid = make_kuid(current_user_ns(), uid);
+	return uid_valid(*kuid) && kuid_has_mapping(to, *kuid);
+}
+
+bool shim_make_kgid(struct user_namespace *to, gid_t gid, kgid_t *kgid)
+{
+	*kgid = make_kgid(current_user_ns(), gid);
+	return gid_valid(*kgid) && kgid_has_mapping(to, *kgid);
+}
+
+void shim_current_fsids(kuid_t *kuid, kgid_t *kgid)
+{
+	*kuid = current_fsuid();
+	*kgid = current_fsgid();
+}
+
+const char *shim_fs_parameter_string(const struct fs_parameter *param)
+{
+	return param->type == fs_value_is_string ? param->string : NULL;
+}
+
+void shim_fs_context_error(struct fs_context *fc, const char *message)
+{
+	/* Without a log of its own the context's errors go to the kernel's anyway. */
+	if (fc->log.log)
+		pr_err("%s: %s\n", fc->fs_type->name, message);
+	errorf(fc, "%s", message);
+}
+
+bool shim_fs_context_is_reconfigure(const struct fs_context *fc)
+{
+	return fc->purpose == FS_CONTEXT_FOR_RECONFIGURE;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Inline functions and macros of the kernel that Rust cannot call, each under
+ * its own name with shim_ before it. Nothing here decides anything.
+ */
+#ifndef _REFLINKFS_SHIMS_H
+#define _REFLINKFS_SHIMS_H
+
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/mm.h>
+
+/* pages */
+void shim_get_page(struct page *page);
+void shim_put_page(struct page *page);
+int shim_page_count(const struct page *page);
+void shim_lock_page(struct page *page);
+struct address_space *shim_page_mapping(const struct page *page);
+void shim_page_set_mapping(struct page *page, struct address_space *mapping);
+pgoff_t shim_page_index(const struct page *page);
+void shim_page_set_index(struct page *page, pgoff_t index);
+
+/* lists of pages by lru */
+void shim_list_add(struct list_head *entry, struct list_head *head);
+void shim_list_del(struct list_head *entry);
+void shim_list_move(struct list_head *entry, struct list_head *head);
+void shim_list_move_tail(struct list_head *entry, struct list_head *head);
+void shim_list_splice_init(struct list_head *list, struct list_head *head);
+struct page *shim_first_page(struct list_head *head);
+
+/* inodes */
+void shim_inode_lock(struct inode *inode);
+void shim_inode_unlock(struct inode *inode);
+void shim_inode_lock_shared(struct inode *inode);
+void shim_inode_unlock_shared(struct inode *inode);
+loff_t shim_i_size_read(const struct inode *inode);
+void shim_i_size_write(struct inode *inode, loff_t size);
+void shim_inode_set_mtime_to_ctime(struct inode *inode);
+void shim_inode_set_cached_link(struct inode *inode, char *link, int len);
+struct inode *shim_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache);
+void shim_mapping_set_unevictable(struct address_space *mapping);
+void shim_lockdep_annotate_inode_mutex_key(struct inode *inode);
+bool shim_is_immutable(const struct inode *inode);
+bool shim_is_swapfile(const struct inode *inode);
+
+/* mappings */
+void shim_filemap_invalidate_lock(struct address_space *mapping);
+void shim_filemap_invalidate_unlock(struct address_space *mapping);
+void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
+void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
+bool shim_mapping_mapped(struct address_space *mapping);
+void shim_vma_set_mixedmap(struct vm_area_struct *vma);
+bool shim_vma_is_shared(const struct vm_area_struct *vma);
+void shim_sb_start_pagefault(struct super_block *sb);
+void shim_sb_end_pagefault(struct super_block *sb);
+
+/* files */
+void shim_file_accessed(struct file *file);
+bool shim_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		   unsigned int type);
+bool shim_dir_emit_dots(struct file *file, struct dir_context *ctx);
+
+/* names */
+bool shim_d_is_dir(const struct dentry *dentry);
+const char *shim_dentry_name(const struct dentry *dentry, unsigned int *len);
+const struct qstr *shim_dentry_qstr(const struct dentry *dentry);
+
+/* tasks and memory */
+bool shim_fatal_signal_pending(void);
+void shim_cond_resched(void);
+unsigned long shim_totalram_pages(void);
+
+/* user and group ids */
+bool shim_make_kuid(struct user_namespace *to, uid_t uid, kuid_t *kuid);
+bool shim_make_kgid(struct user_namespace *to, gid_t gid, kgid_t *kgid);
+void shim_current_fsids(kuid_t *kuid, kgid_t *kgid);
+
+/* mount parameters */
+const char *shim_fs_parameter_string(const struct fs_parameter *param);
+void shim_fs_context_error(struct fs_context *fc, const char *message);
+bool shim_fs_context_is_reconfigure(const struct fs_context *fc);
+
+#endif

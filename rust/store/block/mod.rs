@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks: the pages that hold file data, each counted by the tree slots that hold it.
+//!
+//! A block is one page that is in no page cache. This module is the only place that touches
+//! `struct page`, and with [`crate::vfs`] the only one that is `unsafe`. What it offers to the
+//! tree above it is safe:
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
+//! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
+//! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
+//! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
+//! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
+//! | [`Shared`] | a pointer to a tree node, counted by the slots that hold it |
+//!
+//! # The fields of `struct page`
+//!
+//! | field | use |
+//! |---|---|
+//! | `_refcount` | one for the store as long as any slot holds the block, one for every page table entry, [`BlockRef`], pipe or pin |
+//! | `private` | the number of slots that hold the block, and its number, see [`page`] |
+//! | `mapping`, `index` | see [`Mapped`] |
+//! | `lru` | the link in a list of [`Mapped`] |
+
+mod mapped;
+mod page;
+mod pool;
+mod shared;
+mod slots;
+
+pub use self::mapped::Mapped;
+pub use self::page::{BlockRef, NewBlock};
+pub use self::pool::Pool;
+pub use self::shared::Shared;
+pub use self::slots::Slots;
+
+/// The size of a block in bytes: the page size.
+pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;
+
+/// The logarithm of [`BLOCK_SIZE`] to base two.
+pub const BLOCK_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32;

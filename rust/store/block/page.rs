@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A block's page, its state, and the access to its bytes.
+//!
+//! `page->private` of a block holds two numbers:
+//!
+//! ```text
+//! 63                             24 23              0
+//! +--------------------------------+----------------+
+//! | the block's number             | slots          |
+//! +--------------------------------+----------------+
+//! ```
+//!
+//! The number is given out by the pool in the order of allocation, so that what was written in
+//! one go is adjacent. It never changes and says nothing about where the page lies in memory. It
+//! would come around after 2^40 blocks, 4 PiB of newly written blocks.
+//!
+//! The slot count does not overflow: at [`SLOTS_MAX`] it stays there for good, as a saturated
+//! `refcount_t` does. Such a block counts as shared and is never freed. 16 million slots are
+//! 128 MiB of leaves for the loss of one page.
+
+use super::{mapped, pool::Pool, BLOCK_SIZE};
+use crate::bindings;
+use core::{mem::ManuallyDrop, ptr::NonNull};
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+};
+
+const SLOTS_BITS: u32 = 24;
+const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
+
+/// A page that is a block.
+///
+/// # Invariants
+///
+/// The page was allocated by [`NewBlock::new`], is of order 0, in no page cache, and has not been
+/// freed; whoever holds this value holds one of the page's references, or a slot of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawBlock(NonNull<bindings::page>);
+
+impl RawBlock {
+    /// # Safety
+    ///
+    /// `page` must point to a live page that was allocated as a block.
+    pub(super) unsafe fn from_raw(page: *mut bindings::page) -> Option<Self> {
+        NonNull::new(page).map(Self)
+    }
+
+    pub(super) fn as_ptr(self) -> *mut bindings::page {
+        self.0.as_ptr()
+    }
+
+    fn state(&self) -> &Atomic<u64> {
+        // SAFETY: By the type invariant the page is live, and `private` belongs to its owner, the
+        // store, which accesses it only as this atomic.
+        unsafe {
+            Atomic::from_ptr(
+                (&raw mut (*self.0.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
+            )
+        }
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.state().load(Relaxed) >> SLOTS_BITS
+    }
+
+    /// How many slots hold the block.
+    ///
+    /// With `Acquire`: a caller that sees one slot, its own, may write to the block, and must not
+    /// do so before the reads of a slot that let go of it, which [`RawBlock::put_slot`] orders.
+    pub(super) fn slots(self) -> u64 {
+        self.state().load(Acquire) & SLOTS_MAX
+    }
+
+    /// Adds a slot. The caller holds one already, or the page's first reference.
+    pub(super) fn get_slot(self) {
+        let mut old = self.state().load(Relaxed);
+        while old & SLOTS_MAX != SLOTS_MAX {
+            match self.state().cmpxchg(old, old + 1, Relaxed) {
+                Ok(_) => return,
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// Takes the caller's slot away. Returns whether it was the last, so that the store's
+    /// reference to the page is now the caller's.
+    fn put_slot(self) -> bool {
+        let mut old = self.state().load(Relaxed);
+        while old & SLOTS_MAX != SLOTS_MAX {
+            match self.state().cmpxchg(old, old - 1, Full) {
+                Ok(_) => return old & SLOTS_MAX == 1,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
+    /// Takes the caller's slot away, and the block out of the pool if it was the last.
+    pub(super) fn release_slot(self, pool: &Pool) {
+        if self.put_slot() {
+            pool.forget();
+            mapped::release(self);
+        }
+    }
+
+    pub(super) fn page_count(self) -> i32 {
+        // SAFETY: By the type invariant the page is live.
+        unsafe { bindings::shim_page_count(self.as_ptr()) }
+    }
+
+    pub(super) fn get_page(self) {
+        // SAFETY: By the type invariant the page is live.
+        unsafe { bindings::shim_get_page(self.as_ptr()) };
+    }
+
+    /// # Safety
+    ///
+    /// The caller must own a reference to the page, and gives it away.
+    pub(super) unsafe fn put_page(self) {
+        // SAFETY: The caller owns the reference.
+        unsafe { bindings::shim_put_page(self.as_ptr()) };
+    }
+
+    /// Calls `f` with the address of the block's bytes.
+    fn with_bytes<R>(self, f: impl FnOnce(*mut u8) -> R) -> R {
+        // SAFETY: By the type invariant the page is live. The mapping is undone below, in order.
+        let addr = unsafe { bindings::kmap_local_page(self.as_ptr()) };
+        let result = f(addr.cast());
+        // SAFETY: `addr` was returned by `kmap_local_page` above.
+        unsafe { bindings::kunmap_local(addr) };
+        result
+    }
+}
+
+/// A reference to a block's page: its bytes can be read and written, and the page stays what it
+/// is, even when the last slot lets go of the block meanwhile.
+///
+/// The bytes may change at any time: other owners of a reference, and user space where the page
+/// is mapped, write to them. So they are only ever copied, never borrowed as a slice.
+///
+/// Whether it is right to write is not known here but in the tree: see
+/// [`Lookup`](crate::store::Lookup).
+///
+/// # Invariants
+///
+/// Owns one reference to the page.
+pub struct BlockRef(RawBlock);
+
+// SAFETY: A page reference may be dropped on any thread.
+unsafe impl Send for BlockRef {}
+// SAFETY: All methods are sound in parallel: bytes are only copied, see the type's description.
+unsafe impl Sync for BlockRef {}
+
+impl BlockRef {
+    pub(super) fn new(block: RawBlock) -> Self {
+        block.get_page();
+        // INVARIANT: The reference was just taken.
+        Self(block)
+    }
+
+    pub(super) fn raw(&self) -> RawBlock {
+        self.0
+    }
+
+    /// The page, for the parts of the VFS that work on one. Valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut bindings::page {
+        self.0.as_ptr()
+    }
+
+    /// Gives the reference to the caller, as the kernel's `get_page` would.
+    pub fn into_page(self) -> *mut bindings::page {
+        ManuallyDrop::new(self).as_ptr()
+    }
+
+    /// Whether the block may be written through a mapping of some file: see [`super::Mapped`].
+    pub fn is_mapped_writable(&self) -> bool {
+        mapped::is_associated(self.0)
+    }
+
+    /// Copies `len` bytes at `offset` of the block to `to`; returns how many were taken.
+    ///
+    /// May fault in user memory: no lock that a fault takes may be held.
+    pub fn copy_to_iter(&self, offset: usize, len: usize, to: &mut IovIterDest<'_>) -> usize {
+        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
+        // SAFETY: The page is live, the range lies within it, and `to` is a valid iterator.
+        unsafe { bindings::copy_page_to_iter(self.as_ptr(), offset, len, to.as_raw()) }
+    }
+
+    /// Copies up to `len` bytes of `from` to `offset` in the block; returns how many there were.
+    ///
+    /// May fault in user memory: no lock that a fault takes may be held.
+    pub fn copy_from_iter(&self, offset: usize, len: usize, from: &mut IovIterSource<'_>) -> usize {
+        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
+        // SAFETY: The page is live, the range lies within it, and `from` is a valid iterator.
+        unsafe { bindings::copy_page_from_iter(self.as_ptr(), offset, len, from.as_raw()) }
+    }
+
+    /// Copies `len` bytes at `from_offset` of `from` to `offset` of this block; what would lie
+    /// outside of either block is left out.
+    pub fn copy_from(&self, offset: usize, from: &BlockRef, from_offset: usize, len: usize) {
+        let len = len
+            .min(BLOCK_SIZE.saturating_sub(offset))
+            .min(BLOCK_SIZE.saturating_sub(from_offset));
+        self.0.with_bytes(|to| {
+            from.0.with_bytes(|from| {
+                // SAFETY: Both ranges lie within their pages. `copy` allows them to be one.
+                unsafe { core::ptr::copy(from.add(from_offset), to.add(offset), len) }
+            })
+        });
+    }
+
+    /// Writes zeros to `len` bytes at `offset`; what would lie outside of the block is left out.
+    pub fn zero(&self, offset: usize, len: usize) {
+        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
+        // SAFETY: The range lies within the page.
+        self.0.with_bytes(|addr| unsafe { addr.add(offset).write_bytes(0, len) });
+    }
+
+    /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
+    pub fn bytes_equal(&self, other: &BlockRef, len: usize) -> bool {
+        let len = len.min(BLOCK_SIZE);
+        self.0.with_bytes(|a| {
+            other.0.with_bytes(|b| {
+                // SAFETY: `len` bytes lie within both pages.
+                unsafe { bindings::memcmp(a.cast(), b.cast(), len) == 0 }
+            })
+        })
+    }
+
+    /// Whether `len` bytes at `offset` are zeros, as far as the block has them.
+    pub fn is_zero(&self, offset: usize, len: usize) -> bool {
+        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
+        self.0.with_bytes(|addr| {
+            // SAFETY: The range lies within the page.
+            unsafe { bindings::memchr_inv(addr.add(offset).cast(), 0, len).is_null() }
+        })
+    }
+
+    /// Whether so many references to the page exist that their count, an `int`, might overflow.
+    pub fn is_crowded(&self) -> bool {
+        self.0.page_count() > i32::MAX / 2
+    }
+}
+
+impl Clone for BlockRef {
+    fn clone(&self) -> Self {
+        Self::new(self.0)
+    }
+}
+
+impl Drop for BlockRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is owned, and given away once.
+        unsafe { self.0.put_page() };
+    }
+}
+
+/// A block that no slot holds yet: nobody else sees it, and dropping it gives it back.
+///
+/// # Invariants
+///
+/// `bytes` owns the page's first reference; the slot count is 0; the pool counts the block.
+pub struct NewBlock<'pool> {
+    bytes: ManuallyDrop<BlockRef>,
+    pool: &'pool Pool,
+}
+
+impl<'pool> NewBlock<'pool> {
+    pub(super) fn new(pool: &'pool Pool, number: u64) -> Result<Self> {
+        // SAFETY: Allocating a page has no preconditions beyond a context that may sleep, which
+        // `GFP_KERNEL` asserts.
+        let page = unsafe {
+            bindings::alloc_pages(bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_HIGHMEM, 0)
+        };
+        // SAFETY: `page` is null or a page that was just allocated to be a block.
+        let block = unsafe { RawBlock::from_raw(page) }.ok_or(ENOMEM)?;
+        block.state().store(number << SLOTS_BITS, Relaxed);
+        // INVARIANT: The reference is that of the allocation, the slot count 0, and the caller
+        // is the pool, which has counted the block.
+        Ok(Self { bytes: ManuallyDrop::new(BlockRef(block)), pool })
+    }
+
+    /// The block's bytes.
+    pub fn bytes(&self) -> &BlockRef {
+        &self.bytes
+    }
+
+    /// The pool that the block is of.
+    pub(super) fn pool(&self) -> &'pool Pool {
+        self.pool
+    }
+
+    /// Puts the block into a slot, whose owner is now the block's owner too.
+    pub(super) fn into_slot(self) -> RawBlock {
+        let block = ManuallyDrop::new(self).bytes.raw();
+        block.get_slot();
+        block
+    }
+}
+
+impl Drop for NewBlock<'_> {
+    fn drop(&mut self) {
+        self.pool.forget();
+        // SAFETY: Nothing uses the field again.
+        unsafe { ManuallyDrop::drop(&mut self.bytes) };
+    }
+}

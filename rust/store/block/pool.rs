@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The blocks of one mount.
+
+use super::page::NewBlock;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// The blocks of one mount: how many there may be, how many there are, and the numbers they get.
+///
+/// A block is counted once, however many files hold it: from its allocation until the last slot
+/// lets go of it.
+pub struct Pool {
+    /// The most blocks that may exist; `u64::MAX` where there is no limit.
+    limit: Atomic<u64>,
+    used: Atomic<u64>,
+    next_number: Atomic<u64>,
+}
+
+impl Pool {
+    /// A pool of at most `limit` blocks; `None` for no limit.
+    pub fn new(limit: Option<u64>) -> Self {
+        Self {
+            limit: Atomic::new(limit.unwrap_or(u64::MAX)),
+            used: Atomic::new(0),
+            next_number: Atomic::new(1),
+        }
+    }
+
+    /// The most blocks that may exist, `None` where there is no limit.
+    pub fn limit(&self) -> Option<u64> {
+        Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX)
+    }
+
+    /// Changes the limit.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if more blocks exist already.
+    pub fn set_limit(&self, limit: Option<u64>) -> Result {
+        let limit = limit.unwrap_or(u64::MAX);
+        if self.used() > limit {
+            return Err(EINVAL);
+        }
+        self.limit.store(limit, Relaxed);
+        Ok(())
+    }
+
+    /// The number of blocks that exist.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Allocates a block. Its bytes are undefined until its owner has written them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` at the limit, `ENOMEM` where there is no page.
+    pub fn alloc(&self) -> Result<NewBlock<'_>> {
+        if self.used.fetch_add(1, Relaxed) >= self.limit.load(Relaxed) {
+            self.forget();
+            return Err(ENOSPC);
+        }
+        self.alloc_counted()
+    }
+
+    /// As [`Pool::alloc`], but goes over the limit where it must: for an operation that gives
+    /// blocks back and must not fail for want of one, as truncation.
+    pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
+        self.used.fetch_add(1, Relaxed);
+        self.alloc_counted()
+    }
+
+    fn alloc_counted(&self) -> Result<NewBlock<'_>> {
+        NewBlock::new(self, self.next_number.fetch_add(1, Relaxed)).inspect_err(|_| self.forget())
+    }
+
+    /// One block less exists.
+    pub(super) fn forget(&self) {
+        self.used.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Places that hold blocks.
+
+use super::{
+    page::{BlockRef, NewBlock, RawBlock},
+    Pool,
+};
+use kernel::sync::Arc;
+
+/// `N` slots, each empty or with a block. The only owners of blocks.
+///
+/// Cloning shares every block: each gains an owner.
+///
+/// # Invariants
+///
+/// Each block here counts one slot for it, and is of `pool`.
+pub struct Slots<const N: usize> {
+    pool: Arc<Pool>,
+    blocks: [Option<RawBlock>; N],
+}
+
+// SAFETY: Blocks may be let go of on any thread.
+unsafe impl<const N: usize> Send for Slots<N> {}
+// SAFETY: `&self` methods only read the slots and take references, which count atomically.
+unsafe impl<const N: usize> Sync for Slots<N> {}
+
+// `Arc` does not say so itself, though what it points to stays where it is when it moves.
+impl<const N: usize> Unpin for Slots<N> {}
+
+impl<const N: usize> Slots<N> {
+    /// Empty slots for blocks of `pool`.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, blocks: [None; N] }
+    }
+
+    /// A reference to the block in slot `i`.
+    pub fn get(&self, i: usize) -> Option<BlockRef> {
+        self.blocks.get(i).copied().flatten().map(BlockRef::new)
+    }
+
+    /// Whether slot `i` holds a block.
+    pub fn is_some(&self, i: usize) -> bool {
+        self.blocks.get(i).is_some_and(Option::is_some)
+    }
+
+    /// The number of the block in slot `i`.
+    pub fn number(&self, i: usize) -> Option<u64> {
+        self.blocks.get(i).copied().flatten().map(RawBlock::number)
+    }
+
+    /// Whether no other slot anywhere holds the block in slot `i`. False for an empty slot.
+    ///
+    /// Whether the slot itself is reached through one owner only is for the tree to know.
+    pub fn is_sole_owner(&self, i: usize) -> bool {
+        self.blocks.get(i).copied().flatten().is_some_and(|block| block.slots() == 1)
+    }
+
+    /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
+    pub fn same_block<const M: usize>(&self, i: usize, other: &Slots<M>, j: usize) -> bool {
+        self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
+    }
+
+    /// Puts a new block into slot `i` and lets go of what was there.
+    ///
+    /// Returns by how much the number of blocks here grew.
+    pub fn insert(&mut self, i: usize, block: NewBlock<'_>) -> i64 {
+        debug_assert!(core::ptr::eq(block.pool(), &*self.pool));
+        // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
+        self.replace(i, Some(block.into_slot()))
+    }
+
+    /// Makes slot `i` share what slot `j` of `other` holds.
+    ///
+    /// Returns by how much the number of blocks here grew.
+    pub fn share<const M: usize>(&mut self, i: usize, other: &Slots<M>, j: usize) -> i64 {
+        debug_assert!(core::ptr::eq(&*other.pool, &*self.pool));
+        let block = other.blocks.get(j).copied().flatten();
+        if let Some(block) = block {
+            block.get_slot();
+        }
+        // INVARIANT: The slot was counted above; both are of one pool.
+        self.replace(i, block)
+    }
+
+    /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or -1.
+    pub fn remove(&mut self, i: usize) -> i64 {
+        self.replace(i, None)
+    }
+
+    fn replace(&mut self, i: usize, block: Option<RawBlock>) -> i64 {
+        let Some(slot) = self.blocks.get_mut(i) else {
+            // Out of range: nothing was stored, so the count is given back.
+            if let Some(block) = block {
+                block.release_slot(&self.pool);
+            }
+            return 0;
+        };
+        let old = core::mem::replace(slot, block);
+        if let Some(old) = old {
+            old.release_slot(&self.pool);
+        }
+        i64::from(block.is_some()) - i64::from(old.is_some())
+    }
+}
+
+impl<const N: usize> Clone for Slots<N> {
+    fn clone(&self) -> Self {
+        for block in self.blocks.iter().flatten() {
+            block.get_slot();
+        }
+        // INVARIANT: Each block was counted once more above.
+        Self { pool: self.pool.clone(), blocks: self.blocks }
+    }
+}
+
+impl<const N: usize> Drop for Slots<N> {
+    fn drop(&mut self) {
+        for block in self.blocks.iter().flatten() {
+            block.release_slot(&self.pool);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks, and the persistent tree that says which file holds which: see [`Tree`].
+//!
+//! Knows no inode and no VFS. All `unsafe` is in [`block`].
+
+pub mod block;
+mod node;
+mod reserve;
+mod tree;
+
+pub use self::reserve::Reserve;
+pub use self::tree::{Extent, Lookup, Tree};

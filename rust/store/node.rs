@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The nodes of the tree, and what can be done below one.
+//!
+//! All functions here take indexes relative to the node: `0..span(height)`.
+
+use super::{
+    block::{NewBlock, Pool, Shared, Slots},
+    Reserve,
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// The logarithm of [`FANOUT`].
+pub(super) const FANOUT_SHIFT: u32 = 6;
+
+/// How many children a node has.
+pub(super) const FANOUT: usize = 1 << FANOUT_SHIFT;
+
+/// How many blocks a node of height `height` covers; a leaf has height 1, a block 0.
+pub(super) const fn span(height: u32) -> u64 {
+    1 << (FANOUT_SHIFT * height)
+}
+
+// The largest file has 2^51 blocks, so that no height is over 9 and no span overflows.
+const _: () = assert!(FANOUT_SHIFT * 9 >= 63 - super::block::BLOCK_SHIFT);
+
+/// The slot of a node of height `height` that covers block `index`.
+pub(super) const fn slot(height: u32, index: u64) -> usize {
+    (index >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
+}
+
+/// A node of the tree.
+#[derive(Clone)]
+pub(super) enum Node {
+    /// Height 1: blocks, and how many.
+    Leaf { blocks: u64, slots: Slots<FANOUT> },
+    /// Height 2 and more: nodes, each one lower, and the number of blocks below them.
+    Inner { blocks: u64, children: [Option<Shared<Node>>; FANOUT] },
+}
+
+impl Node {
+    pub(super) fn leaf(pool: Arc<Pool>) -> Self {
+        Self::Leaf { blocks: 0, slots: Slots::new(pool) }
+    }
+
+    /// A leaf that shares the block of `slots` as its first.
+    pub(super) fn leaf_with(slots: &Slots<1>, pool: Arc<Pool>) -> Self {
+        let mut leaf = Slots::new(pool);
+        let grown = leaf.share(0, slots, 0);
+        Self::Leaf { blocks: grown.unsigned_abs(), slots: leaf }
+    }
+
+    fn inner() -> Self {
+        Self::Inner { blocks: 0, children: [const { None }; FANOUT] }
+    }
+
+    /// A node whose first child is `node`.
+    pub(super) fn inner_above(node: &Shared<Node>) -> Self {
+        let mut children = [const { None }; FANOUT];
+        children[0] = Some(node.clone());
+        Self::Inner { blocks: node.blocks(), children }
+    }
+
+    /// An empty node of height `height`.
+    pub(super) fn empty(height: u32, pool: &Arc<Pool>) -> Self {
+        if height == 1 {
+            Self::leaf(pool.clone())
+        } else {
+            Self::inner()
+        }
+    }
+
+    /// The number of blocks below, each counted as often as it occurs.
+    pub(super) fn blocks(&self) -> u64 {
+        match self {
+            Self::Leaf { blocks, .. } | Self::Inner { blocks, .. } => *blocks,
+        }
+    }
+
+    fn grow(&mut self, by: i64) {
+        match self {
+            Self::Leaf { blocks, .. } | Self::Inner { blocks, .. } => {
+                *blocks = blocks.wrapping_add_signed(by);
+            }
+        }
+    }
+
+    /// The child that covers block `index` of a node of height `height`.
+    fn child(&self, height: u32, index: u64) -> Option<&Shared<Node>> {
+        match self {
+            Self::Leaf { .. } => None,
+            Self::Inner { children, .. } => children[slot(height, index)].as_ref(),
+        }
+    }
+
+    /// The slots of a leaf.
+    pub(super) fn slots(&self) -> Option<&Slots<FANOUT>> {
+        match self {
+            Self::Leaf { slots, .. } => Some(slots),
+            Self::Inner { .. } => None,
+        }
+    }
+
+    /// Whether slot `i` of the node is empty.
+    fn is_empty_slot(&self, i: usize) -> bool {
+        match self {
+            Self::Leaf { slots, .. } => !slots.is_some(i),
+            Self::Inner { children, .. } => children[i].is_none(),
+        }
+    }
+}
+
+/// A subtree: what one slot of a node holds.
+pub(super) type Subtree = Option<Shared<Node>>;
+
+/// The node of height `at` that covers block `index`, below `node` of height `height`, and
+/// whether every node on the way, itself included, has one owner.
+pub(super) fn descend(
+    node: &Shared<Node>,
+    mut height: u32,
+    at: u32,
+    index: u64,
+) -> Option<(&Shared<Node>, bool)> {
+    let mut node = node;
+    let mut unique = node.is_unique();
+    while height > at {
+        node = node.child(height, index)?;
+        unique &= node.is_unique();
+        height -= 1;
+    }
+    Some((node, unique))
+}
+
+/// How many nodes [`insert`] allocates: those that are missing, and those with several owners or
+/// below one that has.
+pub(super) fn nodes_to_insert(node: &Shared<Node>, height: u32, index: u64) -> usize {
+    let mut node = node;
+    let mut height = height;
+    loop {
+        if !node.is_unique() {
+            return height as usize;
+        }
+        match node.child(height, index) {
+            _ if height == 1 => return 0,
+            None => return height as usize - 1,
+            Some(child) => node = child,
+        }
+        height -= 1;
+    }
+}
+
+/// The node in `subtree`, to be changed in place: made if it is missing, copied if it has other
+/// owners. Copying shares every child.
+pub(super) fn make_mut<'a>(
+    subtree: &'a mut Subtree,
+    height: u32,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> Result<&'a mut Node> {
+    match subtree {
+        Some(node) if node.is_unique() => (),
+        Some(node) => *subtree = Some(reserve.node((**node).clone())?),
+        None => *subtree = Some(reserve.node(Node::empty(height, pool))?),
+    }
+    // It was found or made to have one owner just now.
+    subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)
+}
+
+/// Puts `block` in at `index`. Returns by how much the number of blocks grew.
+///
+/// # Errors
+///
+/// `ENOMEM` where `reserve` has too few nodes; the tree is as it was, but for nodes that were
+/// copied.
+pub(super) fn insert(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+    block: NewBlock<'_>,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> Result<i64> {
+    let node = make_mut(subtree, height, pool, reserve)?;
+    let i = slot(height, index);
+    let grown = match node {
+        Node::Leaf { slots, .. } => slots.insert(i, block),
+        Node::Inner { children, .. } => {
+            insert(&mut children[i], height - 1, index, block, pool, reserve)?
+        }
+    };
+    node.grow(grown);
+    Ok(grown)
+}
+
+/// Empties `from..to`. Returns by how much the number of blocks grew: 0 or less.
+///
+/// # Errors
+///
+/// `ENOMEM`, as [`insert`]; some of the range may be empty already.
+pub(super) fn remove(
+    subtree: &mut Subtree,
+    height: u32,
+    from: u64,
+    to: u64,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> Result<i64> {
+    let Some(node) = subtree else { return Ok(0) };
+    if from == 0 && to >= span(height) {
+        let blocks = node.blocks();
+        *subtree = None;
+        return Ok(-(blocks as i64));
+    }
+    let node = make_mut(subtree, height, pool, reserve)?;
+    let step = span(height - 1);
+    let mut grown = 0;
+    for i in (from / step)..to.min(span(height)).div_ceil(step) {
+        grown += match node {
+            Node::Leaf { slots, .. } => slots.remove(i as usize),
+            Node::Inner { children, .. } => {
+                let start = i * step;
+                let from = from.saturating_sub(start);
+                let to = (to - start).min(step);
+                remove(&mut children[i as usize], height - 1, from, to, pool, reserve)?
+            }
+        };
+    }
+    node.grow(grown);
+    let blocks = node.blocks();
+    if blocks == 0 {
+        *subtree = None;
+    }
+    Ok(grown)
+}
+
+/// Puts `content`, of height `at`, in at `index`, a multiple of `span(at)`. Returns by how much
+/// the number of blocks grew.
+///
+/// # Errors
+///
+/// `ENOMEM`, as [`insert`].
+pub(super) fn graft(
+    subtree: &mut Subtree,
+    height: u32,
+    at: u32,
+    index: u64,
+    content: Shared<Node>,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> Result<i64> {
+    if height == at {
+        let before = subtree.as_ref().map_or(0, |node| node.blocks());
+        let after = content.blocks();
+        *subtree = Some(content);
+        return Ok(after as i64 - before as i64);
+    }
+    let node = make_mut(subtree, height, pool, reserve)?;
+    let i = slot(height, index);
+    let grown = match node {
+        // A leaf has height 1, and no content is lower than that.
+        Node::Leaf { .. } => 0,
+        Node::Inner { children, .. } => {
+            graft(&mut children[i], height - 1, at, index, content, pool, reserve)?
+        }
+    };
+    node.grow(grown);
+    Ok(grown)
+}
+
+/// Shares `len` of the slots `from`, beginning at `from_slot`, into the leaf that covers `index`.
+/// Both runs must lie within one leaf. Returns by how much the number of blocks grew.
+///
+/// # Errors
+///
+/// `ENOMEM`, as [`insert`].
+pub(super) fn share_run<const M: usize>(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+    (from, from_slot): (&Slots<M>, usize),
+    len: usize,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> Result<i64> {
+    let node = make_mut(subtree, height, pool, reserve)?;
+    let i = slot(height, index);
+    let mut grown = 0;
+    match node {
+        Node::Leaf { slots, .. } => {
+            for k in 0..len {
+                grown += slots.share(i + k, from, from_slot + k);
+            }
+        }
+        Node::Inner { children, .. } => {
+            grown = share_run(
+                &mut children[i],
+                height - 1,
+                index,
+                (from, from_slot),
+                len,
+                pool,
+                reserve,
+            )?;
+        }
+    }
+    node.grow(grown);
+    Ok(grown)
+}
+
+/// The first index at or after `from` that holds a block (`hole` false) or none (`hole` true).
+pub(super) fn find(node: &Node, height: u32, from: u64, hole: bool) -> Option<u64> {
+    if hole && node.blocks() == span(height) {
+        return None;
+    }
+    let step = span(height - 1);
+    let mut from = from;
+    for i in slot(height, from)..FANOUT {
+        let start = i as u64 * step;
+        if node.is_empty_slot(i) {
+            if hole {
+                return Some(start.max(from));
+            }
+            continue;
+        }
+        match node {
+            Node::Leaf { .. } if hole => (),
+            Node::Leaf { .. } => return Some(i as u64),
+            Node::Inner { children, .. } => {
+                let within = from.saturating_sub(start);
+                let found = children[i]
+                    .as_deref()
+                    .and_then(|child| find(child, height - 1, within, hole));
+                if let Some(found) = found {
+                    return Some(start + found);
+                }
+            }
+        }
+        from = from.max(start + step);
+    }
+    None
+}

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The blocks of one file: a persistent radix tree.
+
+use super::{
+    block::{BlockRef, NewBlock, Pool, Shared, Slots},
+    node::{self, span, Node, Subtree, FANOUT},
+    Reserve,
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// The blocks of a file, by block index. No entry for a hole.
+///
+/// The tree is persistent: [`Tree::snapshot`] shares all of it in O(1), and a change to one of
+/// the two copies the nodes on its way that have several owners, and those alone.
+///
+/// # What may be written in place
+///
+/// A node or a block with one owner, reached from the root through nodes with one owner each,
+/// belongs to this tree alone. That is a fact about the path, found anew by each walk, and cannot
+/// go stale: the count of what lies on such a path can only be raised by way of this tree, whose
+/// lock the walker holds. Below a node with several owners everything is shared, whatever its own
+/// count says: another tree may be about to copy that node, and raise the counts below it.
+///
+/// A count may *fall* to one at any time, when another tree lets go. Then the walk that still
+/// read two copies a node it need not have copied, which is harmless.
+pub struct Tree {
+    pool: Arc<Pool>,
+    root: Root,
+}
+
+// As for `Slots`: the `Arc` keeps it from being so by itself.
+impl Unpin for Tree {}
+
+#[derive(Clone)]
+enum Root {
+    /// Block 0 and nothing else: most files are this small.
+    One(Slots<1>),
+    /// A node of this height, at least 1: a tree of `span(height)` blocks. No node: no block.
+    Node { node: Subtree, height: u32 },
+}
+
+const EMPTY: Root = Root::Node { node: None, height: 0 };
+
+/// What a tree holds at an index.
+pub enum Lookup {
+    /// Nothing: reads as zeros.
+    Hole,
+    /// A block of this tree alone: it may be written while the tree cannot be cloned.
+    Private(BlockRef),
+    /// A block that other trees may hold too: to be copied, never written.
+    Shared(BlockRef),
+}
+
+/// A run of blocks with consecutive numbers, all of them shared or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The index in the file of the first block.
+    pub index: u64,
+    /// The number of the first block.
+    pub number: u64,
+    /// How many blocks.
+    pub len: u64,
+    /// Whether other slots hold these blocks too.
+    pub shared: bool,
+}
+
+impl Extent {
+    /// Makes the extent longer by `next` if that continues it.
+    pub fn join(&mut self, next: &Extent) -> bool {
+        let joins = next.index == self.index + self.len
+            && next.number == self.number + self.len
+            && next.shared == self.shared;
+        if joins {
+            self.len += next.len;
+        }
+        joins
+    }
+}
+
+impl Tree {
+    /// An empty tree of blocks of `pool`.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, root: EMPTY }
+    }
+
+    /// The pool that the blocks are of.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// A tree with the same blocks, in O(1).
+    pub fn snapshot(&self) -> Self {
+        Self { pool: self.pool.clone(), root: self.root.clone() }
+    }
+
+    /// The number of blocks, shared or not; a block is counted as often as it occurs.
+    pub fn blocks(&self) -> u64 {
+        match &self.root {
+            Root::One(_) => 1,
+            Root::Node { node, .. } => node.as_ref().map_or(0, |node| node.blocks()),
+        }
+    }
+
+    /// The root and its height, where it has a node and room for `index`.
+    fn root_for(&self, index: u64) -> Option<(&Shared<Node>, u32)> {
+        match &self.root {
+            Root::Node { node: Some(node), height } if index < span(*height) => {
+                Some((node, *height))
+            }
+            _ => None,
+        }
+    }
+
+    /// The slots that hold `index`, its place there, and whether the way has one owner all along.
+    fn slots_for(&self, index: u64) -> Option<(&Slots<FANOUT>, usize, bool)> {
+        let (root, height) = self.root_for(index)?;
+        let (leaf, unique) = node::descend(root, height, 1, index)?;
+        Some((leaf.slots()?, node::slot(1, index), unique))
+    }
+
+    /// The block at `index`.
+    pub fn lookup(&self, index: u64) -> Lookup {
+        let found = match &self.root {
+            Root::One(slots) if index == 0 => {
+                slots.get(0).map(|block| (block, slots.is_sole_owner(0)))
+            }
+            _ => self.slots_for(index).and_then(|(slots, i, unique)| {
+                Some((slots.get(i)?, unique && slots.is_sole_owner(i)))
+            }),
+        };
+        match found {
+            None => Lookup::Hole,
+            Some((block, true)) => Lookup::Private(block),
+            Some((block, false)) => Lookup::Shared(block),
+        }
+    }
+
+    /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
+    /// `blocks` are valid, at least one: `None` among them is a hole.
+    pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+        if let Some((slots, first, _)) = self.slots_for(index) {
+            let n = blocks.len().min(FANOUT - first);
+            for (i, block) in blocks[..n].iter_mut().enumerate() {
+                *block = slots.get(first + i);
+            }
+            return n;
+        }
+        let Some(block) = blocks.first_mut() else { return 0 };
+        *block = match &self.root {
+            Root::One(slots) if index == 0 => slots.get(0),
+            _ => None,
+        };
+        1
+    }
+
+    /// The first index at or after `from` with a block.
+    pub fn next_block(&self, from: u64) -> Option<u64> {
+        match &self.root {
+            Root::One(_) => (from == 0).then_some(0),
+            Root::Node { .. } => {
+                let (root, height) = self.root_for(from)?;
+                node::find(root, height, from, false)
+            }
+        }
+    }
+
+    /// The first index at or after `from` without a block.
+    pub fn next_hole(&self, from: u64) -> u64 {
+        match &self.root {
+            Root::One(_) => from.max(1),
+            Root::Node { .. } => match self.root_for(from) {
+                Some((root, height)) => {
+                    node::find(root, height, from, true).unwrap_or(span(height))
+                }
+                None => from,
+            },
+        }
+    }
+
+    /// The first extent at or after `from`, of at most about `max` blocks.
+    pub fn extent(&self, from: u64, max: u64) -> Option<Extent> {
+        let mut extent = self.extent_in_leaf(self.next_block(from)?)?;
+        while extent.len < max {
+            match self.extent_in_leaf(extent.index + extent.len) {
+                Some(next) if extent.join(&next) => (),
+                _ => break,
+            }
+        }
+        Some(extent)
+    }
+
+    /// The extent that begins at `index`, as far as its leaf reaches.
+    fn extent_in_leaf(&self, index: u64) -> Option<Extent> {
+        fn run<const N: usize>(
+            (slots, first, unique): (&Slots<N>, usize, bool),
+            index: u64,
+        ) -> Option<Extent> {
+            let one = |i: usize| {
+                Some(Extent {
+                    index: index + i as u64,
+                    number: slots.number(first + i)?,
+                    len: 1,
+                    shared: !unique || !slots.is_sole_owner(first + i),
+                })
+            };
+            let mut extent = one(0)?;
+            while one(extent.len as usize).is_some_and(|next| extent.join(&next)) {}
+            Some(extent)
+        }
+        match &self.root {
+            Root::One(slots) if index == 0 => run((slots, 0, true), 0),
+            _ => run(self.slots_for(index)?, index),
+        }
+    }
+
+    /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `reserve`; if not, they
+    /// are noted there.
+    pub fn can_insert(&self, index: u64, reserve: &mut Reserve) -> bool {
+        reserve.has(self.nodes_to_insert(index))
+    }
+
+    fn nodes_to_insert(&self, index: u64) -> usize {
+        let needed = height_for(index);
+        match &self.root {
+            _ if self.is_at_root(index) => 0,
+            // A leaf for the block that there is, nodes above it, and the way to the new one.
+            Root::One(_) => (2 * needed - 1) as usize,
+            Root::Node { node: None, .. } => needed as usize,
+            Root::Node { node: Some(node), height } if needed <= *height => {
+                node::nodes_to_insert(node, *height, index)
+            }
+            // A new root for each level, and from the topmost down to the new block.
+            Root::Node { height, .. } => (needed - height + needed - 1) as usize,
+        }
+    }
+
+    /// Whether a block at `index` is kept in the root itself.
+    fn is_at_root(&self, index: u64) -> bool {
+        index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
+    }
+
+    /// Puts a new block in at `index`, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where `reserve` has too few nodes, which [`Tree::can_insert`] tells in advance:
+    /// the blocks of the tree are as they were.
+    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+        if self.is_at_root(index) {
+            let mut slots = Slots::new(self.pool.clone());
+            slots.insert(0, block);
+            self.root = Root::One(slots);
+            return Ok(());
+        }
+        let pool = self.pool.clone();
+        let (root, height) = self.grow(height_for(index), reserve)?;
+        node::insert(root, height, index, block, &pool, reserve)?;
+        Ok(())
+    }
+
+    /// Makes the root a node of at least this height.
+    fn grow(&mut self, needed: u32, reserve: &mut Reserve) -> Result<(&mut Subtree, u32)> {
+        if let Root::One(slots) = &self.root {
+            let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone()))?;
+            self.root = Root::Node { node: Some(leaf), height: 1 };
+        }
+        match &mut self.root {
+            Root::One(_) => Err(EINVAL),
+            Root::Node { node, height } => {
+                while *height < needed {
+                    if let Some(top) = node {
+                        *node = Some(reserve.node(Node::inner_above(top))?);
+                    }
+                    *height += 1;
+                }
+                Ok((node, *height))
+            }
+        }
+    }
+
+    /// Empties `from..to`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where `reserve` has too few nodes; some of the range may be empty then. So this
+    /// is for a snapshot, which is thrown away on an error.
+    pub fn remove(&mut self, from: u64, to: u64, reserve: &mut Reserve) -> Result {
+        if from >= to {
+            return Ok(());
+        }
+        let pool = self.pool.clone();
+        match &mut self.root {
+            Root::One(_) if from == 0 => self.root = EMPTY,
+            Root::One(_) => (),
+            Root::Node { node, height } if from < span(*height) => {
+                node::remove(node, *height, from, to, &pool, reserve)?;
+            }
+            Root::Node { .. } => (),
+        }
+        Ok(())
+    }
+
+    /// Makes the `len` blocks at `index` those at `from_index` of `from`, holes included, by
+    /// sharing them: whole subtrees where both indexes are multiples of a subtree's span, single
+    /// blocks elsewhere.
+    ///
+    /// `from` may be a snapshot of this tree. Both must be of one pool.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, as [`Tree::remove`].
+    pub fn share(
+        &mut self,
+        index: u64,
+        from: &Tree,
+        from_index: u64,
+        len: u64,
+        reserve: &mut Reserve,
+    ) -> Result {
+        let pool = self.pool.clone();
+        let mut done = 0;
+        while done < len {
+            let (to, at, left) = (index + done, from_index + done, len - done);
+            let next = from.next_block(at).unwrap_or(u64::MAX);
+            if next > at {
+                let hole = left.min(next - at);
+                self.remove(to, to + hole, reserve)?;
+                done += hole;
+                continue;
+            }
+            done += if let Some((content, height)) = from.subtree_for(at, to, left) {
+                let content = content.clone();
+                let needed = height_for(to + span(height) - 1);
+                let (root, top) = self.grow(needed, reserve)?;
+                node::graft(root, top, height, to, content, &pool, reserve)?;
+                span(height)
+            } else {
+                let run = left.min(FANOUT as u64 - at % FANOUT as u64);
+                let run = run.min(FANOUT as u64 - to % FANOUT as u64);
+                self.share_run(to, from, at, run as usize, reserve)?;
+                run
+            };
+        }
+        Ok(())
+    }
+
+    /// The highest node that begins at `at`, fits `left`, and may stand at `to` too.
+    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&Shared<Node>, u32)> {
+        let (root, top) = self.root_for(at)?;
+        let fits = |height: &u32| {
+            at % span(*height) == 0 && to % span(*height) == 0 && left >= span(*height)
+        };
+        let height = (1..=top).rev().find(fits)?;
+        let (node, _) = node::descend(root, top, height, at)?;
+        Some((node, height))
+    }
+
+    /// As [`Tree::share`], within one leaf on both sides.
+    fn share_run(
+        &mut self,
+        index: u64,
+        from: &Tree,
+        from_index: u64,
+        len: usize,
+        reserve: &mut Reserve,
+    ) -> Result {
+        if let (Root::One(slots), true, 0) = (&from.root, self.is_at_root(index), from_index) {
+            self.root = Root::One(slots.clone());
+            return Ok(());
+        }
+        let pool = self.pool.clone();
+        let (root, height) = self.grow(height_for(index), reserve)?;
+        match &from.root {
+            Root::One(slots) => {
+                node::share_run(root, height, index, (slots, 0), 1.min(len), &pool, reserve)?;
+            }
+            Root::Node { .. } => {
+                let (slots, i, _) = from.slots_for(from_index).ok_or(EINVAL)?;
+                node::share_run(root, height, index, (slots, i), len, &pool, reserve)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of the `len` blocks at `index` are known to be those at `other_index` of `other`,
+    /// from the first on, without looking at a byte. Whole subtrees are compared by pointer.
+    pub fn same(&self, index: u64, other: &Tree, other_index: u64, len: u64) -> u64 {
+        if let (Root::Node { node: Some(a), .. }, Root::Node { node: Some(b), .. }) =
+            (&self.root, &other.root)
+        {
+            if index == other_index && Shared::ptr_eq(a, b) {
+                return len;
+            }
+        }
+        let mut done = 0;
+        while done < len {
+            let (a, b, left) = (index + done, other_index + done, len - done);
+            let step = match (self.next_block(a), other.next_block(b)) {
+                (Some(next), Some(other_next)) if next == a && other_next == b => {
+                    self.same_here(a, other, b, left)
+                }
+                (next, other_next) => {
+                    // A hole on both sides, as far as it reaches.
+                    let hole = next.unwrap_or(u64::MAX) - a;
+                    hole.min(other_next.unwrap_or(u64::MAX) - b).min(left)
+                }
+            };
+            if step == 0 {
+                break;
+            }
+            done += step;
+        }
+        done
+    }
+
+    /// The length of a subtree, or the number of blocks in a leaf, that is the same at `a` here
+    /// and at `b` in `other`, where both hold a block.
+    fn same_here(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
+        if let (Some((root, top)), Some((other_root, other_top))) =
+            (self.root_for(a), other.root_for(b))
+        {
+            for height in (1..=top.min(other_top)).rev() {
+                let span = span(height);
+                if a % span != 0 || b % span != 0 || left < span {
+                    continue;
+                }
+                let pair = node::descend(root, top, height, a)
+                    .zip(node::descend(other_root, other_top, height, b));
+                if pair.is_some_and(|((x, _), (y, _))| Shared::ptr_eq(x, y)) {
+                    return span;
+                }
+            }
+        }
+        match (&self.root, &other.root) {
+            (Root::One(x), Root::One(y)) => x.same_block(0, y, 0).into(),
+            (Root::One(x), _) => {
+                other.slots_for(b).is_some_and(|(y, j, _)| x.same_block(0, y, j)).into()
+            }
+            (_, Root::One(y)) => {
+                self.slots_for(a).is_some_and(|(x, i, _)| x.same_block(i, y, 0)).into()
+            }
+            _ => match (self.slots_for(a), other.slots_for(b)) {
+                (Some((x, i, _)), Some((y, j, _))) => {
+                    let most = (FANOUT - i.max(j)).min(left as usize);
+                    (0..most).take_while(|k| x.same_block(i + k, y, j + k)).count() as u64
+                }
+                _ => 0,
+            },
+        }
+    }
+}
+
+/// The height of a tree that has room for `index`.
+fn height_for(index: u64) -> u32 {
+    let mut height = 1;
+    while index >= span(height) {
+        height += 1;
+    }
+    height
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `getattr` and `setattr`, and the tables of inodes that have nothing else.
+
+use super::{
+    file::FileOperations,
+    filesystem::FileSystem,
+    inode::{Inode, Locked},
+    to_errno,
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{error::to_result, prelude::*};
+
+/// The callbacks of inodes other than directories and regular files.
+pub(super) struct AttributeTables<T: FileSystem>(PhantomData<T>);
+
+impl<T: FileSystem> AttributeTables<T> {
+    pub(super) const SYMLINK: bindings::inode_operations = bindings::inode_operations {
+        get_link: Some(bindings::simple_get_link),
+        setattr: Some(setattr::<T>),
+        getattr: Some(getattr::<T>),
+        ..pin_init::zeroed()
+    };
+
+    pub(super) const SPECIAL: bindings::inode_operations = bindings::inode_operations {
+        setattr: Some(setattr::<T>),
+        getattr: Some(getattr::<T>),
+        ..pin_init::zeroed()
+    };
+}
+
+/// # Safety
+///
+/// `path` is of an inode of `T`, `idmap` and `stat` are valid.
+pub(super) unsafe extern "C" fn getattr<T: FileSystem>(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    _flags: c_uint,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        let inode = (*(*path).dentry).d_inode;
+        bindings::generic_fillattr(idmap, request_mask, inode, stat);
+        // `st_blocks` counts sectors of 512 bytes.
+        (*stat).blocks = T::inode_blocks(Inode::from_raw(inode))
+            << (kernel::page::PAGE_SHIFT - bindings::SECTOR_SHIFT as usize);
+    }
+    0
+}
+
+/// # Safety
+///
+/// `dentry` is of an inode of `T` whose lock is held exclusive, `attr` is valid.
+pub(super) unsafe extern "C" fn setattr<T: FileSystem>(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut bindings::iattr,
+) -> c_int {
+    // SAFETY: By the safety requirements. Only regular files are asked to change their size.
+    to_errno(unsafe { set(idmap, dentry, attr, |_: &Locked<T>, _| Err(EINVAL)) })
+}
+
+/// As [`setattr`], for a regular file.
+///
+/// # Safety
+///
+/// As for [`setattr`].
+pub(super) unsafe extern "C" fn setattr_file<T: FileOperations>(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut bindings::iattr,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    to_errno(unsafe { set(idmap, dentry, attr, T::truncate) })
+}
+
+/// # Safety
+///
+/// As for [`setattr`].
+unsafe fn set<T: FileSystem>(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut bindings::iattr,
+    truncate: impl FnOnce(&Locked<T>, u64) -> Result,
+) -> Result {
+    // SAFETY: By the safety requirements.
+    let inode = unsafe {
+        to_result(bindings::setattr_prepare(idmap, dentry, attr))?;
+        Locked::assume(Inode::<T>::from_raw((*dentry).d_inode))
+    };
+    // SAFETY: By the safety requirements.
+    let (valid, size) = unsafe { ((*attr).ia_valid, (*attr).ia_size as u64) };
+    let resized = valid & bindings::ATTR_SIZE != 0 && size != inode.size();
+    if resized {
+        truncate(inode, size)?;
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { bindings::setattr_copy(idmap, inode.as_raw(), attr) };
+    if resized {
+        inode.touch();
+    }
+    Ok(())
+}

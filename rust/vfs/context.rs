@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounting: parameters, and what becomes of them.
+//!
+//! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h). Reference:
+//! <https://docs.kernel.org/filesystems/mount_api.html>
+
+use super::{
+    directory::DirectoryOperations,
+    filesystem::{self, FileSystem, SuperBlock},
+    to_errno,
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    prelude::*,
+    str::CString,
+    types::ForeignOwnable,
+};
+
+/// A mount, or a change of one, in the making.
+pub struct Context<'a>(*mut bindings::fs_context, PhantomData<&'a ()>);
+
+impl Context<'_> {
+    /// Tells the user what is wrong: in the log of the context (`fsconfig`), and in the kernel's.
+    pub fn error(&self, message: core::fmt::Arguments<'_>) {
+        if let Ok(message) = CString::try_from_fmt(message) {
+            // SAFETY: The context is valid, the message a C string that is copied.
+            unsafe { bindings::shim_fs_context_error(self.0, message.as_char_ptr()) };
+        }
+    }
+
+    /// Whether an existing mount is being changed.
+    pub fn is_reconfigure(&self) -> bool {
+        // SAFETY: The context is valid.
+        unsafe { bindings::shim_fs_context_is_reconfigure(self.0) }
+    }
+
+    /// The user id `uid` of the calling process, where it exists in the mount's user namespace.
+    pub fn uid(&self, uid: u32) -> Option<bindings::kuid_t> {
+        let mut kuid = bindings::kuid_t::default();
+        // SAFETY: The context and so its user namespace are valid.
+        unsafe { bindings::shim_make_kuid((*self.0).user_ns, uid, &mut kuid) }.then_some(kuid)
+    }
+
+    /// As [`Context::uid`], for a group id.
+    pub fn gid(&self, gid: u32) -> Option<bindings::kgid_t> {
+        let mut kgid = bindings::kgid_t::default();
+        // SAFETY: As above.
+        unsafe { bindings::shim_make_kgid((*self.0).user_ns, gid, &mut kgid) }.then_some(kgid)
+    }
+
+    /// User and group of the calling process, as for files that it makes.
+    pub fn caller(&self) -> (bindings::kuid_t, bindings::kgid_t) {
+        let (mut kuid, mut kgid) = Default::default();
+        // SAFETY: Only looks at the current task.
+        unsafe { bindings::shim_current_fsids(&mut kuid, &mut kgid) };
+        (kuid, kgid)
+    }
+}
+
+/// A mount parameter: `KEY`, or `KEY=VALUE`.
+pub struct Parameter<'a> {
+    /// The name.
+    pub key: &'a [u8],
+    /// The value, where one is given.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The options that are collected in `fc`.
+///
+/// # Safety
+///
+/// `fc` is a context that [`init`] prepared for `T`, and has not been freed.
+pub(super) unsafe fn options<'a, T: FileSystem>(fc: *mut bindings::fs_context) -> &'a T::Options {
+    // SAFETY: By the safety requirements.
+    unsafe { KBox::<T::Options>::borrow((*fc).fs_private) }
+}
+
+/// # Safety
+///
+/// `fc` is a new context for a mount of `T`, or for the change of one.
+pub(super) unsafe extern "C" fn init<T: DirectoryOperations>(
+    fc: *mut kernel::bindings::fs_context,
+) -> c_int {
+    let fc: *mut bindings::fs_context = fc.cast();
+    let context = Context(fc, PhantomData);
+    // SAFETY: The root of a mount that is being changed is valid.
+    let sb = context
+        .is_reconfigure()
+        .then(|| unsafe { SuperBlock::<T>::from_raw((*(*fc).root).d_sb) });
+    let init = || {
+        let options = KBox::new(T::options(&context, sb)?, GFP_KERNEL)?;
+        // SAFETY: The context is new and this the one place that sets the fields.
+        unsafe {
+            (*fc).fs_private = options.into_foreign();
+            (*fc).ops = &ContextTable::<T>::TABLE;
+        }
+        Ok(())
+    };
+    to_errno(init())
+}
+
+/// The callbacks in `struct fs_context_operations`.
+struct ContextTable<T: DirectoryOperations>(PhantomData<T>);
+
+impl<T: DirectoryOperations> ContextTable<T> {
+    const TABLE: bindings::fs_context_operations = bindings::fs_context_operations {
+        free: Some(Self::free),
+        dup: None,
+        parse_param: Some(Self::parse_param),
+        parse_monolithic: None,
+        get_tree: Some(Self::get_tree),
+        reconfigure: Some(Self::reconfigure),
+    };
+
+    /// # Safety
+    ///
+    /// `fc` is a context of `T`.
+    unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
+        // SAFETY: By the safety requirements.
+        let options = unsafe { core::mem::replace(&mut (*fc).fs_private, core::ptr::null_mut()) };
+        if !options.is_null() {
+            // SAFETY: `init` set it, and nobody borrows it any more.
+            drop(unsafe { KBox::<T::Options>::from_foreign(options) });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `fc` is a context of `T`, `param` valid.
+    unsafe extern "C" fn parse_param(
+        fc: *mut bindings::fs_context,
+        param: *mut bindings::fs_parameter,
+    ) -> c_int {
+        // SAFETY: By the safety requirements: `init` set the options, and `uapi_mutex` is held.
+        let options = unsafe { KBox::<T::Options>::borrow_mut((*fc).fs_private) };
+        // SAFETY: A parameter has a key, and a value that is a string or not there.
+        let (key, value) = unsafe {
+            let value = bindings::shim_fs_parameter_string(param);
+            (
+                CStr::from_char_ptr((*param).key),
+                (!value.is_null()).then(|| CStr::from_char_ptr(value)),
+            )
+        };
+        let parameter = Parameter { key: key.to_bytes(), value: value.map(CStr::to_bytes) };
+        match T::parameter(options, &Context(fc, PhantomData), &parameter) {
+            Ok(true) => 0,
+            // The VFS looks at the parameter then, and says that it is unknown.
+            Ok(false) => -(bindings::ENOPARAM as c_int),
+            Err(err) => err.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `fc` is a context of `T` for a new mount.
+    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::get_tree_nodev(fc, Some(filesystem::fill_super::<T>)) }
+    }
+
+    /// # Safety
+    ///
+    /// `fc` is a context of `T` for the change of a mount.
+    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (sb, options) =
+            unsafe { (SuperBlock::<T>::from_raw((*(*fc).root).d_sb), options::<T>(fc)) };
+        to_errno(T::reconfigure(sb, &Context(fc, PhantomData), options))
+    }
+}

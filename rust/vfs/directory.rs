@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Directories that live in the dcache, as `fs/libfs.c` keeps them, with readdir positions that
+//! stay valid while other entries come and go.
+//!
+//! Every name is a dentry that `d_make_persistent` pins. Besides, each directory has an
+//! [`Index`] of its dentries by **cookie**: a number that an entry gets when it is made, that no
+//! other entry of the directory gets later, and that readdir reports as its position.
+
+use super::{
+    attributes,
+    file::FileOperations,
+    filesystem::FileSystem,
+    inode::{IdMap, Inode, Locked, NewInode},
+    mapping::MappingOperations,
+    to_errno,
+};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::null_mut};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::SpinLock,
+};
+
+/// What is to be made in a directory.
+pub struct New<'a> {
+    /// The file type.
+    pub kind: NewKind<'a>,
+    /// The permissions.
+    pub mode: u16,
+    /// The mapping of ids of the mount that it is made through.
+    pub idmap: IdMap<'a>,
+}
+
+/// A type of file, with what is particular to it.
+pub enum NewKind<'a> {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, and where it points.
+    Symlink(&'a CStr),
+    /// A device node, FIFO or socket: the type bits of its mode, and the device.
+    Special(u16, bindings::dev_t),
+}
+
+/// What can be done in a directory. The directories concerned are locked.
+pub trait DirectoryOperations: FileOperations + MappingOperations {
+    /// Makes a file of any type, see `creat(2)`, `mkdir(2)`, `symlink(2)`, `mknod(2)`.
+    fn make(dir: &Locked<Self>, name: &Dentry<Self>, new: New<'_>) -> Result;
+
+    /// Gives `inode` another name, see `link(2)`.
+    fn link(inode: &Inode<Self>, dir: &Locked<Self>, name: &Dentry<Self>) -> Result;
+
+    /// Takes away a name of a file that is no directory, see `unlink(2)`.
+    fn unlink(dir: &Locked<Self>, name: &Dentry<Self>) -> Result;
+
+    /// Takes away an empty directory, see `rmdir(2)`.
+    fn rmdir(dir: &Locked<Self>, name: &Dentry<Self>) -> Result;
+
+    /// Gives `from` the place of `to`, which may be a file, see `rename(2)`.
+    fn rename(
+        from_dir: &Locked<Self>,
+        from: &Dentry<Self>,
+        to_dir: &Locked<Self>,
+        to: &Dentry<Self>,
+    ) -> Result;
+}
+
+/// A name in a directory, with or without an inode.
+#[repr(transparent)]
+pub struct Dentry<T: FileSystem>(kernel::types::Opaque<bindings::dentry>, PhantomData<T>);
+
+impl<T: FileSystem> Dentry<T> {
+    /// # Safety
+    ///
+    /// `dentry` is a dentry of a superblock of `T` and stays so during `'a`; its directory is
+    /// locked, so that neither its name nor its inode changes.
+    pub(super) unsafe fn from_raw<'a>(dentry: *mut bindings::dentry) -> &'a Self {
+        // SAFETY: The types have the same layout.
+        unsafe { &*dentry.cast() }
+    }
+
+    fn as_raw(&self) -> *mut bindings::dentry {
+        self.0.get()
+    }
+
+    /// The inode, if the name has one.
+    pub fn inode(&self) -> Option<&Inode<T>> {
+        // SAFETY: The dentry is live and its directory locked.
+        let inode = unsafe { (*self.as_raw()).d_inode };
+        // SAFETY: An inode of this superblock, that the dentry holds.
+        (!inode.is_null()).then(|| unsafe { Inode::from_raw(inode) })
+    }
+
+    /// Whether this is the name of a directory.
+    pub fn is_directory(&self) -> bool {
+        // SAFETY: The dentry is live.
+        unsafe { bindings::shim_d_is_dir(self.as_raw()) }
+    }
+
+    /// Whether the directory of this name has no entries; true of what is no directory.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: The dentry is live.
+        unsafe { bindings::simple_empty(self.as_raw()) != 0 }
+    }
+
+    /// The entry's cookie. Only for names in an [`Index`].
+    fn cookie(&self) -> u64 {
+        // SAFETY: The dentry is live, and its directory locked.
+        unsafe { (*self.as_raw()).d_fsdata as u64 }
+    }
+
+    fn set_cookie(&self, cookie: u64) {
+        // SAFETY: As above; `d_fsdata` is the filesystem's.
+        unsafe { (*self.as_raw()).d_fsdata = cookie as *mut c_void };
+    }
+}
+
+/// A dentry in an [`Index`].
+///
+/// # Invariants
+///
+/// The dentry is persistent, and a child of the directory that the index is of.
+#[derive(Clone, Copy)]
+struct Entry(*mut bindings::dentry);
+
+// SAFETY: Only used while the directory is locked, on whatever thread.
+unsafe impl Send for Entry {}
+
+struct Entries {
+    by_cookie: RBTree<u64, Entry>,
+    next: u64,
+}
+
+/// The names in a directory, by cookie.
+///
+/// Changed with the directory's `i_rwsem` held exclusive, read with it held at least shared; the
+/// lock inside only makes that plain to the compiler, and is never contended but among readers.
+///
+/// When a mount goes away its dentries go before its inodes: what is here then is dropped, and
+/// not looked at.
+#[pin_data]
+pub(super) struct Index {
+    #[pin]
+    entries: SpinLock<Entries>,
+}
+
+/// Readdir positions 0 and 1 are "." and "..".
+const FIRST_COOKIE: u64 = 2;
+
+/// The memory for an entry.
+struct Place(RBTreeNodeReservation<u64, Entry>);
+
+impl Index {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            entries <- new_spinlock!(Entries { by_cookie: RBTree::new(), next: FIRST_COOKIE }),
+        })
+    }
+
+    fn reserve() -> Result<Place> {
+        Ok(Place(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
+    }
+
+    fn insert<T: FileSystem>(&self, place: Place, name: &Dentry<T>) {
+        let mut entries = self.entries.lock();
+        let cookie = entries.next;
+        entries.next += 1;
+        name.set_cookie(cookie);
+        // INVARIANT: The callers make the dentry persistent, or have found it so.
+        entries.by_cookie.insert(place.0.into_node(cookie, Entry(name.as_raw())));
+    }
+
+    fn remove<T: FileSystem>(&self, name: &Dentry<T>) {
+        let node = self.entries.lock().by_cookie.remove_node(&name.cookie());
+        drop(node);
+    }
+
+    /// The first entry at or after `cookie`.
+    fn next(&self, cookie: u64) -> Option<(u64, Entry)> {
+        let entries = self.entries.lock();
+        let cursor = entries.by_cookie.cursor_lower_bound(&cookie)?;
+        let (cookie, entry) = cursor.current();
+        Some((*cookie, *entry))
+    }
+}
+
+/// Changes to a locked directory, with times and link counts as `fs/libfs.c` has them.
+impl<T: DirectoryOperations> Locked<T> {
+    /// Makes a new inode under `name`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `ENOMEM`, and what a security module says.
+    pub fn add_new(&self, name: &Dentry<T>, new: New<'_>) -> Result {
+        let place = Index::reserve()?;
+        let kind = match new.kind {
+            NewKind::Regular => bindings::S_IFREG as u16,
+            NewKind::Directory => bindings::S_IFDIR as u16,
+            NewKind::Symlink(_) => bindings::S_IFLNK as u16,
+            NewKind::Special(kind, _) => kind,
+        };
+        let inode =
+            NewInode::new(self.super_block(), new.idmap, Some(self), kind | new.mode)?;
+        let inode = match new.kind {
+            NewKind::Regular => inode.regular(),
+            NewKind::Directory => inode.directory(),
+            NewKind::Symlink(target) => inode.symlink(target)?,
+            NewKind::Special(_, device) => inode.special(device),
+        };
+        // SAFETY: The inode is new, the directory live and locked, the name the dentry's.
+        kernel::error::to_result(unsafe {
+            bindings::security_inode_init_security(
+                inode.inode().as_raw(),
+                self.as_raw(),
+                bindings::shim_dentry_qstr(name.as_raw()),
+                None,
+                null_mut(),
+            )
+        })?;
+        self.index().insert(place, name);
+        if matches!(new.kind, NewKind::Directory) {
+            // SAFETY: The directory is locked.
+            unsafe { bindings::inc_nlink(self.as_raw()) };
+        }
+        self.touch();
+        // SAFETY: The dentry is negative, and the inode's reference goes to it.
+        unsafe { bindings::d_make_persistent(name.as_raw(), inode.into_raw()) };
+        Ok(())
+    }
+
+    /// Makes `name` another name of `inode`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn add_link(&self, name: &Dentry<T>, inode: &Inode<T>) -> Result {
+        let place = Index::reserve()?;
+        self.index().insert(place, name);
+        self.touch();
+        // SAFETY: The dentry is negative, and gets a reference of its own. The VFS holds the
+        // inode's lock too.
+        unsafe {
+            bindings::inode_set_ctime_current(inode.as_raw());
+            bindings::inc_nlink(inode.as_raw());
+            bindings::ihold(inode.as_raw());
+            bindings::d_make_persistent(name.as_raw(), inode.as_raw());
+        }
+        Ok(())
+    }
+
+    /// Takes `name` away. A directory must be empty.
+    pub fn remove(&self, name: &Dentry<T>) {
+        let Some(inode) = name.inode() else { return };
+        self.index().remove(name);
+        self.touch();
+        // SAFETY: The VFS holds the locks of both inodes.
+        unsafe {
+            if name.is_directory() {
+                // ".." and ".".
+                bindings::drop_nlink(self.as_raw());
+                bindings::drop_nlink(inode.as_raw());
+            }
+            bindings::inode_set_ctime_current(inode.as_raw());
+            bindings::drop_nlink(inode.as_raw());
+            bindings::d_make_discardable(name.as_raw());
+        }
+    }
+
+    /// Prepares `from` to take the place of `to` in `to_dir`; the VFS moves the dentry.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn rename(&self, from: &Dentry<T>, to_dir: &Locked<T>, to: &Dentry<T>) -> Result {
+        let place = Index::reserve()?;
+        if to.inode().is_some() {
+            to_dir.remove(to);
+        }
+        self.index().remove(from);
+        to_dir.index().insert(place, from);
+        if from.is_directory() && self.as_raw() != to_dir.as_raw() {
+            // SAFETY: Both directories are locked.
+            unsafe {
+                bindings::drop_nlink(self.as_raw());
+                bindings::inc_nlink(to_dir.as_raw());
+            }
+        }
+        self.touch();
+        to_dir.touch();
+        if let Some(inode) = from.inode() {
+            // SAFETY: The inode is live.
+            unsafe { bindings::inode_set_ctime_current(inode.as_raw()) };
+        }
+        Ok(())
+    }
+}
+
+/// The callbacks of a directory.
+pub(super) struct DirectoryTables<T: DirectoryOperations>(PhantomData<T>);
+
+impl<T: DirectoryOperations> DirectoryTables<T> {
+    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
+        lookup: Some(bindings::simple_lookup),
+        create: Some(Self::create),
+        link: Some(Self::link),
+        unlink: Some(Self::unlink),
+        symlink: Some(Self::symlink),
+        mkdir: Some(Self::mkdir),
+        rmdir: Some(Self::rmdir),
+        mknod: Some(Self::mknod),
+        rename: Some(Self::rename),
+        setattr: Some(attributes::setattr::<T>),
+        getattr: Some(attributes::getattr::<T>),
+        ..pin_init::zeroed()
+    };
+
+    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+        llseek: Some(Self::llseek),
+        read: Some(bindings::generic_read_dir),
+        iterate_shared: Some(Self::iterate_shared),
+        fsync: Some(bindings::noop_fsync),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `dir` is a directory of `T` whose lock is held exclusive, `dentry` a negative dentry in it,
+    /// `idmap` valid.
+    unsafe fn make(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        kind: NewKind<'_>,
+        mode: bindings::umode_t,
+    ) -> Result {
+        let mode = mode & !(bindings::S_IFMT as u16);
+        // SAFETY: By the safety requirements.
+        unsafe {
+            T::make(
+                Locked::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+                New { kind, mode, idmap: IdMap::from_raw(idmap) },
+            )
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
+    unsafe extern "C" fn create(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe { Self::make(idmap, dir, dentry, NewKind::Regular, mode) })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
+    unsafe extern "C" fn mkdir(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements.
+        match unsafe { Self::make(idmap, dir, dentry, NewKind::Directory, mode) } {
+            Ok(()) => null_mut(),
+            Err(err) => err.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::make`]; `target` is a C string.
+    unsafe extern "C" fn symlink(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        target: *const c_char,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe {
+            Self::make(idmap, dir, dentry, NewKind::Symlink(CStr::from_char_ptr(target)), 0o777)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
+    unsafe extern "C" fn mknod(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+        device: bindings::dev_t,
+    ) -> c_int {
+        let kind = match u32::from(mode) & bindings::S_IFMT {
+            0 | bindings::S_IFREG => NewKind::Regular,
+            kind => NewKind::Special(kind as u16, device),
+        };
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe { Self::make(idmap, dir, dentry, kind, mode) })
+    }
+
+    /// # Safety
+    ///
+    /// `dir` is a directory of `T` whose lock is held exclusive, `dentry` a negative dentry in it,
+    /// `old` the dentry of an inode of the same superblock.
+    unsafe extern "C" fn link(
+        old: *mut bindings::dentry,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe {
+            T::link(
+                Inode::from_raw((*old).d_inode),
+                Locked::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `dir` is a directory of `T` whose lock is held exclusive, `dentry` a positive dentry in it.
+    unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe {
+            T::unlink(Locked::assume(Inode::from_raw(dir)), Dentry::from_raw(dentry))
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::unlink`].
+    unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe {
+            T::rmdir(Locked::assume(Inode::from_raw(dir)), Dentry::from_raw(dentry))
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Both directories are of one superblock of `T` and their locks held exclusive, each dentry
+    /// is in its directory.
+    unsafe extern "C" fn rename(
+        _idmap: *mut bindings::mnt_idmap,
+        from_dir: *mut bindings::inode,
+        from: *mut bindings::dentry,
+        to_dir: *mut bindings::inode,
+        to: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        // The VFS has looked at NOREPLACE already.
+        if flags & !bindings::RENAME_NOREPLACE != 0 {
+            return EINVAL.to_errno();
+        }
+        // SAFETY: By the safety requirements.
+        to_errno(unsafe {
+            T::rename(
+                Locked::assume(Inode::from_raw(from_dir)),
+                Dentry::from_raw(from),
+                Locked::assume(Inode::from_raw(to_dir)),
+                Dentry::from_raw(to),
+            )
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open directory of `T`.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        // Positions are cookies, and have no end.
+        match whence as u32 {
+            bindings::SEEK_SET | bindings::SEEK_CUR => {
+                // SAFETY: By the safety requirements.
+                unsafe { bindings::generic_file_llseek_size(file, offset, whence, i64::MAX, 0) }
+            }
+            _ => EINVAL.to_errno().into(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open directory of `T` whose lock is held at least shared, `ctx` is valid.
+    unsafe extern "C" fn iterate_shared(
+        file: *mut bindings::file,
+        ctx: *mut bindings::dir_context,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (dir, ctx) = unsafe {
+            if !bindings::shim_dir_emit_dots(file, ctx) {
+                return 0;
+            }
+            (Inode::<T>::from_raw((*file).f_inode), &mut *ctx)
+        };
+        while let Some((cookie, Entry(dentry))) = dir.index().next(ctx.pos as u64) {
+            ctx.pos = cookie as i64;
+            // SAFETY: The directory's lock is held: the dentry is one of its names by the
+            // invariant of `Entry`, has an inode, and neither changes.
+            let taken = unsafe {
+                let mut len = 0;
+                let name = bindings::shim_dentry_name(dentry, &mut len);
+                let inode = (*dentry).d_inode;
+                let kind = u32::from((*inode).i_mode) >> 12 & 15;
+                bindings::shim_dir_emit(ctx, name, len as c_int, (*inode).i_ino, kind)
+            };
+            if !taken {
+                break;
+            }
+            ctx.pos += 1;
+        }
+        0
+    }
+}
+

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open regular files.
+
+use super::{
+    attributes, extents,
+    filesystem::FileSystem,
+    inode::{Inode, Locked},
+    mapping::{self, MappingOperations},
+    remap::{self, Remap},
+    Extent, MAX_FILE_SIZE,
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    types::Opaque,
+};
+
+/// What can be done with a regular file. Positions and lengths are in bytes.
+pub trait FileOperations: FileSystem {
+    /// Copies what lies at `pos` to `to`, up to the end of the file. Returns how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if not one byte could be copied.
+    fn read(inode: &Inode<Self>, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
+
+    /// Writes `from` to `pos`. Limits were looked at, times and permissions are taken care of.
+    /// Returns how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written.
+    fn write(inode: &Locked<Self>, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize>;
+
+    /// Changes the size. Shrinking gives blocks back, growing makes a hole.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; the file is as it was.
+    fn truncate(inode: &Locked<Self>, size: u64) -> Result;
+
+    /// The first offset at or after `pos` with data (`hole` false) or in a hole, counting the end
+    /// of the file as a hole. `pos` lies before the end.
+    fn seek(inode: &Inode<Self>, pos: u64, hole: bool) -> Option<u64>;
+
+    /// The first extent that reaches beyond `pos`.
+    fn extent(inode: &Inode<Self>, pos: u64) -> Option<Extent>;
+
+    /// `copy_file_range(2)` without flags: copies as the filesystem likes best. The range was cut
+    /// at the end of the source, and does not overlap.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileOperations::write`], if not one byte was copied.
+    fn copy(request: &Remap<'_, Self>) -> Result<u64>;
+
+    /// Shares the range with the destination, or shares it if both hold the same bytes:
+    /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`. Returns how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// See the manual page of `ioctl_ficlonerange`; `EBADE` where the bytes differ.
+    fn remap(request: &Remap<'_, Self>) -> Result<u64>;
+}
+
+/// An open file.
+#[repr(transparent)]
+pub struct File<T: FileSystem>(Opaque<bindings::file>, PhantomData<T>);
+
+impl<T: FileSystem> File<T> {
+    /// # Safety
+    ///
+    /// `file` is an open file whose inode is one of `T`, during `'a`.
+    pub(super) unsafe fn from_raw<'a>(file: *mut bindings::file) -> &'a Self {
+        // SAFETY: The types have the same layout.
+        unsafe { &*file.cast() }
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::file {
+        self.0.get()
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &Inode<T> {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { Inode::from_raw((*self.as_raw()).f_inode) }
+    }
+
+    /// Notes a change of the file's data: times, set-id bits, capabilities. The inode is locked.
+    pub fn modified(&self) -> Result {
+        // SAFETY: The file is open.
+        to_result(unsafe { bindings::file_modified(self.as_raw()) })
+    }
+
+    /// How much of a write of `len` bytes at `pos` the file size limits allow.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG` if nothing, with a `SIGXFSZ` where the limit is the process's.
+    pub fn limit_write(&self, pos: u64, len: u64) -> Result<u64> {
+        let mut count = len as i64;
+        // SAFETY: The file is open, `count` valid for the call.
+        to_result(unsafe {
+            bindings::generic_write_check_limits(self.as_raw(), pos as i64, &mut count)
+        })?;
+        Ok(count as u64)
+    }
+}
+
+/// The callbacks of a regular file.
+pub(super) struct FileTables<T: FileOperations + MappingOperations>(PhantomData<T>);
+
+impl<T: FileOperations + MappingOperations> FileTables<T> {
+    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
+        setattr: Some(attributes::setattr_file::<T>),
+        getattr: Some(attributes::getattr::<T>),
+        fiemap: Some(extents::fiemap::<T>),
+        ..pin_init::zeroed()
+    };
+
+    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+        llseek: Some(Self::llseek),
+        read_iter: Some(Self::read_iter),
+        write_iter: Some(Self::write_iter),
+        mmap: Some(mapping::mmap::<T>),
+        fsync: Some(bindings::noop_fsync),
+        splice_read: Some(bindings::copy_splice_read),
+        splice_write: Some(bindings::iter_file_splice_write),
+        copy_file_range: Some(remap::copy_file_range::<T>),
+        remap_file_range: Some(remap::remap_file_range::<T>),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `kiocb` is of an open regular file of `T`, `iter` a valid destination.
+    unsafe extern "C" fn read_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let (kiocb, to) = unsafe { (&mut *kiocb, IovIterDest::from_raw(iter)) };
+        // SAFETY: By the safety requirements.
+        let inode = unsafe { Inode::from_raw((*kiocb.ki_filp).f_inode) };
+        match T::read(inode, kiocb.ki_pos as u64, to) {
+            Ok(n) => {
+                kiocb.ki_pos += n as i64;
+                // SAFETY: The file is open.
+                unsafe { bindings::shim_file_accessed(kiocb.ki_filp) };
+                n as isize
+            }
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `kiocb` is of an open regular file of `T`, `iter` a valid source.
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let inode = unsafe { Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode) }.lock();
+        // SAFETY: By the safety requirements; the inode is locked, as these ask.
+        let checked = unsafe {
+            match bindings::generic_write_checks(kiocb, iter) {
+                count if count <= 0 => return count,
+                _ => to_result(bindings::kiocb_modified(kiocb)),
+            }
+        };
+        // SAFETY: By the safety requirements.
+        let (kiocb, from) = unsafe { (&mut *kiocb, IovIterSource::from_raw(iter)) };
+        match checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from)) {
+            Ok(n) => {
+                kiocb.ki_pos += n as i64;
+                n as isize
+            }
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open regular file of `T`.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        // SAFETY: By the safety requirements.
+        let inode = unsafe { Inode::<T>::from_raw((*file).f_inode) };
+        let size = inode.size();
+        let hole = whence as u32 == bindings::SEEK_HOLE;
+        if !hole && whence as u32 != bindings::SEEK_DATA {
+            // SAFETY: By the safety requirements.
+            return unsafe {
+                bindings::generic_file_llseek_size(
+                    file,
+                    offset,
+                    whence,
+                    MAX_FILE_SIZE as i64,
+                    size as i64,
+                )
+            };
+        }
+        let found = u64::try_from(offset)
+            .ok()
+            .filter(|&pos| pos < size)
+            .and_then(|pos| T::seek(inode, pos, hole));
+        match found {
+            // SAFETY: By the safety requirements.
+            Some(pos) => unsafe {
+                bindings::vfs_setpos(file, pos as i64, MAX_FILE_SIZE as i64)
+            },
+            None => ENXIO.to_errno().into(),
+        }
+    }
+}

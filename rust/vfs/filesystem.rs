@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Filesystem types and mounted superblocks.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h).
+
+use super::{
+    context::{self, Context, Parameter},
+    directory::DirectoryOperations,
+    inode::{self, Inode},
+    to_errno, MAX_FILE_SIZE,
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    seq_file::SeqFile,
+    types::{ForeignOwnable, Opaque},
+};
+
+/// What `statfs` says, in blocks and inodes. A limit of `None` shows as 0, "not limited".
+pub struct Statistics {
+    /// The most blocks, and those in use.
+    pub blocks: (Option<u64>, u64),
+    /// The most inodes, and those in use.
+    pub inodes: (Option<u64>, u64),
+}
+
+/// A filesystem type, and what is done with a whole mount of it.
+pub trait FileSystem: Sized + Send + Sync + 'static {
+    /// The name, as in `mount -t NAME`.
+    const NAME: &'static CStr;
+
+    /// What `statfs` says in `f_type`.
+    const MAGIC: usize;
+
+    /// What is kept with each superblock.
+    type SuperData: Send + Sync;
+
+    /// What is kept with each inode, of whatever type.
+    type InodeData: Send + Sync;
+
+    /// What a mount's parameters say.
+    type Options: Send + Sync;
+
+    /// The options of a new mount, or of `sb` where it is reconfigured, before any parameter.
+    fn options(context: &Context<'_>, sb: Option<&SuperBlock<Self>>) -> Result<Self::Options>;
+
+    /// Notes one parameter. `Ok(false)` if it is none of this filesystem.
+    ///
+    /// # Errors
+    ///
+    /// Any, after the context was told what is wrong, see [`Context::error`].
+    fn parameter(
+        options: &mut Self::Options,
+        context: &Context<'_>,
+        parameter: &Parameter<'_>,
+    ) -> Result<bool>;
+
+    /// Makes what is kept with a new superblock.
+    fn super_data(options: &Self::Options) -> Result<Self::SuperData>;
+
+    /// Mode, owner and group of the root directory.
+    fn root(options: &Self::Options) -> (u16, bindings::kuid_t, bindings::kgid_t);
+
+    /// Changes the options of a superblock.
+    fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: &Self::Options)
+        -> Result;
+
+    /// Writes the options to a line of `/proc/mounts`, each with a comma before it.
+    fn show_options(sb: &SuperBlock<Self>, line: &SeqFile);
+
+    /// The numbers for `statfs`.
+    fn statistics(sb: &SuperBlock<Self>) -> Statistics;
+
+    /// Makes what is kept with a new inode. Its type is not known yet.
+    fn inode_data(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeData>;
+
+    /// Called before an inode is made.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there may be no more.
+    fn admit_inode(sb: &SuperBlock<Self>) -> Result;
+
+    /// Called for an inode that nobody uses any more, or one that was admitted but not made.
+    fn dismiss_inode(sb: &SuperBlock<Self>);
+
+    /// Lets go of an inode's data. It has no links, users or mappings left.
+    fn evict(inode: &Inode<Self>);
+
+    /// How many blocks the inode holds, shared or not.
+    fn inode_blocks(inode: &Inode<Self>) -> u64;
+}
+
+/// A mounted superblock.
+#[repr(transparent)]
+pub struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// # Safety
+    ///
+    /// `sb` is a superblock of `T` whose `s_fs_info` is set, and stays so during `'a`.
+    pub(super) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: The types have the same layout, the rest is up to the caller.
+        unsafe { &*sb.cast() }
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::super_block {
+        self.0.get()
+    }
+
+    /// What the filesystem keeps with the superblock.
+    pub fn data(&self) -> &T::SuperData {
+        // SAFETY: `s_fs_info` was set by `fill_super` and stays until `kill_sb`.
+        unsafe { KBox::<T::SuperData>::borrow((*self.as_raw()).s_fs_info) }
+    }
+}
+
+/// A registered filesystem type.
+///
+/// # Invariants
+///
+/// `cache` is a cache of inodes of `T`; `fs_type` is registered until this is dropped.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub struct Registration<T: FileSystem> {
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
+    cache: *mut bindings::kmem_cache,
+    _type: PhantomData<T>,
+}
+
+// SAFETY: Registering and unregistering may happen on any thread.
+unsafe impl<T: FileSystem> Send for Registration<T> {}
+// SAFETY: There are no methods that take `&self`.
+unsafe impl<T: FileSystem> Sync for Registration<T> {}
+
+impl<T: DirectoryOperations> Registration<T> {
+    /// Registers `T`, see `register_filesystem`.
+    pub fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: inode::new_cache::<T>()?,
+            fs_type <- Opaque::try_ffi_init(|fs_type: *mut bindings::file_system_type| {
+                // SAFETY: `fs_type` is valid for writes; all zeros is a valid value.
+                let fs_type = unsafe {
+                    fs_type.write_bytes(0, 1);
+                    &mut *fs_type
+                };
+                fs_type.owner = module.as_ptr();
+                fs_type.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
+                fs_type.init_fs_context = Some(context::init::<T>);
+                fs_type.kill_sb = Some(kill_sb::<T>);
+                // SAFETY: `fs_type` is initialised and pinned; `drop` unregisters it.
+                to_result(unsafe { bindings::register_filesystem(fs_type) })
+                    .inspect_err(|_| {
+                        // SAFETY: Made above, and no inode was.
+                        unsafe { bindings::kmem_cache_destroy(*cache) }
+                    })
+            }),
+            _type: PhantomData,
+        })
+    }
+
+}
+
+impl<T: FileSystem> Registration<T> {
+    /// The inode cache of a superblock's type.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a superblock of `T`.
+    pub(super) unsafe fn cache_of(sb: *mut bindings::super_block) -> *mut bindings::kmem_cache {
+        // SAFETY: `s_type` is the first field of a `Registration<T>`, which lives as long as
+        // superblocks of it do.
+        unsafe { (*(*sb).s_type.cast::<Self>()).cache }
+    }
+}
+
+#[pinned_drop]
+impl<T: FileSystem> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered by the type invariant. The module's count of users keeps it loaded
+        // while a superblock exists, so there is none. Inodes are freed by RCU, and gone after
+        // `rcu_barrier`.
+        unsafe {
+            bindings::unregister_filesystem(self.fs_type.get());
+            bindings::rcu_barrier();
+            bindings::kmem_cache_destroy(self.cache);
+        }
+    }
+}
+
+/// Fills in a new superblock: the callback of `get_tree_nodev`.
+///
+/// # Safety
+///
+/// `sb` is a new superblock of `T`, `fc` its context with options of `T`.
+pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
+    sb: *mut bindings::super_block,
+    fc: *mut bindings::fs_context,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    let options = unsafe { context::options::<T>(fc) };
+    let fill = || {
+        let data = KBox::new(T::super_data(options)?, GFP_KERNEL)?;
+        // SAFETY: The superblock is new, so that nobody else accesses it.
+        let raw = unsafe { &mut *sb };
+        raw.s_fs_info = data.into_foreign();
+        raw.s_magic = T::MAGIC;
+        raw.s_maxbytes = MAX_FILE_SIZE as i64;
+        raw.s_blocksize = kernel::page::PAGE_SIZE;
+        raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
+        raw.s_time_gran = 1;
+        raw.s_op = &SuperTable::<T>::TABLE;
+        // SAFETY: `s_fs_info` was set above.
+        let root = inode::new_root(unsafe { SuperBlock::<T>::from_raw(sb) }, T::root(options))?;
+        // SAFETY: The inode is new; its reference goes to `d_make_root`, on failure too.
+        let root = unsafe { bindings::d_make_root(root) };
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: As above.
+        unsafe { (*sb).s_root = root };
+        Ok(())
+    };
+    to_errno(fill())
+}
+
+/// # Safety
+///
+/// `sb` is a superblock of `T` that is going away.
+unsafe extern "C" fn kill_sb<T: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: By the safety requirements. The superblock's memory outlives this call.
+    let data = unsafe {
+        bindings::kill_anon_super(sb);
+        core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut())
+    };
+    if !data.is_null() {
+        // SAFETY: `fill_super` set it; every inode was evicted, so that nobody borrows it.
+        drop(unsafe { KBox::<T::SuperData>::from_foreign(data) });
+    }
+}
+
+/// The callbacks in `struct super_operations`.
+struct SuperTable<T: FileSystem>(PhantomData<T>);
+
+impl<T: FileSystem> SuperTable<T> {
+    const TABLE: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(inode::alloc::<T>),
+        free_inode: Some(inode::free::<T>),
+        evict_inode: Some(inode::evict::<T>),
+        drop_inode: Some(bindings::inode_just_drop),
+        statfs: Some(Self::statfs),
+        show_options: Some(Self::show_options),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `dentry` is of a superblock of `T`, `buf` valid for writes.
+    unsafe extern "C" fn statfs(
+        dentry: *mut bindings::dentry,
+        buf: *mut kernel::bindings::kstatfs,
+    ) -> c_int {
+        // SAFETY: By the safety requirements. `kernel::bindings` only has the type's name.
+        let (sb, buf) = unsafe {
+            bindings::simple_statfs(dentry, buf);
+            (
+                SuperBlock::<T>::from_raw((*dentry).d_sb),
+                &mut *buf.cast::<bindings::kstatfs>(),
+            )
+        };
+        let statistics = T::statistics(sb);
+        if let (Some(limit), used) = statistics.blocks {
+            buf.f_blocks = limit;
+            buf.f_bfree = limit.saturating_sub(used);
+            buf.f_bavail = buf.f_bfree;
+        }
+        if let (Some(limit), used) = statistics.inodes {
+            buf.f_files = limit;
+            buf.f_ffree = limit.saturating_sub(used);
+        }
+        0
+    }
+
+    /// # Safety
+    ///
+    /// `root` is of a superblock of `T`, `seq` valid.
+    unsafe extern "C" fn show_options(
+        seq: *mut bindings::seq_file,
+        root: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            T::show_options(SuperBlock::from_raw((*root).d_sb), SeqFile::from_raw(seq));
+        }
+        0
+    }
+}
+

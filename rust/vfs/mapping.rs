@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files mapped into memory, for filesystems without a page cache: what DAX does, on ordinary
+//! pages.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h). Compare `fs/dax.c`.
+//!
+//! A fault handler holds `invalidate_lock` shared from the lookup of a block until its page table
+//! entry is in. Whoever takes a block out of a file, or makes it shared, holds the lock exclusive
+//! and unmaps first. So no store ever reaches a block that is not the file's own.
+//!
+//! The page cache stays empty. What user space can point at it (`readahead(2)`, `mincore(2)`,
+//! `sync_file_range(2)`, `swapon(2)`, uprobes and others) finds no `read_folio` and no `bmap`, and
+//! does nothing or fails.
+
+use super::{
+    filesystem::FileSystem,
+    inode::Inode,
+};
+use crate::{bindings, store::block::BlockRef};
+use core::{marker::PhantomData, ops::Range};
+use kernel::{error::to_result, prelude::*};
+
+/// What can be done with a mapping of a regular file.
+pub trait MappingOperations: FileSystem {
+    /// Maps the block that `fault` asks for.
+    fn fault(fault: &mut Fault<'_, Self>) -> FaultResult;
+}
+
+/// The answer to a fault, `vm_fault_t`.
+pub struct FaultResult(bindings::vm_fault_t);
+
+impl FaultResult {
+    /// There is nothing at this address: `SIGBUS`.
+    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+}
+
+impl From<Error> for FaultResult {
+    fn from(err: Error) -> Self {
+        if err == ENOMEM {
+            Self(bindings::vm_fault_reason_VM_FAULT_OOM)
+        } else {
+            Self::SIGBUS
+        }
+    }
+}
+
+impl<T: FileSystem> Inode<T> {
+    /// Takes `invalidate_lock` exclusive: nothing is mapped meanwhile.
+    pub fn invalidate(&self) -> Invalidate<'_, T> {
+        // SAFETY: The inode is live; the guard unlocks it.
+        unsafe { bindings::shim_filemap_invalidate_lock(self.mapping()) };
+        Invalidate { inode: self, unlock: true }
+    }
+
+    /// Takes `invalidate_lock` shared: what is mapped meanwhile stays true.
+    pub fn invalidate_shared(&self) -> InvalidateShared<'_, T> {
+        // SAFETY: The inode is live; the guard unlocks it.
+        unsafe { bindings::shim_filemap_invalidate_lock_shared(self.mapping()) };
+        InvalidateShared(self)
+    }
+}
+
+/// `invalidate_lock` held exclusive.
+#[must_use]
+pub struct Invalidate<'a, T: FileSystem> {
+    inode: &'a Inode<T>,
+    /// Whether this value's end is that of the lock, too.
+    unlock: bool,
+}
+
+impl<'a, T: FileSystem> Invalidate<'a, T> {
+    /// # Safety
+    ///
+    /// The caller holds the lock during `'a`, and unlocks it.
+    pub(super) unsafe fn assume(inode: &'a Inode<T>) -> Self {
+        Self { inode, unlock: false }
+    }
+
+    /// Takes `blocks` out of every page table. The copies that private mappings made for
+    /// themselves stay.
+    pub fn unmap(&self, blocks: Range<u64>) {
+        self.unmap_pages(blocks, false);
+    }
+
+    /// As [`Invalidate::unmap`], and the copies of private mappings go too: for blocks that no
+    /// longer lie within the file.
+    pub fn unmap_with_copies(&self, blocks: Range<u64>) {
+        self.unmap_pages(blocks, true);
+    }
+
+    fn unmap_pages(&self, blocks: Range<u64>, copies: bool) {
+        let len = blocks.end.saturating_sub(blocks.start);
+        // A length of 0 means "to the end" there.
+        if len == 0 {
+            return;
+        }
+        // SAFETY: The inode is live. Looks itself whether there is any mapping.
+        unsafe {
+            bindings::unmap_mapping_pages(
+                self.inode.mapping(),
+                blocks.start as usize,
+                len as usize,
+                copies,
+            )
+        };
+    }
+}
+
+impl<T: FileSystem> Drop for Invalidate<'_, T> {
+    fn drop(&mut self) {
+        if self.unlock {
+            // SAFETY: `Inode::invalidate` took it.
+            unsafe { bindings::shim_filemap_invalidate_unlock(self.inode.mapping()) };
+        }
+    }
+}
+
+/// `invalidate_lock` held shared.
+#[must_use]
+pub struct InvalidateShared<'a, T: FileSystem>(&'a Inode<T>);
+
+impl<T: FileSystem> Drop for InvalidateShared<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `Inode::invalidate_shared` took it.
+        unsafe { bindings::shim_filemap_invalidate_unlock_shared(self.0.mapping()) };
+    }
+}
+
+/// A fault in a mapping of a file.
+///
+/// # Invariants
+///
+/// `vmf` is the fault that is being handled, of a mapping of a regular file of `T`.
+pub struct Fault<'a, T: FileSystem> {
+    vmf: *mut bindings::vm_fault,
+    _fault: PhantomData<&'a mut T>,
+}
+
+impl<'a, T: FileSystem> Fault<'a, T> {
+    fn vma(&self) -> *mut bindings::vm_area_struct {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).__bindgen_anon_1.vma }
+    }
+
+    fn file(&self) -> *mut bindings::file {
+        // SAFETY: The mapping of a file holds the file.
+        unsafe { (*self.vma()).vm_file }
+    }
+
+    /// The file's inode.
+    pub fn inode(&self) -> &'a Inode<T> {
+        // SAFETY: By the type invariant; the mapping holds the file and so the inode.
+        unsafe { Inode::from_raw((*self.file()).f_inode) }
+    }
+
+    /// The index of the block.
+    pub fn index(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
+    }
+
+    fn is_write(&self) -> bool {
+        let write = bindings::fault_flag_FAULT_FLAG_WRITE | bindings::fault_flag_FAULT_FLAG_MKWRITE;
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).flags & write != 0 }
+    }
+
+    fn is_shared(&self) -> bool {
+        // SAFETY: The VMA is valid and locked.
+        unsafe { bindings::shim_vma_is_shared(self.vma()) }
+    }
+
+    /// Whether the file is about to be written to.
+    pub fn writes_file(&self) -> bool {
+        self.is_write() && self.is_shared()
+    }
+
+    /// Whether a private mapping is about to make a copy for itself.
+    pub fn makes_copy(&self) -> bool {
+        self.is_write() && !self.is_shared()
+    }
+
+    /// Notes that the file is about to be written to: waits until it is not frozen, sets times.
+    /// What is returned is held until the block is mapped.
+    pub fn start_write(&self) -> Result<PageFault<'a>> {
+        // SAFETY: The file is open.
+        let sb = unsafe { (*(*self.file()).f_inode).i_sb };
+        // SAFETY: The superblock is live. No lock that ranks before freeze protection for faults
+        // is held, but for those of the fault itself.
+        unsafe { bindings::shim_sb_start_pagefault(sb) };
+        let guard = PageFault(sb, PhantomData);
+        // SAFETY: The file is open.
+        to_result(unsafe { bindings::file_update_time(self.file()) })?;
+        Ok(guard)
+    }
+
+    /// Maps `block`, of this index, read-only.
+    pub fn map(&mut self, _lock: &InvalidateShared<'_, T>, block: &BlockRef) -> FaultResult {
+        self.insert(block, false)
+    }
+
+    /// Maps `block`, of this index and of this file alone, writable.
+    pub fn map_writable(
+        &mut self,
+        _lock: &InvalidateShared<'_, T>,
+        block: &BlockRef,
+    ) -> FaultResult {
+        let inode = self.inode();
+        // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
+        // evicted.
+        unsafe { inode.mapped().associate(inode.mapping(), block, self.index()) };
+        self.insert(block, true)
+    }
+
+    fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
+        // SAFETY: By the type invariant; `mmap` made this a mapping of mixed pages, and the page
+        // is live.
+        FaultResult(unsafe { bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), write) })
+    }
+
+    /// Hands `block` to the kernel, which copies it for a private mapping. (What DAX does here
+    /// needs `finish_fault`, which modules do not have.)
+    ///
+    /// The lock need not be held longer: the page stays what it is while it is referred to.
+    pub fn copy(&mut self, _lock: &InvalidateShared<'_, T>, block: BlockRef) -> FaultResult {
+        let page = block.into_page();
+        // SAFETY: By the type invariant. The reference goes to the kernel, and the page's lock
+        // too, which nobody holds for long, as nothing else in this filesystem takes it.
+        unsafe {
+            bindings::shim_lock_page(page);
+            (*self.vmf).page = page;
+        }
+        FaultResult(bindings::vm_fault_reason_VM_FAULT_LOCKED)
+    }
+}
+
+/// Freeze protection of a fault.
+#[must_use]
+pub struct PageFault<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
+
+impl Drop for PageFault<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `Fault::start_write` took it; the fault holds the file and so the superblock.
+        unsafe { bindings::shim_sb_end_pagefault(self.0) };
+    }
+}
+
+/// The callbacks of mappings.
+pub(super) struct MappingTables<T: MappingOperations>(PhantomData<T>);
+
+impl<T: MappingOperations> MappingTables<T> {
+    /// Without `dirty_folio` the first unmap of a written page would call NULL. There is nothing
+    /// to write back.
+    pub(super) const ADDRESS_SPACE: bindings::address_space_operations =
+        bindings::address_space_operations {
+            dirty_folio: Some(bindings::noop_dirty_folio),
+            ..pin_init::zeroed()
+        };
+
+    const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::fault),
+        page_mkwrite: Some(Self::fault),
+        ..pin_init::zeroed()
+    };
+
+    /// Both a fault and the first write to what is mapped read-only: the lookup decides.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` is a fault in a mapping that [`mmap`] made.
+    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // INVARIANT: By the safety requirements.
+        T::fault(&mut Fault { vmf, _fault: PhantomData }).0
+    }
+}
+
+/// # Safety
+///
+/// `file` is an open regular file of `T`, `vma` a new mapping of it.
+pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
+    file: *mut bindings::file,
+    vma: *mut bindings::vm_area_struct,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        bindings::shim_file_accessed(file);
+        bindings::shim_vma_set_mixedmap(vma);
+        (*vma).vm_ops = &MappingTables::<T>::VM;
+    }
+    0
+}
+

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe Rust over the C VFS, for filesystems that keep their files' data in pages of their own.
+//!
+//! A filesystem implements [`FileSystem`], and for its inodes [`DirectoryOperations`],
+//! [`FileOperations`] and [`MappingOperations`]; it registers with [`Registration`]. Each module
+//! here turns one table of C callbacks into one trait: the callback converts its arguments,
+//! calls the trait, turns an `Err` into an errno, and does nothing else.
+//!
+//! | module | C |
+//! |---|---|
+//! | [`filesystem`] | `struct file_system_type`, `struct super_operations` |
+//! | [`context`] | `struct fs_context_operations` |
+//! | [`inode`] | `struct inode`, its locks, and making new ones |
+//! | [`directory`] | `struct inode_operations` of a directory; names kept in the dcache, as libfs does |
+//! | [`attributes`] | `getattr`, `setattr` |
+//! | [`file`] | `struct file_operations` of a regular file |
+//! | [`remap`] | `copy_file_range`, `remap_file_range`, and the locks of two files |
+//! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
+//! | [`extents`] | `fiemap` |
+//!
+//! # Locks
+//!
+//! What a lock protects can be changed only with the value that stands for holding it:
+//! [`Locked`] for `i_rwsem` held exclusive, [`Invalidate`] and [`mapping::InvalidateShared`] for
+//! `invalidate_lock`.
+//!
+//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
+//!    [`Fault::start_write`])
+//! 2. `i_rwsem` of directories, then of files (`lock_two_nondirectories`)
+//! 3. `mmap_lock`, or the lock of the VMA
+//! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
+//! 5. what the filesystem has
+
+pub mod attributes;
+pub mod context;
+pub mod directory;
+pub mod extents;
+pub mod file;
+pub mod filesystem;
+pub mod inode;
+pub mod mapping;
+pub mod remap;
+
+pub use self::{
+    context::{Context, Parameter},
+    directory::{Dentry, DirectoryOperations, New},
+    extents::Extent,
+    file::FileOperations,
+    filesystem::{FileSystem, Registration, Statistics, SuperBlock},
+    inode::{Inode, Locked},
+    mapping::{Fault, FaultResult, Invalidate, MappingOperations},
+    remap::{LockedPair, Remap, RemapKind},
+};
+
+use crate::bindings;
+use kernel::{iov::IovIterDest, prelude::*};
+
+/// The largest offset in a file, `MAX_LFS_FILESIZE` of a 64-bit kernel.
+pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
+
+/// Turns the result of an operation into what C expects of a callback.
+fn to_errno(result: Result) -> c_int {
+    result.map_or_else(|err| err.to_errno(), |()| 0)
+}
+
+/// Whether a signal that ends the process is pending: long operations stop then.
+pub fn fatal_signal_pending() -> bool {
+    // SAFETY: Only looks at the current task.
+    unsafe { bindings::shim_fatal_signal_pending() }
+}
+
+/// Lets others run, in long loops.
+pub fn cond_resched() {
+    // SAFETY: Called from process context without a spinlock: `fs/` holds none across a call.
+    unsafe { bindings::shim_cond_resched() };
+}
+
+/// How many pages of memory the machine has.
+pub fn total_ram_pages() -> u64 {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::shim_totalram_pages() as u64 }
+}
+
+/// Copies `len` zeros to `to`; returns how many were taken. May fault in user memory.
+pub fn zero_iter(len: usize, to: &mut IovIterDest<'_>) -> usize {
+    // SAFETY: `to` is a valid iterator.
+    unsafe { bindings::iov_iter_zero(len, to.as_raw()) }
+}
+
+/// The numbers of a user and a group in the initial user namespace.
+pub fn initial_ids(uid: bindings::kuid_t, gid: bindings::kgid_t) -> (u32, u32) {
+    let ns = &raw mut bindings::init_user_ns;
+    // SAFETY: The initial namespace is static.
+    unsafe { (bindings::from_kuid_munged(ns, uid), bindings::from_kgid_munged(ns, gid)) }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `copy_file_range` and `remap_file_range`, and the locks of two files.
+//!
+//! Compare `fs/remap_range.c`, and `xfs_reflink_remap_prep` for the order of the locks.
+
+use super::{
+    file::{File, FileOperations},
+    filesystem::FileSystem,
+    inode::{Inode, Locked},
+    mapping::Invalidate,
+};
+use crate::bindings;
+use kernel::{error::to_result, prelude::*};
+
+/// What a [`Remap`] is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum RemapKind {
+    /// Share.
+    Clone,
+    /// Share if the bytes are equal.
+    Dedupe,
+}
+
+/// A range of one file that is to go to another. Positions and lengths are in bytes.
+pub struct Remap<'a, T: FileSystem> {
+    /// The source.
+    pub from: &'a File<T>,
+    /// Where the range begins in the source.
+    pub from_pos: u64,
+    /// The destination, which may be the source.
+    pub to: &'a File<T>,
+    /// Where the range goes.
+    pub to_pos: u64,
+    /// How long it is; 0 for a clone to the end of the source.
+    pub len: u64,
+    /// What is to be done. A copy is a [`RemapKind::Clone`] that need not share.
+    pub kind: RemapKind,
+    /// Whether less than the whole range may be done.
+    pub may_shorten: bool,
+}
+
+impl<'a, T: FileSystem> Remap<'a, T> {
+    /// Locks both files for changes.
+    pub fn lock(&self) -> LockedPair<'a, T> {
+        let (from, to) = (self.from.inode(), self.to.inode());
+        // SAFETY: Both inodes are live. The guard unlocks them.
+        unsafe { bindings::lock_two_nondirectories(from.as_raw(), to.as_raw()) };
+        LockedPair { from, to }
+    }
+
+    /// The checks that the kernel has for a clone of this range, see
+    /// `generic_remap_file_range_prep`; also notes the change of the destination. Returns the
+    /// length to be done, which may be 0.
+    ///
+    /// # Errors
+    ///
+    /// See the manual page of `ioctl_ficlonerange`.
+    pub fn prepare_clone(&self, _locks: &InvalidatePair<'_, T>) -> Result<u64> {
+        let flags = if self.may_shorten { bindings::REMAP_FILE_CAN_SHORTEN } else { 0 };
+        let mut len = self.len as i64;
+        // SAFETY: Both files are open and locked. The page caches are empty, so that there is
+        // nothing to write back.
+        to_result(unsafe {
+            bindings::generic_remap_file_range_prep(
+                self.from.as_raw(),
+                self.from_pos as i64,
+                self.to.as_raw(),
+                self.to_pos as i64,
+                &mut len,
+                flags,
+            )
+        })?;
+        Ok(len as u64)
+    }
+}
+
+/// Two files, or twice the same, whose `i_rwsem` is held exclusive.
+#[must_use]
+pub struct LockedPair<'a, T: FileSystem> {
+    from: &'a Inode<T>,
+    to: &'a Inode<T>,
+}
+
+impl<T: FileSystem> LockedPair<'_, T> {
+    /// The source.
+    pub fn from(&self) -> &Locked<T> {
+        // SAFETY: The guard holds the lock.
+        unsafe { Locked::assume(self.from) }
+    }
+
+    /// The destination.
+    pub fn to(&self) -> &Locked<T> {
+        // SAFETY: The guard holds the lock.
+        unsafe { Locked::assume(self.to) }
+    }
+
+    /// Takes `invalidate_lock` of both exclusive.
+    pub fn invalidate(&self) -> InvalidatePair<'_, T> {
+        // SAFETY: Both inodes are live. The guard unlocks them.
+        unsafe {
+            bindings::filemap_invalidate_lock_two(self.from.mapping(), self.to.mapping());
+        }
+        InvalidatePair(self)
+    }
+}
+
+impl<T: FileSystem> Drop for LockedPair<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `Remap::lock` took them.
+        unsafe { bindings::unlock_two_nondirectories(self.from.as_raw(), self.to.as_raw()) };
+    }
+}
+
+/// Two files, or twice the same, whose `invalidate_lock` is held exclusive, too.
+#[must_use]
+pub struct InvalidatePair<'a, T: FileSystem>(&'a LockedPair<'a, T>);
+
+impl<T: FileSystem> InvalidatePair<'_, T> {
+    /// The source.
+    pub fn from(&self) -> Invalidate<'_, T> {
+        // SAFETY: The guard holds the lock.
+        unsafe { Invalidate::assume(self.0.from) }
+    }
+
+    /// The destination.
+    pub fn to(&self) -> Invalidate<'_, T> {
+        // SAFETY: The guard holds the lock.
+        unsafe { Invalidate::assume(self.0.to) }
+    }
+}
+
+impl<T: FileSystem> Drop for InvalidatePair<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `LockedPair::invalidate` took them.
+        unsafe {
+            bindings::filemap_invalidate_unlock_two(self.0.from.mapping(), self.0.to.mapping());
+        }
+    }
+}
+
+/// # Safety
+///
+/// Both files are open, regular and of `T`, though maybe of different superblocks; the VFS has
+/// checked the range.
+pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
+    from: *mut bindings::file,
+    from_pos: bindings::loff_t,
+    to: *mut bindings::file,
+    to_pos: bindings::loff_t,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    if flags != 0 {
+        return EINVAL.to_errno() as isize;
+    }
+    // SAFETY: By the safety requirements.
+    let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
+    let copied = T::copy(&Remap {
+        from,
+        from_pos: from_pos as u64,
+        to,
+        to_pos: to_pos as u64,
+        len: len as u64,
+        kind: RemapKind::Clone,
+        may_shorten: true,
+    });
+    match copied {
+        Ok(n) => n as isize,
+        Err(err) => err.to_errno() as isize,
+    }
+}
+
+/// # Safety
+///
+/// Both files are open, and of one superblock of `T`; one of them is regular.
+pub(super) unsafe extern "C" fn remap_file_range<T: FileOperations>(
+    from: *mut bindings::file,
+    from_pos: bindings::loff_t,
+    to: *mut bindings::file,
+    to_pos: bindings::loff_t,
+    len: bindings::loff_t,
+    flags: c_uint,
+) -> bindings::loff_t {
+    let known = bindings::REMAP_FILE_DEDUP | bindings::REMAP_FILE_ADVISORY;
+    if flags & !known != 0 {
+        return EINVAL.to_errno().into();
+    }
+    let kind = if flags & bindings::REMAP_FILE_DEDUP == 0 {
+        RemapKind::Clone
+    } else {
+        RemapKind::Dedupe
+    };
+    // SAFETY: By the safety requirements.
+    let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
+    let done = T::remap(&Remap {
+        from,
+        from_pos: from_pos as u64,
+        to,
+        to_pos: to_pos as u64,
+        len: len as u64,
+        kind,
+        may_shorten: flags & bindings::REMAP_FILE_CAN_SHORTEN != 0,
+    });
+    match done {
+        Ok(n) => n as i64,
+        Err(err) => err.to_errno().into(),
+    }
+}

@@ -59,14 +59,22 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u
     } else {
         // A partial block can be shared only as the last of both files.
         let last_of_both = from_pos + left == from.size() && to_pos + left >= to.size();
-        let partial = if last_of_both { 0 } else { offset_in_block(left) as u64 };
+        let partial = if last_of_both {
+            0
+        } else {
+            offset_in_block(left) as u64
+        };
         let whole = left - partial;
         if whole > 0 {
             return share_blocks(&files, from_pos, to_pos, whole);
         }
         left
     };
-    let mut source = FileSource { inode: from, pos: from_pos, len: copied as usize };
+    let mut source = FileSource {
+        inode: from,
+        pos: from_pos,
+        len: copied as usize,
+    };
     Ok(write::write(to, to_pos, &mut source)? as u64)
 }
 

@@ -44,16 +44,25 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 
     // What somebody may still write to, in either file, stays as it is.
     let mut busy = KVec::new();
-    from.mapped().settle(first..first + n, |index| Ok(busy.push(index - first, GFP_KERNEL)?))?;
-    to.mapped()
-        .settle(to_first..to_first + n, |index| Ok(busy.push(index - to_first, GFP_KERNEL)?))?;
+    from.mapped().settle(first..first + n, |index| {
+        Ok(busy.push(index - first, GFP_KERNEL)?)
+    })?;
+    to.mapped().settle(to_first..to_first + n, |index| {
+        Ok(busy.push(index - to_first, GFP_KERNEL)?)
+    })?;
     busy.push(blocks_for(len), GFP_KERNEL)?;
     busy.sort_unstable();
     let mut reserve = Reserve::on_demand();
     let mut start = 0;
     for &end in &busy {
         if end > start {
-            tree.share(to_first + start, &source, first + start, end - start, &mut reserve)?;
+            tree.share(
+                to_first + start,
+                &source,
+                first + start,
+                end - start,
+                &mut reserve,
+            )?;
         }
         start = end + 1;
     }
@@ -81,7 +90,12 @@ fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result
             _ => return Err(EINVAL),
         }
     }
-    let Remap { from_pos, to_pos, len, .. } = *request;
+    let Remap {
+        from_pos,
+        to_pos,
+        len,
+        ..
+    } = *request;
     if len == 0 {
         return Ok(0);
     }

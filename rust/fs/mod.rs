@@ -106,11 +106,7 @@ impl vfs::FileSystem for ReflinkFs {
         (options.mode, options.uid, options.gid)
     }
 
-    fn reconfigure(
-        sb: &vfs::SuperBlock<Self>,
-        context: &Context<'_>,
-        options: &Options,
-    ) -> Result {
+    fn reconfigure(sb: &vfs::SuperBlock<Self>, context: &Context<'_>, options: &Options) -> Result {
         sb.data().reconfigure(context, options)
     }
 

@@ -82,8 +82,12 @@ impl Options {
             b"mode" => number(value, 8)
                 .filter(|&mode| mode <= 0o7777)
                 .map(|mode| self.mode = mode as u16),
-            b"uid" => id(value).and_then(|id| context.uid(id)).map(|uid| self.uid = uid),
-            b"gid" => id(value).and_then(|id| context.gid(id)).map(|gid| self.gid = gid),
+            b"uid" => id(value)
+                .and_then(|id| context.uid(id))
+                .map(|uid| self.uid = uid),
+            b"gid" => id(value)
+                .and_then(|id| context.gid(id))
+                .map(|gid| self.gid = gid),
             _ => return Ok(false),
         };
         result.map(|()| true).ok_or_else(|| {
@@ -99,9 +103,9 @@ impl Options {
 /// The blocks in a size in bytes, or in percent of the machine's memory.
 fn blocks(value: &[u8]) -> Option<u64> {
     match value.strip_suffix(b"%") {
-        Some(percent) => {
-            scaled(percent)?.checked_mul(vfs::total_ram_pages()).map(|hundredths| hundredths / 100)
-        }
+        Some(percent) => scaled(percent)?
+            .checked_mul(vfs::total_ram_pages())
+            .map(|hundredths| hundredths / 100),
         None => Some(scaled(value)?.div_ceil(BLOCK_SIZE as u64)),
     }
 }

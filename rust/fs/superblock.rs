@@ -82,7 +82,8 @@ impl Super {
             })?;
         }
         if options.inodes != Limit::Default {
-            self.max_inodes.store(options.inodes.or(0).unwrap_or(u64::MAX), Relaxed);
+            self.max_inodes
+                .store(options.inodes.or(0).unwrap_or(u64::MAX), Relaxed);
         }
         Ok(())
     }

@@ -3,10 +3,7 @@
 //! Changing a file's size, and what lies beyond its end.
 
 use super::{block_of, blocks_for, offset_in_block, Locked};
-use crate::store::{
-    block::BLOCK_SIZE,
-    Lookup, Reserve,
-};
+use crate::store::{block::BLOCK_SIZE, Lookup, Reserve};
 use kernel::prelude::*;
 
 /// Before the end of the file moves up to `pos` or beyond: wipes what was stored through a mapping

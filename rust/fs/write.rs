@@ -94,7 +94,10 @@ fn write_batch(
         if source.len() == 0 {
             break;
         }
-        let (index, offset) = (block_of(pos + done as u64), offset_in_block(pos + done as u64));
+        let (index, offset) = (
+            block_of(pos + done as u64),
+            offset_in_block(pos + done as u64),
+        );
         let len = source.len().min(BLOCK_SIZE - offset);
         let old = match inode.data().lookup(index) {
             Lookup::Private(block) => {
@@ -123,7 +126,12 @@ fn write_batch(
         let n = source.fill(block.bytes(), offset, len);
         keep_around(block.bytes(), old.as_ref(), offset, n);
         if n > 0 {
-            *filled = Some(Filled { index, block, offset, len: n });
+            *filled = Some(Filled {
+                index,
+                block,
+                offset,
+                len: n,
+            });
         }
         done += n;
         if n < len {
@@ -159,7 +167,15 @@ fn insert_batch(
     let lock = inode.invalidate();
     lock.unmap(first..last + 1);
     for filled in batch.iter_mut() {
-        let Some(Filled { index, block, offset, len }) = filled.take() else { continue };
+        let Some(Filled {
+            index,
+            block,
+            offset,
+            len,
+        }) = filled.take()
+        else {
+            continue;
+        };
         // A fault may have put a block there since it was looked up. It is the file's own, and
         // what was stored to it since is not for us to take back.
         if let Lookup::Private(own) = data.lookup(index) {

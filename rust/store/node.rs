@@ -35,30 +35,45 @@ pub(super) enum Node {
     /// Height 1: blocks, and how many.
     Leaf { blocks: u64, slots: Slots<FANOUT> },
     /// Height 2 and more: nodes, each one lower, and the number of blocks below them.
-    Inner { blocks: u64, children: [Option<Shared<Node>>; FANOUT] },
+    Inner {
+        blocks: u64,
+        children: [Option<Shared<Node>>; FANOUT],
+    },
 }
 
 impl Node {
     pub(super) fn leaf(pool: Arc<Pool>) -> Self {
-        Self::Leaf { blocks: 0, slots: Slots::new(pool) }
+        Self::Leaf {
+            blocks: 0,
+            slots: Slots::new(pool),
+        }
     }
 
     /// A leaf that shares the block of `slots` as its first.
     pub(super) fn leaf_with(slots: &Slots<1>, pool: Arc<Pool>) -> Self {
         let mut leaf = Slots::new(pool);
         let grown = leaf.share(0, slots, 0);
-        Self::Leaf { blocks: grown.unsigned_abs(), slots: leaf }
+        Self::Leaf {
+            blocks: grown.unsigned_abs(),
+            slots: leaf,
+        }
     }
 
     fn inner() -> Self {
-        Self::Inner { blocks: 0, children: [const { None }; FANOUT] }
+        Self::Inner {
+            blocks: 0,
+            children: [const { None }; FANOUT],
+        }
     }
 
     /// A node whose first child is `node`.
     pub(super) fn inner_above(node: &Shared<Node>) -> Self {
         let mut children = [const { None }; FANOUT];
         children[0] = Some(node.clone());
-        Self::Inner { blocks: node.blocks(), children }
+        Self::Inner {
+            blocks: node.blocks(),
+            children,
+        }
     }
 
     /// An empty node of height `height`.
@@ -221,7 +236,14 @@ pub(super) fn remove(
                 let start = i * step;
                 let from = from.saturating_sub(start);
                 let to = (to - start).min(step);
-                remove(&mut children[i as usize], height - 1, from, to, pool, reserve)?
+                remove(
+                    &mut children[i as usize],
+                    height - 1,
+                    from,
+                    to,
+                    pool,
+                    reserve,
+                )?
             }
         };
     }
@@ -259,9 +281,15 @@ pub(super) fn graft(
     let grown = match node {
         // A leaf has height 1, and no content is lower than that.
         Node::Leaf { .. } => 0,
-        Node::Inner { children, .. } => {
-            graft(&mut children[i], height - 1, at, index, content, pool, reserve)?
-        }
+        Node::Inner { children, .. } => graft(
+            &mut children[i],
+            height - 1,
+            at,
+            index,
+            content,
+            pool,
+            reserve,
+        )?,
     };
     node.grow(grown);
     Ok(grown)

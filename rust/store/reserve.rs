@@ -27,13 +27,20 @@ pub struct Reserve {
 impl Reserve {
     /// An empty reserve: a change that needs a node says so, for [`Reserve::fill`].
     pub fn new() -> Self {
-        Self { nodes: KVec::new(), wanted: 0, on_demand: false }
+        Self {
+            nodes: KVec::new(),
+            wanted: 0,
+            on_demand: false,
+        }
     }
 
     /// A reserve that allocates when a node is asked for: for changes to a tree that no lock
     /// protects and nobody else sees.
     pub fn on_demand() -> Self {
-        Self { on_demand: true, ..Self::new() }
+        Self {
+            on_demand: true,
+            ..Self::new()
+        }
     }
 
     /// Allocates what the last change wanted.
@@ -43,7 +50,8 @@ impl Reserve {
     /// `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
         while self.nodes.len() < self.wanted {
-            self.nodes.push(Shared::new(Node::leaf(pool.clone()))?, GFP_KERNEL)?;
+            self.nodes
+                .push(Shared::new(Node::leaf(pool.clone()))?, GFP_KERNEL)?;
         }
         Ok(())
     }

@@ -40,7 +40,10 @@ enum Root {
     Node { node: Subtree, height: u32 },
 }
 
-const EMPTY: Root = Root::Node { node: None, height: 0 };
+const EMPTY: Root = Root::Node {
+    node: None,
+    height: 0,
+};
 
 /// What a tree holds at an index.
 pub enum Lookup {
@@ -91,7 +94,10 @@ impl Tree {
 
     /// A tree with the same blocks, in O(1).
     pub fn snapshot(&self) -> Self {
-        Self { pool: self.pool.clone(), root: self.root.clone() }
+        Self {
+            pool: self.pool.clone(),
+            root: self.root.clone(),
+        }
     }
 
     /// The number of blocks, shared or not; a block is counted as often as it occurs.
@@ -105,9 +111,10 @@ impl Tree {
     /// The root and its height, where it has a node and room for `index`.
     fn root_for(&self, index: u64) -> Option<(&Shared<Node>, u32)> {
         match &self.root {
-            Root::Node { node: Some(node), height } if index < span(*height) => {
-                Some((node, *height))
-            }
+            Root::Node {
+                node: Some(node),
+                height,
+            } if index < span(*height) => Some((node, *height)),
             _ => None,
         }
     }
@@ -146,7 +153,9 @@ impl Tree {
             }
             return n;
         }
-        let Some(block) = blocks.first_mut() else { return 0 };
+        let Some(block) = blocks.first_mut() else {
+            return 0;
+        };
         *block = match &self.root {
             Root::One(slots) if index == 0 => slots.get(0),
             _ => None,
@@ -227,9 +236,10 @@ impl Tree {
             // A leaf for the block that there is, nodes above it, and the way to the new one.
             Root::One(_) => (2 * needed - 1) as usize,
             Root::Node { node: None, .. } => needed as usize,
-            Root::Node { node: Some(node), height } if needed <= *height => {
-                node::nodes_to_insert(node, *height, index)
-            }
+            Root::Node {
+                node: Some(node),
+                height,
+            } if needed <= *height => node::nodes_to_insert(node, *height, index),
             // A new root for each level, and from the topmost down to the new block.
             Root::Node { height, .. } => (needed - height + needed - 1) as usize,
         }
@@ -263,7 +273,10 @@ impl Tree {
     fn grow(&mut self, needed: u32, reserve: &mut Reserve) -> Result<(&mut Subtree, u32)> {
         if let Root::One(slots) = &self.root {
             let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone()))?;
-            self.root = Root::Node { node: Some(leaf), height: 1 };
+            self.root = Root::Node {
+                node: Some(leaf),
+                height: 1,
+            };
         }
         match &mut self.root {
             Root::One(_) => Err(EINVAL),
@@ -434,16 +447,20 @@ impl Tree {
         }
         match (&self.root, &other.root) {
             (Root::One(x), Root::One(y)) => x.same_block(0, y, 0).into(),
-            (Root::One(x), _) => {
-                other.slots_for(b).is_some_and(|(y, j, _)| x.same_block(0, y, j)).into()
-            }
-            (_, Root::One(y)) => {
-                self.slots_for(a).is_some_and(|(x, i, _)| x.same_block(i, y, 0)).into()
-            }
+            (Root::One(x), _) => other
+                .slots_for(b)
+                .is_some_and(|(y, j, _)| x.same_block(0, y, j))
+                .into(),
+            (_, Root::One(y)) => self
+                .slots_for(a)
+                .is_some_and(|(x, i, _)| x.same_block(i, y, 0))
+                .into(),
             _ => match (self.slots_for(a), other.slots_for(b)) {
                 (Some((x, i, _)), Some((y, j, _))) => {
                     let most = (FANOUT - i.max(j)).min(left as usize);
-                    (0..most).take_while(|k| x.same_block(i + k, y, j + k)).count() as u64
+                    (0..most)
+                        .take_while(|k| x.same_block(i + k, y, j + k))
+                        .count() as u64
                 }
                 _ => 0,
             },

@@ -12,11 +12,7 @@ use super::{
 };
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{
-    prelude::*,
-    str::CString,
-    types::ForeignOwnable,
-};
+use kernel::{prelude::*, str::CString, types::ForeignOwnable};
 
 /// A mount, or a change of one, in the making.
 pub struct Context<'a>(*mut bindings::fs_context, PhantomData<&'a ()>);
@@ -143,7 +139,10 @@ impl<T: DirectoryOperations> ContextTable<T> {
                 (!value.is_null()).then(|| CStr::from_char_ptr(value)),
             )
         };
-        let parameter = Parameter { key: key.to_bytes(), value: value.map(CStr::to_bytes) };
+        let parameter = Parameter {
+            key: key.to_bytes(),
+            value: value.map(CStr::to_bytes),
+        };
         match T::parameter(options, &Context(fc, PhantomData), &parameter) {
             Ok(true) => 0,
             // The VFS looks at the parameter then, and says that it is unknown.
@@ -165,8 +164,12 @@ impl<T: DirectoryOperations> ContextTable<T> {
     /// `fc` is a context of `T` for the change of a mount.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         // SAFETY: By the safety requirements.
-        let (sb, options) =
-            unsafe { (SuperBlock::<T>::from_raw((*(*fc).root).d_sb), options::<T>(fc)) };
+        let (sb, options) = unsafe {
+            (
+                SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
+                options::<T>(fc),
+            )
+        };
         to_errno(T::reconfigure(sb, &Context(fc, PhantomData), options))
     }
 }

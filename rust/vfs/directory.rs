@@ -171,7 +171,9 @@ impl Index {
         entries.next += 1;
         name.set_cookie(cookie);
         // INVARIANT: The callers make the dentry persistent, or have found it so.
-        entries.by_cookie.insert(place.0.into_node(cookie, Entry(name.as_raw())));
+        entries
+            .by_cookie
+            .insert(place.0.into_node(cookie, Entry(name.as_raw())));
     }
 
     fn remove<T: FileSystem>(&self, name: &Dentry<T>) {
@@ -203,8 +205,7 @@ impl<T: DirectoryOperations> Locked<T> {
             NewKind::Symlink(_) => bindings::S_IFLNK as u16,
             NewKind::Special(kind, _) => kind,
         };
-        let inode =
-            NewInode::new(self.super_block(), new.idmap, Some(self), kind | new.mode)?;
+        let inode = NewInode::new(self.super_block(), new.idmap, Some(self), kind | new.mode)?;
         let inode = match new.kind {
             NewKind::Regular => inode.regular(),
             NewKind::Directory => inode.directory(),
@@ -343,7 +344,11 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
             T::make(
                 Locked::assume(Inode::from_raw(dir)),
                 Dentry::from_raw(dentry),
-                New { kind, mode, idmap: IdMap::from_raw(idmap) },
+                New {
+                    kind,
+                    mode,
+                    idmap: IdMap::from_raw(idmap),
+                },
             )
         }
     }
@@ -388,7 +393,13 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     ) -> c_int {
         // SAFETY: By the safety requirements.
         to_errno(unsafe {
-            Self::make(idmap, dir, dentry, NewKind::Symlink(CStr::from_char_ptr(target)), 0o777)
+            Self::make(
+                idmap,
+                dir,
+                dentry,
+                NewKind::Symlink(CStr::from_char_ptr(target)),
+                0o777,
+            )
         })
     }
 
@@ -435,7 +446,10 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: By the safety requirements.
         to_errno(unsafe {
-            T::unlink(Locked::assume(Inode::from_raw(dir)), Dentry::from_raw(dentry))
+            T::unlink(
+                Locked::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
         })
     }
 
@@ -445,7 +459,10 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: By the safety requirements.
         to_errno(unsafe {
-            T::rmdir(Locked::assume(Inode::from_raw(dir)), Dentry::from_raw(dentry))
+            T::rmdir(
+                Locked::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
         })
     }
 
@@ -527,4 +544,3 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         0
     }
 }
-

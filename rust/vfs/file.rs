@@ -214,9 +214,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
             .and_then(|pos| T::seek(inode, pos, hole));
         match found {
             // SAFETY: By the safety requirements.
-            Some(pos) => unsafe {
-                bindings::vfs_setpos(file, pos as i64, MAX_FILE_SIZE as i64)
-            },
+            Some(pos) => unsafe { bindings::vfs_setpos(file, pos as i64, MAX_FILE_SIZE as i64) },
             None => ENXIO.to_errno().into(),
         }
     }

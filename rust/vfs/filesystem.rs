@@ -163,7 +163,6 @@ impl<T: DirectoryOperations> Registration<T> {
             _type: PhantomData,
         })
     }
-
 }
 
 impl<T: FileSystem> Registration<T> {
@@ -300,4 +299,3 @@ impl<T: FileSystem> SuperTable<T> {
         0
     }
 }
-

@@ -5,8 +5,8 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use super::{
-    directory::{DirectoryOperations, DirectoryTables, Index},
     attributes::AttributeTables,
+    directory::{DirectoryOperations, DirectoryTables, Index},
     file::{FileOperations, FileTables},
     filesystem::{FileSystem, Registration, SuperBlock},
     mapping::MappingTables,

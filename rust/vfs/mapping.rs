@@ -14,10 +14,7 @@
 //! `sync_file_range(2)`, `swapon(2)`, uprobes and others) finds no `read_folio` and no `bmap`, and
 //! does nothing or fails.
 
-use super::{
-    filesystem::FileSystem,
-    inode::Inode,
-};
+use super::{filesystem::FileSystem, inode::Inode};
 use crate::{bindings, store::block::BlockRef};
 use core::{marker::PhantomData, ops::Range};
 use kernel::{error::to_result, prelude::*};
@@ -51,7 +48,10 @@ impl<T: FileSystem> Inode<T> {
     pub fn invalidate(&self) -> Invalidate<'_, T> {
         // SAFETY: The inode is live; the guard unlocks it.
         unsafe { bindings::shim_filemap_invalidate_lock(self.mapping()) };
-        Invalidate { inode: self, unlock: true }
+        Invalidate {
+            inode: self,
+            unlock: true,
+        }
     }
 
     /// Takes `invalidate_lock` shared: what is mapped meanwhile stays true.
@@ -75,7 +75,10 @@ impl<'a, T: FileSystem> Invalidate<'a, T> {
     ///
     /// The caller holds the lock during `'a`, and unlocks it.
     pub(super) unsafe fn assume(inode: &'a Inode<T>) -> Self {
-        Self { inode, unlock: false }
+        Self {
+            inode,
+            unlock: false,
+        }
     }
 
     /// Takes `blocks` out of every page table. The copies that private mappings made for
@@ -210,7 +213,11 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         let inode = self.inode();
         // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
         // evicted.
-        unsafe { inode.mapped().associate(inode.mapping(), block, self.index()) };
+        unsafe {
+            inode
+                .mapped()
+                .associate(inode.mapping(), block, self.index())
+        };
         self.insert(block, true)
     }
 
@@ -272,7 +279,11 @@ impl<T: MappingOperations> MappingTables<T> {
     /// `vmf` is a fault in a mapping that [`mmap`] made.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // INVARIANT: By the safety requirements.
-        T::fault(&mut Fault { vmf, _fault: PhantomData }).0
+        T::fault(&mut Fault {
+            vmf,
+            _fault: PhantomData,
+        })
+        .0
     }
 }
 
@@ -291,4 +302,3 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
     }
     0
 }
-

@@ -92,5 +92,10 @@ pub fn zero_iter(len: usize, to: &mut IovIterDest<'_>) -> usize {
 pub fn initial_ids(uid: bindings::kuid_t, gid: bindings::kgid_t) -> (u32, u32) {
     let ns = &raw mut bindings::init_user_ns;
     // SAFETY: The initial namespace is static.
-    unsafe { (bindings::from_kuid_munged(ns, uid), bindings::from_kgid_munged(ns, gid)) }
+    unsafe {
+        (
+            bindings::from_kuid_munged(ns, uid),
+            bindings::from_kgid_munged(ns, gid),
+        )
+    }
 }

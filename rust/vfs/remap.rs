@@ -57,7 +57,11 @@ impl<'a, T: FileSystem> Remap<'a, T> {
     ///
     /// See the manual page of `ioctl_ficlonerange`.
     pub fn prepare_clone(&self, _locks: &InvalidatePair<'_, T>) -> Result<u64> {
-        let flags = if self.may_shorten { bindings::REMAP_FILE_CAN_SHORTEN } else { 0 };
+        let flags = if self.may_shorten {
+            bindings::REMAP_FILE_CAN_SHORTEN
+        } else {
+            0
+        };
         let mut len = self.len as i64;
         // SAFETY: Both files are open and locked. The page caches are empty, so that there is
         // nothing to write back.

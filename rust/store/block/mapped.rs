@@ -141,11 +141,7 @@ impl Mapped {
     /// entry counts as such a reference and nothing new is mapped.
     ///
     /// Costs as much as the blocks that were written through mappings since the last call.
-    pub fn settle(
-        &self,
-        range: Range<u64>,
-        mut busy: impl FnMut(u64) -> Result,
-    ) -> Result {
+    pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {
             let mut indexes = [0; BATCH];
@@ -231,7 +227,13 @@ impl RawBlock {
 
     fn link(self) -> *mut bindings::list_head {
         // SAFETY: The page is live by the type invariant; only the field's address is taken.
-        unsafe { &raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1.lru }
+        unsafe {
+            &raw mut (*self.as_ptr())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .lru
+        }
     }
 }
 

@@ -216,7 +216,8 @@ impl BlockRef {
     pub fn zero(&self, offset: usize, len: usize) {
         let len = len.min(BLOCK_SIZE.saturating_sub(offset));
         // SAFETY: The range lies within the page.
-        self.0.with_bytes(|addr| unsafe { addr.add(offset).write_bytes(0, len) });
+        self.0
+            .with_bytes(|addr| unsafe { addr.add(offset).write_bytes(0, len) });
     }
 
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
@@ -280,7 +281,10 @@ impl<'pool> NewBlock<'pool> {
         block.state().store(number << SLOTS_BITS, Relaxed);
         // INVARIANT: The reference is that of the allocation, the slot count 0, and the caller
         // is the pool, which has counted the block.
-        Ok(Self { bytes: ManuallyDrop::new(BlockRef(block)), pool })
+        Ok(Self {
+            bytes: ManuallyDrop::new(BlockRef(block)),
+            pool,
+        })
     }
 
     /// The block's bytes.

@@ -8,10 +8,7 @@
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Acquire,
-        Refcount,
-    },
+    sync::{atomic::Acquire, Refcount},
 };
 
 struct Counted<T> {
@@ -41,11 +38,17 @@ impl<T> Shared<T> {
     /// Allocates a `T` with one owner, charged to the caller's cgroup.
     pub fn new(value: T) -> Result<Self> {
         let counted = KBox::new(
-            Counted { owners: Refcount::new(1), value },
+            Counted {
+                owners: Refcount::new(1),
+                value,
+            },
             GFP_KERNEL_ACCOUNT,
         )?;
         // INVARIANT: The one owner is the new value.
-        Ok(Self { ptr: KBox::leak(counted).into(), _owns: PhantomData })
+        Ok(Self {
+            ptr: KBox::leak(counted).into(),
+            _owns: PhantomData,
+        })
     }
 
     fn counted(&self) -> &Counted<T> {
@@ -91,7 +94,10 @@ impl<T> Clone for Shared<T> {
         // A `refcount_t` saturates rather than overflows: the value is then never freed.
         self.counted().owners.inc();
         // INVARIANT: Counted above.
-        Self { ptr: self.ptr, _owns: PhantomData }
+        Self {
+            ptr: self.ptr,
+            _owns: PhantomData,
+        }
     }
 }
 

@@ -31,7 +31,10 @@ impl<const N: usize> Unpin for Slots<N> {}
 impl<const N: usize> Slots<N> {
     /// Empty slots for blocks of `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, blocks: [None; N] }
+        Self {
+            pool,
+            blocks: [None; N],
+        }
     }
 
     /// A reference to the block in slot `i`.
@@ -53,7 +56,11 @@ impl<const N: usize> Slots<N> {
     ///
     /// Whether the slot itself is reached through one owner only is for the tree to know.
     pub fn is_sole_owner(&self, i: usize) -> bool {
-        self.blocks.get(i).copied().flatten().is_some_and(|block| block.slots() == 1)
+        self.blocks
+            .get(i)
+            .copied()
+            .flatten()
+            .is_some_and(|block| block.slots() == 1)
     }
 
     /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
@@ -110,7 +117,10 @@ impl<const N: usize> Clone for Slots<N> {
             block.get_slot();
         }
         // INVARIANT: Each block was counted once more above.
-        Self { pool: self.pool.clone(), blocks: self.blocks }
+        Self {
+            pool: self.pool.clone(),
+            blocks: self.blocks,
+        }
     }
 }
 

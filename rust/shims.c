@@ -266,8 +266,3 @@ void shim_fs_context_error(struct fs_context *fc, const char *message)
 		pr_err("%s: %s\n", fc->fs_type->name, message);
 	errorf(fc, "%s", message);
 }
-
-bool shim_fs_context_is_reconfigure(const struct fs_context *fc)
-{
-	return fc->purpose == FS_CONTEXT_FOR_RECONFIGURE;
-}

@@ -78,6 +78,5 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid);
 /* mount parameters */
 const char *shim_fs_parameter_string(const struct fs_parameter *param);
 void shim_fs_context_error(struct fs_context *fc, const char *message);
-bool shim_fs_context_is_reconfigure(const struct fs_context *fc);
 
 #endif

@@ -11,7 +11,7 @@ use crate::{
     },
     vfs::{cond_resched, fatal_signal_pending, Remap},
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, rbtree::RBTree};
 
 /// How many blocks are compared between two looks at whether somebody wants to stop it.
 const STEP: u64 = 256;
@@ -43,18 +43,16 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let len = shorten(request, to, len)?;
 
     // What somebody may still write to, in either file, stays as it is.
-    let mut busy = KVec::new();
-    from.mapped().settle(first..first + n, |index| {
-        Ok(busy.push(index - first, GFP_KERNEL)?)
-    })?;
-    to.mapped().settle(to_first..to_first + n, |index| {
-        Ok(busy.push(index - to_first, GFP_KERNEL)?)
-    })?;
-    busy.push(blocks_for(len), GFP_KERNEL)?;
-    busy.sort_unstable();
+    let mut busy = RBTree::new();
+    let mut keep = |index| busy.try_create_and_insert(index, (), GFP_KERNEL).map(|_| ());
+    from.mapped()
+        .settle(first..first + n, |index| keep(index - first))?;
+    to.mapped()
+        .settle(to_first..to_first + n, |index| keep(index - to_first))?;
+    keep(blocks_for(len))?;
     let mut reserve = Reserve::on_demand();
     let mut start = 0;
-    for &end in &busy {
+    for &end in busy.keys() {
         if end > start {
             tree.share(
                 to_first + start,

@@ -86,8 +86,8 @@ impl vfs::FileSystem for ReflinkFs {
     type InodeData = Data;
     type Options = Options;
 
-    fn options(context: &Context<'_>, _sb: Option<&vfs::SuperBlock<Self>>) -> Result<Options> {
-        Ok(Options::new(context))
+    fn options(context: &Context<'_>) -> Options {
+        Options::new(context)
     }
 
     fn parameter(

@@ -67,7 +67,7 @@ pub(crate) fn write(inode: &Locked, pos: u64, source: &mut impl Source) -> Resul
         let (n, result) = write_batch(inode, pos + done as u64, source, &mut reserve);
         done += n;
         let end = pos + done as u64;
-        if end > inode.size() {
+        if n > 0 && end > inode.size() {
             inode.set_size(end);
         }
         match result {

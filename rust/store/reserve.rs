@@ -17,6 +17,7 @@ use kernel::{prelude::*, sync::Arc};
 ///     match tree.insert(index, block, &mut reserve) { .. }
 /// }
 /// ```
+#[derive(Default)]
 pub struct Reserve {
     nodes: KVec<Shared<Node>>,
     /// How many nodes a change wanted that did not find them.
@@ -27,11 +28,7 @@ pub struct Reserve {
 impl Reserve {
     /// An empty reserve: a change that needs a node says so, for [`Reserve::fill`].
     pub fn new() -> Self {
-        Self {
-            nodes: KVec::new(),
-            wanted: 0,
-            on_demand: false,
-        }
+        Self::default()
     }
 
     /// A reserve that allocates when a node is asked for: for changes to a tree that no lock
@@ -39,7 +36,7 @@ impl Reserve {
     pub fn on_demand() -> Self {
         Self {
             on_demand: true,
-            ..Self::new()
+            ..Self::default()
         }
     }
 

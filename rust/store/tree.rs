@@ -36,7 +36,8 @@ impl Unpin for Tree {}
 enum Root {
     /// Block 0 and nothing else: most files are this small.
     One(Slots<1>),
-    /// A node of this height, at least 1: a tree of `span(height)` blocks. No node: no block.
+    /// A node of this height, at least 1: a tree of `span(height)` blocks. Without a node the
+    /// height is 0, and there is no block.
     Node { node: Subtree, height: u32 },
 }
 
@@ -308,6 +309,9 @@ impl Tree {
             Root::One(_) => (),
             Root::Node { node, height } if from < span(*height) => {
                 node::remove(node, *height, from, to, &pool, reserve)?;
+                if node.is_none() {
+                    *height = 0;
+                }
             }
             Root::Node { .. } => (),
         }

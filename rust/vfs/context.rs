@@ -26,12 +26,6 @@ impl Context<'_> {
         }
     }
 
-    /// Whether an existing mount is being changed.
-    pub fn is_reconfigure(&self) -> bool {
-        // SAFETY: The context is valid.
-        unsafe { bindings::shim_fs_context_is_reconfigure(self.0) }
-    }
-
     /// The user id `uid` of the calling process, where it exists in the mount's user namespace.
     pub fn uid(&self, uid: u32) -> Option<bindings::kuid_t> {
         let mut kuid = bindings::kuid_t::default();
@@ -81,12 +75,8 @@ pub(super) unsafe extern "C" fn init<T: DirectoryOperations>(
 ) -> c_int {
     let fc: *mut bindings::fs_context = fc.cast();
     let context = Context(fc, PhantomData);
-    // SAFETY: The root of a mount that is being changed is valid.
-    let sb = context
-        .is_reconfigure()
-        .then(|| unsafe { SuperBlock::<T>::from_raw((*(*fc).root).d_sb) });
     let init = || {
-        let options = KBox::new(T::options(&context, sb)?, GFP_KERNEL)?;
+        let options = KBox::new(T::options(&context), GFP_KERNEL)?;
         // SAFETY: The context is new and this the one place that sets the fields.
         unsafe {
             (*fc).fs_private = options.into_foreign();

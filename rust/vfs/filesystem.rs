@@ -45,8 +45,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// What a mount's parameters say.
     type Options: Send + Sync;
 
-    /// The options of a new mount, or of `sb` where it is reconfigured, before any parameter.
-    fn options(context: &Context<'_>, sb: Option<&SuperBlock<Self>>) -> Result<Self::Options>;
+    /// The options of a mount, or of the change of one, before any parameter.
+    fn options(context: &Context<'_>) -> Self::Options;
 
     /// Notes one parameter. `Ok(false)` if it is none of this filesystem.
     ///

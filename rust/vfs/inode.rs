@@ -401,8 +401,8 @@ pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> *mut bindings::inode {
     // SAFETY: By the safety requirements.
-    let container: *mut Container<T> =
-        unsafe { bindings::shim_alloc_inode_sb(sb, Registration::<T>::cache_of(sb)) }.cast();
+    let memory = unsafe { bindings::shim_alloc_inode_sb(sb, Registration::<T>::cache_of(sb)) };
+    let container: *mut Container<T> = memory.cast();
     if container.is_null() {
         return null_mut();
     }

@@ -215,9 +215,10 @@ impl BlockRef {
     /// Writes zeros to `len` bytes at `offset`; what would lie outside of the block is left out.
     pub fn zero(&self, offset: usize, len: usize) {
         let len = len.min(BLOCK_SIZE.saturating_sub(offset));
-        // SAFETY: The range lies within the page.
-        self.0
-            .with_bytes(|addr| unsafe { addr.add(offset).write_bytes(0, len) });
+        self.0.with_bytes(|addr| {
+            // SAFETY: The range lies within the page.
+            unsafe { addr.add(offset).write_bytes(0, len) }
+        });
     }
 
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.

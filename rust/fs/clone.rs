@@ -1,53 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sharing blocks between files, and the entry points of everything that does.
+//! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 
-use super::{block_of, blocks_for, copy, dedupe, extents, read, truncate, write};
-use super::{Inode, Locked, ReflinkFs};
+use super::{block_of, blocks_for, truncate, Locked, ReflinkFs};
 use crate::{
     store::{Lookup, Reserve},
-    vfs::{self, Extent, FileOperations, LockedPair, Remap, RemapKind},
+    vfs::{self, LockedPair, Remap},
 };
-use kernel::{
-    iov::{IovIterDest, IovIterSource},
-    prelude::*,
-};
+use kernel::prelude::*;
 
-impl FileOperations for ReflinkFs {
-    fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
-        read::read(inode, pos, to)
-    }
-
-    fn write(inode: &Locked, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
-        write::write(inode, pos, from)
-    }
-
-    fn truncate(inode: &Locked, size: u64) -> Result {
-        truncate::truncate(inode, size)
-    }
-
-    fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
-        extents::seek(inode, pos, hole)
-    }
-
-    fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
-        extents::extent(inode, pos)
-    }
-
-    fn copy(request: &Remap<'_, Self>) -> Result<u64> {
-        copy::copy(request)
-    }
-
-    fn remap(request: &Remap<'_, Self>) -> Result<u64> {
-        match request.kind {
-            RemapKind::Clone => clone(request),
-            RemapKind::Dedupe => dedupe::dedupe(request),
-        }
-    }
-}
-
-/// `FICLONE`, `FICLONERANGE`.
-fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+/// See [`FileOperations::remap`](crate::vfs::FileOperations::remap).
+pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let files = request.lock();
     let locks = files.invalidate();
     let len = request.prepare_clone(&locks)?;

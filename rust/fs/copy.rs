@@ -8,7 +8,7 @@ use crate::{
         block::{BlockRef, BLOCK_SIZE},
         Lookup,
     },
-    vfs::{fatal_signal_pending, LockedPair, Remap},
+    vfs::{go_on, LockedPair, Remap},
 };
 use kernel::prelude::*;
 
@@ -30,7 +30,7 @@ pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
             Err(err) if done == 0 => return Err(err),
             Err(_) => break,
         }
-        if fatal_signal_pending() {
+        if go_on().is_err() {
             break;
         }
     }

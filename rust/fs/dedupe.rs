@@ -9,7 +9,7 @@ use crate::{
         block::{BlockRef, BLOCK_SIZE},
         Lookup, Reserve, Tree,
     },
-    vfs::{cond_resched, fatal_signal_pending, Remap},
+    vfs::{go_on, Remap},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -44,7 +44,10 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 
     // What somebody may still write to, in either file, stays as it is.
     let mut busy = RBTree::new();
-    let mut keep = |index| busy.try_create_and_insert(index, (), GFP_KERNEL).map(|_| ());
+    let mut keep = |index| {
+        busy.try_create_and_insert(index, (), GFP_KERNEL)
+            .map(|_| ())
+    };
     from.mapped()
         .settle(first..first + n, |index| keep(index - first))?;
     to.mapped()
@@ -158,10 +161,7 @@ fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Resul
         done += 1;
         compared += 1;
         if compared % STEP == 0 {
-            if fatal_signal_pending() {
-                return Err(EINTR);
-            }
-            cond_resched();
+            go_on()?;
         }
     }
     Ok(())

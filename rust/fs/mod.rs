@@ -7,6 +7,7 @@
 //! | `superblock.rs`, `options.rs` | mounts |
 //! | `names.rs` | directories |
 //! | `data.rs` | a file's tree, and its lock |
+//! | `file.rs` | the table of contents of what follows |
 //! | `read.rs`, `write.rs`, `truncate.rs` | bytes |
 //! | `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
@@ -36,6 +37,7 @@ mod copy;
 mod data;
 mod dedupe;
 mod extents;
+mod file;
 mod mmap;
 mod names;
 mod options;
@@ -122,7 +124,7 @@ impl vfs::FileSystem for ReflinkFs {
         Data::new(sb.data().pool.clone())
     }
 
-    fn admit_inode(sb: &vfs::SuperBlock<Self>) -> Result {
+    fn admit_inode(sb: &vfs::SuperBlock<Self>) -> Result<u64> {
         sb.data().admit_inode()
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Super {
     /// The most inodes there may be; `u64::MAX` where there is no limit.
     max_inodes: Atomic<u64>,
     inodes: Atomic<u64>,
+    next_inode: Atomic<u64>,
     /// One block of zeros, outside of the pool, that stands for every hole in a mapping. (The
     /// kernel's zero page is refused in shared writable mappings of anything but DAX files.)
     zeros: Slots<1>,
@@ -50,6 +51,7 @@ impl Super {
             pool: Arc::new(Pool::new(options.blocks.or(half)), GFP_KERNEL)?,
             max_inodes: Atomic::new(options.inodes.or(half).unwrap_or(u64::MAX)),
             inodes: Atomic::new(0),
+            next_inode: Atomic::new(1),
             zeros,
             mode: options.mode,
             uid: options.uid,
@@ -120,17 +122,17 @@ impl Super {
         }
     }
 
-    /// Counts an inode.
+    /// Counts an inode, and gives it a number that no other had.
     ///
     /// # Errors
     ///
     /// `ENOSPC` at the limit.
-    pub(crate) fn admit_inode(&self) -> Result {
+    pub(crate) fn admit_inode(&self) -> Result<u64> {
         if self.inodes.fetch_add(1, Relaxed) >= self.max_inodes.load(Relaxed) {
             self.dismiss_inode();
             return Err(ENOSPC);
         }
-        Ok(())
+        Ok(self.next_inode.fetch_add(1, Relaxed))
     }
 
     /// Counts an inode less.

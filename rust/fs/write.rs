@@ -12,7 +12,7 @@ use crate::{
         block::{BlockRef, NewBlock, BLOCK_SIZE},
         Lookup, Reserve,
     },
-    vfs::cond_resched,
+    vfs::go_on,
 };
 use kernel::{iov::IovIterSource, prelude::*};
 
@@ -70,8 +70,9 @@ pub(crate) fn write(inode: &Locked, pos: u64, source: &mut impl Source) -> Resul
         if n > 0 && end > inode.size() {
             inode.set_size(end);
         }
+        let result = result.and_then(|()| go_on());
         match result {
-            Ok(()) => cond_resched(),
+            Ok(()) => (),
             Err(err) if done == 0 => return Err(err),
             Err(_) => break,
         }

@@ -166,6 +166,9 @@ pub(super) fn nodes_to_insert(node: &Shared<Node>, height: u32, index: u64) -> u
 
 /// The node in `subtree`, to be changed in place: made if it is missing, copied if it has other
 /// owners. Copying shares every child.
+///
+/// Not inlined: a node passes over the stack here, and the callers are recursive.
+#[inline(never)]
 pub(super) fn make_mut<'a>(
     subtree: &'a mut Subtree,
     height: u32,

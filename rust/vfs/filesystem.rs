@@ -78,12 +78,12 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// Makes what is kept with a new inode. Its type is not known yet.
     fn inode_data(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeData>;
 
-    /// Called before an inode is made.
+    /// Called before an inode is made. Returns its number, which is not 0.
     ///
     /// # Errors
     ///
     /// `ENOSPC` where there may be no more.
-    fn admit_inode(sb: &SuperBlock<Self>) -> Result;
+    fn admit_inode(sb: &SuperBlock<Self>) -> Result<u64>;
 
     /// Called for an inode that nobody uses any more, or one that was admitted but not made.
     fn dismiss_inode(sb: &SuperBlock<Self>);

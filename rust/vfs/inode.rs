@@ -237,7 +237,7 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
         dir: Option<&Inode<T>>,
         mode: u16,
     ) -> Result<Self> {
-        T::admit_inode(sb)?;
+        let number = T::admit_inode(sb)?;
         // SAFETY: The superblock is live.
         let inode = unsafe { bindings::new_inode(sb.as_raw()) };
         if inode.is_null() {
@@ -246,7 +246,7 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
         }
         // SAFETY: Nobody else has the inode yet.
         unsafe {
-            (*inode).i_ino = bindings::get_next_ino().into();
+            (*inode).i_ino = number;
             (*inode).i_private = (&raw mut (*inode.cast::<Container<T>>()).mapped).cast();
             bindings::inode_init_owner(
                 idmap.0,

@@ -64,16 +64,21 @@ fn to_errno(result: Result) -> c_int {
     result.map_or_else(|err| err.to_errno(), |()| 0)
 }
 
-/// Whether a signal that ends the process is pending: long operations stop then.
-pub fn fatal_signal_pending() -> bool {
-    // SAFETY: Only looks at the current task.
-    unsafe { bindings::shim_fatal_signal_pending() }
-}
-
-/// Lets others run, in long loops.
-pub fn cond_resched() {
-    // SAFETY: Called from process context without a spinlock: `fs/` holds none across a call.
-    unsafe { bindings::shim_cond_resched() };
+/// For long loops, without a spinlock held: lets others run.
+///
+/// # Errors
+///
+/// `EINTR` where a signal is pending that ends the process.
+pub fn go_on() -> Result {
+    // SAFETY: Both only look at the current task, the first may sleep: callers hold no spinlock.
+    let stop = unsafe {
+        bindings::shim_cond_resched();
+        bindings::shim_fatal_signal_pending()
+    };
+    if stop {
+        return Err(EINTR);
+    }
+    Ok(())
 }
 
 /// How many pages of memory the machine has.

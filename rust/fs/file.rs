@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be done with a regular file, each in a file of its own.
+
+use super::{clone, copy, dedupe, extents, read, truncate, write, Inode, Locked, ReflinkFs};
+use crate::vfs::{Extent, FileOperations, Remap, RemapKind};
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+};
+
+impl FileOperations for ReflinkFs {
+    fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+        read::read(inode, pos, to)
+    }
+
+    fn write(inode: &Locked, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
+        write::write(inode, pos, from)
+    }
+
+    fn truncate(inode: &Locked, size: u64) -> Result {
+        truncate::truncate(inode, size)
+    }
+
+    fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
+        extents::seek(inode, pos, hole)
+    }
+
+    fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
+        extents::extent(inode, pos)
+    }
+
+    fn copy(request: &Remap<'_, Self>) -> Result<u64> {
+        copy::copy(request)
+    }
+
+    fn remap(request: &Remap<'_, Self>) -> Result<u64> {
+        match request.kind {
+            RemapKind::Clone => clone::clone(request),
+            RemapKind::Dedupe => dedupe::dedupe(request),
+        }
+    }
+}

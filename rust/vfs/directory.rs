@@ -6,6 +6,10 @@
 //! Every name is a dentry that `d_make_persistent` pins. Besides, each directory has an
 //! [`Index`] of its dentries by **cookie**: a number that an entry gets when it is made, that no
 //! other entry of the directory gets later, and that readdir reports as its position.
+//!
+//! A listing ends with the last entry that there was when it began (when the directory was opened,
+//! or its position set to 0). It would never end where each step of it makes a new entry, as
+//! renaming does.
 
 use super::{
     attributes,
@@ -16,7 +20,7 @@ use super::{
     to_errno,
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::null_mut};
+use core::{marker::PhantomData, ops::Range, ptr::null_mut};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -181,12 +185,17 @@ impl Index {
         drop(node);
     }
 
-    /// The first entry at or after `cookie`.
-    fn next(&self, cookie: u64) -> Option<(u64, Entry)> {
+    /// The cookie that the next new entry gets.
+    fn end(&self) -> u64 {
+        self.entries.lock().next
+    }
+
+    /// The first entry in `cookies`.
+    fn first(&self, cookies: Range<u64>) -> Option<(u64, Entry)> {
         let entries = self.entries.lock();
-        let cursor = entries.by_cookie.cursor_lower_bound(&cookie)?;
+        let cursor = entries.by_cookie.cursor_lower_bound(&cookies.start)?;
         let (cookie, entry) = cursor.current();
-        Some((*cookie, *entry))
+        (*cookie < cookies.end).then_some((*cookie, *entry))
     }
 }
 
@@ -320,6 +329,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     };
 
     pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
         llseek: Some(Self::llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
@@ -502,12 +512,38 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         whence: c_int,
     ) -> bindings::loff_t {
         // Positions are cookies, and have no end.
-        match whence as u32 {
-            bindings::SEEK_SET | bindings::SEEK_CUR => {
-                // SAFETY: By the safety requirements.
-                unsafe { bindings::generic_file_llseek_size(file, offset, whence, i64::MAX, 0) }
+        if !matches!(whence as u32, bindings::SEEK_SET | bindings::SEEK_CUR) {
+            return EINVAL.to_errno().into();
+        }
+        // SAFETY: By the safety requirements.
+        unsafe {
+            let pos = bindings::generic_file_llseek_size(file, offset, whence, i64::MAX, 0);
+            if pos == 0 {
+                Self::begin_listing(file);
             }
-            _ => EINVAL.to_errno().into(),
+            pos
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is a directory of `T` that is being opened.
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::begin_listing(file) };
+        0
+    }
+
+    /// Notes in `private_data` where a listing that begins now ends.
+    ///
+    /// # Safety
+    ///
+    /// `file` is an open directory of `T`, and nobody else changes `private_data`.
+    unsafe fn begin_listing(file: *mut bindings::file) {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            let dir = Inode::<T>::from_raw((*file).f_inode);
+            (*file).private_data = dir.index().end() as *mut c_void;
         }
     }
 
@@ -519,13 +555,14 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         ctx: *mut bindings::dir_context,
     ) -> c_int {
         // SAFETY: By the safety requirements.
-        let (dir, ctx) = unsafe {
+        let (dir, end, ctx) = unsafe {
             if !bindings::shim_dir_emit_dots(file, ctx) {
                 return 0;
             }
-            (Inode::<T>::from_raw((*file).f_inode), &mut *ctx)
+            let end = (*file).private_data as u64;
+            (Inode::<T>::from_raw((*file).f_inode), end, &mut *ctx)
         };
-        while let Some((cookie, Entry(dentry))) = dir.index().next(ctx.pos as u64) {
+        while let Some((cookie, Entry(dentry))) = dir.index().first(ctx.pos as u64..end) {
             ctx.pos = cookie as i64;
             // SAFETY: The directory's lock is held: the dentry is one of its names by the
             // invariant of `Entry`, has an inode, and neither changes.

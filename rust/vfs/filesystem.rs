@@ -151,6 +151,8 @@ impl<T: DirectoryOperations> Registration<T> {
                 };
                 fs_type.owner = module.as_ptr();
                 fs_type.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
+                // Timestamps finer than a timer tick, once somebody has looked at them.
+                fs_type.fs_flags = bindings::FS_MGTIME as c_int;
                 fs_type.init_fs_context = Some(context::init::<T>);
                 fs_type.kill_sb = Some(kill_sb::<T>);
                 // SAFETY: `fs_type` is initialised and pinned; `drop` unregisters it.

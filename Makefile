@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+# The commands of the project; `make help` lists them. How the modules are built is in Kbuild.
+
+MAKEFLAGS += --no-print-directory
+FS ?= reflinkfs
+.DEFAULT_GOAL := help
+
+.PHONY: help run test check shell modules stock debug env clean distclean
+
+help:
+	@printf '%s\n' \
+	'make run               build, boot Debian'\''s kernel, load reflinkfs, show what it does' \
+	'make test              all tests: KUnit on the debug kernel, the harness on both kernels' \
+	'                         FS=tmpfs|xfs|btrfs  the harness on another filesystem (Debian'\''s kernel)' \
+	'                         TESTS=FILTER        only tests whose name contains FILTER' \
+	'make check             format, clippy, checkpatch, shellcheck, build, harness on Debian'\''s kernel' \
+	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
+	'make shell             a shell in the guest, reflinkfs loaded (KERNEL=debug for the debug kernel)' \
+	'make stock, make debug the modules for Debian'\''s kernel, for the debug kernel (in build/)' \
+	'make env               everything that is needed, without building anything of ours' \
+	'make clean             remove build/' \
+	'make distclean         the cache too (kernels and toolchain: half an hour to make again)' \
+	'' \
+	'qemu/vm --help         run any command in a guest' \
+	'qemu/env --help        what the environment consists of, where it is kept'
+
+run:
+	@qemu/run
+
+test:
+	@qemu/test --fs '$(FS)' $(if $(TESTS),--filter '$(TESTS)')
+
+check:
+	@qemu/check
+
+modules:
+	@qemu/modules --kdir '$(KDIR)'
+
+stock debug:
+	@qemu/modules $@
+
+shell:
+	@qemu/modules $(or $(KERNEL),stock)
+	@qemu/vm --kernel $(or $(KERNEL),stock) --timeout 0 --tty -- bash -l
+
+env:
+	@qemu/env
+
+clean:
+	rm -rf build
+
+distclean: clean
+	@qemu/env clean

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What `FS_IOC_FIEMAP` says of a file.
+
+use std::os::fd::AsRawFd;
+
+use crate::failure::{expect, expect_eq, Context, Outcome, Sys};
+use crate::pattern::BLOCK64;
+use crate::sys::{check, File};
+
+const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+pub const FLAG_SYNC: u32 = 1;
+pub const FLAG_XATTR: u32 = 2;
+pub const FLAG_CACHE: u32 = 4;
+const EXTENT_LAST: u32 = 1;
+const EXTENT_SHARED: u32 = 0x2000;
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Header {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped_extents: u32,
+    extent_count: u32,
+    reserved: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawExtent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved64: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+/// One extent, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Extent {
+    pub logical: u64,
+    pub physical: u64,
+    pub length: u64,
+    pub flags: u32,
+}
+
+impl Extent {
+    pub fn shared(&self) -> bool {
+        self.flags & EXTENT_SHARED != 0
+    }
+
+    pub fn last(&self) -> bool {
+        self.flags & EXTENT_LAST != 0
+    }
+
+    pub fn end(&self) -> u64 {
+        self.logical + self.length
+    }
+}
+
+/// One call: (`fm_mapped_extents`, the extents that were filled in).
+pub fn fiemap(
+    file: &impl AsRawFd,
+    start: u64,
+    length: u64,
+    flags: u32,
+    room: u32,
+) -> Sys<(u32, Vec<Extent>)> {
+    #[repr(C)]
+    struct Request {
+        header: Header,
+        extents: [RawExtent; 0],
+    }
+    let words = (size_of::<Request>() + room as usize * size_of::<RawExtent>()).div_ceil(8);
+    let mut buffer = vec![0u64; words];
+    let header = Header {
+        start,
+        length,
+        flags,
+        extent_count: room,
+        ..Header::default()
+    };
+    let pointer = buffer.as_mut_ptr();
+    // SAFETY: the buffer has room for the header and `room` extents and is aligned for both; the
+    // kernel fills in `mapped_extents` of them, at most `room`.
+    unsafe {
+        pointer.cast::<Header>().write(header);
+        check(libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, pointer))?;
+        let header = pointer.cast::<Header>().read();
+        let filled = header.mapped_extents.min(room) as usize;
+        let first = pointer.add(size_of::<Header>() / 8).cast::<RawExtent>();
+        let extents = (0..filled).map(|i| {
+            let raw = first.add(i).read();
+            Extent {
+                logical: raw.logical,
+                physical: raw.physical,
+                length: raw.length,
+                flags: raw.flags,
+            }
+        });
+        Ok((header.mapped_extents, extents.collect()))
+    }
+}
+
+/// A call that claims room for this many extents and has none.
+pub fn fiemap_claiming(file: &impl AsRawFd, room: u32) -> Sys {
+    let mut header = Header {
+        length: u64::MAX,
+        extent_count: room,
+        ..Header::default()
+    };
+    // SAFETY: the kernel must refuse the count before it stores an extent.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut header) }).map(|_| ())
+}
+
+/// A call with a pointer of the caller's choice.
+pub fn fiemap_at(file: &impl AsRawFd, argument: *mut u8) -> Sys {
+    // SAFETY: the kernel checks the pointer itself and answers EFAULT.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, argument) }).map(|_| ())
+}
+
+/// All extents of a file, after a sync so that disk filesystems have decided where they lie.
+#[track_caller]
+pub fn extents(file: &File) -> Outcome<Vec<Extent>> {
+    file.sync()?;
+    let (count, extents) =
+        fiemap(file, 0, u64::MAX, FLAG_SYNC, 1000).or_fail("FS_IOC_FIEMAP of the whole file")?;
+    expect(count <= 1000, format_args!("{count} extents, more than fit"))?;
+    for pair in extents.windows(2) {
+        expect(
+            pair[0].end() <= pair[1].logical,
+            format_args!("extents out of order or overlapping: {pair:x?}"),
+        )?;
+    }
+    let size = file.size()?.next_multiple_of(BLOCK64);
+    Ok(extents.into_iter().filter(|e| e.logical < size).collect())
+}
+
+/// What a block of a file is, according to FIEMAP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Block {
+    Hole,
+    Private(u64),
+    Shared(u64),
+}
+
+impl Block {
+    pub fn physical(self) -> Option<u64> {
+        match self {
+            Self::Hole => None,
+            Self::Private(physical) | Self::Shared(physical) => Some(physical),
+        }
+    }
+}
+
+/// What each block of a file is, from 0 to its end.
+#[track_caller]
+pub fn block_map(file: &File) -> Outcome<Vec<Block>> {
+    let count = file.size()?.div_ceil(BLOCK64) as usize;
+    let mut map = vec![Block::Hole; count];
+    for extent in extents(file)? {
+        for (i, block) in map
+            .iter_mut()
+            .enumerate()
+            .skip((extent.logical / BLOCK64) as usize)
+        {
+            let at = i as u64 * BLOCK64;
+            if at >= extent.end() {
+                break;
+            }
+            let physical = extent.physical + (at - extent.logical);
+            *block = if extent.shared() {
+                Block::Shared(physical)
+            } else {
+                Block::Private(physical)
+            };
+        }
+    }
+    Ok(map)
+}
+
+/// A block map in one letter a block: `.` hole, `p` private, `s` shared.
+#[track_caller]
+pub fn letters(file: &File) -> Outcome<String> {
+    Ok(block_map(file)?
+        .iter()
+        .map(|block| match block {
+            Block::Hole => '.',
+            Block::Private(_) => 'p',
+            Block::Shared(_) => 's',
+        })
+        .collect())
+}
+
+#[track_caller]
+pub fn expect_letters(file: &File, expected: &str, what: &str) -> Outcome {
+    expect_eq(
+        letters(file)?,
+        expected,
+        format_args!("{what}: blocks (. hole, p private, s shared)"),
+    )
+}
+
+/// Expects `count` blocks at `a_block` of one file and `b_block` of the other to be the same ones,
+/// and marked shared.
+#[track_caller]
+pub fn expect_shared(a: &File, a_block: usize, b: &File, b_block: usize, count: usize) -> Outcome {
+    let (a_map, b_map) = (block_map(a)?, block_map(b)?);
+    for i in 0..count {
+        let (x, y) = (a_map.get(a_block + i), b_map.get(b_block + i));
+        expect(
+            matches!((x, y), (Some(Block::Shared(x)), Some(Block::Shared(y))) if x == y),
+            format_args!(
+                "block {} of {} and block {} of {} should be one shared block, but are {x:x?} and {y:x?}",
+                a_block + i,
+                a.path.display(),
+                b_block + i,
+                b.path.display()
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+/// Expects no block to belong to both files.
+#[track_caller]
+pub fn expect_nothing_shared(a: &File, b: &File) -> Outcome {
+    let (a_map, b_map) = (block_map(a)?, block_map(b)?);
+    for (i, block) in a_map.iter().enumerate() {
+        if let Some(physical) = block.physical() {
+            let other = b_map.iter().position(|b| b.physical() == Some(physical));
+            expect(
+                other.is_none(),
+                format_args!("block {i} and block {other:?} of the other file are one: {block:x?}"),
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! The filesystems that the tests know, and what each of them can do.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::failure::{Context, Failure, Outcome};
+use crate::sys::{c_path, check};
+
+/// The filesystem under test, or a referee: one that shows whether a test is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Filesystem {
+    Reflinkfs,
+    Tmpfs,
+    Xfs,
+    Btrfs,
+}
+
+pub use Filesystem::{Btrfs, Reflinkfs, Tmpfs, Xfs};
+
+impl Filesystem {
+    pub fn name(self) -> &'static str {
+        match self {
+            Reflinkfs => "reflinkfs",
+            Tmpfs => "tmpfs",
+            Xfs => "xfs",
+            Btrfs => "btrfs",
+        }
+    }
+
+    /// Fails unless `dir` lies on this filesystem: a forgotten mount must not test another one.
+    pub fn expect_at(self, dir: &Path) -> Outcome {
+        const STATX_MNT_ID: u32 = 0x1000;
+        let path = c_path(dir);
+        // SAFETY: a statx of zeros is a valid value; path and buffer outlive the call.
+        let mount_id = unsafe {
+            let mut statx: libc::statx = std::mem::zeroed();
+            check(libc::statx(
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                0,
+                STATX_MNT_ID,
+                &mut statx,
+            ))
+            .or_fail(format_args!("statx {}", dir.display()))?;
+            statx.stx_mnt_id.to_string()
+        };
+        let table = std::fs::read_to_string("/proc/self/mountinfo").or_fail("read mountinfo")?;
+        let found = table
+            .lines()
+            .find(|line| line.split(' ').next() == Some(&mount_id))
+            .and_then(|line| line.split(" - ").nth(1))
+            .and_then(|rest| rest.split(' ').next())
+            .unwrap_or("unknown");
+        if found == self.name() {
+            return Ok(());
+        }
+        Err(Failure(format!(
+            "{} is on {found}, not on {}: mount it there or name the other filesystem with --fs",
+            dir.display(),
+            self.name()
+        )))
+    }
+}
+
+/// What a test needs of the filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`.
+    Reflink,
+    /// `FS_IOC_FIEMAP`.
+    Fiemap,
+    /// An instance of its own, mounted with `size=` and the like, whose statfs is exact.
+    Instance,
+    /// Data blocks that exist as soon as they are written and are counted one by one.
+    ExactBlocks,
+    /// copy_file_range that shares whole blocks although its ends are ragged.
+    RaggedSharing,
+    /// Promises that only reflinkfs makes.
+    Reflinkfs,
+}
+
+impl Need {
+    /// Why a filesystem cannot meet the need, if it cannot.
+    pub fn unmet_by(self, filesystem: Filesystem) -> Option<&'static str> {
+        match (self, filesystem) {
+            (_, Reflinkfs) => None,
+            (Self::Reflink, Tmpfs) => Some("tmpfs cannot clone"),
+            (Self::Fiemap, Tmpfs) => Some("tmpfs has no FIEMAP"),
+            (Self::Instance, Xfs | Btrfs) => {
+                Some("needs an instance mounted with size= and nr_inodes=; this one is on a disk")
+            }
+            (Self::ExactBlocks, Xfs | Btrfs) => {
+                Some("allocates later and counts its own metadata")
+            }
+            (Self::RaggedSharing, Tmpfs) => Some("tmpfs cannot clone"),
+            (Self::RaggedSharing, Xfs | Btrfs) => {
+                Some("copies everything when one end is not block aligned")
+            }
+            (Self::Reflinkfs, _) => Some("a promise of reflinkfs alone"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Tests a mounted filesystem through real system calls.
+//!
+//! The same tests run on reflinkfs and on filesystems that have been right for years (tmpfs, XFS,
+//! btrfs): a test that fails on those too is a wrong test. Where one of them legitimately does
+//! otherwise, the test is listed as ignored, with the reason.
+
+mod case;
+mod extents;
+mod failure;
+mod filesystem;
+mod instance;
+mod mapping;
+mod model;
+mod pattern;
+mod process;
+mod runner;
+mod sys;
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use case::Effort;
+use failure::{expect, Context, Outcome};
+use filesystem::Filesystem;
+use runner::{KernelLog, Run};
+
+/// Tests a mounted filesystem through real system calls.
+#[derive(Parser)]
+struct Arguments {
+    /// The filesystem that is mounted at DIR
+    #[arg(long, value_enum, default_value = "reflinkfs")]
+    fs: Filesystem,
+
+    /// A directory of the filesystem under test
+    #[arg(long, default_value = "/mnt/reflinkfs")]
+    dir: PathBuf,
+
+    /// A directory of another filesystem, for mount points
+    #[arg(long, default_value = "/tmp")]
+    scratch: PathBuf,
+
+    /// Divide repetitions by this (default: 1, or 5 on a kernel with lockdep or kmemleak)
+    #[arg(long, value_name = "N")]
+    scale: Option<usize>,
+
+    /// How long each race goes on (default: 1.0, on a debug kernel 1.5)
+    #[arg(long, value_name = "SECONDS")]
+    race_seconds: Option<f64>,
+
+    /// How long the race of everything against everything goes on
+    #[arg(long, value_name = "SECONDS", default_value = "5")]
+    soak_seconds: f64,
+
+    /// How long a test may take (default: 60, on a debug kernel 120, and the soak's time)
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
+
+    /// Where random histories start
+    #[arg(long, default_value = "20151")]
+    seed: u64,
+
+    #[command(flatten)]
+    libtest: libtest_mimic::Arguments,
+}
+
+/// Whether the kernel checks itself so much that everything is slow.
+fn is_debug_kernel() -> bool {
+    ["/proc/lockdep", "/sys/kernel/debug/kmemleak"]
+        .iter()
+        .any(|path| Path::new(path).exists())
+}
+
+fn prepare(arguments: &Arguments) -> Outcome<Run> {
+    // SAFETY: plain call.
+    expect(
+        unsafe { libc::geteuid() } == 0,
+        "the tests mount filesystems and change users: run them as root",
+    )?;
+    let absolute = |path: &Path| {
+        path.canonicalize()
+            .or_fail(format_args!("directory {}", path.display()))
+    };
+    let dir = absolute(&arguments.dir)?;
+    arguments.fs.expect_at(&dir)?;
+    let debug = is_debug_kernel();
+    let soak = Duration::from_secs_f64(arguments.soak_seconds);
+    let race = arguments
+        .race_seconds
+        .unwrap_or(if debug { 1.5 } else { 1.0 });
+    let limit = arguments.limit.unwrap_or(if debug { 120 } else { 60 });
+    Ok(Run {
+        filesystem: arguments.fs,
+        dir,
+        scratch: absolute(&arguments.scratch)?,
+        effort: Effort {
+            divisor: arguments.scale.unwrap_or(if debug { 5 } else { 1 }).max(1),
+            race: Duration::from_secs_f64(race),
+            soak,
+            seed: arguments.seed,
+        },
+        limit: Duration::from_secs(limit) + soak,
+        kernel_log: KernelLog::open(),
+    })
+}
+
+fn main() -> ExitCode {
+    process::keep_panics();
+    let arguments = Arguments::parse();
+    let run: &'static Run = if arguments.libtest.list {
+        // Listing needs no filesystem.
+        Box::leak(Box::new(Run {
+            filesystem: arguments.fs,
+            dir: PathBuf::new(),
+            scratch: PathBuf::new(),
+            effort: Effort {
+                divisor: 1,
+                race: Duration::ZERO,
+                soak: Duration::ZERO,
+                seed: 0,
+            },
+            limit: Duration::ZERO,
+            kernel_log: KernelLog::open(),
+        }))
+    } else {
+        match prepare(&arguments) {
+            Ok(run) => Box::leak(Box::new(run)),
+            Err(failure) => {
+                eprintln!("harness: {failure}");
+                return ExitCode::from(2);
+            }
+        }
+    };
+    let trials = tests::ALL
+        .iter()
+        .flat_map(|(module, cases)| cases.iter().map(|case| run.trial(module, case)))
+        .collect();
+    libtest_mimic::run(&arguments.libtest, trials).exit_code()
+}

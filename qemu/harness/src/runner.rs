@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Runs each test in a process of its own, in a fresh directory, under a watchdog.
+//!
+//! The process may change its limits, its user and its signals, hold mounts that vanish with it,
+//! and die or hang without taking the run along.
+
+use std::fs;
+use std::os::fd::FromRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::case::{Case, Effort, Test};
+use crate::failure::{Context, Failure, Outcome};
+use crate::filesystem::Filesystem;
+use crate::process::{signal_name, Child, End};
+use crate::sys::{check, mkdir};
+
+/// What all tests of a run have in common.
+pub struct Run {
+    pub filesystem: Filesystem,
+    pub dir: PathBuf,
+    pub scratch: PathBuf,
+    pub effort: Effort,
+    pub limit: Duration,
+    pub kernel_log: KernelLog,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+impl Run {
+    pub fn trial(&'static self, module: &str, case: &'static Case) -> Trial {
+        let name = format!("{module}::{}", case.name);
+        Trial::ignorable_test(name, move || match case.ignored_on(self.filesystem) {
+            Some(why) => Ok(Completion::ignored_with(why)),
+            None => match self.run(case) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(Failure(text)) => Err(Failed::from(text)),
+            },
+        })
+    }
+
+    fn run(&self, case: &'static Case) -> Outcome {
+        let name = format!(
+            "h{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let test = Test {
+            filesystem: self.filesystem,
+            dir: self.dir.join(&name),
+            elsewhere: self.scratch.join(&name),
+            effort: self.effort,
+        };
+        for dir in [&test.dir, &test.elsewhere] {
+            mkdir(dir, 0o755).or_fail(format_args!("mkdir {}", dir.display()))?;
+        }
+        let outcome = self.watch(case, &test);
+        if matches!(&outcome, Err(failure) if failure.0.starts_with(STUCK)) {
+            return outcome;
+        }
+        let outcome = outcome.and(self.kernel_log.expect_no_report());
+        for dir in [&test.dir, &test.elsewhere] {
+            let removed = fs::remove_dir_all(dir);
+            if outcome.is_ok() {
+                removed.or_fail(format_args!("removing {}", dir.display()))?;
+            }
+        }
+        outcome
+    }
+
+    fn watch(&self, case: &'static Case, test: &Test) -> Outcome {
+        let child = Child::spawn(|| {
+            own_process_group_and_mounts(&test.elsewhere)?;
+            (case.run)(test)
+        })?;
+        if let Some(end) = child.wait_for(self.limit)? {
+            // What the test left behind must not disturb the next one.
+            kill_group(child.pid());
+            return match end {
+                End::Exited(0) => Ok(()),
+                End::Exited(_) => Err(Failure(child.said())),
+                End::Killed(signal) => Err(Failure(format!(
+                    "the test was killed by {}",
+                    signal_name(signal)
+                ))),
+            };
+        }
+        let stacks = stacks_of_group(child.pid());
+        kill_group(child.pid());
+        let seconds = self.limit.as_secs();
+        Err(Failure(
+            if child.wait_for(Duration::from_secs(10))?.is_some() {
+                format!("no end after {seconds} s; killed. It was in:\n{stacks}")
+            } else {
+                format!(
+                    "{STUCK} after {seconds} s: it is in the kernel and cannot be killed. It is in:\n{stacks}"
+                )
+            },
+        ))
+    }
+}
+
+const STUCK: &str = "stuck";
+
+fn own_process_group_and_mounts(scratch: &Path) -> Outcome {
+    // SAFETY: plain calls in a process with one thread.
+    unsafe {
+        check(libc::setpgid(0, 0)).or_fail("setpgid")?;
+        check(libc::unshare(libc::CLONE_NEWNS)).or_fail("unshare(CLONE_NEWNS): run as root")?;
+        check(libc::mount(
+            std::ptr::null(),
+            c"/".as_ptr(),
+            std::ptr::null(),
+            libc::MS_REC | libc::MS_PRIVATE,
+            std::ptr::null(),
+        ))
+        .or_fail("making mounts private")?;
+        libc::umask(0o022);
+    }
+    // The scratch directory is a tmpfs of the test's own: always another filesystem, even when
+    // tmpfs is the one under test, and its mounts leave nothing behind.
+    crate::instance::mount("tmpfs", scratch, 0, "mode=755").or_fail("mounting the scratch tmpfs")
+}
+
+fn kill_group(pid: libc::pid_t) {
+    // SAFETY: the group was made by the test's process; when it is empty this does nothing.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
+/// Where every thread of a process group is in the kernel.
+fn stacks_of_group(group: libc::pid_t) -> String {
+    let mut text = String::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        if after_name.split(' ').nth(3) != Some(&group.to_string()) {
+            continue;
+        }
+        let tasks = fs::read_dir(process.path().join("task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            text.push_str(&format!(
+                "  task {} (system call {}):\n",
+                task.file_name().to_string_lossy(),
+                read("syscall").trim()
+            ));
+            for line in read("stack").lines() {
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// The kernel's messages, watched for reports of its own checks.
+pub struct KernelLog(Mutex<Option<fs::File>>);
+
+impl KernelLog {
+    /// Starts after everything that was said before.
+    pub fn open() -> Self {
+        let path = crate::sys::c_path("/dev/kmsg".as_ref());
+        // SAFETY: the path is NUL-terminated; the descriptor is new.
+        let file = unsafe {
+            let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            check(libc::open(path.as_ptr(), flags)).ok().map(|fd| {
+                libc::lseek(fd as i32, 0, libc::SEEK_END);
+                fs::File::from_raw_fd(fd as i32)
+            })
+        };
+        Self(Mutex::new(file))
+    }
+
+    /// What was said since the last call, one message a line.
+    pub fn news(&self) -> String {
+        let Ok(guard) = self.0.lock() else {
+            return String::new();
+        };
+        let mut text = String::new();
+        let mut message = [0u8; 8192];
+        while let Some(file) = guard.as_ref() {
+            match crate::sys::read_to(file, message.as_mut_ptr(), message.len()) {
+                Ok(n) => {
+                    let line = String::from_utf8_lossy(&message[..n]);
+                    let said = line.split_once(';').map_or("", |(_, said)| said);
+                    text.push_str(said.trim_end());
+                    text.push('\n');
+                }
+                // The buffer ran over: go on with the oldest message that is left.
+                Err(crate::failure::Errno(libc::EPIPE)) => {}
+                Err(_) => break,
+            }
+        }
+        text
+    }
+
+    fn expect_no_report(&self) -> Outcome {
+        const REPORTS: &[&str] = &[
+            "BUG:", "WARNING:", "KASAN", "UBSAN", "Oops", "INFO: task", "possible circular locking",
+            "possible recursive locking", "kernel BUG", "refcount_t", "Call Trace:", "rust_kernel: panicked",
+        ];
+        let news = self.news();
+        let lines: Vec<_> = news.lines().collect();
+        match lines
+            .iter()
+            .position(|line| REPORTS.iter().any(|report| line.contains(report)))
+        {
+            None => Ok(()),
+            Some(first) => Err(Failure(format!(
+                "the kernel reported:\n  {}",
+                lines[first..].iter().take(60).copied().collect::<Vec<_>>().join("\n  ")
+            ))),
+        }
+    }
+}

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! FIDEDUPERANGE.
+
+use crate::case::{case, Case, Test};
+use crate::extents::{expect_letters, expect_nothing_shared, expect_shared};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
+use crate::filesystem::Need;
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
+use crate::process::as_user;
+use crate::sys::{
+    chmod, chown, dedupe, dedupe_many, pipe, set_times, timespec, DedupeTarget, Deduped, File,
+};
+
+const DEDUPES: &[Need] = &[Need::Reflink];
+const DEDUPES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
+const DEDUPES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
+
+pub const CASES: &[Case] = &[
+    case!(equal_ranges_become_shared).needs(DEDUPES_SHOWN),
+    case!(equal_ranges_at_other_offsets_become_shared).needs(DEDUPES_SHOWN),
+    case!(ranges_that_differ_anywhere_stay_as_they_are).needs(DEDUPES_SHOWN),
+    case!(space_is_given_back).needs(DEDUPES_COUNTED),
+    case!(ranges_already_shared_are_the_same).needs(DEDUPES_COUNTED),
+    case!(each_destination_has_its_own_result).needs(DEDUPES_SHOWN),
+    case!(one_bad_destination_does_not_spoil_the_others).needs(DEDUPES),
+    case!(a_destination_named_twice_is_fine).needs(DEDUPES),
+    case!(the_source_itself_as_destination_is_einval).needs(DEDUPES),
+    case!(two_ranges_of_one_file_can_be_deduplicated).needs(DEDUPES_SHOWN),
+    case!(overlapping_ranges_of_one_file_are_einval).needs(DEDUPES),
+    case!(as_many_destinations_as_fit_work).needs(DEDUPES),
+    case!(more_destinations_than_fit_are_enomem).needs(DEDUPES),
+    case!(no_destinations_are_fine).needs(DEDUPES),
+    case!(unaligned_ranges_are_einval).needs(DEDUPES),
+    case!(a_range_past_the_end_of_the_source_is_einval).needs(DEDUPES),
+    case!(a_range_past_the_end_of_a_destination_is_its_einval).needs(DEDUPES),
+    case!(partial_last_blocks_of_both_files_are_deduplicated).needs(DEDUPES_SHOWN),
+    case!(a_partial_last_block_is_not_deduplicated_into_the_middle).needs(DEDUPES),
+    case!(deduplicated_last_blocks_show_no_stale_bytes).needs(DEDUPES),
+    case!(a_length_of_zero_does_nothing).needs(DEDUPES),
+    case!(holes_and_zeros_are_equal).needs(DEDUPES),
+    case!(another_filesystem_is_its_exdev).needs(DEDUPES),
+    case!(directories_and_pipes_are_refused).needs(DEDUPES),
+    case!(a_source_not_open_for_reading_is_einval).needs(DEDUPES),
+    case!(a_destination_that_is_not_open_is_its_ebadf).needs(DEDUPES),
+    case!(reserved_fields_must_be_zero).needs(DEDUPES),
+    case!(root_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
+    case!(the_owner_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
+    case!(others_may_not_deduplicate_a_file_open_for_reading).needs(DEDUPES),
+    case!(whoever_may_write_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
+    case!(a_read_only_mount_is_its_erofs).needs(DEDUPES),
+    case!(the_times_do_not_change).needs(DEDUPES),
+    case!(writes_after_it_stay_on_their_side).needs(DEDUPES),
+    case!(stores_through_mappings_after_it_stay_on_their_side).needs(DEDUPES),
+    case!(mappings_show_the_same_bytes_afterwards).needs(DEDUPES),
+    case!(private_copies_in_mappings_survive).needs(DEDUPES),
+    case!(a_destination_that_was_itself_cloned_is_deduplicated).needs(DEDUPES_SHOWN),
+    case!(a_large_range_is_deduplicated).needs(DEDUPES_COUNTED),
+    case!(bytes_behind_the_end_do_not_count).needs(DEDUPES),
+];
+
+fn same(len: usize) -> Deduped {
+    Deduped::Same(len as u64)
+}
+
+fn failed(errno: i32) -> Deduped {
+    Deduped::Failed(Errno(errno))
+}
+
+#[track_caller]
+fn expect_result(seen: crate::failure::Sys<Deduped>, expected: Deduped, what: &str) -> Outcome {
+    expect_eq(seen.or_fail("FIDEDUPERANGE")?, expected, what)
+}
+
+fn equal_ranges_become_shared(t: &Test) -> Outcome {
+    let data = blocks(1, 70);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    expect_nothing_shared(&one, &other)?;
+    let len = 70 * BLOCK;
+    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_shared(&one, 0, &other, 0, 70)?;
+    one.expect_contents(&data, "the source")?;
+    other.expect_contents(&data, "the destination")
+}
+
+fn equal_ranges_at_other_offsets_become_shared(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(2, 6))?;
+    let mut data = blocks(3, 6);
+    data[3 * BLOCK..5 * BLOCK].copy_from_slice(&blocks(2, 6)[BLOCK..3 * BLOCK]);
+    let other = t.create_with("other", &data)?;
+    let result = dedupe(&one, BLOCK64, 2 * BLOCK64, &other, 3 * BLOCK64);
+    expect_result(result, same(2 * BLOCK), "equal blocks at other offsets")?;
+    expect_shared(&one, 1, &other, 3, 2)?;
+    expect_letters(&other, "pppssp", "the destination")?;
+    other.expect_contents(&data, "the destination")
+}
+
+fn ranges_that_differ_anywhere_stay_as_they_are(t: &Test) -> Outcome {
+    let data = blocks(4, 66);
+    let one = t.create_with("one", &data)?;
+    for at in [0, 1, 4095, 4096, 20_000, 64 * BLOCK, 66 * BLOCK - 1] {
+        let mut different = data.clone();
+        different[at] ^= 1;
+        let other = t.create_with("other", &different)?;
+        let what = format!("files that differ at {at}");
+        let len = 66 * BLOCK64;
+        expect_result(dedupe(&one, 0, len, &other, 0), Deduped::Differs, &what)?;
+        other.expect_contents(&different, &what)?;
+        expect_nothing_shared(&one, &other)?;
+    }
+    one.expect_contents(&data, "the source")
+}
+
+fn space_is_given_back(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    let one = fs.create_with("one", &blocks(5, 100))?;
+    let other = fs.create_with("other", &blocks(5, 100))?;
+    let before = fs.used()?;
+    let len = 100 * BLOCK;
+    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_eq(fs.used()?, before - 100, "blocks used")?;
+    expect_eq(other.data_blocks()?, 100, "st_blocks of the destination, in blocks")
+}
+
+fn ranges_already_shared_are_the_same(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    let one = fs.create_with("one", &blocks(6, 100))?;
+    let clone = crate::sys::new_clone(&one, fs.path("clone"))?;
+    let before = fs.used()?;
+    let len = 100 * BLOCK;
+    for _ in 0..2 {
+        expect_result(dedupe(&one, 0, len as u64, &clone, 0), same(len), "a clone")?;
+    }
+    clone.write_at(b"different", 50 * BLOCK64)?;
+    expect_result(dedupe(&one, 0, len as u64, &clone, 0), Deduped::Differs, "a changed clone")?;
+    clone.write_at(&one.read_at(50 * BLOCK64, 9)?, 50 * BLOCK64)?;
+    expect_result(dedupe(&one, 0, len as u64, &clone, 0), same(len), "a clone changed back")?;
+    expect_eq(fs.used()?, before, "blocks used at the end")
+}
+
+fn each_destination_has_its_own_result(t: &Test) -> Outcome {
+    let data = blocks(7, 3);
+    let source = t.create_with("source", &data)?;
+    let equal = t.create_with("equal", &data)?;
+    let different = t.create_with("different", &blocks(8, 3))?;
+    let short = t.create_with("short", &data[..BLOCK])?;
+    let shifted = t.create_with("shifted", &[blocks(9, 1), data.clone()].concat())?;
+    let mut targets = [
+        DedupeTarget::new(&equal, 0),
+        DedupeTarget::new(&different, 0),
+        DedupeTarget::new(&short, 0),
+        DedupeTarget::new(&shifted, BLOCK64),
+    ];
+    dedupe_many(&source, 0, 3 * BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    let results = targets.map(|target| target.result());
+    let expected = [
+        same(3 * BLOCK),
+        Deduped::Differs,
+        failed(libc::EINVAL),
+        same(3 * BLOCK),
+    ];
+    expect_eq(results, expected, "results of four destinations")?;
+    expect_shared(&source, 0, &equal, 0, 3)?;
+    expect_shared(&source, 0, &shifted, 1, 3)?;
+    expect_nothing_shared(&source, &different)?;
+    different.expect_contents(&blocks(8, 3), "the different file")
+}
+
+fn one_bad_destination_does_not_spoil_the_others(t: &Test) -> Outcome {
+    let data = blocks(10, 1);
+    let source = t.create_with("source", &data)?;
+    let good = t.create_with("good", &data)?;
+    let last = t.create_with("last", &data)?;
+    let mut targets = [
+        DedupeTarget::new(&-1, 0),
+        DedupeTarget::new(&good, 0),
+        DedupeTarget::new(&good, 100),
+        DedupeTarget::new(&last, 0),
+    ];
+    dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    let expected = [failed(libc::EBADF), same(BLOCK), failed(libc::EINVAL), same(BLOCK)];
+    expect_eq(targets.map(|target| target.result()), expected, "results")
+}
+
+fn a_destination_named_twice_is_fine(t: &Test) -> Outcome {
+    let data = blocks(11, 2);
+    let source = t.create_with("source", &data)?;
+    let other = t.create_with("other", &data)?;
+    let mut targets = [DedupeTarget::new(&other, 0); 3];
+    dedupe_many(&source, 0, 2 * BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    expect_eq(targets.map(|target| target.result()), [same(2 * BLOCK); 3], "results")?;
+    other.expect_contents(&data, "the destination")
+}
+
+fn the_source_itself_as_destination_is_einval(t: &Test) -> Outcome {
+    let data = blocks(12, 2);
+    let file = t.create_with("file", &data)?;
+    let result = dedupe(&file, 0, 2 * BLOCK64, &file, 0);
+    expect_result(result, failed(libc::EINVAL), "a range onto itself")?;
+    file.expect_contents(&data, "the file")
+}
+
+fn two_ranges_of_one_file_can_be_deduplicated(t: &Test) -> Outcome {
+    let data = [blocks(13, 3), blocks(13, 3)].concat();
+    let file = t.create_with("file", &data)?;
+    let result = dedupe(&file, 0, 3 * BLOCK64, &file, 3 * BLOCK64);
+    expect_result(result, same(3 * BLOCK), "two halves of one file")?;
+    expect_shared(&file, 0, &file, 3, 3)?;
+    file.write_at(b"x", 0)?;
+    expect_eq(file.read_at(3 * BLOCK64, 1)?, &data[..1], "the second half after a write")
+}
+
+fn overlapping_ranges_of_one_file_are_einval(t: &Test) -> Outcome {
+    let file = t.create_with("file", &vec![7; 6 * BLOCK])?;
+    for (from, len, to) in [(0, 2, 1), (2, 3, 0), (0, 4, 2)] {
+        let result = dedupe(&file, from * BLOCK64, len * BLOCK64, &file, to * BLOCK64);
+        let what = format!("{len} blocks at {from} and {to}");
+        expect_result(result, failed(libc::EINVAL), &what)?;
+    }
+    Ok(())
+}
+
+fn as_many_destinations_as_fit_work(t: &Test) -> Outcome {
+    let source = t.create_with("source", &blocks(14, 1))?;
+    let data = vec![blocks(14, 1); 127].concat();
+    let other = t.create_with("other", &data)?;
+    let mut targets: Vec<_> = (0..127)
+        .map(|i| DedupeTarget::new(&other, i * BLOCK64))
+        .collect();
+    dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE of 127")?;
+    for (i, target) in targets.iter().enumerate() {
+        expect_eq(target.result(), same(BLOCK), format_args!("destination {i}"))?;
+    }
+    other.expect_contents(&data, "the destination")
+}
+
+fn more_destinations_than_fit_are_enomem(t: &Test) -> Outcome {
+    let source = t.create_with("source", &blocks(15, 1))?;
+    let other = t.create_with("other", &blocks(15, 1))?;
+    for count in [128, 1000, 65535] {
+        let mut targets = vec![DedupeTarget::new(&other, 0); count];
+        let result = dedupe_many(&source, 0, BLOCK64, &mut targets);
+        expect_errno(result, libc::ENOMEM, format_args!("{count} destinations"))?;
+    }
+    other.expect_contents(&blocks(15, 1), "the destination")
+}
+
+fn no_destinations_are_fine(t: &Test) -> Outcome {
+    let source = t.create_with("source", &blocks(16, 1))?;
+    dedupe_many(&source, 0, BLOCK64, &mut []).or_fail("FIDEDUPERANGE without destinations")
+}
+
+fn unaligned_ranges_are_einval(t: &Test) -> Outcome {
+    let data = vec![9; 4 * BLOCK];
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    for (from, len, at) in [(1, BLOCK64, 0), (0, BLOCK64, 1), (512, 1024, 512)] {
+        let what = format!("{len} bytes at {from} and {at}");
+        expect_result(dedupe(&one, from, len, &other, at), failed(libc::EINVAL), &what)?;
+    }
+    Ok(())
+}
+
+fn a_range_past_the_end_of_the_source_is_einval(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(17, 2))?;
+    let other = t.create_with("other", &blocks(17, 4))?;
+    for (from, len) in [(0, 3), (1, 2), (2, 1), (5, 1)] {
+        let result = dedupe(&one, from * BLOCK64, len * BLOCK64, &other, 0);
+        expect_errno(result, libc::EINVAL, format_args!("{len} blocks from block {from} of 2"))?;
+    }
+    let result = dedupe(&one, 1 << 63, BLOCK64, &other, 0);
+    expect_errno(result, libc::EINVAL, "from 2^63")
+}
+
+fn a_range_past_the_end_of_a_destination_is_its_einval(t: &Test) -> Outcome {
+    let one = t.create_with("one", &vec![3; 4 * BLOCK])?;
+    let other = t.create_with("other", &vec![3; 2 * BLOCK])?;
+    for (len, at) in [(3, 0), (2, 1), (1, 2), (1, 9)] {
+        let result = dedupe(&one, 0, len * BLOCK64, &other, at * BLOCK64);
+        let what = format!("{len} blocks at block {at} of 2");
+        expect_result(result, failed(libc::EINVAL), &what)?;
+    }
+    other.expect_contents(&vec![3; 2 * BLOCK], "the destination")
+}
+
+fn partial_last_blocks_of_both_files_are_deduplicated(t: &Test) -> Outcome {
+    let data = pattern(18, 2 * BLOCK + 100);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let len = data.len();
+    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_shared(&one, 0, &other, 0, 3)?;
+    other.expect_contents(&data, "the destination")
+}
+
+fn a_partial_last_block_is_not_deduplicated_into_the_middle(t: &Test) -> Outcome {
+    let data = blocks(19, 4);
+    let short = t.create_with("short", &data[..2 * BLOCK + 100])?;
+    let long = t.create_with("long", &data)?;
+    // The whole blocks may be shared; the bytes behind byte 100 of the last must stay.
+    dedupe(&short, 0, 2 * BLOCK64 + 100, &long, 0).or_fail("FIDEDUPERANGE")?;
+    long.expect_contents(&data, "the longer file")?;
+    short.expect_contents(&data[..2 * BLOCK + 100], "the shorter file")?;
+    dedupe(&long, 0, 2 * BLOCK64 + 100, &short, 0).or_fail("FIDEDUPERANGE the other way")?;
+    long.expect_contents(&data, "the longer file")?;
+    short.expect_contents(&data[..2 * BLOCK + 100], "the shorter file")?;
+    short.truncate(3 * BLOCK64)?;
+    let mut model = data[..2 * BLOCK + 100].to_vec();
+    model.resize(3 * BLOCK, 0);
+    short.expect_contents(&model, "the shorter file, extended")
+}
+
+fn deduplicated_last_blocks_show_no_stale_bytes(t: &Test) -> Outcome {
+    let data = pattern(20, BLOCK + 50);
+    let one = t.create_with("one", &vec![0xee; 2 * BLOCK])?;
+    one.write_at(&data, 0)?;
+    one.truncate(BLOCK64 + 50)?;
+    let other = t.create_with("other", &data)?;
+    let len = data.len();
+    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    let mut model = data;
+    model.resize(2 * BLOCK, 0);
+    for file in [&other, &one] {
+        file.truncate(2 * BLOCK64)?;
+        file.expect_contents(&model, "extended after deduplication")?;
+    }
+    Ok(())
+}
+
+fn a_length_of_zero_does_nothing(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(21, 1))?;
+    let other = t.create_with("other", &blocks(22, 1))?;
+    expect_result(dedupe(&one, 0, 0, &other, 0), same(0), "length 0")?;
+    other.expect_contents(&blocks(22, 1), "the destination")
+}
+
+fn holes_and_zeros_are_equal(t: &Test) -> Outcome {
+    let zeros = t.create_with("zeros", &vec![0; 4 * BLOCK])?;
+    let hole = t.create("hole")?;
+    hole.truncate(4 * BLOCK64)?;
+    let len = 4 * BLOCK;
+    expect_result(dedupe(&hole, 0, len as u64, &zeros, 0), same(len), "a hole and zeros")?;
+    zeros.expect_contents(&vec![0; len], "the destination")?;
+    let zeros = t.create_with("zeros", &vec![0; 4 * BLOCK])?;
+    expect_result(dedupe(&zeros, 0, len as u64, &hole, 0), same(len), "zeros and a hole")?;
+    hole.expect_contents(&vec![0; len], "the destination")?;
+    let data = t.create_with("data", &blocks(23, 4))?;
+    expect_result(dedupe(&hole, 0, len as u64, &data, 0), Deduped::Differs, "a hole and data")?;
+    data.expect_contents(&blocks(23, 4), "the data")
+}
+
+fn another_filesystem_is_its_exdev(t: &Test) -> Outcome {
+    let here = t.create_with("here", &blocks(24, 1))?;
+    let there = t.create_elsewhere("there", &blocks(24, 1))?;
+    let result = dedupe(&here, 0, BLOCK64, &there, 0);
+    expect_result(result, failed(libc::EXDEV), "a destination on another filesystem")
+}
+
+fn directories_and_pipes_are_refused(t: &Test) -> Outcome {
+    let file = t.create_with("file", &blocks(25, 1))?;
+    let dir = File::open(t.mkdir("dir")?, libc::O_RDONLY).or_fail("open")?;
+    let (reader, writer) = pipe()?;
+    let result = dedupe(&file, 0, BLOCK64, &dir, 0);
+    expect_result(result, failed(libc::EISDIR), "a directory as destination")?;
+    let result = dedupe(&dir, 0, BLOCK64, &file, 0);
+    expect_errno(result, libc::EISDIR, "a directory as source")?;
+    let mut targets = [DedupeTarget::new(&writer, 0)];
+    dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    expect_eq(targets[0].result(), failed(libc::EXDEV), "a pipe as destination")?;
+    let mut targets = [DedupeTarget::new(&file, 0)];
+    let result = dedupe_many(&reader, 0, BLOCK64, &mut targets);
+    expect_errno(result, libc::EINVAL, "a pipe as source")
+}
+
+fn a_source_not_open_for_reading_is_einval(t: &Test) -> Outcome {
+    let file = t.create_with("file", &blocks(26, 1))?;
+    let other = t.create_with("other", &blocks(26, 1))?;
+    let write_only = file.reopen(libc::O_WRONLY)?;
+    let result = dedupe(&write_only, 0, BLOCK64, &other, 0);
+    expect_errno(result, libc::EINVAL, "a source open for writing only")
+}
+
+fn a_destination_that_is_not_open_is_its_ebadf(t: &Test) -> Outcome {
+    let file = t.create_with("file", &blocks(27, 1))?;
+    let mut targets = [DedupeTarget::new(&9999, 0)];
+    dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    expect_eq(targets[0].result(), failed(libc::EBADF), "a destination that is not open")
+}
+
+fn reserved_fields_must_be_zero(t: &Test) -> Outcome {
+    let file = t.create_with("file", &blocks(28, 1))?;
+    let other = t.create_with("other", &blocks(28, 1))?;
+    let mut targets = [DedupeTarget {
+        reserved: 1,
+        ..DedupeTarget::new(&other, 0)
+    }];
+    dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
+    expect_eq(targets[0].result(), failed(libc::EINVAL), "a reserved field")
+}
+
+fn root_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(29, 2))?;
+    let other = t.create_with("other", &blocks(29, 2))?.reopen(libc::O_RDONLY)?;
+    let result = dedupe(&one, 0, 2 * BLOCK64, &other, 0);
+    expect_result(result, same(2 * BLOCK), "a destination open for reading")
+}
+
+/// Two equal files, the second owned by user 1000 and of this mode.
+fn equal_files(t: &Test, mode: u32) -> Outcome {
+    chmod(&t.dir, 0o755).or_fail("chmod")?;
+    t.create_with("one", &blocks(30, 1))?;
+    t.create_with("other", &blocks(30, 1))?;
+    chown(t.path("other"), 1000, 1000).or_fail("chown")?;
+    chmod(t.path("other"), mode).or_fail("chmod")
+}
+
+fn dedupe_read_only(t: &Test) -> Outcome<Deduped> {
+    let one = File::open(t.path("one"), libc::O_RDONLY).or_fail("open")?;
+    let other = File::open(t.path("other"), libc::O_RDONLY).or_fail("open")?;
+    dedupe(&one, 0, BLOCK64, &other, 0).or_fail("FIDEDUPERANGE")
+}
+
+fn the_owner_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
+    equal_files(t, 0o444)?;
+    as_user(1000, 1000, || {
+        expect_eq(dedupe_read_only(t)?, same(BLOCK), "by the owner of a read-only file")
+    })
+}
+
+fn others_may_not_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
+    equal_files(t, 0o644)?;
+    as_user(2000, 2000, || {
+        expect_eq(dedupe_read_only(t)?, failed(libc::EPERM), "by someone who may only read")
+    })
+}
+
+fn whoever_may_write_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
+    equal_files(t, 0o666)?;
+    as_user(2000, 2000, || {
+        expect_eq(dedupe_read_only(t)?, same(BLOCK), "by someone who may write")
+    })
+}
+
+fn a_read_only_mount_is_its_erofs(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(31, 1))?;
+    t.create_with("other", &blocks(31, 1))?;
+    let view = crate::tests::clone::read_only_view(t)?;
+    let other = File::open(view.join("other"), libc::O_RDONLY).or_fail("open")?;
+    let result = dedupe(&one, 0, BLOCK64, &other, 0);
+    expect_result(result, failed(libc::EROFS), "a destination on a read-only mount")
+}
+
+fn the_times_do_not_change(t: &Test) -> Outcome {
+    let one = t.create_with("one", &blocks(32, 2))?;
+    let other = t.create_with("other", &blocks(32, 2))?;
+    let old = timespec(1_000_000_000, 0);
+    set_times(&other.path, [old, old]).or_fail("utimensat")?;
+    let before = other.times()?.modified;
+    expect_result(dedupe(&one, 0, 2 * BLOCK64, &other, 0), same(2 * BLOCK), "equal files")?;
+    expect_eq(other.times()?.modified, before, "mtime of the destination")
+}
+
+fn writes_after_it_stay_on_their_side(t: &Test) -> Outcome {
+    let data = blocks(33, 4);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    one.write_at(b"one", 100)?;
+    other.expect_contents(&data, "the destination after a write to the source")?;
+    other.write_at(b"other", BLOCK64)?;
+    let mut model = data;
+    model[100..103].copy_from_slice(b"one");
+    one.expect_contents(&model, "the source after a write to the destination")
+}
+
+fn stores_through_mappings_after_it_stay_on_their_side(t: &Test) -> Outcome {
+    let data = blocks(34, 4);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let maps = [
+        Mapping::shared(&one, 4 * BLOCK)?,
+        Mapping::shared(&other, 4 * BLOCK)?,
+    ];
+    // Both are mapped for writing before they become one.
+    for map in &maps {
+        map.store(0, &data[..1]);
+        map.store(3 * BLOCK, &data[3 * BLOCK..3 * BLOCK + 1]);
+    }
+    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    maps[0].store(10, b"one");
+    other.expect_contents(&data, "the destination after a store to the source")?;
+    maps[1].store(3 * BLOCK + 10, b"other");
+    let mut model = data;
+    model[10..13].copy_from_slice(b"one");
+    one.expect_contents(&model, "the source after a store to the destination")
+}
+
+fn mappings_show_the_same_bytes_afterwards(t: &Test) -> Outcome {
+    let data = blocks(35, 3);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let map = Mapping::shared(&other, 3 * BLOCK)?;
+    map.load_all();
+    expect_result(dedupe(&one, 0, 3 * BLOCK64, &other, 0), same(3 * BLOCK), "equal files")?;
+    expect(map.load_all() == data, "the mapping shows the same bytes")?;
+    one.write_at(b"changed", 0)?;
+    expect(map.load_all() == data, "the mapping after the source changed")?;
+    other.write_at(b"own", BLOCK64)?;
+    expect_eq(map.load(BLOCK, 3), b"own", "the mapping after the destination changed")
+}
+
+fn private_copies_in_mappings_survive(t: &Test) -> Outcome {
+    let data = blocks(36, 2);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let map = Mapping::private(&other, 2 * BLOCK)?;
+    map.store(5, b"mine");
+    expect_result(dedupe(&one, 0, 2 * BLOCK64, &other, 0), same(2 * BLOCK), "equal files")?;
+    expect_eq(map.load(5, 4), b"mine", "a private store before deduplication")?;
+    other.expect_contents(&data, "the file")
+}
+
+fn a_destination_that_was_itself_cloned_is_deduplicated(t: &Test) -> Outcome {
+    let data = blocks(37, 4);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let clone = crate::sys::new_clone(&other, t.path("clone"))?;
+    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    expect_shared(&one, 0, &other, 0, 4)?;
+    expect_nothing_shared(&one, &clone)?;
+    expect_letters(&clone, "pppp", "the clone that was left alone")?;
+    clone.expect_contents(&data, "the clone")
+}
+
+fn a_large_range_is_deduplicated(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "64M")])?;
+    let count = 4200 / t.effort.divisor.min(4);
+    let data: Vec<u8> = blocks(38, 8).into_iter().cycle().take(count * BLOCK).collect();
+    let one = fs.create_with("one", &data)?;
+    let other = fs.create_with("other", &data)?;
+    let before = fs.used()?;
+    let len = count * BLOCK;
+    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_eq(fs.used()?, before - count as u64, "blocks used")
+}
+
+fn bytes_behind_the_end_do_not_count(t: &Test) -> Outcome {
+    let data = pattern(39, 100);
+    let one = t.create_with("one", &data)?;
+    let other = t.create_with("other", &data)?;
+    let map = Mapping::shared(&other, BLOCK)?;
+    map.store(2000, b"behind the end");
+    let result = dedupe(&one, 0, 100, &other, 0).or_fail("FIDEDUPERANGE")?;
+    // Two blocks with different bytes behind the end may be called either, but never show them.
+    expect(
+        result == same(100) || result == Deduped::Differs,
+        format_args!("equal files with other bytes behind the end: {result:?}"),
+    )?;
+    for file in [&one, &other] {
+        file.truncate(BLOCK64)?;
+        let mut model = data.clone();
+        model.resize(BLOCK, 0);
+        if std::ptr::eq(file, &one) || t.is_reflinkfs() {
+            file.expect_contents(&model, "extended afterwards")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The emulator, from the toolchain root: Debian 12's QEMU 7.2 loses a race when a kernel patches
+# its own code on one processor while the other runs it ("Oops: int3", two boots in seven);
+# that was mended in 8.1. And KVM where it truly works, TCG elsewhere. /dev/kvm may exist and still not run a kernel
+# (nested virtualisation), so the question is asked by starting one.
+
+emulator() {
+	local root
+	root=$(part_dir root)
+	root_program /usr/bin/qemu-system-x86_64
+	QEMU=("${ROOT_PROGRAM[@]}" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios")
+}
+
+# kvm_works VMLINUX: the answer holds until the machine boots again.
+kvm_works() {
+	local record log
+	[ -w /dev/kvm ] || return 1
+	record=$CACHE/kvm-$EUID-$(cat /proc/sys/kernel/random/boot_id)
+	if [ ! -e "$record" ]; then
+		say "trying KVM"
+		log=$(mktemp)
+		# Without a root to mount, a kernel that runs ends in a panic that says so.
+		(timeout -k 1 20 "${QEMU[@]}" -accel kvm -cpu host -m 512 -nodefaults -no-reboot -display none \
+			-kernel "$1" -append 'console=ttyS0 panic=-1' -serial "file:$log" </dev/null || true) >/dev/null 2>&1
+		rm -f "$CACHE/kvm-$EUID"-*
+		if grep -q 'Kernel panic' "$log"; then echo yes >"$record"; else echo no >"$record"; fi
+		rm -f "$log"
+		[ "$(cat "$record")" = yes ] || note "/dev/kvm is there but runs no guest; using emulation (TCG)"
+	fi
+	[ "$(cat "$record")" = yes ]
+}
+
+# shellcheck disable=SC2034 # for the caller
+# accel_options VMLINUX: sets ACCEL. The 57-bit address space only makes TCG's page walks longer.
+accel_options() {
+	if kvm_works "$1"; then
+		ACCEL=(-accel kvm -cpu host)
+	else
+		ACCEL=(-accel 'tcg,thread=multi,tb-size=512' -cpu 'max,la57=off')
+	fi
+}

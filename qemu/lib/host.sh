@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What this machine must have, and where its packages come from.
+
+# command:package, one a line. Everything else (compilers, kernel tools, QEMU, virtiofsd) lives in
+# the toolchain root; nothing of another suite is ever installed here.
+HOST_NEEDS='
+mmdebstrap:mmdebstrap
+cpio:cpio
+flock:util-linux
+make:make
+ps:procps
+'
+
+host_check() {
+	local line missing=() sudo=() command
+	# An ordinary user's namespaces are set up with newuidmap, by mmdebstrap and by unshare.
+	((EUID == 0)) || HOST_NEEDS+=' newuidmap:uidmap'
+	for line in $HOST_NEEDS; do
+		command -v "${line%%:*}" >/dev/null || missing+=("${line#*:}")
+	done
+	((${#missing[@]})) || return 0
+	command="apt-get install --no-install-recommends ${missing[*]}"
+	if ! command -v apt-get >/dev/null; then
+		die "this machine lacks ${missing[*]} (Debian's names); install them and run this again"
+	fi
+	if ((EUID)); then
+		if ! command -v sudo >/dev/null || ! { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+			die "this machine lacks ${missing[*]}; as root: apt-get update && $command"
+		fi
+		sudo=(sudo)
+	fi
+	mkdir -p "$LOGS"
+	# shellcheck disable=SC2317,SC2329 # called through step
+	install_missing() {
+		"${sudo[@]}" apt-get update
+		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+	}
+	step "$LOGS/host.log" "installing on this machine: ${missing[*]}" install_missing
+}
+
+# host_mirror: the Debian archive this machine's apt uses (deb822 or one-line), or $MIRROR.
+host_mirror() {
+	local uri
+	if [ -n "${MIRROR:-}" ]; then
+		printf '%s\n' "$MIRROR"
+		return
+	fi
+	uri=$(
+		{
+			cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
+				sed -n 's/^URIs:[[:space:]]*//p' | tr '[:blank:]' '\n'
+			cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+				sed -nE 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p'
+		} | sed 's,/*$,,' | grep -E '/debian$' | head -n1
+	) || true
+	[ -n "$uri" ] || die "no Debian archive in this machine's apt sources; name one: MIRROR=http://HOST/debian $0 ..."
+	printf '%s\n' "$uri"
+}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# KUnit on the debug kernel. The suites run when their module is loaded; each one's results are
+# read from debugfs, one file a suite, and judged by the kernel's own kunit.py: given a whole
+# console it would stop at the first plan, which is that of a suite in the kernel itself.
+
+# kunit_expected: "SUITE COUNT" lines, from the sources: a suite that did not run must be noticed.
+kunit_expected() {
+	find "$TOP/kunit-tests" -name '*.rs' -exec cat {} + | awk '
+		match($0, /kunit_tests\([a-z0-9_]+\)/) { suite = substr($0, RSTART + 12, RLENGTH - 13) }
+		/^[[:space:]]*#\[test\]/ { if (suite != "") count[suite]++ }
+		END { for (suite in count) print suite, count[suite] }' | sort
+}
+
+# kunit_run FILTER: prints kunit.py's lines, ends with a `test result:` line like libtest's.
+kunit_run() {
+	local out=$TOP/build/kunit status=0 suite count file summary ran word
+	local passed=0 failed=0 skipped=0 filter=()
+	rm -rf "$out"
+	mkdir -p "$out"
+	[ -z "$1" ] || filter=(--append "kunit.filter_glob=*.*$1*")
+	"$QEMU_DIR/vm" --kernel debug --share "$out" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
+		bash -c 'insmod /run/vm/modules/reflinkfs_kunit.ko || exit 1
+			for suite in /sys/kernel/debug/kunit/*; do cat "$suite/results" >"/share/kunit/${suite##*/}.ktap"; done
+			rmmod reflinkfs_kunit' || status=$?
+	while read -r suite count; do
+		file=$out/$suite.ktap
+		if [ ! -s "$file" ]; then
+			[ -n "$1" ] && continue
+			printf 'suite %s: no results\n' "$suite"
+			failed=$((failed + count))
+			continue
+		fi
+		summary=$(in_root -b "$(part_dir source)/linux:/source" -b "$out:/out" \
+			python3 /source/tools/testing/kunit/kunit.py parse "/out/$suite.ktap") || true
+		printf '%s\n' "$summary" | sed -E 's/^\[[0-9:]+\] //'
+		ran=0
+		while read -r word; do
+			ran=$((ran + ${word#*: }))
+			case $word in
+			passed:*) passed=$((passed + ${word#*: })) ;;
+			skipped:*) skipped=$((skipped + ${word#*: })) ;;
+			*) failed=$((failed + ${word#*: })) ;;
+			esac
+		done < <(printf '%s\n' "$summary" | grep 'Testing complete' | grep -oE '(passed|failed|crashed|skipped|errors): [0-9]+')
+		if [ -z "$1" ] && ((ran != count)); then
+			printf 'suite %s: %d tests in the source, %d ran\n' "$suite" "$count" "$ran"
+			failed=$((failed + 1))
+		fi
+	done < <(kunit_expected)
+	((status == 0)) || { printf 'the guest: status %d\n' "$status"; failed=$((failed + 1)); }
+	printf 'test result: %s. %d passed; %d failed; %d ignored\n' "$( ((failed)) && echo FAILED || echo ok)" $passed $failed $skipped
+	((failed == 0))
+}

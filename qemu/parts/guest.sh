@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The guest's userland: Debian trixie in a read-only image. erofs, uncompressed: under TCG
+# nothing is cheaper to read, and any number of guests share one file and its page cache.
+
+GUEST_PACKAGES='
+coreutils util-linux mount attr acl xfsprogs btrfs-progs e2fsprogs fio strace
+python3-minimal libpython3-stdlib libgcc-s1 libstdc++6 procps kmod psmisc file diffutils findutils grep
+libacl1 libattr1 liburing2 libaio1t64
+'
+
+guest_hint() { printf 'is the Debian archive reachable, and does it have this? MIRROR= names another\n'; }
+guest_needs() { printf 'root\n'; }
+guest_mib() { printf '2000\n'; }
+guest_inputs() { printf '%s\n' "$ROOT_SUITE" "$GUEST_PACKAGES"; }
+
+guest_make() {
+	local mirror
+	mirror=$(host_mirror)
+	guest_bootstrap() {
+		local wrap=()
+		((EUID)) || wrap=("${NAMESPACE[@]}" --mount-proc)
+		"${wrap[@]}" mmdebstrap --variant=minbase \
+			--include="$(echo $GUEST_PACKAGES | tr ' ' ,)" \
+			--aptopt='Acquire::Retries "3"' \
+			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
+			--dpkgopt='path-exclude=/usr/share/info/*' \
+			"$ROOT_SUITE" "$1/tree" "deb $mirror $ROOT_SUITE main"
+		# The guest's first process makes what is below these on every boot.
+		mkdir -p "$1/tree/share" "$1/tree/mnt/reflinkfs" "$1/tree/lib/modules"
+		printf 'guest\n' >"$1/tree/etc/hostname"
+		printf '127.0.0.1 localhost guest\n' >"$1/tree/etc/hosts"
+		rm -f "$1/tree/etc/resolv.conf"
+		in_root -b "$1:/out" mkfs.erofs --quiet /out/guest.erofs /out/tree
+		remove_tree "$1/tree"
+	}
+	step "$LOGS/guest.log" "making the guest's userland" guest_bootstrap "$1"
+}

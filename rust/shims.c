@@ -264,5 +264,5 @@ void shim_fs_context_error(struct fs_context *fc, const char *message)
 	/* Without a log of its own the context's errors go to the kernel's anyway. */
 	if (fc->log.log)
 		pr_err("%s: %s\n", fc->fs_type->name, message);
-	errorf(fc, "%s", message);
+	errorf(fc, "%s: %s", fc->fs_type->name, message);
 }

@@ -46,7 +46,7 @@ step() {
 		progress=
 		if [ -n "$total" ]; then
 			done_lines=$(grep -c -E "$regex" "$log" || true)
-			progress=", about $done_lines of $total objects"
+			((done_lines == 0)) || progress=", about $done_lines of $total objects"
 		fi
 		if [ -t 2 ]; then
 			printf '\r\033[K%s' "reflinkfs: $title: $(elapsed "$now")$progress" >&2

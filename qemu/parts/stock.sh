@@ -3,7 +3,7 @@
 # The stock kernel: Debian's own image and modules, and a tree prepared from the same source
 # and configuration, with the Rust metadata that Debian's headers package lacks.
 
-STOCK_OBJECTS=110 # what the preparation prints, for the progress line only
+STOCK_OBJECTS=210 # what the preparation prints, for the progress line only
 
 stock_hint() { :; }
 stock_needs() { printf 'root source\n'; }

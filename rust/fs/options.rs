@@ -103,7 +103,7 @@ impl Options {
 /// The blocks in a size in bytes, or in percent of the machine's memory.
 fn blocks(value: &[u8]) -> Option<u64> {
     match value.strip_suffix(b"%") {
-        Some(percent) => scaled(percent)?
+        Some(percent) => integer(percent)?
             .checked_mul(vfs::total_ram_pages())
             .map(|hundredths| hundredths / 100),
         None => Some(scaled(value)?.div_ceil(BLOCK_SIZE as u64)),

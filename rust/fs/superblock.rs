@@ -18,6 +18,12 @@ use kernel::{
     },
 };
 
+/// The most blocks, and the most inodes, where no option says otherwise: as many as there are
+/// pages in half of the machine's memory.
+fn default_limit() -> u64 {
+    vfs::total_ram_pages() / 2
+}
+
 /// A mount: its blocks, its inodes, and what its options said.
 pub(crate) struct Super {
     /// The blocks of all files.
@@ -41,7 +47,7 @@ impl Super {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(options: &Options) -> Result<Self> {
-        let half = vfs::total_ram_pages() / 2;
+        let half = default_limit();
         let zero_pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
         let zero = zero_pool.alloc()?;
         zero.bytes().zero(0, usize::MAX);
@@ -94,10 +100,12 @@ impl Super {
     pub(crate) fn show_options(&self, line: &SeqFile) {
         let kib = (crate::store::block::BLOCK_SIZE / 1024) as u64;
         match self.pool.limit() {
-            Some(blocks) => seq_print!(line, ",size={}k", blocks * kib),
+            Some(blocks) if blocks == default_limit() => (),
+            Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),
             None => seq_print!(line, ",size=0"),
         }
         match self.max_inodes.load(Relaxed) {
+            inodes if inodes == default_limit() => (),
             u64::MAX => seq_print!(line, ",nr_inodes=0"),
             inodes => seq_print!(line, ",nr_inodes={inodes}"),
         }

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{prelude::*, str::CString, types::ForeignOwnable};
+use kernel::{
+    prelude::*,
+    str::{BStr, CString},
+    types::ForeignOwnable,
+};
 
 /// A mount, or a change of one, in the making.
 pub struct Context<'a>(*mut bindings::fs_context, PhantomData<&'a ()>);
@@ -135,8 +139,13 @@ impl<T: DirectoryOperations> ContextTable<T> {
         };
         match T::parameter(options, &Context(fc, PhantomData), &parameter) {
             Ok(true) => 0,
-            // The VFS looks at the parameter then, and says that it is unknown.
-            Ok(false) => -(bindings::ENOPARAM as c_int),
+            // The VFS knows this one.
+            Ok(false) if parameter.key == b"source" => -(bindings::ENOPARAM as c_int),
+            Ok(false) => {
+                let key = BStr::from_bytes(parameter.key);
+                Context(fc, PhantomData).error(fmt!("Unknown parameter '{key}'"));
+                EINVAL.to_errno()
+            }
             Err(err) => err.to_errno(),
         }
     }

@@ -51,12 +51,11 @@ pub(crate) fn share(
         tree.share(to_first, &source, first, n, &mut reserve)?;
         tree
     };
-    let pool = tree.pool().clone();
     from.mapped().settle(first..first + n, |index| {
         let (Lookup::Private(pinned) | Lookup::Shared(pinned)) = source.lookup(index) else {
             return Ok(());
         };
-        let copy = pool.alloc()?;
+        let copy = to.data().pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
         tree.insert(index - first + to_first, copy, &mut reserve)
     })?;

@@ -17,6 +17,7 @@ use kernel::{
 /// The methods that change it are for callers that hold `invalidate_lock` exclusive.
 #[pin_data]
 pub(crate) struct Data {
+    pool: Arc<Pool>,
     #[pin]
     tree: SpinLock<Tree>,
 }
@@ -27,7 +28,10 @@ const EXTENT_STEP: u64 = 1024;
 impl Data {
     /// No blocks, of `pool`.
     pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
-        pin_init!(Self { tree <- new_spinlock!(Tree::new(pool)) })
+        pin_init!(Self {
+            tree <- new_spinlock!(Tree::new(pool.clone())),
+            pool,
+        })
     }
 
     /// How many blocks there are.
@@ -36,8 +40,8 @@ impl Data {
     }
 
     /// The pool that the blocks are of.
-    pub(crate) fn pool(&self) -> Arc<Pool> {
-        self.tree.lock().pool().clone()
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// The block at `index`.
@@ -87,7 +91,7 @@ impl Data {
 
     /// Lets go of every block.
     pub(crate) fn clear(&self) {
-        self.replace(Tree::new(self.pool()));
+        self.replace(Tree::new(self.pool.clone()));
     }
 
     /// Puts a new block in at `index`, in place of what was there.
@@ -103,7 +107,7 @@ impl Data {
                     return tree.insert(index, block, reserve);
                 }
             }
-            reserve.fill(&self.pool())?;
+            reserve.fill(&self.pool)?;
         }
     }
 }

@@ -52,8 +52,7 @@ impl MappingOperations for ReflinkFs {
 /// `ENOSPC`, `ENOMEM`.
 fn make_private(inode: &Inode, index: u64) -> Result {
     let data = inode.data();
-    let pool = data.pool();
-    let block = pool.alloc()?;
+    let block = data.pool().alloc()?;
     let lock = inode.invalidate();
     if index >= blocks_for(inode.size()) {
         return Ok(());

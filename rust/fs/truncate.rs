@@ -44,8 +44,7 @@ pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
         if let Lookup::Shared(block) = &last {
             if !block.is_zero(offset, BLOCK_SIZE) {
                 // A full mount must not keep anybody from giving blocks back.
-                let pool = data.pool();
-                let own = pool.alloc_over()?;
+                let own = data.pool().alloc_over()?;
                 own.bytes().copy_from(0, block, 0, offset);
                 own.bytes().zero(offset, BLOCK_SIZE);
                 tree.insert(tail, own, &mut reserve)?;

@@ -264,14 +264,17 @@ impl Tree {
             self.root = Root::One(slots);
             return Ok(());
         }
-        let pool = self.pool.clone();
-        let (root, height) = self.grow(height_for(index), reserve)?;
-        node::insert(root, height, index, block, &pool, reserve)?;
+        let (root, height, pool) = self.grow(height_for(index), reserve)?;
+        node::insert(root, height, index, block, pool, reserve)?;
         Ok(())
     }
 
-    /// Makes the root a node of at least this height.
-    fn grow(&mut self, needed: u32, reserve: &mut Reserve) -> Result<(&mut Subtree, u32)> {
+    /// Makes the root a node of at least this height. Returns it, its height, and the pool.
+    fn grow(
+        &mut self,
+        needed: u32,
+        reserve: &mut Reserve,
+    ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
         if let Root::One(slots) = &self.root {
             let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone()))?;
             self.root = Root::Node {
@@ -288,7 +291,7 @@ impl Tree {
                     }
                     *height += 1;
                 }
-                Ok((node, *height))
+                Ok((node, *height, &self.pool))
             }
         }
     }
@@ -303,12 +306,11 @@ impl Tree {
         if from >= to {
             return Ok(());
         }
-        let pool = self.pool.clone();
         match &mut self.root {
             Root::One(_) if from == 0 => self.root = EMPTY,
             Root::One(_) => (),
             Root::Node { node, height } if from < span(*height) => {
-                node::remove(node, *height, from, to, &pool, reserve)?;
+                node::remove(node, *height, from, to, &self.pool, reserve)?;
                 if node.is_none() {
                     *height = 0;
                 }
@@ -335,7 +337,6 @@ impl Tree {
         len: u64,
         reserve: &mut Reserve,
     ) -> Result {
-        let pool = self.pool.clone();
         let mut done = 0;
         while done < len {
             let (to, at, left) = (index + done, from_index + done, len - done);
@@ -349,8 +350,8 @@ impl Tree {
             done += if let Some((content, height)) = from.subtree_for(at, to, left) {
                 let content = content.clone();
                 let needed = height_for(to + span(height) - 1);
-                let (root, top) = self.grow(needed, reserve)?;
-                node::graft(root, top, height, to, content, &pool, reserve)?;
+                let (root, top, pool) = self.grow(needed, reserve)?;
+                node::graft(root, top, height, to, content, pool, reserve)?;
                 span(height)
             } else {
                 let run = left.min(FANOUT as u64 - at % FANOUT as u64);
@@ -386,15 +387,14 @@ impl Tree {
             self.root = Root::One(slots.clone());
             return Ok(());
         }
-        let pool = self.pool.clone();
-        let (root, height) = self.grow(height_for(index), reserve)?;
+        let (root, height, pool) = self.grow(height_for(index), reserve)?;
         match &from.root {
             Root::One(slots) => {
-                node::share_run(root, height, index, (slots, 0), 1.min(len), &pool, reserve)?;
+                node::share_run(root, height, index, (slots, 0), 1.min(len), pool, reserve)?;
             }
             Root::Node { .. } => {
                 let (slots, i, _) = from.slots_for(from_index).ok_or(EINVAL)?;
-                node::share_run(root, height, index, (slots, i), len, &pool, reserve)?;
+                node::share_run(root, height, index, (slots, i), len, pool, reserve)?;
             }
         }
         Ok(())

@@ -259,8 +259,8 @@ fn everything_fails_cleanly_at_every_number_of_free_blocks(t: &Test) -> Outcome 
                 expect(after_to == before_to, format_args!("{what}: a failure changes nothing"))?;
             }
             expect(fs.space()?.free <= free + 2, format_args!("{what}: no space appears"))?;
-            drop((from, to));
             filler.truncate(0)?;
+            drop((from, to, filler));
             for name in ["from", "to"] {
                 unlink(fs.path(name)).or_fail("unlink")?;
             }

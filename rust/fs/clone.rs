@@ -2,10 +2,10 @@
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 
-use super::{block_of, blocks_for, truncate, Locked, ReflinkFs};
+use super::{block_of, blocks_for, truncate, Data, Locked, ReflinkFs};
 use crate::{
-    store::{Lookup, Reserve},
-    vfs::{self, LockedPair, Remap},
+    store::{Reserve, Tree},
+    vfs::{self, go_on, LockedPair, Remap},
 };
 use kernel::prelude::*;
 
@@ -28,8 +28,8 @@ pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where a block has to be copied since it is pinned. Both files are as they
-/// were.
+/// `ENOMEM`; `ENOSPC` where a block has to be copied since somebody may still write to it; `EINTR`
+/// where the process is to end. Both files are as they were.
 pub(crate) fn share(
     files: &LockedPair<'_, ReflinkFs>,
     locks: &vfs::remap::InvalidatePair<'_, ReflinkFs>,
@@ -39,35 +39,60 @@ pub(crate) fn share(
 ) -> Result {
     let (from, to) = (files.from(), files.to());
     let (first, to_first, n) = (block_of(from_pos), block_of(to_pos), blocks_for(len));
-    stop_stores(from, &locks.from(), first..first + n);
+    let reach = Data::reach(first, n);
+    stop_stores(from, &locks.from(), reach.clone());
+    if to_pos > to.size() {
+        let tail = block_of(to.size());
+        stop_stores(to, &locks.to(), tail..tail + 1);
+    }
+    let mut busy = KVec::new();
+    from.mapped()
+        .settle(reach.clone(), |index| Ok(busy.push(index, GFP_KERNEL)?))?;
 
-    let source = from.data().snapshot();
-    let mut reserve = Reserve::on_demand();
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
+    let source = from.data().snapshot(&reach);
+    let result = shared_tree(source, to, (first, to_first, n), whole, &busy).map(|tree| {
+        locks.to().unmap(to_first..to_first + n);
+        to.data().replace(tree);
+        if to_pos + len > to.size() {
+            to.set_size(to_pos + len);
+        }
+    });
+    for &index in &busy {
+        from.data().keep_private(index);
+    }
+    result
+}
+
+/// What the destination's tree is to be: `n` blocks at `to_first` shared with those at `first` of
+/// the source, but for those that are busy, which are copied.
+fn shared_tree(
+    mut source: Tree,
+    to: &Locked,
+    (first, to_first, n): (u64, u64, u64),
+    whole: bool,
+    busy: &[u64],
+) -> Result<Tree> {
+    let mut reserve = Reserve::on_demand();
     let mut tree = if whole {
         source.snapshot()
     } else {
-        let mut tree = to.data().snapshot();
-        tree.share(to_first, &source, first, n, &mut reserve)?;
+        let mut tree = to.data().edit();
+        tree.share(to_first, &source, first, n, &mut reserve, go_on)?;
         tree
     };
-    from.mapped().settle(first..first + n, |index| {
-        let (Lookup::Private(pinned) | Lookup::Shared(pinned)) = source.lookup(index) else {
-            return Ok(());
+    for &index in busy
+        .iter()
+        .filter(|&&index| (first..first + n).contains(&index))
+    {
+        let Some(pinned) = source.lookup(index).block() else {
+            continue;
         };
         let copy = to.data().pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
-        tree.insert(index - first + to_first, copy, &mut reserve)
-    })?;
-
-    // Nothing fails from here on.
-    truncate::wipe_tail(to, to_pos);
-    locks.to().unmap(to_first..to_first + n);
-    to.data().replace(tree);
-    if to_pos + len > to.size() {
-        to.set_size(to_pos + len);
+        tree.insert(index - first + to_first, copy, &mut reserve)?;
     }
-    Ok(())
+    Ok(tree)
 }
 
 /// Before the blocks in `range` become shared, or are compared: lets no store through a mapping

@@ -4,10 +4,7 @@
 
 use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
 use crate::{
-    store::{
-        block::{BlockRef, BLOCK_SIZE},
-        Lookup,
-    },
+    store::block::{BlockRef, BLOCK_SIZE},
     vfs::{go_on, LockedPair, Remap},
 };
 use kernel::prelude::*;
@@ -112,11 +109,9 @@ impl Source for FileSource<'_> {
         while done < len {
             let from = offset_in_block(self.pos);
             let n = (len - done).min(BLOCK_SIZE - from);
-            match self.inode.data().lookup(block_of(self.pos)) {
-                Lookup::Hole => block.zero(offset + done, n),
-                Lookup::Private(source) | Lookup::Shared(source) => {
-                    block.copy_from(offset + done, &source, from, n);
-                }
+            match self.inode.data().lookup(block_of(self.pos)).block() {
+                Some(source) => block.copy_from(offset + done, &source, from, n),
+                None => block.zero(offset + done, n),
             }
             self.skip(n);
             done += n;

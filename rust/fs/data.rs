@@ -6,6 +6,7 @@ use crate::store::{
     block::{BlockRef, NewBlock, Pool},
     Extent, Lookup, Reserve, Tree,
 };
+use core::ops::Range;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -21,6 +22,12 @@ pub(crate) struct Data {
     #[pin]
     tree: SpinLock<Tree>,
 }
+
+/// Every block that a file can have.
+const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
+
+/// See [`Data::reach`]: 16 leaves.
+const FEW: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
 const EXTENT_STEP: u64 = 1024;
@@ -76,10 +83,36 @@ impl Data {
         }
     }
 
+    /// A tree with the same blocks, of which another file is to share those in `range`, which
+    /// [`Data::reach`] gave.
+    pub(crate) fn snapshot(&self, range: &Range<u64>) -> Tree {
+        let mut tree = self.tree.lock();
+        if *range == ALL {
+            tree.snapshot()
+        } else {
+            tree.snapshot_range(range.clone())
+        }
+    }
+
+    /// The blocks that are not written in place any more when the `n` at `first` become shared:
+    /// just these where they are few, otherwise all of the file, which is done in O(1).
+    pub(crate) fn reach(first: u64, n: u64) -> Range<u64> {
+        if n <= FEW {
+            first..first + n
+        } else {
+            ALL
+        }
+    }
+
     /// A tree with the same blocks, in O(1): to be changed without the lock, and put in place
     /// with [`Data::replace`]. While it lives, everything counts as shared.
-    pub(crate) fn snapshot(&self) -> Tree {
-        self.tree.lock().snapshot()
+    pub(crate) fn edit(&self) -> Tree {
+        self.tree.lock().edit()
+    }
+
+    /// See [`Tree::keep_private`].
+    pub(crate) fn keep_private(&self, index: u64) {
+        self.tree.lock().keep_private(index);
     }
 
     /// Puts another tree in place.

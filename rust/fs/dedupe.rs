@@ -2,12 +2,12 @@
 
 //! `FIDEDUPERANGE`: sharing what is equal.
 
-use super::{block_of, blocks_for, clone::stop_stores, offset_in_block, Locked, ReflinkFs};
+use super::{block_of, blocks_for, clone::stop_stores, offset_in_block, Data, Locked, ReflinkFs};
 use crate::{
     bindings,
     store::{
         block::{BlockRef, BLOCK_SIZE},
-        Lookup, Reserve, Tree,
+        Reserve, Tree,
     },
     vfs::{go_on, Remap},
 };
@@ -31,44 +31,78 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     }
     let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
     let n = blocks_for(len);
-    stop_stores(from, &locks.from(), first..first + n);
+    let reach = Data::reach(first, n);
+    stop_stores(from, &locks.from(), reach.clone());
     stop_stores(to, &locks.to(), to_first..to_first + n);
 
-    let source = from.data().snapshot();
-    let mut tree = to.data().snapshot();
-    if source.same(first, &tree, to_first, n) == n {
-        return Ok(len);
-    }
-    compare(&source, first, &tree, to_first, len)?;
-    let len = shorten(request, to, len)?;
-
-    // What somebody may still write to, in either file, stays as it is.
+    // What somebody may still write to, in either file, is not shared. (Once this is settled nobody
+    // else can come to write to a block.)
+    let range = first..first + n;
     let mut busy = RBTree::new();
     let mut keep = |index| {
         busy.try_create_and_insert(index, (), GFP_KERNEL)
             .map(|_| ())
     };
-    from.mapped()
-        .settle(first..first + n, |index| keep(index - first))?;
-    to.mapped()
-        .settle(to_first..to_first + n, |index| keep(index - to_first))?;
-    keep(blocks_for(len))?;
+    let mut from_busy = KVec::new();
+    from.mapped().settle(reach.clone(), |index| {
+        from_busy.push(index, GFP_KERNEL)?;
+        if range.contains(&index) {
+            keep(index - first)?;
+        }
+        Ok(())
+    })?;
+    let mut to_busy = KVec::new();
+    to.mapped().settle(to_first..to_first + n, |index| {
+        to_busy.push(index, GFP_KERNEL)?;
+        keep(index - to_first)
+    })?;
+    keep(n)?;
+
+    let source = from.data().snapshot(&reach);
+    let result = shared_tree(request, &source, to, len, busy.keys()).map(|(tree, len)| {
+        locks.to().unmap(to_first..to_first + n);
+        to.data().replace(tree);
+        len
+    });
+    drop(source);
+    for &index in &to_busy {
+        to.data().keep_private(index);
+    }
+    for &index in &from_busy {
+        from.data().keep_private(index);
+    }
+    result
+}
+
+/// Compares, and makes what the destination's tree is to be: the blocks shared with those of the
+/// source, but for those that are busy. These are in order, relative to the range, and end with
+/// the first block after it. Also returns how many bytes that covers.
+fn shared_tree<'a>(
+    request: &Remap<'_, ReflinkFs>,
+    source: &Tree,
+    to: &Locked,
+    len: u64,
+    busy: impl Iterator<Item = &'a u64>,
+) -> Result<(Tree, u64)> {
+    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
+    let n = blocks_for(len);
+    let mut tree = to.data().edit();
+    if source.same(first, &tree, to_first, n) == n {
+        return Ok((tree, len));
+    }
+    compare(source, first, &tree, to_first, len)?;
+    let len = shorten(request, to, len)?;
+    let n = blocks_for(len);
     let mut reserve = Reserve::on_demand();
     let mut start = 0;
-    for &end in busy.keys() {
+    for end in busy.map(|&index| index.min(n)) {
         if end > start {
-            tree.share(
-                to_first + start,
-                &source,
-                first + start,
-                end - start,
-                &mut reserve,
-            )?;
+            let at = (to_first + start, first + start);
+            tree.share(at.0, source, at.1, end - start, &mut reserve, go_on)?;
         }
         start = end + 1;
     }
-    to.data().replace(tree);
-    Ok(len)
+    Ok((tree, len))
 }
 
 /// What `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication, which
@@ -155,7 +189,8 @@ fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Resul
             break;
         }
         let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
-        if !equal(from.lookup(first + done), to.lookup(to_first + done), bytes) {
+        let (a, b) = (from.lookup(first + done), to.lookup(to_first + done));
+        if !equal(a.block(), b.block(), bytes) {
             return Err(EBADE);
         }
         done += 1;
@@ -167,14 +202,8 @@ fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Resul
     Ok(())
 }
 
-fn equal(a: Lookup, b: Lookup, len: usize) -> bool {
-    fn block(found: Lookup) -> Option<BlockRef> {
-        match found {
-            Lookup::Hole => None,
-            Lookup::Private(block) | Lookup::Shared(block) => Some(block),
-        }
-    }
-    match (block(a), block(b)) {
+fn equal(a: Option<BlockRef>, b: Option<BlockRef>, len: usize) -> bool {
+    match (a, b) {
         (Some(a), Some(b)) => a.bytes_equal(&b, len),
         (Some(block), None) | (None, Some(block)) => block.is_zero(0, len),
         (None, None) => true,

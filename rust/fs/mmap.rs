@@ -30,7 +30,12 @@ impl MappingOperations for ReflinkFs {
                     return fault.map_writable(&lock, &block);
                 }
                 Lookup::Hole if writing.is_none() => inode.super_block().data().zeros(),
-                Lookup::Private(block) | Lookup::Shared(block) if writing.is_none() => Some(block),
+                Lookup::Private(block) if writing.is_none() => Some(block),
+                Lookup::Shared(block) | Lookup::Unshared(block)
+                    if writing.is_none() && !block.is_crowded() =>
+                {
+                    Some(block)
+                }
                 _ => None,
             };
             match block {
@@ -52,15 +57,19 @@ impl MappingOperations for ReflinkFs {
 /// `ENOSPC`, `ENOMEM`.
 fn make_private(inode: &Inode, index: u64) -> Result {
     let data = inode.data();
-    let block = data.pool().alloc()?;
     let lock = inode.invalidate();
     if index >= blocks_for(inode.size()) {
         return Ok(());
     }
-    match data.lookup(index) {
+    let (block, old) = match data.lookup(index) {
         Lookup::Private(_) => return Ok(()),
-        Lookup::Shared(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
-        Lookup::Hole => block.bytes().zero(0, usize::MAX),
+        Lookup::Unshared(old) => (data.pool().alloc_over()?, Some(old)),
+        Lookup::Shared(old) => (data.pool().alloc()?, Some(old)),
+        Lookup::Hole => (data.pool().alloc()?, None),
+    };
+    match old {
+        Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
+        None => block.bytes().zero(0, usize::MAX),
     }
     // The old block, or the zeros that stand for a hole, may be mapped.
     lock.unmap(index..index + 1);

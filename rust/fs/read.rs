@@ -18,15 +18,19 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
     let mut done = 0;
     loop {
         let pos = pos + done as u64;
-        // Looked at again for each batch, as the file may have become shorter.
-        let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
-        if left == 0 {
+        if to.is_empty() || pos >= inode.size() {
             return Ok(done);
         }
-        let wanted = BATCH.min((offset_in_block(pos) + left).div_ceil(BLOCK_SIZE));
+        let wanted = BATCH.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE));
         let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
+        // After the lookup: where the file became shorter meanwhile, its end did first, so that
+        // blocks that went with it do not read as zeros.
+        let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
         let mut copied = 0;
         for block in &mut blocks[..found] {
+            if copied == left {
+                break;
+            }
             let offset = offset_in_block(pos + copied as u64);
             let len = (BLOCK_SIZE - offset).min(left - copied);
             let n = match block.take() {

@@ -52,7 +52,7 @@ impl Super {
         let zero = zero_pool.alloc()?;
         zero.bytes().zero(0, usize::MAX);
         let mut zeros = Slots::new(zero_pool.clone());
-        zeros.insert(0, zero);
+        zeros.insert(0, zero, 0);
         Ok(Self {
             pool: Arc::new(Pool::new(options.blocks.or(half)), GFP_KERNEL)?,
             max_inodes: Atomic::new(options.inodes.or(half).unwrap_or(u64::MAX)),

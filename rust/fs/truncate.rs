@@ -33,15 +33,15 @@ pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
     let data = inode.data();
     let lock = inode.invalidate();
     let (tail, offset) = (block_of(size), offset_in_block(size));
-    // Before the snapshot, with which everything counts as shared.
+    // Before the edit, with which everything counts as shared.
     let last = data.lookup(tail);
-    let mut tree = data.snapshot();
+    let mut tree = data.edit();
     let mut reserve = Reserve::on_demand();
     let end = blocks_for(size);
     tree.remove(end, u64::MAX, &mut reserve)?;
     let mut copied = false;
     if offset != 0 {
-        if let Lookup::Shared(block) = &last {
+        if let Lookup::Shared(block) | Lookup::Unshared(block) = &last {
             if !block.is_zero(offset, BLOCK_SIZE) {
                 // A full mount must not keep anybody from giving blocks back.
                 let own = data.pool().alloc_over()?;

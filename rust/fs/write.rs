@@ -114,12 +114,13 @@ fn write_batch(
                 done += len;
                 continue;
             }
-            Lookup::Hole => None,
-            Lookup::Shared(block) => Some(block),
+            Lookup::Hole => (pool.alloc(), None),
+            Lookup::Shared(block) => (pool.alloc(), Some(block)),
+            Lookup::Unshared(block) => (pool.alloc_over(), Some(block)),
         };
-        let block = match pool.alloc() {
-            Ok(block) => block,
-            Err(err) => {
+        let (block, old) = match old {
+            (Ok(block), old) => (block, old),
+            (Err(err), _) => {
                 result = Err(err);
                 break;
             }

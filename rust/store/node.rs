@@ -49,10 +49,14 @@ impl Node {
         }
     }
 
-    /// A leaf that shares the block of `slots` as its first.
-    pub(super) fn leaf_with(slots: &Slots<1>, pool: Arc<Pool>) -> Self {
+    /// A leaf that has the block of `slots` as its first, with its mark: for a tree of this epoch
+    /// that lets go of `slots`.
+    pub(super) fn leaf_with(slots: &Slots<1>, pool: Arc<Pool>, epoch: u64) -> Self {
         let mut leaf = Slots::new(pool);
         let grown = leaf.share(0, slots, 0);
+        if slots.is_marked(0, epoch) {
+            leaf.mark(0, epoch);
+        }
         Self::Leaf {
             blocks: grown.unsigned_abs(),
             slots: leaf,
@@ -184,7 +188,7 @@ pub(super) fn make_mut<'a>(
     subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)
 }
 
-/// Puts `block` in at `index`. Returns by how much the number of blocks grew.
+/// Puts `block` in at `index`, marked with `epoch`. Returns by how much the number of blocks grew.
 ///
 /// # Errors
 ///
@@ -194,20 +198,39 @@ pub(super) fn insert(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    block: NewBlock<'_>,
+    (block, epoch): (NewBlock<'_>, u64),
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
 ) -> Result<i64> {
     let node = make_mut(subtree, height, pool, reserve)?;
     let i = slot(height, index);
     let grown = match node {
-        Node::Leaf { slots, .. } => slots.insert(i, block),
-        Node::Inner { children, .. } => {
-            insert(&mut children[i], height - 1, index, block, pool, reserve)?
-        }
+        Node::Leaf { slots, .. } => slots.insert(i, block, epoch),
+        Node::Inner { children, .. } => insert(
+            &mut children[i],
+            height - 1,
+            index,
+            (block, epoch),
+            pool,
+            reserve,
+        )?,
     };
     node.grow(grown);
     Ok(grown)
+}
+
+/// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
+pub(super) fn own_slots(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+) -> Option<&mut Slots<FANOUT>> {
+    match subtree.as_mut()?.get_mut()? {
+        Node::Leaf { slots, .. } => Some(slots),
+        Node::Inner { children, .. } => {
+            own_slots(&mut children[slot(height, index)], height - 1, index)
+        }
+    }
 }
 
 /// Empties `from..to`. Returns by how much the number of blocks grew: 0 or less.

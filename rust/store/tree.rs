@@ -7,6 +7,7 @@ use super::{
     node::{self, span, Node, Subtree, FANOUT},
     Reserve,
 };
+use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
 /// The blocks of a file, by block index. No entry for a hole.
@@ -24,8 +25,14 @@ use kernel::{prelude::*, sync::Arc};
 ///
 /// A count may *fall* to one at any time, when another tree lets go. Then the walk that still
 /// read two copies a node it need not have copied, which is harmless.
+///
+/// A block that other trees held until then is not written in place all the same, but copied once
+/// more ([`Lookup::Unshared`]): there may still be references to its page that were got through
+/// them, see [`Slots`].
 pub struct Tree {
     pool: Arc<Pool>,
+    /// What new blocks are marked with, see [`Slots`].
+    epoch: u64,
     root: Root,
 }
 
@@ -54,6 +61,19 @@ pub enum Lookup {
     Private(BlockRef),
     /// A block that other trees may hold too: to be copied, never written.
     Shared(BlockRef),
+    /// A block of this tree alone that others held once: to be copied, too, as somebody may still
+    /// look at it. The copy takes no room, since the block goes.
+    Unshared(BlockRef),
+}
+
+impl Lookup {
+    /// The block, whosever it is.
+    pub fn block(self) -> Option<BlockRef> {
+        match self {
+            Self::Hole => None,
+            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+        }
+    }
 }
 
 /// A run of blocks with consecutive numbers, all of them shared or none.
@@ -85,7 +105,12 @@ impl Extent {
 impl Tree {
     /// An empty tree of blocks of `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, root: EMPTY }
+        let epoch = pool.new_epoch();
+        Self {
+            pool,
+            epoch,
+            root: EMPTY,
+        }
     }
 
     /// The pool that the blocks are of.
@@ -93,11 +118,65 @@ impl Tree {
         &self.pool
     }
 
-    /// A tree with the same blocks, in O(1).
-    pub fn snapshot(&self) -> Self {
+    /// A tree with the same blocks, in O(1), for another file. From now on this tree writes none of
+    /// the blocks in place that it has.
+    pub fn snapshot(&mut self) -> Self {
+        self.epoch = self.pool.new_epoch();
+        self.edit_with_new_epoch()
+    }
+
+    /// As [`Tree::snapshot`], of which another file gets only the blocks in `range`, and only for
+    /// these it matters. Takes a step for each leaf.
+    pub fn snapshot_range(&mut self, range: Range<u64>) -> Self {
+        let mut index = range.start;
+        while index < range.end {
+            let leaf_end = (index - index % FANOUT as u64).saturating_add(FANOUT as u64);
+            let end = leaf_end.min(range.end);
+            match &mut self.root {
+                Root::One(slots) if index == 0 => slots.unmark(0, 1),
+                Root::Node { node, height } if index < span(*height) => {
+                    // A leaf that is shared already has no marks that count.
+                    if let Some(slots) = node::own_slots(node, *height, index) {
+                        let first = node::slot(1, index);
+                        slots.unmark(first, first + (end - index) as usize);
+                    }
+                }
+                _ => break,
+            }
+            index = end;
+        }
+        self.edit_with_new_epoch()
+    }
+
+    fn edit_with_new_epoch(&self) -> Self {
+        Self {
+            epoch: self.pool.new_epoch(),
+            ..self.edit()
+        }
+    }
+
+    /// A tree with the same blocks, in O(1), to be changed and then put in the place of this one.
+    pub fn edit(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            epoch: self.epoch,
             root: self.root.clone(),
+        }
+    }
+
+    /// Lets this tree write the block at `index` in place, if no other tree holds it.
+    ///
+    /// The caller knows that no reference to its page was got through another tree.
+    pub fn keep_private(&mut self, index: u64) {
+        let epoch = self.epoch;
+        match &mut self.root {
+            Root::One(slots) if index == 0 => slots.mark(0, epoch),
+            Root::Node { node, height } if index < span(*height) => {
+                if let Some(slots) = node::own_slots(node, *height, index) {
+                    slots.mark(node::slot(1, index), epoch);
+                }
+            }
+            _ => (),
         }
     }
 
@@ -129,18 +208,21 @@ impl Tree {
 
     /// The block at `index`.
     pub fn lookup(&self, index: u64) -> Lookup {
-        let found = match &self.root {
-            Root::One(slots) if index == 0 => {
-                slots.get(0).map(|block| (block, slots.is_sole_owner(0)))
-            }
-            _ => self.slots_for(index).and_then(|(slots, i, unique)| {
-                Some((slots.get(i)?, unique && slots.is_sole_owner(i)))
-            }),
-        };
-        match found {
+        match &self.root {
+            Root::One(slots) if index == 0 => self.lookup_in(slots, 0, true),
+            _ => match self.slots_for(index) {
+                Some((slots, i, unique)) => self.lookup_in(slots, i, unique),
+                None => Lookup::Hole,
+            },
+        }
+    }
+
+    fn lookup_in<const N: usize>(&self, slots: &Slots<N>, i: usize, unique: bool) -> Lookup {
+        match slots.get(i) {
             None => Lookup::Hole,
-            Some((block, true)) => Lookup::Private(block),
-            Some((block, false)) => Lookup::Shared(block),
+            Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
+            Some(block) if slots.is_marked(i, self.epoch) => Lookup::Private(block),
+            Some(block) => Lookup::Unshared(block),
         }
     }
 
@@ -260,12 +342,13 @@ impl Tree {
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
         if self.is_at_root(index) {
             let mut slots = Slots::new(self.pool.clone());
-            slots.insert(0, block);
+            slots.insert(0, block, self.epoch);
             self.root = Root::One(slots);
             return Ok(());
         }
+        let marked = (block, self.epoch);
         let (root, height, pool) = self.grow(height_for(index), reserve)?;
-        node::insert(root, height, index, block, pool, reserve)?;
+        node::insert(root, height, index, marked, pool, reserve)?;
         Ok(())
     }
 
@@ -276,7 +359,7 @@ impl Tree {
         reserve: &mut Reserve,
     ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
         if let Root::One(slots) = &self.root {
-            let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone()))?;
+            let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone(), self.epoch))?;
             self.root = Root::Node {
                 node: Some(leaf),
                 height: 1,
@@ -324,11 +407,12 @@ impl Tree {
     /// sharing them: whole subtrees where both indexes are multiples of a subtree's span, single
     /// blocks elsewhere.
     ///
-    /// `from` may be a snapshot of this tree. Both must be of one pool.
+    /// `from` may be a snapshot of this tree. Both must be of one pool. `go_on` is asked before each
+    /// step, of which there may be many.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, as [`Tree::remove`].
+    /// `ENOMEM`, as [`Tree::remove`]; what `go_on` says.
     pub fn share(
         &mut self,
         index: u64,
@@ -336,9 +420,11 @@ impl Tree {
         from_index: u64,
         len: u64,
         reserve: &mut Reserve,
+        go_on: impl Fn() -> Result,
     ) -> Result {
         let mut done = 0;
         while done < len {
+            go_on()?;
             let (to, at, left) = (index + done, from_index + done, len - done);
             let next = from.next_block(at).unwrap_or(u64::MAX);
             if next > at {
@@ -354,8 +440,13 @@ impl Tree {
                 node::graft(root, top, height, to, content, pool, reserve)?;
                 span(height)
             } else {
-                let run = left.min(FANOUT as u64 - at % FANOUT as u64);
-                let run = run.min(FANOUT as u64 - to % FANOUT as u64);
+                // As far as both leaves reach; a block in the root has no leaf.
+                let run = match &from.root {
+                    Root::One(_) => 1,
+                    Root::Node { .. } => left
+                        .min(FANOUT as u64 - at % FANOUT as u64)
+                        .min(FANOUT as u64 - to % FANOUT as u64),
+                };
                 self.share_run(to, from, at, run as usize, reserve)?;
                 run
             };
@@ -390,7 +481,7 @@ impl Tree {
         let (root, height, pool) = self.grow(height_for(index), reserve)?;
         match &from.root {
             Root::One(slots) => {
-                node::share_run(root, height, index, (slots, 0), 1.min(len), pool, reserve)?;
+                node::share_run(root, height, index, (slots, 0), len, pool, reserve)?;
             }
             Root::Node { .. } => {
                 let (slots, i, _) = from.slots_for(from_index).ok_or(EINVAL)?;

@@ -131,7 +131,8 @@ impl<T: FileSystem> Dentry<T> {
 #[derive(Clone, Copy)]
 struct Entry(*mut bindings::dentry);
 
-// SAFETY: Only used while the directory is locked, on whatever thread.
+// SAFETY: The dentry is looked at only while the directory is locked, on whatever thread; otherwise
+// this is but a number.
 unsafe impl Send for Entry {}
 
 struct Entries {
@@ -183,6 +184,13 @@ impl Index {
     fn remove<T: FileSystem>(&self, name: &Dentry<T>) {
         let node = self.entries.lock().by_cookie.remove_node(&name.cookie());
         drop(node);
+    }
+
+    /// Forgets all entries: for a directory that goes away with its mount, whose dentries are gone
+    /// already. Otherwise it would be left to an RCU callback.
+    pub(super) fn clear(&self) {
+        let old = core::mem::replace(&mut self.entries.lock().by_cookie, RBTree::new());
+        drop(old);
     }
 
     /// The cookie that the next new entry gets.

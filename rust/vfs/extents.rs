@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fiemap.h`](srctree/include/linux/fiemap.h). Reference:
 //! <https://docs.kernel.org/filesystems/fiemap.html>
 
-use super::{file::FileOperations, inode::Inode, to_errno};
+use super::{file::FileOperations, go_on, inode::Inode, to_errno};
 use crate::bindings;
 use kernel::{error::to_result, prelude::*};
 
@@ -47,6 +47,7 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
     let fill = || {
         let mut next = T::extent(inode, start);
         while let Some(extent) = next.filter(|extent| extent.logical < end) {
+            go_on()?;
             next = T::extent(inode, extent.logical + extent.len);
             let mut flags = 0;
             if extent.shared {

@@ -448,5 +448,6 @@ pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode
     };
     T::evict(inode);
     inode.mapped().release_all();
+    inode.index().clear();
     T::dismiss_inode(inode.super_block());
 }

@@ -212,7 +212,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     ) -> FaultResult {
         let inode = self.inode();
         // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
-        // evicted.
+        // evicted. The block was allocated for this file and never was in another, so that it
+        // carries no other mapping.
         unsafe {
             inode
                 .mapped()
@@ -230,7 +231,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     /// Hands `block` to the kernel, which copies it for a private mapping. (What DAX does here
     /// needs `finish_fault`, which modules do not have.)
     ///
-    /// The lock need not be held longer: the page stays what it is while it is referred to.
+    /// The lock need not be held longer: the bytes do not change but by stores to this very file,
+    /// as a block that was ever shared is not written in place.
     pub fn copy(&mut self, _lock: &InvalidateShared<'_, T>, block: BlockRef) -> FaultResult {
         let page = block.into_page();
         // SAFETY: By the type invariant. The reference goes to the kernel, and the page's lock

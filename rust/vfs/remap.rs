@@ -177,7 +177,8 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
 
 /// # Safety
 ///
-/// Both files are open, and of one superblock of `T`; one of them is regular.
+/// Both files are open, and their inodes of one superblock of `T`; whether they are regular is for
+/// the callee to see.
 pub(super) unsafe extern "C" fn remap_file_range<T: FileOperations>(
     from: *mut bindings::file,
     from_pos: bindings::loff_t,

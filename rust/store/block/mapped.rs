@@ -10,10 +10,12 @@
 //! the page and reading its mapping, and a stale association still names the right inode and
 //! index. It loses them only
 //!
-//! * when another file maps it writable ([`Mapped::associate`]),
 //! * when the inode is evicted ([`Mapped::release_all`]),
 //! * when no slot holds the block and nobody but the store refers to the page ([`release`]).
 //!   Until then a block that no slot holds any more waits on the inode's list `dropped`.
+//!
+//! Only a block that no other file ever held is mapped writable (see [`Slots`](super::Slots)), so
+//! that a block never comes to carry another inode's mapping than its first.
 //!
 //! # The lists
 //!
@@ -96,8 +98,9 @@ impl Mapped {
     /// # Safety
     ///
     /// * `mapping->host->i_private` points to `self`, and the inode is not being evicted.
-    /// * The only slot that holds `block` is in that inode's tree, and stays the only one during
-    ///   the call.
+    /// * `block` carries no mapping, or that inode's.
+    ///
+    /// The caller holds `invalidate_lock` shared at least, and the block is the inode's own.
     pub unsafe fn associate(
         &self,
         mapping: *mut bindings::address_space,
@@ -105,31 +108,22 @@ impl Mapped {
         index: u64,
     ) {
         let block = block.raw();
-        loop {
-            let current = block.mapping();
-            if !current.is_null() && current != mapping {
-                disassociate(block, current);
-                continue;
-            }
-            let lists = self.lists.lock();
-            if block.mapping() != current {
-                continue;
-            }
-            // SAFETY: The page is live. The index is in place before the mapping is, for those
-            // who read the mapping first.
-            unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
-            if current.is_null() {
-                block.set_mapping(mapping);
-                // SAFETY: The block was on no list, the list is valid, and locked.
-                unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
-            } else {
-                // SAFETY: The block is on a list of this inode, which is locked.
-                unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
-            }
-            // SAFETY: The lists are locked.
-            unsafe { reap(&lists) };
-            return;
+        let lists = self.lists.lock();
+        let current = block.mapping();
+        debug_assert!(current.is_null() || current == mapping);
+        // SAFETY: The page is live. The index is in place before the mapping is, for those who
+        // read the mapping first.
+        unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
+        if current.is_null() {
+            block.set_mapping(mapping);
+            // SAFETY: The block was on no list, the list is valid, and locked.
+            unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
+        } else if current == mapping {
+            // SAFETY: The block is on a list of this inode, which is locked.
+            unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
         }
+        // SAFETY: The lists are locked.
+        unsafe { reap(&lists) };
     }
 
     /// Looks at every block that may have been mapped writable since the last call, and calls
@@ -137,8 +131,9 @@ impl Mapped {
     /// may still write to: a page pinned for DMA, or in the hands of `ptrace`. Such a block must
     /// not become shared.
     ///
-    /// The caller holds `invalidate_lock` exclusive and has unmapped the file, so no page table
-    /// entry counts as such a reference and nothing new is mapped.
+    /// The caller holds `invalidate_lock` exclusive and has unmapped `range`, so that nothing new is
+    /// mapped, and no page table entry counts as such a reference there. (Elsewhere it does, and
+    /// the block stays on the list.)
     ///
     /// Costs as much as the blocks that were written through mappings since the last call.
     pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
@@ -182,31 +177,78 @@ impl Mapped {
     }
 
     /// Takes the association from every block: for an inode that is evicted and whose tree is
-    /// gone.
+    /// gone. May sleep.
     pub fn release_all(&self) {
-        let mut more = true;
-        while more {
+        while let Some(block) = self.release_some() {
+            // Who unpins a page after writing to it looks at its mapping with the page locked. The
+            // inode must not go away in between.
+            let page = block.as_ptr();
+            // SAFETY: The reference keeps the page alive, and the lock is not held for long.
+            unsafe { bindings::shim_lock_page(page) };
+            let lists = self.lists.lock();
+            // SAFETY: The lists are locked. Nothing is added to them any more, so that the block is
+            // still the first, or was let go of meanwhile.
+            unsafe { take_off_first(&lists, |first| first == block.raw()) };
+            drop(lists);
+            // SAFETY: Locked above.
+            unsafe { bindings::unlock_page(page) };
+        }
+    }
+
+    /// As [`Mapped::release_all`], up to the first block that somebody else refers to.
+    fn release_some(&self) -> Option<BlockRef> {
+        loop {
             let lists = self.lists.lock();
             for _ in 0..BATCH {
-                let next = [&lists.writable, &lists.kept]
-                    .into_iter()
-                    // SAFETY: The lists are locked, and of pages by `lru`.
-                    .find_map(|list| unsafe { first(list.get()) });
-                // SAFETY: As above.
-                let dropped = unsafe { first(lists.dropped.get()) };
-                if let Some(block) = next {
-                    // SAFETY: The block is on one of the lists, which are locked.
-                    unsafe { take_off(block) };
-                } else if let Some(block) = dropped {
-                    // SAFETY: The block is on `dropped`, which is locked.
-                    unsafe { take_off_dropped(block) };
-                } else {
-                    more = false;
-                    break;
+                // SAFETY: The lists are locked.
+                match unsafe { take_off_first(&lists, |first| first.page_count() == 1) } {
+                    TakeOff::Done => (),
+                    TakeOff::Empty => return None,
+                    TakeOff::Refused(block) => return Some(BlockRef::new(block)),
                 }
             }
         }
     }
+}
+
+/// What [`take_off_first`] did.
+enum TakeOff {
+    /// Ended an association.
+    Done,
+    /// Found none.
+    Empty,
+    /// Left this block as it is.
+    Refused(RawBlock),
+}
+
+/// Ends the association of the first block of all lists, if `allowed` says so.
+///
+/// # Safety
+///
+/// The caller holds the lock of `lists`.
+unsafe fn take_off_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) -> TakeOff {
+    for (list, owns_reference) in [
+        (&lists.writable, false),
+        (&lists.kept, false),
+        (&lists.dropped, true),
+    ] {
+        // SAFETY: The lists are locked, and of pages by `lru`.
+        let Some(block) = (unsafe { first(list.get()) }) else {
+            continue;
+        };
+        if !allowed(block) {
+            return TakeOff::Refused(block);
+        }
+        if owns_reference {
+            // SAFETY: The block is on `dropped`, which is locked.
+            unsafe { take_off_dropped(block) };
+        } else {
+            // SAFETY: The block is on one of the lists, which are locked.
+            unsafe { take_off(block) };
+        }
+        return TakeOff::Done;
+    }
+    TakeOff::Empty
 }
 
 impl RawBlock {
@@ -291,18 +333,6 @@ unsafe fn reap(lists: &Lists) {
             None => return,
         }
     }
-}
-
-/// Ends the association of `block` with `mapping`, if it still has it.
-fn disassociate(block: RawBlock, mapping: *mut bindings::address_space) {
-    let _rcu = rcu::read_lock();
-    // SAFETY: `mapping` was `page->mapping`; see "Finding the lock".
-    let lists = unsafe { owner(mapping) }.lists.lock();
-    if block.mapping() == mapping {
-        // SAFETY: The block is on a list of this inode, whose lock is held.
-        unsafe { take_off(block) };
-    }
-    drop(lists);
 }
 
 /// The lists of the inode of `mapping`.

@@ -68,8 +68,9 @@ impl RawBlock {
 
     /// How many slots hold the block.
     ///
-    /// With `Acquire`: a caller that sees one slot, its own, may write to the block, and must not
-    /// do so before the reads of a slot that let go of it, which [`RawBlock::put_slot`] orders.
+    /// With `Acquire`: it pairs with the full ordering of [`RawBlock::put_slot`], so that a caller
+    /// who sees one slot, its own, sees what was done before the others let go. Reads through a
+    /// [`BlockRef`] are not among that; they are what marks are for, see [`super::Slots`].
     pub(super) fn slots(self) -> u64 {
         self.state().load(Acquire) & SLOTS_MAX
     }

@@ -15,6 +15,7 @@ pub struct Pool {
     limit: Atomic<u64>,
     used: Atomic<u64>,
     next_number: Atomic<u64>,
+    next_epoch: Atomic<u64>,
 }
 
 impl Pool {
@@ -24,6 +25,7 @@ impl Pool {
             limit: Atomic::new(limit.unwrap_or(u64::MAX)),
             used: Atomic::new(0),
             next_number: Atomic::new(1),
+            next_epoch: Atomic::new(1),
         }
     }
 
@@ -49,6 +51,11 @@ impl Pool {
     /// The number of blocks that exist.
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
+    }
+
+    /// An epoch that no tree of this pool had, see [`Slots`](super::Slots).
+    pub(in crate::store) fn new_epoch(&self) -> u64 {
+        self.next_epoch.fetch_add(1, Relaxed)
     }
 
     /// Allocates a block. Its bytes are undefined until its owner has written them.

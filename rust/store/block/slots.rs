@@ -8,15 +8,28 @@ use super::{
 };
 use kernel::sync::Arc;
 
-/// `N` slots, each empty or with a block. The only owners of blocks.
+/// `N` slots, at most 64, each empty or with a block. The only owners of blocks.
 ///
 /// Cloning shares every block: each gains an owner.
+///
+/// # Marks
+///
+/// That a slot is the only one that holds a block does not say that nobody else has a reference
+/// to its page: a pipe, or a `read` under way, may have got one through another file that held
+/// the block until just now, and must not see what is written to it next. So a slot is **marked**
+/// with the epoch of the tree that put a new block in. A tree's epoch changes when all of it is
+/// cloned, and no two files' trees have the same: with that every mark made before is void. What
+/// is marked with the tree's present epoch was never reachable through another file.
 ///
 /// # Invariants
 ///
 /// Each block here counts one slot for it, and is of `pool`.
 pub struct Slots<const N: usize> {
     pool: Arc<Pool>,
+    /// The epoch of the marks.
+    epoch: u64,
+    /// A bit for each slot that is marked.
+    marks: u64,
     blocks: [Option<RawBlock>; N],
 }
 
@@ -31,8 +44,11 @@ impl<const N: usize> Unpin for Slots<N> {}
 impl<const N: usize> Slots<N> {
     /// Empty slots for blocks of `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
+        const { assert!(N <= u64::BITS as usize) };
         Self {
             pool,
+            epoch: 0,
+            marks: 0,
             blocks: [None; N],
         }
     }
@@ -54,7 +70,8 @@ impl<const N: usize> Slots<N> {
 
     /// Whether no other slot anywhere holds the block in slot `i`. False for an empty slot.
     ///
-    /// Whether the slot itself is reached through one owner only is for the tree to know.
+    /// Whether the slot itself is reached through one owner only is for the tree to know, and
+    /// whether there may be other references to the page is for the mark.
     pub fn is_sole_owner(&self, i: usize) -> bool {
         self.blocks
             .get(i)
@@ -63,21 +80,48 @@ impl<const N: usize> Slots<N> {
             .is_some_and(|block| block.slots() == 1)
     }
 
+    /// Whether slot `i` is marked with `epoch`.
+    pub fn is_marked(&self, i: usize, epoch: u64) -> bool {
+        self.epoch == epoch && self.marks & Self::bit(i) != 0
+    }
+
+    /// Marks slot `i` with `epoch`; marks of other epochs are void then.
+    pub fn mark(&mut self, i: usize, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.marks = 0;
+        }
+        self.marks |= Self::bit(i);
+    }
+
+    /// Takes the marks of slots `from..to` away.
+    pub fn unmark(&mut self, from: usize, to: usize) {
+        for i in from..to.min(N) {
+            self.marks &= !Self::bit(i);
+        }
+    }
+
+    fn bit(i: usize) -> u64 {
+        1u64.checked_shl(i as u32).unwrap_or(0)
+    }
+
     /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
     pub fn same_block<const M: usize>(&self, i: usize, other: &Slots<M>, j: usize) -> bool {
         self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
     }
 
-    /// Puts a new block into slot `i` and lets go of what was there.
+    /// Puts a new block into slot `i`, marks it with `epoch`, and lets go of what was there.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn insert(&mut self, i: usize, block: NewBlock<'_>) -> i64 {
+    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, epoch: u64) -> i64 {
         debug_assert!(core::ptr::eq(block.pool(), &*self.pool));
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
-        self.replace(i, Some(block.into_slot()))
+        let grown = self.replace(i, Some(block.into_slot()));
+        self.mark(i, epoch);
+        grown
     }
 
-    /// Makes slot `i` share what slot `j` of `other` holds.
+    /// Makes slot `i` share what slot `j` of `other` holds, without a mark.
     ///
     /// Returns by how much the number of blocks here grew.
     pub fn share<const M: usize>(&mut self, i: usize, other: &Slots<M>, j: usize) -> i64 {
@@ -103,6 +147,7 @@ impl<const N: usize> Slots<N> {
             }
             return 0;
         };
+        self.marks &= !Self::bit(i);
         let old = core::mem::replace(slot, block);
         if let Some(old) = old {
             old.release_slot(&self.pool);
@@ -119,6 +164,8 @@ impl<const N: usize> Clone for Slots<N> {
         // INVARIANT: Each block was counted once more above.
         Self {
             pool: self.pool.clone(),
+            epoch: self.epoch,
+            marks: self.marks,
             blocks: self.blocks,
         }
     }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Directories: kept in the dcache, see [`crate::vfs::directory`].
+//!
+//! As on tmpfs each further name of a file counts as an inode against `nr_inodes=`, since it keeps
+//! a dentry in memory.
 
 use super::{Inode, Locked, ReflinkFs};
 use crate::vfs::{self, New};
@@ -14,11 +17,14 @@ impl vfs::DirectoryOperations for ReflinkFs {
     }
 
     fn link(inode: &Inode, dir: &Locked, name: &Dentry) -> Result {
+        let mount = dir.super_block().data();
+        mount.admit_name()?;
         dir.add_link(name, inode)
+            .inspect_err(|_| mount.dismiss_inode())
     }
 
     fn unlink(dir: &Locked, name: &Dentry) -> Result {
-        dir.remove(name);
+        remove(dir, name);
         Ok(())
     }
 
@@ -26,7 +32,7 @@ impl vfs::DirectoryOperations for ReflinkFs {
         if !name.is_empty() {
             return Err(ENOTEMPTY);
         }
-        dir.remove(name);
+        remove(dir, name);
         Ok(())
     }
 
@@ -34,6 +40,18 @@ impl vfs::DirectoryOperations for ReflinkFs {
         if !to.is_empty() {
             return Err(ENOTEMPTY);
         }
-        from_dir.rename(from, to_dir, to)
+        let place = from_dir.reserve()?;
+        remove(to_dir, to);
+        from_dir.rename(place, from, to_dir);
+        Ok(())
     }
+}
+
+/// Takes away a name, if it is one.
+fn remove(dir: &Locked, name: &Dentry) {
+    let Some(inode) = name.inode() else { return };
+    if !name.is_directory() && inode.link_count() > 1 {
+        dir.super_block().data().dismiss_inode();
+    }
+    dir.remove(name);
 }

@@ -136,14 +136,24 @@ impl Super {
     ///
     /// `ENOSPC` at the limit.
     pub(crate) fn admit_inode(&self) -> Result<u64> {
+        self.admit_name()?;
+        Ok(self.next_inode.fetch_add(1, Relaxed))
+    }
+
+    /// Counts a further name of an inode as an inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` at the limit.
+    pub(crate) fn admit_name(&self) -> Result {
         if self.inodes.fetch_add(1, Relaxed) >= self.max_inodes.load(Relaxed) {
             self.dismiss_inode();
             return Err(ENOSPC);
         }
-        Ok(self.next_inode.fetch_add(1, Relaxed))
+        Ok(())
     }
 
-    /// Counts an inode less.
+    /// Counts an inode, or a name, less.
     pub(crate) fn dismiss_inode(&self) {
         self.inodes.fetch_sub(1, Relaxed);
     }

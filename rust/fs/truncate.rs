@@ -36,14 +36,14 @@ pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
     // Before the edit, with which everything counts as shared.
     let last = data.lookup(tail);
     let mut tree = data.edit();
-    let mut reserve = Reserve::on_demand();
+    // A full mount must not keep anybody from giving blocks back.
+    let mut reserve = Reserve::on_demand_over();
     let end = blocks_for(size);
     tree.remove(end, u64::MAX, &mut reserve)?;
     let mut copied = false;
     if offset != 0 {
         if let Lookup::Shared(block) | Lookup::Unshared(block) = &last {
             if !block.is_zero(offset, BLOCK_SIZE) {
-                // A full mount must not keep anybody from giving blocks back.
                 let own = data.pool().alloc_over()?;
                 own.bytes().copy_from(0, block, 0, offset);
                 own.bytes().zero(offset, BLOCK_SIZE);

@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NewBlock, Pool, Shared, Slots},
+    block::{NewBlock, NodeCharge, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -29,15 +29,20 @@ pub(super) const fn slot(height: u32, index: u64) -> usize {
     (index >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
 }
 
-/// A node of the tree.
+/// A node of the tree, charged to its pool for as long as it lives.
 #[derive(Clone)]
 pub(super) enum Node {
     /// Height 1: blocks, and how many.
-    Leaf { blocks: u64, slots: Slots<FANOUT> },
+    Leaf {
+        blocks: u64,
+        slots: Slots<FANOUT>,
+        _charge: NodeCharge,
+    },
     /// Height 2 and more: nodes, each one lower, and the number of blocks below them.
     Inner {
         blocks: u64,
         children: [Option<Shared<Node>>; FANOUT],
+        _charge: NodeCharge,
     },
 }
 
@@ -45,39 +50,43 @@ impl Node {
     pub(super) fn leaf(pool: Arc<Pool>) -> Self {
         Self::Leaf {
             blocks: 0,
-            slots: Slots::new(pool),
+            slots: Slots::new(pool.clone()),
+            _charge: NodeCharge::new(pool),
         }
     }
 
-    /// A leaf that has the block of `slots` as its first, with its mark: for a tree of this epoch
-    /// that lets go of `slots`.
-    pub(super) fn leaf_with(slots: &Slots<1>, pool: Arc<Pool>, epoch: u64) -> Self {
-        let mut leaf = Slots::new(pool);
-        let grown = leaf.share(0, slots, 0);
-        if slots.is_marked(0, epoch) {
-            leaf.mark(0, epoch);
+    /// A leaf that has the block of `from` as its first, with its mark: for a tree of this epoch
+    /// that lets go of `from`.
+    pub(super) fn leaf_with(from: &Slots<1>, pool: Arc<Pool>, epoch: u64) -> Self {
+        let mut leaf = Self::leaf(pool);
+        if let Self::Leaf { blocks, slots, .. } = &mut leaf {
+            *blocks = slots.share(0, from, 0).unsigned_abs();
+            if from.is_marked(0, epoch) {
+                slots.mark(0, epoch);
+            }
         }
-        Self::Leaf {
-            blocks: grown.unsigned_abs(),
-            slots: leaf,
-        }
+        leaf
     }
 
-    fn inner() -> Self {
+    fn inner(pool: Arc<Pool>) -> Self {
         Self::Inner {
             blocks: 0,
             children: [const { None }; FANOUT],
+            _charge: NodeCharge::new(pool),
         }
     }
 
     /// A node whose first child is `node`.
-    pub(super) fn inner_above(node: &Shared<Node>) -> Self {
-        let mut children = [const { None }; FANOUT];
-        children[0] = Some(node.clone());
-        Self::Inner {
-            blocks: node.blocks(),
-            children,
+    pub(super) fn inner_above(node: &Shared<Node>, pool: Arc<Pool>) -> Self {
+        let mut above = Self::inner(pool);
+        if let Self::Inner {
+            blocks, children, ..
+        } = &mut above
+        {
+            *blocks = node.blocks();
+            children[0] = Some(node.clone());
         }
+        above
     }
 
     /// An empty node of height `height`.
@@ -85,7 +94,7 @@ impl Node {
         if height == 1 {
             Self::leaf(pool.clone())
         } else {
-            Self::inner()
+            Self::inner(pool.clone())
         }
     }
 
@@ -181,8 +190,8 @@ pub(super) fn make_mut<'a>(
 ) -> Result<&'a mut Node> {
     match subtree {
         Some(node) if node.is_unique() => (),
-        Some(node) => *subtree = Some(reserve.node((**node).clone())?),
-        None => *subtree = Some(reserve.node(Node::empty(height, pool))?),
+        Some(node) => *subtree = Some(reserve.node((**node).clone(), pool)?),
+        None => *subtree = Some(reserve.node(Node::empty(height, pool), pool)?),
     }
     // It was found or made to have one owner just now.
     subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)

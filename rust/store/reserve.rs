@@ -22,7 +22,19 @@ pub struct Reserve {
     nodes: KVec<Shared<Node>>,
     /// How many nodes a change wanted that did not find them.
     wanted: usize,
-    on_demand: bool,
+    source: Source,
+}
+
+/// Where a node comes from when one is asked for.
+#[derive(Default, PartialEq, Eq)]
+enum Source {
+    /// The reserve.
+    #[default]
+    Reserve,
+    /// An allocation, within the pool's limit.
+    Allocation,
+    /// An allocation.
+    AllocationOverLimit,
 }
 
 impl Reserve {
@@ -35,7 +47,16 @@ impl Reserve {
     /// protects and nobody else sees.
     pub fn on_demand() -> Self {
         Self {
-            on_demand: true,
+            source: Source::Allocation,
+            ..Self::default()
+        }
+    }
+
+    /// As [`Reserve::on_demand`], but goes over the pool's limit of nodes where it must, as
+    /// [`Pool::alloc_over`] does.
+    pub fn on_demand_over() -> Self {
+        Self {
+            source: Source::AllocationOverLimit,
             ..Self::default()
         }
     }
@@ -44,9 +65,10 @@ impl Reserve {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
         while self.nodes.len() < self.wanted {
+            pool.may_add_node()?;
             self.nodes
                 .push(Shared::new(Node::leaf(pool.clone()))?, GFP_KERNEL)?;
         }
@@ -56,21 +78,28 @@ impl Reserve {
     /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`].
     pub(super) fn has(&mut self, n: usize) -> bool {
         self.wanted = n;
-        self.on_demand || self.nodes.len() >= n
+        self.source != Source::Reserve || self.nodes.len() >= n
     }
 
-    /// A node with this content.
+    /// A node of `pool` with this content.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, unless [`Reserve::has`] said otherwise and the reserve is not on demand.
-    pub(super) fn node(&mut self, content: Node) -> Result<Shared<Node>> {
-        if self.on_demand {
-            return Shared::new(content);
+    /// `ENOMEM`, unless [`Reserve::has`] said otherwise and the reserve is not on demand;
+    /// `ENOSPC` on demand, where there may be no more nodes.
+    pub(super) fn node(&mut self, content: Node, pool: &Pool) -> Result<Shared<Node>> {
+        match self.source {
+            Source::Reserve => {
+                let mut node = self.nodes.pop().ok_or(ENOMEM)?;
+                // A node from the reserve has no other owner.
+                *node.get_mut().ok_or(EINVAL)? = content;
+                Ok(node)
+            }
+            Source::Allocation => {
+                pool.may_add_node()?;
+                Shared::new(content)
+            }
+            Source::AllocationOverLimit => Shared::new(content),
         }
-        let mut node = self.nodes.pop().ok_or(ENOMEM)?;
-        // A node from the reserve has no other owner.
-        *node.get_mut().ok_or(EINVAL)? = content;
-        Ok(node)
     }
 }

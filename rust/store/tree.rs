@@ -359,7 +359,8 @@ impl Tree {
         reserve: &mut Reserve,
     ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
         if let Root::One(slots) = &self.root {
-            let leaf = reserve.node(Node::leaf_with(slots, self.pool.clone(), self.epoch))?;
+            let leaf = Node::leaf_with(slots, self.pool.clone(), self.epoch);
+            let leaf = reserve.node(leaf, &self.pool)?;
             self.root = Root::Node {
                 node: Some(leaf),
                 height: 1,
@@ -370,7 +371,8 @@ impl Tree {
             Root::Node { node, height } => {
                 while *height < needed {
                     if let Some(top) = node {
-                        *node = Some(reserve.node(Node::inner_above(top))?);
+                        let above = Node::inner_above(top, self.pool.clone());
+                        *node = Some(reserve.node(above, &self.pool)?);
                     }
                     *height += 1;
                 }
@@ -383,8 +385,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where `reserve` has too few nodes; some of the range may be empty then. So this
-    /// is for a snapshot, which is thrown away on an error.
+    /// `ENOMEM`, `ENOSPC` where `reserve` has too few nodes; some of the range may be empty then.
+    /// So this is for a tree got from [`Tree::edit`], which is thrown away on an error.
     pub fn remove(&mut self, from: u64, to: u64, reserve: &mut Reserve) -> Result {
         if from >= to {
             return Ok(());
@@ -412,7 +414,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, as [`Tree::remove`]; what `go_on` says.
+    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; what `go_on` says.
     pub fn share(
         &mut self,
         index: u64,

@@ -156,8 +156,8 @@ pub(super) struct Index {
 /// Readdir positions 0 and 1 are "." and "..".
 const FIRST_COOKIE: u64 = 2;
 
-/// The memory for an entry.
-struct Place(RBTreeNodeReservation<u64, Entry>);
+/// The memory for an entry of a directory.
+pub struct Place(RBTreeNodeReservation<u64, Entry>);
 
 impl Index {
     pub(super) fn new() -> impl PinInit<Self> {
@@ -288,16 +288,18 @@ impl<T: DirectoryOperations> Locked<T> {
         }
     }
 
-    /// Prepares `from` to take the place of `to` in `to_dir`; the VFS moves the dentry.
+    /// Allocates what [`Locked::rename`] needs.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn rename(&self, from: &Dentry<T>, to_dir: &Locked<T>, to: &Dentry<T>) -> Result {
-        let place = Index::reserve()?;
-        if to.inode().is_some() {
-            to_dir.remove(to);
-        }
+    pub fn reserve(&self) -> Result<Place> {
+        Index::reserve()
+    }
+
+    /// Prepares `from` to move to `to_dir`, to a place that no other name has any more; the VFS
+    /// moves the dentry.
+    pub fn rename(&self, place: Place, from: &Dentry<T>, to_dir: &Locked<T>) {
         self.index().remove(from);
         to_dir.index().insert(place, from);
         if from.is_directory() && self.as_raw() != to_dir.as_raw() {
@@ -313,7 +315,6 @@ impl<T: DirectoryOperations> Locked<T> {
             // SAFETY: The inode is live.
             unsafe { bindings::inode_set_ctime_current(inode.as_raw()) };
         }
-        Ok(())
     }
 }
 

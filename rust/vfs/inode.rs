@@ -110,6 +110,12 @@ impl<T: FileSystem> Inode<T> {
         unsafe { u32::from((*self.as_raw()).i_mode) & bindings::S_IFMT }
     }
 
+    /// How many names the inode has. Stable while their directories are locked.
+    pub fn link_count(&self) -> u32 {
+        // SAFETY: The inode is live.
+        unsafe { (*self.as_raw()).__bindgen_anon_1.i_nlink }
+    }
+
     /// Whether `chattr +i` forbids every change.
     pub fn is_immutable(&self) -> bool {
         // SAFETY: The inode is live.

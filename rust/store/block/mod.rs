@@ -9,6 +9,7 @@
 //! | type | what it is |
 //! |---|---|
 //! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
+//! | [`NodeCharge`] | counts a tree node, of which there is a limit, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
@@ -32,7 +33,7 @@ mod slots;
 
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
-pub use self::pool::Pool;
+pub use self::pool::{NodeCharge, Pool};
 pub use self::shared::Shared;
 pub use self::slots::Slots;
 

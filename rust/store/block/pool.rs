@@ -3,8 +3,13 @@
 //! The blocks of one mount.
 
 use super::page::NewBlock;
-use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
 
 /// The blocks of one mount: how many there may be, how many there are, and the numbers they get.
 ///
@@ -16,6 +21,39 @@ pub struct Pool {
     used: Atomic<u64>,
     next_number: Atomic<u64>,
     next_epoch: Atomic<u64>,
+    /// The tree nodes that exist.
+    nodes: Atomic<u64>,
+}
+
+/// How many nodes there may be for each block that there may be. A node takes 1 KiB, so that all
+/// of them never take more memory than the blocks may. A dense file has one for 63 blocks; a
+/// block on its own in a file of a TiB has up to five.
+const NODES_PER_BLOCK: u64 = 4;
+
+/// How many nodes there may be in the smallest of pools.
+const NODES_AT_LEAST: u64 = 1024;
+
+/// Counts a tree node for as long as it lives.
+pub struct NodeCharge(Arc<Pool>);
+
+impl NodeCharge {
+    /// Counts a node, without a look at the limit: see [`Pool::may_add_node`].
+    pub fn new(pool: Arc<Pool>) -> Self {
+        pool.nodes.add(1, Relaxed);
+        Self(pool)
+    }
+}
+
+impl Clone for NodeCharge {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for NodeCharge {
+    fn drop(&mut self) {
+        self.0.nodes.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Pool {
@@ -26,6 +64,7 @@ impl Pool {
             used: Atomic::new(0),
             next_number: Atomic::new(1),
             next_epoch: Atomic::new(1),
+            nodes: Atomic::new(0),
         }
     }
 
@@ -51,6 +90,25 @@ impl Pool {
     /// The number of blocks that exist.
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
+    }
+
+    /// Whether another tree node may be made. Sharing blocks over and over takes no block, but
+    /// nodes, which must not fill the memory either.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`.
+    pub fn may_add_node(&self) -> Result {
+        let limit = self.limit.load(Relaxed).saturating_mul(NODES_PER_BLOCK);
+        if self.nodes.load(Relaxed) >= limit.max(NODES_AT_LEAST) {
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    /// The number of tree nodes that exist.
+    pub fn nodes(&self) -> u64 {
+        self.nodes.load(Relaxed)
     }
 
     /// An epoch that no tree of this pool had, see [`Slots`](super::Slots).

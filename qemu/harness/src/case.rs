@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{expect, Context, Failure, Outcome};
 use crate::filesystem::{Filesystem, Need};
-use crate::instance::Instance;
+use crate::instance::{bind_read_only, Instance};
 use crate::sys::File;
 
 /// One test.
@@ -134,6 +134,15 @@ impl Test {
         Instance::mount(self.filesystem.name(), self.elsewhere.join(name), options)
     }
 
+    /// The test's directory again, read-only, at a path of its own.
+    #[track_caller]
+    pub fn read_only_view(&self) -> Outcome<PathBuf> {
+        let view = self.elsewhere.join("read-only");
+        crate::sys::mkdir(&view, 0o755).or_fail("mkdir")?;
+        bind_read_only(&self.dir, &view).or_fail("a read-only bind mount")?;
+        Ok(view)
+    }
+
     pub fn is_reflinkfs(&self) -> bool {
         self.filesystem == Filesystem::Reflinkfs
     }
@@ -156,10 +165,7 @@ pub struct Worker<'a> {
     step: Box<dyn FnMut() -> Outcome + Send + 'a>,
 }
 
-pub fn worker<'a>(
-    name: &'static str,
-    step: impl FnMut() -> Outcome + Send + 'a,
-) -> Worker<'a> {
+pub fn worker<'a>(name: &'static str, step: impl FnMut() -> Outcome + Send + 'a) -> Worker<'a> {
     Worker {
         name,
         step: Box::new(step),

@@ -126,7 +126,10 @@ pub fn extents(file: &File) -> Outcome<Vec<Extent>> {
     file.sync()?;
     let (count, extents) =
         fiemap(file, 0, u64::MAX, FLAG_SYNC, 1000).or_fail("FS_IOC_FIEMAP of the whole file")?;
-    expect(count <= 1000, format_args!("{count} extents, more than fit"))?;
+    expect(
+        count <= 1000,
+        format_args!("{count} extents, more than fit"),
+    )?;
     for pair in extents.windows(2) {
         expect(
             pair[0].end() <= pair[1].logical,

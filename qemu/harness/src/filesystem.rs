@@ -91,9 +91,7 @@ impl Need {
             (Self::Instance, Xfs | Btrfs) => {
                 Some("needs an instance mounted with size= and nr_inodes=; this one is on a disk")
             }
-            (Self::ExactBlocks, Xfs | Btrfs) => {
-                Some("allocates later and counts its own metadata")
-            }
+            (Self::ExactBlocks, Xfs | Btrfs) => Some("allocates later and counts its own metadata"),
             (Self::RaggedSharing, Tmpfs) => Some("tmpfs cannot clone"),
             (Self::RaggedSharing, Xfs | Btrfs) => {
                 Some("copies everything when one end is not block aligned")

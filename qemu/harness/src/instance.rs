@@ -130,6 +130,24 @@ pub fn mount(filesystem: &str, at: &Path, flags: u64, options: &str) -> Sys {
     .map(|_| ())
 }
 
+/// Shows a directory at another place, where nothing can be changed.
+pub fn bind_read_only(from: &Path, at: &Path) -> Sys {
+    let (from, at, none) = (c_path(from), c_path(at), std::ptr::null());
+    // SAFETY: NUL-terminated paths that outlive the calls.
+    unsafe {
+        check(libc::mount(
+            from.as_ptr(),
+            at.as_ptr(),
+            none,
+            libc::MS_BIND,
+            none.cast(),
+        ))?;
+        let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+        check(libc::mount(none, at.as_ptr(), none, flags, none.cast()))?;
+    }
+    Ok(())
+}
+
 pub fn unmount(at: &Path) -> Sys {
     crate::sys::path_call!(umount2(at, 0))
 }

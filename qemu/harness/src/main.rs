@@ -11,6 +11,7 @@ mod failure;
 mod filesystem;
 mod instance;
 mod mapping;
+mod memory;
 mod model;
 mod pattern;
 mod process;

@@ -61,8 +61,7 @@ impl Mapping {
     /// A shared mapping of the first `len` bytes, to read only.
     #[track_caller]
     pub fn shared_read(file: &impl AsRawFd, len: usize) -> Outcome<Self> {
-        Self::try_new(file, 0, len, READ, libc::MAP_SHARED)
-            .or_fail("mmap(PROT_READ, MAP_SHARED)")
+        Self::try_new(file, 0, len, READ, libc::MAP_SHARED).or_fail("mmap(PROT_READ, MAP_SHARED)")
     }
 
     /// A private mapping of the first `len` bytes, to read and write.

@@ -90,7 +90,9 @@ impl<'a> History<'a> {
                 let at = number as u64 * BLOCK64;
                 expect(
                     ranges.iter().any(|(start, end)| *start <= at && at < *end),
-                    format_args!("block {number} of file {i} has data, but SEEK_DATA finds {ranges:?}"),
+                    format_args!(
+                        "block {number} of file {i} has data, but SEEK_DATA finds {ranges:?}"
+                    ),
                 )?;
             }
         }
@@ -122,7 +124,8 @@ impl<'a> History<'a> {
         let offset = self.random.below(self.max());
         let len = 1 + self.random.below(3 * BLOCK).min(self.max() - offset - 1);
         let data = self.random.bytes(len);
-        self.done.push(format!("write {len} bytes at {offset} of {to}"));
+        self.done
+            .push(format!("write {len} bytes at {offset} of {to}"));
         let Tracked { file, model } = &mut self.files[to];
         file.write_at(&data, offset as u64)?;
         if model.len() < offset + len {
@@ -143,7 +146,8 @@ impl<'a> History<'a> {
 
     fn copy(&mut self, to: usize) -> Outcome {
         let from = self.random.below(self.files.len());
-        let (mut off_in, mut off_out) = (self.random.below(self.max()), self.random.below(self.max()));
+        let (mut off_in, mut off_out) =
+            (self.random.below(self.max()), self.random.below(self.max()));
         match self.random.below(3) {
             // Congruent: whole blocks may be shared.
             0 => off_out = off_out / BLOCK * BLOCK + off_in % BLOCK,
@@ -159,9 +163,17 @@ impl<'a> History<'a> {
         if from == to && off_in < off_out + available && off_out < off_in + available {
             return Ok(());
         }
-        self.done.push(format!("copy {len} bytes from {off_in} of {from} to {off_out} of {to}"));
+        self.done.push(format!(
+            "copy {len} bytes from {off_in} of {from} to {off_out} of {to}"
+        ));
         let source = &self.files[from].file;
-        let copied = copy_loop(source, off_in as u64, &self.files[to].file, off_out as u64, len)?;
+        let copied = copy_loop(
+            source,
+            off_in as u64,
+            &self.files[to].file,
+            off_out as u64,
+            len,
+        )?;
         expect_eq(copied, available, "bytes copied by copy_file_range")?;
         self.copied(from, off_in, to, off_out, available);
         Ok(())
@@ -187,7 +199,9 @@ impl<'a> History<'a> {
         let offset = self.random.below(size);
         let len = (1 + self.random.below(2 * BLOCK)).min(size - offset);
         let data = self.random.bytes(len);
-        self.done.push(format!("store {len} bytes at {offset} of {to} through a mapping"));
+        self.done.push(format!(
+            "store {len} bytes at {offset} of {to} through a mapping"
+        ));
         let Tracked { file, model } = &mut self.files[to];
         Mapping::shared(file, size)?.store(offset, &data);
         model[offset..offset + len].copy_from_slice(&data);
@@ -219,7 +233,9 @@ impl<'a> History<'a> {
         if from == to && off_in < off_out + span && off_out < off_in + span {
             return Ok(());
         }
-        self.done.push(format!("clone {len} bytes from {off_in} of {from} to {off_out} of {to}"));
+        self.done.push(format!(
+            "clone {len} bytes from {off_in} of {from} to {off_out} of {to}"
+        ));
         let (source, target) = (&self.files[from].file, &self.files[to].file);
         clone_range(source, off_in as u64, len as u64, target, off_out as u64)
             .or_fail("FICLONERANGE")?;
@@ -247,10 +263,17 @@ impl<'a> History<'a> {
         if from == to || offset + len > source.model.len() || offset + len > target.model.len() {
             return Ok(());
         }
-        self.done.push(format!("dedupe {len} bytes at {offset} of {from} and {to}"));
+        self.done
+            .push(format!("dedupe {len} bytes at {offset} of {from} and {to}"));
         let equal = source.model[offset..offset + len] == target.model[offset..offset + len];
-        let result = dedupe(&source.file, offset as u64, len as u64, &target.file, offset as u64)
-            .or_fail("FIDEDUPERANGE")?;
+        let result = dedupe(
+            &source.file,
+            offset as u64,
+            len as u64,
+            &target.file,
+            offset as u64,
+        )
+        .or_fail("FIDEDUPERANGE")?;
         let expected = if equal {
             Deduped::Same(len as u64)
         } else {

@@ -46,7 +46,10 @@ pub fn keep_panics() {
 fn report_of(step: impl FnOnce() -> Outcome) -> Outcome {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
         let text = LAST_PANIC.lock().map(|text| text.clone());
-        Err(Failure(format!("the test itself broke: {}", text.unwrap_or_default())))
+        Err(Failure(format!(
+            "the test itself broke: {}",
+            text.unwrap_or_default()
+        )))
     })
 }
 

@@ -200,8 +200,18 @@ impl KernelLog {
 
     fn expect_no_report(&self) -> Outcome {
         const REPORTS: &[&str] = &[
-            "BUG:", "WARNING:", "KASAN", "UBSAN", "Oops", "INFO: task", "possible circular locking",
-            "possible recursive locking", "kernel BUG", "refcount_t", "Call Trace:", "rust_kernel: panicked",
+            "BUG:",
+            "WARNING:",
+            "KASAN",
+            "UBSAN",
+            "Oops",
+            "INFO: task",
+            "possible circular locking",
+            "possible recursive locking",
+            "kernel BUG",
+            "refcount_t",
+            "Call Trace:",
+            "rust_kernel: panicked",
         ];
         let news = self.news();
         let lines: Vec<_> = news.lines().collect();
@@ -212,7 +222,12 @@ impl KernelLog {
             None => Ok(()),
             Some(first) => Err(Failure(format!(
                 "the kernel reported:\n  {}",
-                lines[first..].iter().take(60).copied().collect::<Vec<_>>().join("\n  ")
+                lines[first..]
+                    .iter()
+                    .take(60)
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join("\n  ")
             ))),
         }
     }

@@ -113,7 +113,8 @@ pub struct Times {
 
 impl Times {
     pub fn of(stat: &libc::stat) -> Self {
-        let time = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let time =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Self {
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
             changed: time(stat.st_ctime, stat.st_ctime_nsec),
@@ -388,7 +389,9 @@ impl File {
                 .or_fail(format_args!("SEEK_HOLE from {start}"))?;
             crate::failure::expect(
                 end > start && start >= at,
-                format_args!("SEEK_DATA from {at} gave {start} and SEEK_HOLE from there gave {end}"),
+                format_args!(
+                    "SEEK_DATA from {at} gave {start} and SEEK_HOLE from there gave {end}"
+                ),
             )?;
             ranges.push((start, end));
             at = end;

@@ -514,28 +514,10 @@ fn another_instance_is_exdev(t: &Test) -> Outcome {
     expect_eq(to.size()?, 0, "size of the destination")
 }
 
-/// Shows `t.dir` again, read-only, at a path of its own.
-pub fn read_only_view(t: &Test) -> Outcome<std::path::PathBuf> {
-    use crate::sys::{c_path, check, mkdir};
-    let view = t.elsewhere.join("read-only");
-    mkdir(&view, 0o755).or_fail("mkdir")?;
-    let (from, to) = (c_path(&t.dir), c_path(&view));
-    let none = std::ptr::null();
-    // SAFETY: NUL-terminated paths that outlive the calls.
-    unsafe {
-        check(libc::mount(from.as_ptr(), to.as_ptr(), none, libc::MS_BIND, none.cast()))
-            .or_fail("bind mount")?;
-        let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
-        check(libc::mount(none, to.as_ptr(), none, flags, none.cast()))
-            .or_fail("making it read-only")?;
-    }
-    Ok(view)
-}
-
 fn a_read_only_mount_cannot_be_cloned_to(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(44, 1))?;
     t.create_with("to", b"kept")?;
-    let view = read_only_view(t)?;
+    let view = t.read_only_view()?;
     let opened = File::open(view.join("to"), libc::O_RDWR);
     expect_errno(opened, libc::EROFS, "opening it for writing")?;
     let to = File::open(view.join("to"), libc::O_RDONLY).or_fail("open")?;

@@ -493,7 +493,7 @@ fn bad_pointers_are_efault(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(32, 1))?;
     let to = t.create("to")?;
     let (s, d) = (source.as_raw_fd(), to.as_raw_fd());
-    let bad = 8 as *mut i64;
+    let bad = std::ptr::without_provenance_mut(8);
     let mut good = 0;
     let copied = copy_file_range_raw(s, bad, d, &mut good, BLOCK, 0);
     expect_errno(copied, libc::EFAULT, "a bad off_in")?;

@@ -445,7 +445,7 @@ fn whoever_may_write_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcom
 fn a_read_only_mount_is_its_erofs(t: &Test) -> Outcome {
     let one = t.create_with("one", &blocks(31, 1))?;
     t.create_with("other", &blocks(31, 1))?;
-    let view = crate::tests::clone::read_only_view(t)?;
+    let view = t.read_only_view()?;
     let other = File::open(view.join("other"), libc::O_RDONLY).or_fail("open")?;
     let result = dedupe(&one, 0, BLOCK64, &other, 0);
     expect_result(result, failed(libc::EROFS), "a destination on a read-only mount")

@@ -220,7 +220,7 @@ fn appends_of_many_threads_all_arrive(t: &Test) -> Outcome {
                     let flags = libc::O_WRONLY | libc::O_APPEND;
                     let file = File::open(t.path("file"), flags).or_fail("open")?;
                     for i in 0..each {
-                        let mut record = vec![writer as u8; RECORD];
+                        let mut record = [writer as u8; RECORD];
                         record[1..9].copy_from_slice(&(i as u64).to_le_bytes());
                         let n = write_from(&file, record.as_ptr(), RECORD).or_fail("write")?;
                         expect_eq(n, RECORD, "bytes appended")?;
@@ -658,7 +658,7 @@ fn a_half_bad_buffer_reads_the_good_half(t: &Test) -> Outcome {
 
 fn a_failed_write_into_a_hole_shows_no_foreign_bytes(t: &Test) -> Outcome {
     // Blocks that were used before are the ones that would show old bytes.
-    t.create_with("file", &vec![0xee; 64 * BLOCK])?.truncate(0)?;
+    t.create_with("file", &[0xee; 64 * BLOCK])?.truncate(0)?;
     let buffer = half_a_buffer()?;
     let file = t.create("file")?;
     file.truncate(8 * BLOCK64)?;

@@ -52,7 +52,7 @@ fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
 const LONG: Duration = Duration::from_secs(30);
 
 /// Waits in a child until the word at `offset` is no longer 0.
-fn waiter<'a>(map: &'a Mapping, offset: usize) -> Outcome<Child> {
+fn waiter(map: &Mapping, offset: usize) -> Outcome<Child> {
     Child::spawn(move || {
         let deadline = Instant::now() + LONG;
         while map.word32(offset).load(SeqCst) == 0 {

@@ -7,6 +7,7 @@ use crate::failure::{
 };
 use crate::filesystem::{Need, Tmpfs};
 use crate::mapping::{Mapping, READ, WRITE};
+use crate::memory;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{expect_killed, in_child};
 use crate::sys::{
@@ -795,12 +796,8 @@ fn both_sides_mapped_before_and_after_are_right(t: &Test) -> Outcome {
         expect_bytes(&map.load_all(), &data, "each mapping after the clone")?;
     }
     let mut models = [data.clone(), data];
-    for (i, stores) in [(0, &before[0]), (1, &before[1]), (0, &after[0]), (1, &after[1])]
-        .into_iter()
-        .enumerate()
-        .map(|(i, (file, map))| (i, (file, map)))
-    {
-        let (file, map) = stores;
+    let maps = [(0, &before[0]), (1, &before[1]), (0, &after[0]), (1, &after[1])];
+    for (i, (file, map)) in maps.into_iter().enumerate() {
         let at = i * BLOCK + 7;
         map.store(at, b"stored");
         models[file][at..at + 6].copy_from_slice(b"stored");
@@ -943,17 +940,6 @@ fn a_write_to_a_shared_block_shows_in_mappings_of_its_file_only(t: &Test) -> Out
     expect_bytes(&source_map.load(BLOCK, BLOCK), &data[BLOCK..], "the source's mapping after that")
 }
 
-fn available_memory() -> Outcome<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").or_fail("read /proc/meminfo")?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .and_then(|rest| rest.trim().split(' ').next())
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .map(|kib| kib * 1024)
-        .ok_or("no MemAvailable")
-        .or_fail("/proc/meminfo")
-}
-
 fn a_hundred_mapped_clones_hold_one_set_of_pages(t: &Test) -> Outcome {
     const PAGES: usize = 256;
     let count = t.rounds(100).max(20);
@@ -964,7 +950,7 @@ fn a_hundred_mapped_clones_hold_one_set_of_pages(t: &Test) -> Outcome {
         .map(|i| new_clone(&source, fs.path(&format!("clone-{i}"))))
         .collect::<Outcome<Vec<_>>>()?;
     let used = fs.used()?;
-    let memory = available_memory()?;
+    let memory = memory::available()?;
     let maps = clones
         .iter()
         .map(|clone| Mapping::shared_read(clone, PAGES * BLOCK))
@@ -979,7 +965,7 @@ fn a_hundred_mapped_clones_hold_one_set_of_pages(t: &Test) -> Outcome {
         }
     }
     expect_eq(fs.used()?, used, "blocks used after all clones were mapped and read")?;
-    let taken = memory.saturating_sub(available_memory()?);
+    let taken = memory.saturating_sub(memory::available()?);
     let all = (count * PAGES * BLOCK) as u64;
     expect(
         taken < all / 2,

@@ -29,5 +29,10 @@ modules! {
     exec,
     advice,
     races,
+    isolation,
+    ends,
+    large,
+    accounting,
+    failures,
     module,
 }

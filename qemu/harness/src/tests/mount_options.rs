@@ -7,6 +7,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome};
 use crate::filesystem::{Need, Tmpfs};
 use crate::instance::{mount, shown_options, unmount, Configuration, Instance};
+use crate::memory;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::as_user;
 use crate::runner::KernelLog;
@@ -96,19 +97,8 @@ fn size_is_rounded_up_to_blocks(t: &Test) -> Outcome {
     Ok(())
 }
 
-fn total_memory() -> Outcome<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").or_fail("read /proc/meminfo")?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().split(' ').next())
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .map(|kib| kib * 1024)
-        .ok_or("no MemTotal")
-        .or_fail("/proc/meminfo")
-}
-
 fn size_takes_a_percentage_of_memory(t: &Test) -> Outcome {
-    let memory = total_memory()? / BLOCK64;
+    let memory = memory::total()? / BLOCK64;
     for percent in [1, 25, 50, 100] {
         let option = format!("{percent}%");
         let fs = t.mount_at(&format!("percent-{percent}"), &[("size", &option)])?;
@@ -577,12 +567,6 @@ fn unmounting_with_everything_in_it_works(t: &Test) -> Outcome {
 }
 
 fn many_mounts_and_unmounts_leave_nothing_behind(t: &Test) -> Outcome {
-    let memory = || -> Outcome<u64> {
-        let text = std::fs::read_to_string("/proc/meminfo").or_fail("read /proc/meminfo")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
-        kib.ok_or("no MemAvailable").or_fail("/proc/meminfo")
-    };
     let round = |i: usize| -> Outcome {
         let fs = t.mount_at(&format!("round-{i}"), &[("size", "4M")])?;
         litter(&fs, t.is_reflinkfs())?;
@@ -590,15 +574,15 @@ fn many_mounts_and_unmounts_leave_nothing_behind(t: &Test) -> Outcome {
         fs.unmount()
     };
     round(0)?;
-    let before = memory()?;
+    let before = memory::available()?;
     let rounds = t.rounds(50);
     (1..=rounds).try_for_each(round)?;
     // Each round holds 1.5 MiB: a leak of them would be plain to see.
-    let lost = before.saturating_sub(memory()?);
-    let held = rounds as u64 * 1500;
+    let lost = before.saturating_sub(memory::available()?);
+    let held = rounds as u64 * 1_500_000;
     expect(
-        lost < held / 2 + 8192,
-        format_args!("{lost} KiB of memory less after {rounds} rounds that held {held} KiB in all"),
+        lost < held / 2 + (8 << 20),
+        format_args!("{lost} bytes of memory less after {rounds} rounds that held {held} in all"),
     )
 }
 

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_block`: the bytes of a block.
+
+use crate::{
+    bindings,
+    store::block::{BlockRef, Pool, BLOCK_SIZE},
+};
+use core::mem::MaybeUninit;
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    macros::kunit_tests,
+    prelude::*,
+};
+
+/// Calls `f` with an iterator over `bytes`, as the VFS makes it for a read or a write.
+fn with_iter<R>(
+    bytes: &mut [u8],
+    direction: u32,
+    f: impl FnOnce(*mut bindings::iov_iter) -> R,
+) -> R {
+    let vec = bindings::kvec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut iter = MaybeUninit::uninit();
+    // SAFETY: `iter` is valid for writes, and `vec` is one segment of that many bytes; both
+    // outlive `f`.
+    unsafe { bindings::iov_iter_kvec(iter.as_mut_ptr(), direction, &vec, 1, bytes.len()) };
+    f(iter.as_mut_ptr())
+}
+
+/// Writes `bytes` at `offset`; returns how many fit.
+fn write(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
+    let len = bytes.len();
+    with_iter(bytes, bindings::ITER_SOURCE, |iter| {
+        // SAFETY: `iter` was made to be a source.
+        let iter = unsafe { IovIterSource::from_raw(iter) };
+        block.copy_from_iter(offset, len, iter)
+    })
+}
+
+/// Reads from `offset` on; returns how many bytes there were.
+fn read(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
+    let len = bytes.len();
+    with_iter(bytes, bindings::ITER_DEST, |iter| {
+        // SAFETY: `iter` was made to be a destination.
+        let iter = unsafe { IovIterDest::from_raw(iter) };
+        block.copy_to_iter(offset, len, iter)
+    })
+}
+
+/// Checks that the block has `bytes` at `offset`.
+fn check_bytes<const N: usize>(block: &BlockRef, offset: usize, bytes: [u8; N]) -> Result {
+    let mut found = [0xee; N];
+    check_eq!(read(block, offset, &mut found), N);
+    check_eq!(found, bytes, "offset {offset}");
+    Ok(())
+}
+
+#[kunit_tests(reflinkfs_block)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_where_they_were_written() -> Result {
+        let pool = Pool::new(None);
+        let block = pool.alloc()?;
+        let block = block.bytes();
+        block.zero(0, BLOCK_SIZE);
+        check_eq!(write(block, 100, &mut [1, 2, 3]), 3);
+        check_bytes(block, 99, [0, 1, 2, 3, 0])?;
+        check_eq!(write(block, BLOCK_SIZE - 2, &mut [7, 8, 9]), 2);
+        check_bytes(block, BLOCK_SIZE - 3, [0, 7, 8])?;
+        check_eq!(write(block, BLOCK_SIZE, &mut [1]), 0);
+        check_eq!(read(block, BLOCK_SIZE, &mut [0]), 0);
+        check_bytes(block, 0, [0, 0])
+    }
+
+    #[test]
+    fn zeros() -> Result {
+        let pool = Pool::new(None);
+        let block = pool.alloc()?;
+        let block = block.bytes();
+        block.zero(0, usize::MAX);
+        check!(block.is_zero(0, BLOCK_SIZE));
+        check!(block.is_zero(BLOCK_SIZE, 1) && block.is_zero(1, usize::MAX));
+        write(block, 10, &mut [1, 2, 3, 4]);
+        for (offset, len, zero) in [(0, 10, true), (0, 11, false), (13, 1, false), (14, 9, true)] {
+            check_eq!(block.is_zero(offset, len), zero, "{len} bytes at {offset}");
+        }
+        block.zero(11, 2);
+        check_bytes(block, 9, [0, 1, 0, 0, 4, 0])?;
+        write(block, BLOCK_SIZE - 1, &mut [5]);
+        check!(!block.is_zero(14, usize::MAX));
+        block.zero(BLOCK_SIZE, 1);
+        check_bytes(block, BLOCK_SIZE - 1, [5])?;
+        block.zero(14, usize::MAX);
+        check!(block.is_zero(14, BLOCK_SIZE));
+        Ok(())
+    }
+
+    #[test]
+    fn copying() -> Result {
+        let pool = Pool::new(None);
+        let (a, b) = (pool.alloc()?, pool.alloc()?);
+        let (a, b) = (a.bytes(), b.bytes());
+        a.zero(0, BLOCK_SIZE);
+        b.zero(0, BLOCK_SIZE);
+        write(a, 0, &mut [1, 2, 3, 4, 5]);
+        b.copy_from(7, a, 1, 3);
+        check_bytes(b, 6, [0, 2, 3, 4, 0])?;
+        // As much as both blocks have.
+        b.copy_from(BLOCK_SIZE - 2, a, 0, BLOCK_SIZE);
+        check_bytes(b, BLOCK_SIZE - 3, [0, 1, 2])?;
+        b.copy_from(0, a, BLOCK_SIZE - 1, usize::MAX);
+        check_bytes(b, 0, [0, 0])?;
+        b.copy_from(0, a, BLOCK_SIZE, 1);
+        b.copy_from(BLOCK_SIZE, a, 0, 1);
+        check_bytes(b, 6, [0, 2, 3, 4, 0])?;
+        // Within one block, overlapping.
+        a.copy_from(1, a, 0, 5);
+        check_bytes(a, 0, [1, 1, 2, 3, 4, 5, 0])
+    }
+
+    #[test]
+    fn comparing() -> Result {
+        let pool = Pool::new(None);
+        let (a, b) = (pool.alloc()?, pool.alloc()?);
+        let (a, b) = (a.bytes(), b.bytes());
+        a.zero(0, BLOCK_SIZE);
+        b.zero(0, BLOCK_SIZE);
+        check!(a.bytes_equal(b, BLOCK_SIZE) && a.bytes_equal(b, usize::MAX));
+        for offset in [0, 1, 100, BLOCK_SIZE - 1] {
+            write(b, offset, &mut [1]);
+            check!(a.bytes_equal(b, offset), "offset {offset}");
+            check!(!a.bytes_equal(b, offset + 1), "offset {offset}");
+            check!(!a.bytes_equal(b, usize::MAX), "offset {offset}");
+            b.zero(offset, 1);
+        }
+        check!(a.bytes_equal(b, BLOCK_SIZE));
+        Ok(())
+    }
+
+    #[test]
+    fn references_are_counted() -> Result {
+        let pool = Pool::new(None);
+        let block = pool.alloc()?;
+        let page = block.bytes().as_ptr();
+        // SAFETY: `block` keeps the page.
+        let count = || unsafe { bindings::shim_page_count(page) };
+        check_eq!(count(), 1);
+        let reference = block.bytes().clone();
+        check_eq!(count(), 2);
+        drop(reference);
+        check_eq!(count(), 1);
+        check_eq!(block.bytes().clone().into_page(), page);
+        check_eq!(count(), 2);
+        // SAFETY: The reference is that of `into_page`.
+        unsafe { bindings::shim_put_page(page) };
+        check!(!block.bytes().is_crowded() && !block.bytes().is_mapped_writable());
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
+//!
+//! Counted in nodes, by what a change leaves of a reserve; blocks are counted by the pool.
+
+use crate::{
+    nodes::{cost, insert_cost},
+    store::{Reserve, Tree},
+    trees::{
+        first_of, found, full_tree, pool, remove, span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
+    },
+};
+use kernel::{macros::kunit_tests, prelude::*};
+
+#[kunit_tests(reflinkfs_cost)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cloning_a_large_file_is_free() -> Result {
+        // 2^30 blocks, 4 TiB. Anything that visits them all does not come to an end.
+        let pool = pool()?;
+        let mut tree = full_tree(&pool, 5)?;
+        check_eq!((tree.blocks(), pool.used()), (span(5), FANOUT));
+        let mut clones = KVec::new();
+        for _ in 0..1000 {
+            clones.push(tree.snapshot(), GFP_KERNEL)?;
+        }
+        check_eq!(pool.used(), FANOUT);
+        for clone in &clones {
+            check_eq!(clone.same(0, &tree, 0, span(5)), span(5));
+        }
+        drop(clones);
+        // As is asking for its size, for a hole, or how far two agree.
+        check_eq!(tree.next_hole(0), span(5));
+        Ok(())
+    }
+
+    #[test]
+    fn dropping_a_clone_leaves_the_file_alone() -> Result {
+        let mut tree = tree_of(&pool()?, [0, 1, LAST])?;
+        drop(tree.snapshot());
+        // Not a node is shared: everything is written in place.
+        for index in [0, 1, LAST] {
+            check_eq!(insert_cost(&mut tree, index)?, 0, "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_write_after_a_clone_copies_one_path() -> Result {
+        for height in 1..=MAX_HEIGHT {
+            let pool = pool()?;
+            let index = first_of(height);
+            let mut tree = tree_of(&pool, [0, 1, index, index + 1])?;
+            let mut copy = tree.snapshot();
+            let used = pool.used();
+            let nodes = height as usize;
+            check_eq!(insert_cost(&mut tree, index)?, nodes, "height {height}");
+            check_eq!(pool.used(), used + 1);
+            // Once copied, it is the file's own, neighbours in the leaf included.
+            check_eq!(insert_cost(&mut tree, index)?, 0);
+            check_eq!(insert_cost(&mut tree, index + 1)?, 0);
+            // What is left to the other is its own too.
+            check_eq!(insert_cost(&mut copy, index)?, 0, "height {height}");
+            check_eq!(insert_cost(&mut copy, index + 1)?, 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_second_write_copies_what_it_does_not_have_in_common() -> Result {
+        for height in 2..=MAX_HEIGHT {
+            let mut tree = tree_of(&pool()?, [0, 1, first_of(height)])?;
+            let copy = tree.snapshot();
+            insert_cost(&mut tree, first_of(height))?;
+            // All but the root.
+            check_eq!(
+                insert_cost(&mut tree, 0)?,
+                height as usize - 1,
+                "height {height}"
+            );
+            check_eq!(insert_cost(&mut tree, 1)?, 0);
+            check_eq!(copy.blocks(), 3);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_write_after_many_clones_costs_as_much_as_after_one() -> Result {
+        let pool = pool()?;
+        let mut tree = full_tree(&pool, 4)?;
+        let mut clones = KVec::new();
+        for i in 0..100 {
+            clones.push(tree.snapshot(), GFP_KERNEL)?;
+            check_eq!(insert_cost(&mut tree, i * 1000)?, 4, "after {i} clones");
+            check_eq!(pool.used(), FANOUT + i + 1);
+        }
+        drop(clones);
+        check_eq!(insert_cost(&mut tree, 5)?, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn sharing_a_subtree_takes_the_way_to_it() -> Result {
+        for height in 1..=4 {
+            let pool = pool()?;
+            let source = full_tree(&pool, height)?;
+            let len = source.blocks();
+            let mut target = tree_of(&pool, [LAST])?;
+            let share = |target: &mut Tree, index| {
+                cost(&pool, |reserve| {
+                    target.share(index, &source, 0, len, reserve, || Ok(()))
+                })
+            };
+            // The nodes between the root and what is put there.
+            let between = (MAX_HEIGHT - 1 - height) as usize;
+            check_eq!(share(&mut target, 0)?, between);
+            check_eq!(share(&mut target, len)?, 0);
+            check_eq!(share(&mut target, 0)?, 0);
+            check_eq!((target.blocks(), pool.used()), (2 * len + 1, FANOUT + 1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn removing_costs_its_ends() -> Result {
+        let pool = pool()?;
+        let mut tree = full_tree(&pool, 4)?;
+        let mut copy = tree.snapshot();
+        let (from, to) = (span(3) + 5, span(4) - span(3) - 5);
+        // The root, and below it three nodes at each end.
+        let nodes = cost(&pool, |reserve| tree.remove(from, to, reserve))?;
+        check_eq!(nodes, 7);
+        check_eq!(tree.blocks(), from + span(4) - to);
+        check_eq!(copy.blocks(), span(4));
+        // From the beginning of a subtree to its end: the way to it.
+        let mut tree = copy.snapshot();
+        check_eq!(
+            cost(&pool, |reserve| tree.remove(span(3), 2 * span(3), reserve))?,
+            1
+        );
+        let mut tree = copy.snapshot();
+        check_eq!(
+            cost(&pool, |reserve| tree.remove(span(2), 2 * span(2), reserve))?,
+            2
+        );
+        let mut tree = copy.snapshot();
+        check_eq!(tree.remove(0, span(4), &mut Reserve::new()), Ok(()));
+        check_eq!(tree.blocks(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn writing_in_place_costs_nothing() -> Result {
+        let mut tree = tree_of(&pool()?, [0, 64, 4096, LAST])?;
+        for index in [0, 1, 63, 64, 127, 4096, 4159, LAST - 1, LAST] {
+            check_eq!(insert_cost(&mut tree, index)?, 0, "index {index}");
+            check!(matches!(found(&tree, index), Found::Private(_)));
+        }
+        remove(&mut tree, 0, 64)?;
+        check_eq!(insert_cost(&mut tree, 1)?, 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_extent`: runs of blocks with consecutive numbers, all of them shared or none.
+
+use crate::{
+    store::{Extent, Tree},
+    trees::{pool, put, remove, share, tree_of, CORNERS, FANOUT, LAST},
+};
+use kernel::{macros::kunit_tests, prelude::*};
+
+/// Checks that the tree's extents are these: index, number, length, whether shared.
+fn check_extents(tree: &Tree, expected: &[(u64, u64, u64, bool)]) -> Result {
+    let mut from = 0;
+    for &(index, number, len, shared) in expected {
+        let wanted = Extent {
+            index,
+            number,
+            len,
+            shared,
+        };
+        check_eq!(tree.extent(from, u64::MAX), Some(wanted), "from {from}");
+        from = index + len;
+    }
+    check_eq!(tree.extent(from, u64::MAX), None, "from {from}");
+    Ok(())
+}
+
+#[kunit_tests(reflinkfs_extent)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_in_one_go_is_one_extent() -> Result {
+        for (first, len) in [(0, 1), (0, 64), (0, 300), (10, 54), (10, 55), (4000, 200)] {
+            let tree = tree_of(&pool()?, first..first + len)?;
+            check_extents(&tree, &[(first, 1, len, false)])?;
+        }
+        check_extents(&Tree::new(pool()?), &[])
+    }
+
+    #[test]
+    fn from_within_an_extent() -> Result {
+        let tree = tree_of(&pool()?, 10..200)?;
+        for from in [0, 10, 11, 63, 64, 65, 128, 199] {
+            let index = from.max(10);
+            let wanted = Extent {
+                index,
+                number: index - 9,
+                len: 200 - index,
+                shared: false,
+            };
+            check_eq!(tree.extent(from, u64::MAX), Some(wanted), "from {from}");
+        }
+        check_eq!(tree.extent(200, u64::MAX), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_hole_ends_an_extent() -> Result {
+        let mut tree = tree_of(&pool()?, 0..130)?;
+        remove(&mut tree, 5, 7)?;
+        remove(&mut tree, 64, 65)?;
+        remove(&mut tree, 129, 130)?;
+        check_extents(
+            &tree,
+            &[(0, 1, 5, false), (7, 8, 57, false), (65, 66, 64, false)],
+        )
+    }
+
+    #[test]
+    fn another_number_ends_an_extent() -> Result {
+        let mut tree = tree_of(&pool()?, 0..70)?;
+        put(&mut tree, 20)?;
+        put(&mut tree, 64)?;
+        check_extents(
+            &tree,
+            &[
+                (0, 1, 20, false),
+                (20, 71, 1, false),
+                (21, 22, 43, false),
+                (64, 72, 1, false),
+                (65, 66, 5, false),
+            ],
+        )
+    }
+
+    #[test]
+    fn descending_numbers_are_not_a_run() -> Result {
+        let tree = tree_of(&pool()?, (0..3).rev())?;
+        check_extents(
+            &tree,
+            &[(0, 3, 1, false), (1, 2, 1, false), (2, 1, 1, false)],
+        )
+    }
+
+    #[test]
+    fn consecutive_numbers_at_other_indexes_are_not_a_run() -> Result {
+        let tree = tree_of(&pool()?, CORNERS)?;
+        let mut from = 0;
+        let mut number = 1;
+        // Corners come in pairs of neighbours.
+        for pair in CORNERS.chunks(2) {
+            let wanted = Extent {
+                index: pair[0],
+                number,
+                len: 2,
+                shared: false,
+            };
+            check_eq!(tree.extent(from, u64::MAX), Some(wanted));
+            from = pair[1] + 1;
+            number += 2;
+        }
+        check_eq!(from, LAST + 1);
+        check_eq!(tree.extent(from, u64::MAX), None);
+        Ok(())
+    }
+
+    #[test]
+    fn shared_and_private_blocks_are_kept_apart() -> Result {
+        let pool = pool()?;
+        let tree = tree_of(&pool, 0..200)?;
+        let mut other = Tree::new(pool.clone());
+        share(&mut other, 500, &tree, 30, 10)?;
+        let expected = [(0, 1, 30, false), (30, 31, 10, true), (40, 41, 160, false)];
+        check_extents(&tree, &expected)?;
+        check_extents(&other, &[(500, 31, 10, true)])?;
+        drop(other);
+        check_extents(&tree, &[(0, 1, 200, false)])
+    }
+
+    #[test]
+    fn under_a_shared_node_all_is_shared() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, 0..200)?;
+        let mut other = Tree::new(pool.clone());
+        share(&mut other, FANOUT, &tree, FANOUT, FANOUT)?;
+        check_extents(
+            &tree,
+            &[(0, 1, 64, false), (64, 65, 64, true), (128, 129, 72, false)],
+        )?;
+        check_extents(&other, &[(64, 65, 64, true)])?;
+        let copy = tree.snapshot();
+        check_extents(&tree, &[(0, 1, 200, true)])?;
+        check_extents(&copy, &[(0, 1, 200, true)])
+    }
+
+    #[test]
+    fn a_write_after_a_snapshot() -> Result {
+        let mut tree = tree_of(&pool()?, 0..100)?;
+        let mut copy = tree.snapshot();
+        put(&mut copy, 70)?;
+        let around = [(0, 1, 70, true), (70, 71, 1, false), (71, 72, 29, true)];
+        check_extents(&tree, &around)?;
+        check_extents(&copy, &[around[0], (70, 101, 1, false), around[2]])
+    }
+
+    #[test]
+    fn block_zero_alone() -> Result {
+        let mut tree = tree_of(&pool()?, [0])?;
+        check_extents(&tree, &[(0, 1, 1, false)])?;
+        let copy = tree.snapshot();
+        check_extents(&copy, &[(0, 1, 1, true)])
+    }
+
+    #[test]
+    fn a_limit_shortens_and_changes_nothing_else() -> Result {
+        let tree = tree_of(&pool()?, 10..500)?;
+        for max in [1, 2, 54, 55, 64, 100, 490, 1000] {
+            let extent = tree.extent(0, max).ok_or(ENOENT)?;
+            check_eq!((extent.index, extent.number, extent.shared), (10, 1, false));
+            // At least what was asked for, and not more than a leaf beyond.
+            let len = extent.len;
+            check!(len >= max.min(490) && len < max + FANOUT, "{len} for {max}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn joining() -> Result {
+        let extent = Extent {
+            index: 5,
+            number: 9,
+            len: 3,
+            shared: true,
+        };
+        let next = Extent {
+            index: 8,
+            number: 12,
+            len: 2,
+            shared: true,
+        };
+        let mut whole = extent;
+        check!(whole.join(&next));
+        check_eq!(whole, Extent { len: 5, ..extent });
+        for other in [
+            Extent { index: 9, ..next },
+            Extent { index: 7, ..next },
+            Extent { number: 13, ..next },
+            Extent { number: 11, ..next },
+            Extent {
+                shared: false,
+                ..next
+            },
+        ] {
+            let mut unchanged = extent;
+            check!(!unchanged.join(&other));
+            check_eq!(unchanged, extent);
+        }
+        Ok(())
+    }
+}

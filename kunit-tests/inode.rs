@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! As much of an inode as the store looks at.
+
+use crate::{
+    bindings,
+    store::block::{BlockRef, Mapped},
+    trees::Page,
+};
+use core::{mem::MaybeUninit, ops::Deref};
+use kernel::prelude::*;
+
+/// An inode whose `i_private` is a [`Mapped`], evicted when dropped.
+///
+/// It must be declared before the trees that have blocks with its mapping, so that it goes after
+/// them.
+pub(crate) struct Inode {
+    inode: KBox<MaybeUninit<bindings::inode>>,
+    mapped: Pin<KBox<Mapped>>,
+}
+
+impl Inode {
+    pub(crate) fn new() -> Result<Self> {
+        let mapped = KBox::pin_init(Mapped::new(), GFP_KERNEL)?;
+        let mut inode = KBox::<bindings::inode>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+        let raw = inode.as_mut_ptr();
+        // SAFETY: The inode was just allocated, and is zeros: valid for the fields set here.
+        unsafe {
+            (*raw).i_mapping = &raw mut (*raw).i_data;
+            (*raw).i_data.host = raw;
+            (*raw).i_private = (&raw const *mapped).cast_mut().cast();
+        }
+        Ok(Self { inode, mapped })
+    }
+
+    fn mapping(&self) -> *mut bindings::address_space {
+        // SAFETY: Only the field's address is taken.
+        unsafe { (&raw const (*self.inode.as_ptr()).i_data).cast_mut() }
+    }
+
+    /// Makes `block` carry this inode's mapping, see [`Mapped::associate`].
+    ///
+    /// # Safety
+    ///
+    /// `block` carries no mapping, or this inode's.
+    pub(crate) unsafe fn associate(&self, block: &BlockRef, index: u64) {
+        // SAFETY: `new` has set `i_private`; eviction takes a `&mut`. The rest is the caller's.
+        unsafe { self.mapped.associate(self.mapping(), block, index) };
+    }
+
+    /// Whether the page carries this inode's mapping.
+    ///
+    /// The page need not be a block any more: `struct page` stays, and nobody else sets this
+    /// mapping.
+    pub(crate) fn is_carried_by(&self, page: Page) -> bool {
+        // SAFETY: `page` was a block's page, and pages are never taken from the memory map here.
+        unsafe { bindings::shim_page_mapping(page) == self.mapping() }
+    }
+}
+
+impl Deref for Inode {
+    type Target = Mapped;
+
+    fn deref(&self) -> &Mapped {
+        &self.mapped
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        self.mapped.release_all();
+        // The memory of inodes is freed after a grace period, and that of `Mapped` with it.
+        // SAFETY: No lock is held.
+        unsafe { bindings::synchronize_rcu() };
+    }
+}
+
+/// The index that a page carries along with a mapping.
+pub(crate) fn index_of(block: &BlockRef) -> u64 {
+    // SAFETY: `block` keeps the page.
+    unsafe { bindings::shim_page_index(block.as_ptr()) as u64 }
+}
+
+/// How many references there are to the page, which need not be a block any more.
+pub(crate) fn page_count(page: Page) -> i32 {
+    // SAFETY: As for `Inode::is_carried_by`.
+    unsafe { bindings::shim_page_count(page) }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_mark`: a block that another file held may have been given to a pipe or to a reader
+//! through it, and is not written even when it is this file's alone again.
+
+use crate::{
+    store::{block::Slots, Tree},
+    trees::{found, pool, put, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
+};
+use kernel::{macros::kunit_tests, prelude::*};
+
+fn is_private(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Private(_))
+}
+
+fn is_unshared(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Unshared(_))
+}
+
+#[kunit_tests(reflinkfs_mark)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shared_once_is_not_written() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index + 1])?;
+            check!(is_private(&tree, index));
+            drop(tree.snapshot());
+            check!(is_unshared(&tree, index), "index {index}");
+            // Not so its successor, nor what is written beside it.
+            put(&mut tree, index)?;
+            check!(is_private(&tree, index), "index {index}");
+            check!(is_unshared(&tree, index + 1), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn neither_by_the_clone() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index + 1])?;
+            let mut copy = tree.snapshot();
+            drop(tree);
+            check!(is_unshared(&copy, index), "index {index}");
+            put(&mut copy, index)?;
+            check!(is_private(&copy, index), "index {index}");
+            check!(is_unshared(&copy, index + 1), "index {index}");
+            // Nor by the clone's clone.
+            let second = copy.snapshot();
+            drop(copy);
+            check!(is_unshared(&second, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_of_the_file_itself_is_no_clone() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index])?;
+            let mut changed = tree.edit();
+            // While both are there nothing is written in place.
+            check!(
+                matches!(found(&tree, index), Found::Shared(_)),
+                "index {index}"
+            );
+            put(&mut changed, index + 1)?;
+            tree = changed;
+            check!(is_private(&tree, index), "index {index}");
+            check!(is_private(&tree, index + 1), "index {index}");
+            // And one that is thrown away is none either.
+            put(&mut tree.edit(), index + 2)?;
+            check!(is_private(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn growing_changes_nothing() -> Result {
+        for index in &CORNERS[1..] {
+            let mut tree = tree_of(&pool()?, [0, *index])?;
+            check!(is_private(&tree, 0), "index {index}");
+            tree = tree_of(&pool()?, [0])?;
+            drop(tree.snapshot());
+            put(&mut tree, *index)?;
+            check!(is_unshared(&tree, 0), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_shared_into_a_file_is_not_its_own() -> Result {
+        for (from, to, len) in [(0, 0, 1), (0, 64, 64), (3, 70, 5), (0, 0, 130), (64, 0, 64)] {
+            let pool = pool()?;
+            let mut source = tree_of(&pool, 0..200)?;
+            let mut target = tree_of(&pool, 0..200)?;
+            share(&mut target, to, &source.snapshot(), from, len)?;
+            drop(source);
+            for index in 0..200 {
+                let shared = (to..to + len).contains(&index);
+                check_eq!(is_unshared(&target, index), shared, "index {index}");
+                check_eq!(is_private(&target, index), !shared, "index {index}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn two_files_write_to_one_leaf() -> Result {
+        let mut tree = tree_of(&pool()?, 0..10)?;
+        let mut copy = tree.snapshot();
+        put(&mut tree, 3)?;
+        put(&mut copy, 4)?;
+        put(&mut tree, 5)?;
+        check!(is_private(&tree, 3) && is_private(&copy, 4) && is_private(&tree, 5));
+        check!(is_unshared(&copy, 3) && is_unshared(&tree, 4) && is_unshared(&copy, 5));
+        drop(copy);
+        for index in 0..10 {
+            check_eq!(
+                is_private(&tree, index),
+                index == 3 || index == 5,
+                "index {index}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_leaf_comes_back_by_another_way() -> Result {
+        // Written here, cloned, shared back: what was written before the clone is not ours again.
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, 0..64)?;
+        let mut copy = tree.snapshot();
+        remove(&mut tree, 0, 64)?;
+        put(&mut tree, 200)?;
+        share(&mut tree, 0, &copy.snapshot(), 0, 64)?;
+        drop(copy);
+        for index in 0..64 {
+            check!(is_unshared(&tree, index), "index {index}");
+        }
+        check!(is_private(&tree, 200));
+        Ok(())
+    }
+
+    #[test]
+    fn kept_private() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index + 1])?;
+            drop(tree.snapshot());
+            tree.keep_private(index);
+            check!(is_private(&tree, index), "index {index}");
+            check!(is_unshared(&tree, index + 1), "index {index}");
+            // Until the next clone.
+            drop(tree.snapshot());
+            check!(is_unshared(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_shared_is_kept_private() -> Result {
+        for height in 1..=MAX_HEIGHT {
+            let index = span(height) - 1;
+            let mut tree = tree_of(&pool()?, [0, index])?;
+            let copy = tree.snapshot();
+            tree.keep_private(index);
+            check!(
+                matches!(found(&tree, index), Found::Shared(_)),
+                "index {index}"
+            );
+            drop(copy);
+            check!(is_unshared(&tree, index), "index {index}");
+            tree.keep_private(index - 1);
+            check_eq!(found(&tree, index - 1), Found::Hole);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_clone_of_a_range() -> Result {
+        for range in [
+            0..1,
+            5..6,
+            3..64,
+            64..128,
+            10..300,
+            250..1000,
+            0..u64::MAX,
+            7..7,
+        ] {
+            let pool = pool()?;
+            let mut tree = tree_of(&pool, 0..260)?;
+            let copy = tree.snapshot_range(range.clone());
+            for index in 0..260 {
+                check!(
+                    matches!(found(&tree, index), Found::Shared(_)),
+                    "index {index}"
+                );
+                check_eq!(found(&copy, index), found(&tree, index), "index {index}");
+            }
+            let mut other = Tree::new(pool.clone());
+            let len = range.end.min(300).saturating_sub(range.start);
+            share(&mut other, 0, &copy, range.start, len)?;
+            drop((copy, other));
+            for index in 0..260 {
+                let given = range.contains(&index);
+                check_eq!(is_unshared(&tree, index), given, "index {index}, {range:?}");
+                check_eq!(is_private(&tree, index), !given, "index {index}, {range:?}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_clone_of_a_range_is_a_file_of_its_own() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index ^ 1])?;
+            let mut copy = tree.snapshot_range(index..index + 1);
+            drop(tree);
+            check!(
+                is_unshared(&copy, index) && is_unshared(&copy, index ^ 1),
+                "index {index}"
+            );
+            put(&mut copy, index)?;
+            check!(
+                is_private(&copy, index) && is_unshared(&copy, index ^ 1),
+                "index {index}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn marks_of_slots() -> Result {
+        let pool = pool()?;
+        let mut slots = Slots::<64>::new(pool.clone());
+        let marked =
+            |slots: &Slots<64>, epoch| (0..70).filter(|i| slots.is_marked(*i, epoch)).sum();
+        slots.insert(0, pool.alloc()?, 5);
+        slots.insert(63, pool.alloc()?, 5);
+        check_eq!((marked(&slots, 5), marked(&slots, 4)), (63usize, 0usize));
+        let copy = slots.clone();
+        slots.insert(1, pool.alloc()?, 6);
+        check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
+        slots.mark(40, 6);
+        check_eq!(marked(&slots, 6), 41);
+        slots.share(1, &copy, 63);
+        check_eq!(marked(&slots, 6), 40);
+        slots.remove(40);
+        check_eq!(marked(&slots, 6), 0);
+        check_eq!(marked(&copy, 5), 63);
+        let mut unmarked = copy.clone();
+        unmarked.unmark(1, 63);
+        check_eq!(marked(&unmarked, 5), 63);
+        unmarked.unmark(63, 70);
+        check!(unmarked.is_marked(0, 5) && !unmarked.is_marked(63, 5));
+        unmarked.unmark(0, 1);
+        check!(!unmarked.is_marked(0, 5));
+        Ok(())
+    }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files with a model: which block is where, found by looking at every index.
+
+use crate::{
+    random::Random,
+    store::{
+        block::{BlockRef, Pool},
+        Extent, Tree,
+    },
+    trees::{found, pool, put, remove, share, Found, Page, LAST},
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// The stretches of a file in which blocks come and go: around ends of leaves and of nodes, at
+/// the beginning and at the end.
+const STARTS: [u64; 3] = [0, 262144 - 80, LAST - WIDTH as u64 + 1];
+const WIDTH: usize = 160;
+
+/// How many places there are in a file.
+pub(crate) const PLACES: usize = STARTS.len() * WIDTH;
+
+/// The index in the file of a place.
+pub(crate) fn index_of(place: usize) -> u64 {
+    STARTS[place / WIDTH] + (place % WIDTH) as u64
+}
+
+/// The first place at or after an index.
+fn place_of(index: u64) -> usize {
+    (0..PLACES)
+        .find(|place| index_of(*place) >= index)
+        .unwrap_or(PLACES)
+}
+
+/// How many places there are from this one to the end of its stretch.
+pub(crate) fn room(place: usize) -> usize {
+    WIDTH - place % WIDTH
+}
+
+/// The first entry among the blocks made, which is none.
+const HOLE: usize = 0;
+
+/// A file: its tree, and what should be at each place.
+struct File {
+    tree: Tree,
+    /// Which of the blocks that were ever made, [`HOLE`] for none.
+    blocks: KVec<usize>,
+    /// Whether the file has written the block since it was last cloned.
+    marks: KVec<bool>,
+}
+
+/// Some files of one pool.
+pub(crate) struct Model {
+    pool: Arc<Pool>,
+    files: KVec<File>,
+    /// The page and the number of each block that was ever made.
+    made: KVec<(Page, u64)>,
+}
+
+impl Model {
+    /// So many files, all of them empty.
+    pub(crate) fn new(files: usize) -> Result<Self> {
+        let pool = pool()?;
+        let mut model = Self {
+            pool,
+            files: KVec::new(),
+            made: KVec::new(),
+        };
+        model.made.push((core::ptr::null_mut(), 0), GFP_KERNEL)?;
+        for _ in 0..files {
+            let tree = Tree::new(model.pool.clone());
+            let blocks = KVec::from_elem(HOLE, PLACES, GFP_KERNEL)?;
+            let marks = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
+            model.files.push(
+                File {
+                    tree,
+                    blocks,
+                    marks,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(model)
+    }
+
+    /// What others may have got hold of blocks through.
+    pub(crate) fn snapshot(&mut self, file: usize) -> Tree {
+        self.files[file].marks.fill(false);
+        self.files[file].tree.snapshot()
+    }
+
+    /// As [`Model::snapshot`], of so many places within one stretch.
+    fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Tree {
+        let file = &mut self.files[file];
+        file.marks[place..][..len].fill(false);
+        let index = index_of(place);
+        file.tree.snapshot_range(index..index + len as u64)
+    }
+
+    /// What is changed and then put in the place of the file's tree, or not.
+    pub(crate) fn edit(&self, file: usize) -> Tree {
+        self.files[file].tree.edit()
+    }
+
+    /// Lets the file write in place, if the block is its own.
+    pub(crate) fn keep_private(&mut self, file: usize, place: usize) {
+        let file = &mut self.files[file];
+        if let Found::Private(_) | Found::Unshared(_) = found(&file.tree, index_of(place)) {
+            file.tree.keep_private(index_of(place));
+            file.marks[place] = true;
+        }
+    }
+
+    /// A new block at `place`.
+    pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
+        let file = &mut self.files[file];
+        let page = put(&mut file.tree, index_of(place))?;
+        file.blocks[place] = self.made.len();
+        file.marks[place] = true;
+        let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
+        check_eq!(extent.index, index_of(place));
+        // Numbers are given out in order.
+        let last = self.made.last().map_or(0, |(_, number)| *number);
+        check!(extent.number > last, "{} after {last}", extent.number);
+        Ok(self.made.push((page, extent.number), GFP_KERNEL)?)
+    }
+
+    /// No blocks at indexes `from..to`.
+    pub(crate) fn remove(&mut self, file: usize, from: u64, to: u64) -> Result {
+        let file = &mut self.files[file];
+        let mut tree = file.tree.edit();
+        remove(&mut tree, from, to)?;
+        file.tree = tree;
+        for place in place_of(from)..place_of(to) {
+            file.blocks[place] = HOLE;
+        }
+        Ok(())
+    }
+
+    /// Makes a file a clone of another.
+    pub(crate) fn clone_file(&mut self, from: usize, to: usize) -> Result {
+        self.files[to].tree = self.snapshot(from);
+        self.share_model(from, 0, to, 0, PLACES)
+    }
+
+    /// Shares `len` places within one stretch. What the source has elsewhere may stay its own.
+    pub(crate) fn share(
+        &mut self,
+        (from, from_place): (usize, usize),
+        (to, to_place): (usize, usize),
+        len: usize,
+    ) -> Result {
+        let source = self.snapshot_range(from, from_place, len);
+        let mut tree = self.edit(to);
+        share(
+            &mut tree,
+            index_of(to_place),
+            &source,
+            index_of(from_place),
+            len as u64,
+        )?;
+        self.files[to].tree = tree;
+        self.share_model(from, from_place, to, to_place, len)
+    }
+
+    /// Shares the indexes `start..end`, at the same place in the other file.
+    pub(crate) fn share_in_place(
+        &mut self,
+        from: usize,
+        to: usize,
+        start: u64,
+        end: u64,
+    ) -> Result {
+        let source = self.snapshot(from);
+        let mut tree = self.edit(to);
+        share(&mut tree, start, &source, start, end - start)?;
+        self.files[to].tree = tree;
+        let (first, last) = (place_of(start), place_of(end));
+        self.share_model(from, first, to, first, last - first)
+    }
+
+    fn share_model(
+        &mut self,
+        from: usize,
+        from_place: usize,
+        to: usize,
+        to_place: usize,
+        len: usize,
+    ) -> Result {
+        let mut shared = KVec::new();
+        shared.extend_from_slice(&self.files[from].blocks[from_place..][..len], GFP_KERNEL)?;
+        self.files[to].blocks[to_place..][..len].copy_from_slice(&shared);
+        self.files[to].marks[to_place..][..len].fill(false);
+        Ok(())
+    }
+
+    /// In how many places each block is.
+    fn owners(&self) -> Result<KVec<u32>> {
+        let mut owners = KVec::from_elem(0, self.made.len(), GFP_KERNEL)?;
+        for file in &self.files {
+            for block in file.blocks.iter().filter(|block| **block != HOLE) {
+                owners[*block] += 1;
+            }
+        }
+        Ok(owners)
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The pool counts the blocks that are in some place, once each.
+    pub(crate) fn check_used(&self) -> Result {
+        let owners = self.owners()?;
+        let used = owners.iter().filter(|owners| **owners != 0).count();
+        check_eq!(self.pool.used(), used as u64);
+        Ok(())
+    }
+
+    /// Everything that can be asked about a file is what the model says.
+    pub(crate) fn check(&self, random: &mut Random) -> Result {
+        let owners = self.owners()?;
+        for file in &self.files {
+            let count = file.blocks.iter().filter(|block| **block != HOLE).count();
+            check_eq!(file.tree.blocks(), count as u64);
+            self.check_lookup(file, &owners)?;
+            file.check_next()?;
+            file.check_read(random, &self.made)?;
+            file.check_extents(&owners, &self.made)?;
+        }
+        for _ in 0..4 * self.files.len() {
+            self.check_same(random)?;
+        }
+        Ok(())
+    }
+
+    /// A block is not shared exactly if it is in one place: then the way to it is not shared
+    /// either, or it would be in two.
+    fn check_lookup(&self, file: &File, owners: &[u32]) -> Result {
+        for (place, block) in file.blocks.iter().enumerate() {
+            let (page, _) = self.made[*block];
+            let wanted = match (*block, owners[*block]) {
+                (HOLE, _) => Found::Hole,
+                (_, 1) if file.marks[place] => Found::Private(page),
+                (_, 1) => Found::Unshared(page),
+                _ => Found::Shared(page),
+            };
+            check_eq!(found(&file.tree, index_of(place)), wanted, "place {place}");
+        }
+        Ok(())
+    }
+
+    fn check_same(&self, random: &mut Random) -> Result {
+        let (a, b) = (
+            random.below(self.files.len()),
+            random.below(self.files.len()),
+        );
+        let at = random.below(PLACES);
+        let to = if random.one_in(2) {
+            at
+        } else {
+            random.below(PLACES)
+        };
+        let len = room(at).min(room(to));
+        let (a, b) = (&self.files[a], &self.files[b]);
+        let blocks = a.blocks[at..].iter().zip(&b.blocks[to..]).take(len);
+        let same = blocks.take_while(|(a, b)| a == b).count();
+        check_eq!(
+            a.tree.same(index_of(at), &b.tree, index_of(to), len as u64),
+            same as u64,
+            "{len} places from {at} and {to}"
+        );
+        Ok(())
+    }
+}
+
+impl File {
+    fn check_next(&self) -> Result {
+        let mut block = None;
+        let mut hole = LAST + 1;
+        for (place, content) in self.blocks.iter().enumerate().rev() {
+            let index = index_of(place);
+            if room(place) == 1 {
+                hole = index + 1;
+            }
+            if *content == HOLE {
+                hole = index;
+            } else {
+                block = Some(index);
+            }
+            check_eq!(self.tree.next_block(index), block, "place {place}");
+            check_eq!(self.tree.next_hole(index), hole, "place {place}");
+        }
+        Ok(())
+    }
+
+    fn check_read(&self, random: &mut Random, made: &[(Page, u64)]) -> Result {
+        for _ in 0..8 {
+            let first = random.below(PLACES);
+            let mut blocks = [const { None }; 8];
+            let n = self.tree.read(index_of(first), &mut blocks);
+            check!((1..=8).contains(&n), "place {first}");
+            for (place, block) in (first..).zip(&blocks[..n.min(room(first))]) {
+                let (page, _) = made[self.blocks[place]];
+                let wanted = Some(page).filter(|page| !page.is_null());
+                check_eq!(
+                    block.as_ref().map(BlockRef::as_ptr),
+                    wanted,
+                    "place {place}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_extents(&self, owners: &[u32], made: &[(Page, u64)]) -> Result {
+        let mut from = 0;
+        let mut wanted: Option<Extent> = None;
+        for (place, block) in self.blocks.iter().enumerate() {
+            let (index, number) = (index_of(place), made[*block].1);
+            let next = Extent {
+                index,
+                number,
+                len: 1,
+                shared: owners[*block] > 1,
+            };
+            if let Some(extent) = &mut wanted {
+                let continues = number == extent.number + extent.len
+                    && index == extent.index + extent.len
+                    && next.shared == extent.shared;
+                if continues {
+                    extent.len += 1;
+                    continue;
+                }
+                check_eq!(
+                    self.tree.extent(from, u64::MAX),
+                    Some(*extent),
+                    "from {from}"
+                );
+                from = extent.index + extent.len;
+                wanted = None;
+            }
+            if *block != HOLE {
+                wanted = Some(next);
+            }
+        }
+        if let Some(extent) = &wanted {
+            check_eq!(self.tree.extent(from, u64::MAX), wanted, "from {from}");
+            from = extent.index + extent.len;
+        }
+        check_eq!(self.tree.extent(from, u64::MAX), None, "from {from}");
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_pool`: how many blocks there may be, how many there are, and their numbers.
+
+use crate::{
+    store::{
+        block::{Pool, Slots},
+        Reserve, Tree,
+    },
+    trees::{block_at, pool, put, remove, share, tree_of, CORNERS, LAST},
+};
+use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+
+fn number_at(tree: &Tree, index: u64) -> Option<u64> {
+    tree.extent(index, 1)
+        .filter(|extent| extent.index == index)
+        .map(|extent| extent.number)
+}
+
+#[kunit_tests(reflinkfs_pool)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_exact() -> Result {
+        let pool = Pool::new(Some(3));
+        check_eq!((pool.limit(), pool.used()), (Some(3), 0));
+        let blocks = [pool.alloc()?, pool.alloc()?, pool.alloc()?];
+        check_eq!(pool.used(), 3);
+        for _ in 0..2 {
+            check_eq!(pool.alloc().err(), Some(ENOSPC));
+            check_eq!(pool.used(), 3);
+        }
+        drop(blocks);
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_given_back_can_be_had_again() -> Result {
+        let pool = Pool::new(Some(2));
+        let first = pool.alloc()?;
+        let second = pool.alloc()?;
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        drop(first);
+        check_eq!(pool.used(), 1);
+        let third = pool.alloc()?;
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        drop((second, third));
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pool_of_nothing() -> Result {
+        let pool = Pool::new(Some(0));
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        let over = pool.alloc_over()?;
+        check_eq!(pool.used(), 1);
+        drop(over);
+        check_eq!((pool.used(), pool.limit()), (0, Some(0)));
+        Ok(())
+    }
+
+    #[test]
+    fn over_the_limit() -> Result {
+        let pool = Pool::new(Some(1));
+        let first = pool.alloc()?;
+        let second = pool.alloc_over()?;
+        let third = pool.alloc_over()?;
+        check_eq!(pool.used(), 3);
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        drop((first, second));
+        // Still at the limit.
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        drop(third);
+        drop(pool.alloc()?);
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn changing_the_limit() -> Result {
+        let pool = Pool::new(None);
+        check_eq!(pool.limit(), None);
+        let blocks = [pool.alloc()?, pool.alloc()?];
+        check_eq!(pool.set_limit(Some(1)), Err(EINVAL));
+        check_eq!(pool.limit(), None);
+        pool.set_limit(Some(2))?;
+        check_eq!(pool.limit(), Some(2));
+        check_eq!(pool.alloc().err(), Some(ENOSPC));
+        check_eq!(pool.set_limit(Some(0)), Err(EINVAL));
+        check_eq!(pool.limit(), Some(2));
+        pool.set_limit(Some(3))?;
+        drop(pool.alloc()?);
+        pool.set_limit(None)?;
+        check_eq!(pool.limit(), None);
+        drop((blocks, pool.alloc()?));
+        pool.set_limit(Some(0))
+    }
+
+    #[test]
+    fn numbers_are_given_out_in_order() -> Result {
+        let pool = pool()?;
+        let tree = tree_of(&pool, CORNERS.into_iter().rev())?;
+        for (number, index) in (1..).zip(CORNERS.into_iter().rev()) {
+            check_eq!(number_at(&tree, index), Some(number), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_number_stays_and_is_not_given_out_again() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [5, 6, 7])?;
+        let mut other = Tree::new(pool.clone());
+        share(&mut other, LAST, &tree, 6, 1)?;
+        let copy = tree.snapshot();
+        remove(&mut tree, 0, 7)?;
+        put(&mut tree, 6)?;
+        check_eq!(number_at(&tree, 6), Some(4));
+        check_eq!(number_at(&tree, 7), Some(3));
+        check_eq!(number_at(&copy, 5), Some(1));
+        check_eq!(number_at(&copy, 6), Some(2));
+        drop((tree, copy));
+        check_eq!(number_at(&other, LAST), Some(2));
+        drop(pool.alloc()?);
+        put(&mut other, 0)?;
+        check_eq!(number_at(&other, 0), Some(6));
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_counts_once_however_many_hold_it() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, 0..100)?;
+        check_eq!(pool.used(), 100);
+        let copy = tree.snapshot();
+        share(&mut tree, 1000, &copy, 3, 90)?;
+        share(&mut tree, 2048, &copy, 0, 100)?;
+        check_eq!((tree.blocks(), pool.used()), (290, 100));
+        remove(&mut tree, 0, 1000)?;
+        check_eq!(pool.used(), 100);
+        drop(copy);
+        check_eq!(pool.used(), 100);
+        remove(&mut tree, 2048, 3000)?;
+        // Blocks 3 to 92 are left.
+        check_eq!(pool.used(), 90);
+        remove(&mut tree, 1010, 1020)?;
+        check_eq!(pool.used(), 80);
+        drop(tree);
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_reference_to_a_block_does_not_count() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [0, 9])?;
+        let (zero, nine) = (block_at(&tree, 0)?, block_at(&tree, 9)?);
+        remove(&mut tree, 9, 10)?;
+        check_eq!(pool.used(), 1);
+        drop(tree);
+        check_eq!(pool.used(), 0);
+        // The bytes are still there.
+        zero.copy_from(0, &nine, 0, 4096);
+        check!(zero.bytes_equal(&nine, 4096));
+        Ok(())
+    }
+
+    #[test]
+    fn an_insertion_that_fails_gives_its_block_back() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [0])?;
+        let mut none = Reserve::new();
+        for index in &CORNERS[1..] {
+            check_eq!(tree.insert(*index, pool.alloc()?, &mut none), Err(ENOMEM));
+            check_eq!((tree.blocks(), pool.used()), (1, 1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nodes_are_counted_while_they_live() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [0])?;
+        // The root keeps it.
+        check_eq!(pool.nodes(), 0);
+        put(&mut tree, 1)?;
+        check_eq!(pool.nodes(), 1);
+        put(&mut tree, LAST)?;
+        check_eq!(pool.nodes(), 1 + 8 + 8);
+        let copy = tree.snapshot();
+        check_eq!(pool.nodes(), 17);
+        put(&mut tree, LAST)?;
+        check_eq!(pool.nodes(), 17 + 9);
+        drop(copy);
+        check_eq!(pool.nodes(), 17);
+        remove(&mut tree, 0, 2)?;
+        check_eq!(pool.nodes(), 9);
+        remove(&mut tree, 0, u64::MAX)?;
+        check_eq!(pool.nodes(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn nodes_have_a_limit_too() -> Result {
+        for (limit, nodes) in [(Some(1), 1024), (Some(256), 1024), (Some(300), 1200)] {
+            let pool = Arc::new(Pool::new(limit), GFP_KERNEL)?;
+            let leaf = tree_of(&pool, [1])?;
+            let mut many = Tree::new(pool.clone());
+            let mut reserve = Reserve::on_demand();
+            // A node for each.
+            let mut share = |i: u64, reserve: &mut Reserve| {
+                many.share(i * 64 + 2, &leaf, 1, 1, reserve, || Ok(()))
+            };
+            let mut made = 0;
+            while made < nodes {
+                match share(made, &mut reserve) {
+                    Ok(()) => made += 1,
+                    Err(err) if err == ENOSPC => break,
+                    Err(err) => return Err(err),
+                }
+            }
+            // The one that is refused counts while it is asked for.
+            check!(
+                (nodes - 1..=nodes).contains(&pool.nodes()),
+                "{} nodes",
+                pool.nodes()
+            );
+            check_eq!(share(made, &mut reserve), Err(ENOSPC));
+            share(made, &mut Reserve::on_demand_over())?;
+            check!(pool.nodes() >= nodes);
+            check_eq!(pool.may_add_node(), Err(ENOSPC));
+
+            let mut reserve = Reserve::new();
+            check!(!Tree::new(pool.clone()).can_insert(1, &mut reserve));
+            check_eq!(reserve.fill(&pool), Err(ENOSPC));
+            // In place it goes on.
+            share(0, &mut Reserve::on_demand())?;
+            check_eq!((pool.used(), many.blocks()), (1, made + 1));
+            drop(many);
+            pool.may_add_node()?;
+            reserve.fill(&pool)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn without_a_limit_nodes_have_none() -> Result {
+        let pool = pool()?;
+        let leaf = tree_of(&pool, [1])?;
+        let mut many = Tree::new(pool.clone());
+        for i in 0..1100 {
+            share(&mut many, i * 64 + 2, &leaf, 1, 1)?;
+        }
+        check!(pool.nodes() > 1100);
+        pool.may_add_node()
+    }
+
+    #[test]
+    fn slots() -> Result {
+        let pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
+        let mut slots = Slots::<3>::new(pool.clone());
+        check_eq!(slots.insert(1, pool.alloc()?, 7), 1);
+        check_eq!(slots.insert(1, pool.alloc()?, 7), 0);
+        check_eq!(pool.used(), 1);
+        let holds = |slots: &Slots<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
+        let wanted = [(false, None), (true, Some(2)), (false, None), (false, None)];
+        check_eq!(holds(&slots), wanted);
+        check_eq!(
+            [0, 1, 2, 3].map(|i| slots.is_sole_owner(i)),
+            [false, true, false, false]
+        );
+
+        let mut other = slots.clone();
+        check_eq!(holds(&other), wanted);
+        check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
+        check_eq!(other.share(0, &slots, 1), 1);
+        check_eq!(other.share(1, &slots, 2), -1);
+        check_eq!(other.share(2, &slots, 2), 0);
+        check!(other.same_block(0, &slots, 1) && other.same_block(1, &slots, 0));
+        check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
+        check_eq!(slots.remove(1), -1);
+        check_eq!(slots.remove(1), 0);
+        check!(other.is_sole_owner(0));
+
+        // There is no such slot: nothing is kept.
+        check_eq!(slots.insert(3, pool.alloc()?, 7), 0);
+        check_eq!(slots.share(3, &other, 0), 0);
+        check!(other.is_sole_owner(0));
+        check_eq!(pool.used(), 1);
+        drop((slots, other));
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit suites for the store, in a module of their own: reflinkfs.ko carries no test.
+//!
+//! They are run when the module is loaded, and once more for each write to
+//! `/sys/kernel/debug/kunit/SUITE/run`.
+//!
+//! | suite | in | what it holds the store to |
+//! |---|---|---|
+//! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at every height |
+//! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; who may write what in place |
+//! | `reflinkfs_mark` | `mark.rs` | what another file may have given away is not written |
+//! | `reflinkfs_same` | `same.rs` | comparing by pointer |
+//! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
+//! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
+//! | `reflinkfs_block` | `block.rs` | bytes, and how long a block lives |
+//! | `reflinkfs_reserve` | `reserve.rs` | what a change says it needs is what it takes |
+//! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
+//! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
+//! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
+//! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
+//!
+//! # How tests are written
+//!
+//! A failed KUnit assertion ends the thread without running a destructor, and what the test owned
+//! stays. So tests return [`Result`] and use [`check!`] and [`check_eq!`], which also say what was
+//! found, and work in functions that tests call.
+
+#[path = "../rust/bindings.rs"]
+mod bindings;
+#[path = "../rust/store/mod.rs"]
+pub mod store;
+
+#[macro_use]
+mod check;
+
+mod inode;
+mod model;
+mod nodes;
+mod random;
+mod threads;
+mod trees;
+
+mod block;
+mod cost;
+mod extent;
+mod history;
+mod mapped;
+mod mark;
+mod parallel;
+mod pool;
+mod reserve;
+mod same;
+mod share;
+mod tree;
+
+use kernel::prelude::*;
+
+module! {
+    type: Module,
+    name: "reflinkfs_kunit",
+    authors: ["The reflinkfs developers"],
+    description: "KUnit suites of reflinkfs",
+    license: "GPL",
+}
+
+struct Module;
+
+impl kernel::Module for Module {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}

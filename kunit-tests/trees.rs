@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Trees for tests, and what is found in them.
+
+use crate::{
+    bindings,
+    store::{
+        block::{BlockRef, Pool, BLOCK_SHIFT},
+        Lookup, Reserve, Tree,
+    },
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// How many children a node has.
+pub(crate) const FANOUT: u64 = 64;
+
+/// The height of a tree with room for [`LAST`].
+pub(crate) const MAX_HEIGHT: u32 = 9;
+
+/// The index of the last block of the largest file.
+pub(crate) const LAST: u64 = (1 << (63 - BLOCK_SHIFT)) - 1;
+
+/// How many blocks a tree of height `height` has room for.
+pub(crate) const fn span(height: u32) -> u64 {
+    FANOUT.pow(height)
+}
+
+/// The first index that needs a tree of height `height`.
+pub(crate) const fn first_of(height: u32) -> u64 {
+    if height == 1 {
+        1
+    } else {
+        span(height - 1)
+    }
+}
+
+/// The ends of what a tree of each height has room for, in ascending order.
+pub(crate) const CORNERS: [u64; 20] = {
+    let mut corners = [
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        LAST - 1,
+        LAST,
+    ];
+    let mut height = 1;
+    while height < MAX_HEIGHT {
+        corners[2 * height as usize] = span(height) - 1;
+        corners[2 * height as usize + 1] = span(height);
+        height += 1;
+    }
+    corners
+};
+
+/// Which page a block is: two blocks that exist are one if their pages are.
+pub(crate) type Page = *mut bindings::page;
+
+/// What a tree says lies at an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    Hole,
+    Private(Page),
+    Shared(Page),
+    Unshared(Page),
+}
+
+impl Found {
+    /// The page, whoever else has it.
+    pub(crate) fn page(self) -> Option<Page> {
+        match self {
+            Self::Hole => None,
+            Self::Private(page) | Self::Shared(page) | Self::Unshared(page) => Some(page),
+        }
+    }
+}
+
+/// A pool without limit.
+pub(crate) fn pool() -> Result<Arc<Pool>> {
+    Ok(Arc::new(Pool::new(None), GFP_KERNEL)?)
+}
+
+/// What lies at `index`.
+pub(crate) fn found(tree: &Tree, index: u64) -> Found {
+    match tree.lookup(index) {
+        Lookup::Hole => Found::Hole,
+        Lookup::Private(block) => Found::Private(block.as_ptr()),
+        Lookup::Shared(block) => Found::Shared(block.as_ptr()),
+        Lookup::Unshared(block) => Found::Unshared(block.as_ptr()),
+    }
+}
+
+/// A reference to the block at `index`, which must have one.
+pub(crate) fn block_at(tree: &Tree, index: u64) -> Result<BlockRef> {
+    tree.lookup(index).block().ok_or(ENOENT)
+}
+
+/// Puts a new block in at `index`, with the nodes that the tree asks for and no more.
+pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
+    let pool = tree.pool().clone();
+    let mut reserve = Reserve::new();
+    if !tree.can_insert(index, &mut reserve) {
+        reserve.fill(&pool)?;
+        check!(tree.can_insert(index, &mut reserve), "index {index}");
+    }
+    let block = pool.alloc()?;
+    let page = block.bytes().as_ptr();
+    tree.insert(index, block, &mut reserve)
+        .inspect_err(|err| pr_err!("insert at {index}: {err:?}, though it was sure to work\n"))?;
+    Ok(page)
+}
+
+/// A tree with blocks at `indexes`.
+pub(crate) fn tree_of(pool: &Arc<Pool>, indexes: impl IntoIterator<Item = u64>) -> Result<Tree> {
+    let mut tree = Tree::new(pool.clone());
+    for index in indexes {
+        put(&mut tree, index)?;
+    }
+    Ok(tree)
+}
+
+/// A tree of height `height` without a hole, of only [`FANOUT`] blocks.
+pub(crate) fn full_tree(pool: &Arc<Pool>, height: u32) -> Result<Tree> {
+    let mut tree = tree_of(pool, 0..FANOUT)?;
+    for lower in 1..height {
+        let part = tree.snapshot();
+        for i in 1..FANOUT {
+            share(&mut tree, i * span(lower), &part, 0, span(lower))?;
+        }
+    }
+    Ok(tree)
+}
+
+/// [`Tree::share`] with as many nodes as it takes.
+pub(crate) fn share(tree: &mut Tree, index: u64, from: &Tree, from_index: u64, len: u64) -> Result {
+    tree.share(
+        index,
+        from,
+        from_index,
+        len,
+        &mut Reserve::on_demand(),
+        || Ok(()),
+    )
+}
+
+/// [`Tree::remove`] with as many nodes as it takes.
+pub(crate) fn remove(tree: &mut Tree, from: u64, to: u64) -> Result {
+    tree.remove(from, to, &mut Reserve::on_demand())
+}
+
+/// Checks that the tree holds these blocks, in ascending order, and nothing else, in all the ways
+/// that a tree can be asked.
+pub(crate) fn check_holds(tree: &Tree, expected: &[(u64, Page)]) -> Result {
+    check_eq!(tree.blocks(), expected.len() as u64);
+    let mut from = 0;
+    let mut previous = None;
+    for (i, &(index, page)) in expected.iter().enumerate() {
+        check_eq!(tree.next_block(from), Some(index), "from {from}");
+        check_eq!(tree.next_block(index), Some(index));
+        if index > from {
+            check_eq!(tree.next_hole(from), from);
+            check_eq!(tree.next_hole(index - 1), index - 1);
+            check_eq!(found(tree, index - 1), Found::Hole, "index {}", index - 1);
+        }
+        check_eq!(found(tree, index).page(), Some(page), "index {index}");
+        let mut read = [None];
+        check_eq!(tree.read(index, &mut read), 1);
+        check_eq!(
+            read[0].as_ref().map(BlockRef::as_ptr),
+            Some(page),
+            "index {index}"
+        );
+        if previous != Some(index) {
+            let run = expected[i..]
+                .iter()
+                .zip(index..)
+                .take_while(|((at, _), to)| at == to);
+            check_eq!(tree.next_hole(index), index + run.count() as u64);
+        }
+        from = index + 1;
+        previous = Some(from);
+    }
+    check_eq!(tree.next_block(from), None, "from {from}");
+    check_eq!(tree.next_hole(from), from);
+    check_eq!(found(tree, from), Found::Hole, "index {from}");
+    Ok(())
+}

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Every allocation and every access to user memory fails in turn, on a kernel that can inject
+//! such failures: what was refused changed nothing, what was done is done right, nothing is lost.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::case::{case, Case, Test};
+use crate::extents::extents;
+use crate::failure::{
+    expect, expect_bytes, expect_eq, expect_one_of, Context, Errno, Failure, Outcome, Sys,
+};
+use crate::filesystem::Need;
+use crate::instance::{Instance, Space};
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
+use crate::sys::{
+    clone_file, clone_range, copy_once, dedupe, link, mkdir, new_clone, pipe, read_to, rename,
+    rmdir, symlink, unlink, write_all, Deduped, File,
+};
+
+const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance, Need::Fiemap];
+
+pub const CASES: &[Case] = &[
+    case!(a_write_to_shared_blocks_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_store_to_a_shared_block_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_clone_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_clone_of_a_range_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_copy_that_shares_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_copy_of_bytes_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_truncation_inside_a_shared_block_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_deduplication_fails_without_harm).needs(CLONES_COUNTED),
+    case!(a_change_of_names_fails_without_harm).needs(&[Need::Instance]),
+];
+
+/// Says on stderr that a test has nothing to test here.
+pub(super) fn skipped(why: &str) -> Outcome {
+    write_all(&libc::STDERR_FILENO, format!("skipped: {why}\n").as_bytes())
+}
+
+const NO_INJECTION: &str = "this kernel cannot inject failures (/proc/self/fail-nth)";
+
+/// More points than any call has.
+const MANY: usize = 2000;
+
+/// Has the kernel refuse something to this thread.
+struct Injection(File);
+
+impl Injection {
+    /// `None` on a kernel that cannot do it.
+    fn new() -> Outcome<Option<Self>> {
+        let control = match File::open("/proc/thread-self/fail-nth", libc::O_RDWR) {
+            Ok(control) => control,
+            Err(Errno(libc::ENOENT)) => return Ok(None),
+            Err(error) => return Err(error).or_fail("open fail-nth"),
+        };
+        // The probability stays zero: none of this concerns anybody who does not ask for it.
+        for (name, value) in [
+            ("failslab/ignore-gfp-wait", "N"),
+            ("failslab/verbose", "0"),
+            ("fail_page_alloc/ignore-gfp-wait", "N"),
+            ("fail_page_alloc/ignore-gfp-highmem", "N"),
+            ("fail_page_alloc/min-order", "0"),
+            ("fail_page_alloc/verbose", "0"),
+            ("fail_usercopy/verbose", "0"),
+        ] {
+            let path = Path::new("/sys/kernel/debug").join(name);
+            std::fs::write(&path, value).or_fail(format_args!("write {}", path.display()))?;
+        }
+        let injection = Self(control);
+        let (opened, failed) = injection.nth(1, || File::open("/dev/null", libc::O_RDONLY))?;
+        expect(
+            failed && opened.is_err(),
+            "the first thing that can fail when a file is opened fails",
+        )?;
+        Ok(Some(injection))
+    }
+
+    /// Makes a call of which the nth thing that can fail fails. What it gave, and whether there
+    /// was an nth thing.
+    fn nth<T>(&self, n: usize, call: impl FnOnce() -> T) -> Outcome<(T, bool)> {
+        let text = n.to_string();
+        self.0.write_at(text.as_bytes(), 0)?;
+        let result = call();
+        // While a failure is still to come, it may be that of this very read.
+        let mut left = [0; 1];
+        let failed = matches!(self.0.try_pread(&mut left, 0), Ok(1)) && left[0] == b'0';
+        while self.0.try_pwrite(b"0", 0).is_err() {}
+        Ok((result, failed))
+    }
+}
+
+/// Makes a call over and over, each time in a new scene, with each thing in turn that can fail
+/// failing, until none is left. What fails must leave the scene such that it then succeeds.
+fn fail_everywhere<S>(
+    injection: &Injection,
+    fs: &Instance,
+    scene: impl Fn(&Instance) -> Outcome<S>,
+    call: impl Fn(&Instance, &S) -> Sys<usize>,
+    check: impl Fn(&Instance, &S, Sys<usize>) -> Outcome,
+) -> Outcome {
+    let empty = fs.space()?;
+    for n in 1..MANY {
+        let what = format!("with failure {n}");
+        let scene = scene(fs)?;
+        let (result, failed) = injection.nth(n, || call(fs, &scene))?;
+        check(fs, &scene, result).or_fail(&what)?;
+        if result.is_err() {
+            expect_one_of(result, &[libc::ENOMEM, libc::EFAULT], &what)?;
+            expect(
+                failed,
+                format_args!("{what}, which did not come: {result:?}"),
+            )?;
+            let result = call(fs, &scene);
+            result.or_fail(format_args!("once more after failure {n}"))?;
+            check(fs, &scene, result).or_fail(format_args!("once more after failure {n}"))?;
+        }
+        drop(scene);
+        remove_everything(fs, &empty).or_fail(&what)?;
+        if !failed {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format_args!(
+        "still failing after {MANY} failures"
+    )))
+}
+
+fn mount(t: &Test) -> Outcome<Instance> {
+    t.mount(&[("size", "4M"), ("nr_inodes", "20")])
+}
+
+fn remove_everything(fs: &Instance, empty: &Space) -> Outcome {
+    for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
+        let entry = entry.or_fail("readdir")?;
+        if entry.file_type().or_fail("type of an entry")?.is_dir() {
+            rmdir(entry.path()).or_fail("rmdir")?;
+        } else {
+            unlink(entry.path()).or_fail("unlink")?;
+        }
+    }
+    expect_eq(fs.space()?, *empty, "space after everything was removed")
+}
+
+/// The files that the calls change: the source, another file, a clone of the source; and means to
+/// store to the clone.
+struct Files {
+    files: [File; 3],
+    clone_map: Mapping,
+    byte: (OwnedFd, OwnedFd),
+}
+
+const SOURCE: usize = 0;
+const OTHER: usize = 1;
+const CLONE: usize = 2;
+
+/// How many blocks the source and the other file have in common.
+const COMMON: usize = 40;
+
+/// What the files hold before each call. They are longer than a leaf of a file's tree.
+fn old_contents() -> [Vec<u8>; 3] {
+    let source = pattern(1, 70 * BLOCK + 123);
+    let mut other = pattern(2, 66 * BLOCK + 77);
+    other[..COMMON * BLOCK].copy_from_slice(&source[..COMMON * BLOCK]);
+    [source.clone(), other, source]
+}
+
+/// What a call that succeeds makes of one of the files.
+struct Change {
+    file: usize,
+    contents: Vec<u8>,
+    /// For calls that may do less than they are asked to: where they start.
+    counted_from: Option<usize>,
+}
+
+/// Expects the changed file to hold what the call says that it did.
+fn expect_change(seen: &[u8], old: &[u8], change: &Change, result: Sys<usize>) -> Outcome {
+    match (result, change.counted_from) {
+        (Ok(_), None) => return expect_bytes(seen, &change.contents, "done"),
+        (Err(_), None) => return expect_bytes(seen, old, "refused"),
+        (Ok(n), Some(start)) => {
+            let end = start + n;
+            expect(seen.len() >= end, format_args!("{end} bytes written"))?;
+            expect_bytes(&seen[..end], &change.contents[..end], "what was written")?;
+        }
+        (Err(_), Some(_)) => {}
+    }
+    for (number, block) in seen.chunks(BLOCK).enumerate() {
+        let at = number * BLOCK;
+        let is = |model: &[u8]| model.get(at..at + block.len()) == Some(block);
+        let written = result.unwrap_or(0) + change.counted_from.unwrap_or(0);
+        expect(
+            is(old) || is(&change.contents) || (at..at + BLOCK).contains(&written),
+            format_args!("block {number} holds neither the old bytes nor the new ones"),
+        )?;
+    }
+    Ok(())
+}
+
+/// How many blocks these files have together.
+fn distinct_blocks(files: &[File]) -> Outcome<u64> {
+    let mut physical = BTreeSet::new();
+    for file in files {
+        for extent in extents(file)? {
+            let blocks = (0..extent.length).step_by(BLOCK);
+            physical.extend(blocks.map(|at| extent.physical + at));
+        }
+    }
+    Ok(physical.len() as u64)
+}
+
+fn expect_no_harm(t: &Test, change: &Change, call: impl Fn(&Files) -> Sys<usize>) -> Outcome {
+    let Some(injection) = Injection::new()? else {
+        return skipped(NO_INJECTION);
+    };
+    let fs = mount(t)?;
+    let old = old_contents();
+    let scene = |fs: &Instance| {
+        let source = fs.create_with("source", &old[SOURCE])?;
+        let other = fs.create_with("other", &old[OTHER])?;
+        let clone = new_clone(&source, fs.path("clone"))?;
+        let byte = pipe()?;
+        write_all(&byte.1, b"!!")?;
+        Ok(Files {
+            clone_map: Mapping::shared(&clone, old[CLONE].len())?,
+            files: [source, other, clone],
+            byte,
+        })
+    };
+    let check = |fs: &Instance, scene: &Files, result: Sys<usize>| {
+        for (number, file) in scene.files.iter().enumerate() {
+            let seen = file.contents()?;
+            if number == change.file {
+                expect_change(&seen, &old[number], change, result)?;
+            } else {
+                expect_bytes(&seen, &old[number], format_args!("file {number}"))?;
+            }
+        }
+        expect_eq(
+            fs.used()?,
+            distinct_blocks(&scene.files)?,
+            "blocks used, and in the files",
+        )
+    };
+    fail_everywhere(&injection, &fs, scene, |_, scene| call(scene), check)
+}
+
+fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
+    let (at, data) = (2 * BLOCK + 5, blocks(3, 20));
+    let [mut contents, ..] = old_contents();
+    contents[at..at + data.len()].copy_from_slice(&data);
+    let change = Change {
+        file: SOURCE,
+        contents,
+        counted_from: Some(at),
+    };
+    expect_no_harm(t, &change, |scene| {
+        scene.files[SOURCE].try_pwrite(&data, at as u64)
+    })
+}
+
+fn a_store_to_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
+    let at = 5 * BLOCK + 9;
+    let [.., mut contents] = old_contents();
+    contents[at] = b'!';
+    let change = Change {
+        file: CLONE,
+        contents,
+        counted_from: None,
+    };
+    // The kernel stores, so that a fault that fails is an error and not a signal.
+    expect_no_harm(t, &change, |scene| {
+        read_to(&scene.byte.0, scene.clone_map.at(at), 1)
+    })
+}
+
+fn a_clone_fails_without_harm(t: &Test) -> Outcome {
+    let [contents, ..] = old_contents();
+    let change = Change {
+        file: OTHER,
+        contents,
+        counted_from: None,
+    };
+    expect_no_harm(t, &change, |scene| {
+        clone_file(&scene.files[SOURCE], &scene.files[OTHER]).map(|()| 0)
+    })
+}
+
+fn a_clone_of_a_range_fails_without_harm(t: &Test) -> Outcome {
+    let [source, mut contents, _] = old_contents();
+    contents[13 * BLOCK..53 * BLOCK].copy_from_slice(&source[BLOCK..41 * BLOCK]);
+    let change = Change {
+        file: OTHER,
+        contents,
+        counted_from: None,
+    };
+    expect_no_harm(t, &change, |scene| {
+        let [source, other, _] = &scene.files;
+        clone_range(source, BLOCK64, 40 * BLOCK64, other, 13 * BLOCK64).map(|()| 0)
+    })
+}
+
+/// copy_file_range of some blocks from one offset to another.
+fn expect_no_harm_of_copy(t: &Test, from: usize, to: usize) -> Outcome {
+    const LEN: usize = 20 * BLOCK + 50;
+    let [source, mut contents, _] = old_contents();
+    contents[to..to + LEN].copy_from_slice(&source[from..from + LEN]);
+    let change = Change {
+        file: OTHER,
+        contents,
+        counted_from: Some(to),
+    };
+    expect_no_harm(t, &change, |scene| {
+        let [source, other, _] = &scene.files;
+        copy_once(source, from as u64, other, to as u64, LEN)
+    })
+}
+
+fn a_copy_that_shares_fails_without_harm(t: &Test) -> Outcome {
+    expect_no_harm_of_copy(t, BLOCK + 100, 42 * BLOCK + 100)
+}
+
+fn a_copy_of_bytes_fails_without_harm(t: &Test) -> Outcome {
+    expect_no_harm_of_copy(t, 100, 200)
+}
+
+fn a_truncation_inside_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
+    const END: usize = 65 * BLOCK + 9;
+    let [mut contents, ..] = old_contents();
+    contents.truncate(END);
+    let change = Change {
+        file: SOURCE,
+        contents,
+        counted_from: None,
+    };
+    expect_no_harm(t, &change, |scene| {
+        scene.files[SOURCE].try_truncate(END as u64).map(|()| 0)
+    })
+}
+
+fn a_deduplication_fails_without_harm(t: &Test) -> Outcome {
+    let [_, contents, _] = old_contents();
+    let change = Change {
+        file: OTHER,
+        contents,
+        counted_from: None,
+    };
+    let len = COMMON as u64 * BLOCK64;
+    expect_no_harm(t, &change, |scene| {
+        let [source, other, _] = &scene.files;
+        match dedupe(source, 0, len, other, 0)? {
+            Deduped::Same(_) => Ok(0),
+            Deduped::Differs => Err(Errno(libc::EBADE)),
+            Deduped::Failed(error) => Err(error),
+        }
+    })
+}
+
+/// A call that changes names, and the names that there are afterwards.
+struct Renaming {
+    call: fn(&Instance) -> Sys,
+    names: &'static [&'static str],
+}
+
+const RENAMINGS: &[Renaming] = &[
+    Renaming {
+        call: |fs| mkdir(fs.path("new"), 0o755),
+        names: &["dir", "file", "link", "new", "other"],
+    },
+    Renaming {
+        call: |fs| {
+            let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+            File::open(fs.path("new"), flags).map(|_| ())
+        },
+        names: &["dir", "file", "link", "new", "other"],
+    },
+    Renaming {
+        // Too long to be kept in the inode itself.
+        call: |fs| symlink("target/".repeat(20), fs.path("new")),
+        names: &["dir", "file", "link", "new", "other"],
+    },
+    Renaming {
+        call: |fs| link(fs.path("file"), fs.path("new")),
+        names: &["dir", "file", "link", "new", "other"],
+    },
+    Renaming {
+        call: |fs| rename(fs.path("file"), fs.path("new")),
+        names: &["dir", "link", "new", "other"],
+    },
+    Renaming {
+        call: |fs| rename(fs.path("file"), fs.path("other")),
+        names: &["dir", "link", "other"],
+    },
+    Renaming {
+        call: |fs| rename(fs.path("other"), fs.path("link")),
+        names: &["dir", "file", "link"],
+    },
+    Renaming {
+        call: |fs| unlink(fs.path("link")),
+        names: &["dir", "file", "other"],
+    },
+    Renaming {
+        call: |fs| rmdir(fs.path("dir")),
+        names: &["file", "link", "other"],
+    },
+];
+
+fn names_in(fs: &Instance) -> Outcome<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
+        let name = entry.or_fail("readdir")?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
+    let Some(injection) = Injection::new()? else {
+        return skipped(NO_INJECTION);
+    };
+    let fs = mount(t)?;
+    for (number, renaming) in RENAMINGS.iter().enumerate() {
+        let scene = |fs: &Instance| {
+            drop(fs.create_with("file", b"a file")?);
+            drop(fs.create_with("other", b"another")?);
+            link(fs.path("file"), fs.path("link")).or_fail("link")?;
+            mkdir(fs.path("dir"), 0o755).or_fail("mkdir")?;
+            fs.space()
+        };
+        let check = |fs: &Instance, before: &Space, result: Sys<usize>| {
+            let names = names_in(fs)?;
+            if result.is_ok() {
+                return expect_eq(names, renaming.names, "the names after it was done");
+            }
+            let old = ["dir", "file", "link", "other"];
+            expect_eq(names, old, "the names after it was refused")?;
+            expect_eq(fs.space()?, *before, "space after it was refused")
+        };
+        let call = |fs: &Instance, _: &Space| (renaming.call)(fs).map(|()| 0);
+        fail_everywhere(&injection, &fs, scene, call, check)
+            .or_fail(format_args!("change {number}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Who once had a block of a file (in a pipe, in a read that is still under way, pinned for a
+//! store) sees and changes that file and no other, whatever was shared meanwhile.
+
+mod stall;
+
+use std::os::fd::AsRawFd;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::failures::skipped;
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome, Sys};
+use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::mapping::Mapping;
+use crate::pattern::{BLOCK, BLOCK64};
+use crate::sys::{
+    check, clone_file, dedupe, new_clone, pipe, pread_to, read_all, unlink, Deduped, File,
+};
+use stall::Stall;
+
+const CLONES: &[Need] = &[Need::Reflink];
+
+pub const CASES: &[Case] = &[
+    case!(a_pipe_filled_from_a_clone_never_shows_the_sources_new_bytes).needs(CLONES),
+    case!(a_pipe_filled_from_the_source_never_shows_a_clones_new_bytes).needs(CLONES),
+    case!(a_read_under_way_never_shows_another_files_new_bytes)
+        .needs(CLONES)
+        .except(
+            Xfs,
+            "a read keeps the file locked while it waits for its buffer",
+        ),
+    case!(a_store_under_way_stays_in_its_file_when_that_is_cloned)
+        .needs(CLONES)
+        .except(
+            Btrfs,
+            "leaves what was stored meanwhile out of the clones that are made afterwards",
+        ),
+    case!(a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere).needs(CLONES),
+    case!(a_store_under_way_to_a_destination_stays_out_of_the_source).needs(CLONES),
+    case!(a_store_under_way_never_reaches_what_was_deduplicated).needs(CLONES),
+    case!(a_mapped_block_survives_the_file_that_shared_it).needs(CLONES),
+];
+
+const NO_USERFAULTFD: &str = "this kernel has no userfaultfd";
+
+/// Bytes that are written to one file only, after it was cloned.
+const SECRET: u8 = b'S';
+
+type Change = (&'static str, fn(&Test, &File) -> Outcome);
+
+/// What becomes of the file that a block was taken from.
+const FATES: &[Change] = &[
+    ("overwritten", |_, file| file.write_at(&[b'b'; BLOCK], 0)),
+    ("overwritten in part", |_, file| {
+        file.write_at(b"b", BLOCK64 - 1)
+    }),
+    ("stored to", |_, file| {
+        Mapping::shared(file, BLOCK)?.store(9, b"b");
+        Ok(())
+    }),
+    ("truncated", |_, file| file.truncate(0)),
+    ("truncated inside the block", |_, file| file.truncate(100)),
+    ("cloned onto", |t, file| {
+        let other = t.create_with("other", &[b'o'; BLOCK])?;
+        clone_file(&other, file).or_fail("FICLONE of the other")
+    }),
+    ("unlinked", |_, file| unlink(&file.path).or_fail("unlink")),
+];
+
+/// How the other file gets its secret.
+const WAYS: &[Change] = &[
+    ("written", |_, file| file.write_at(&[SECRET; BLOCK], 0)),
+    ("stored", |_, file| {
+        Mapping::shared(file, BLOCK)?.store(0, &[SECRET; BLOCK]);
+        Ok(())
+    }),
+    ("copied", |t, file| {
+        // Not congruent, so that the bytes are copied into the block.
+        let other = t.create_with("secret", &[SECRET; 2 * BLOCK])?;
+        let n = crate::sys::copy_once(&other, 1, file, 0, BLOCK).or_fail("copy_file_range")?;
+        expect_eq(n, BLOCK, "bytes copied")
+    }),
+];
+
+/// Each fate of one file with each way of the other.
+fn turns() -> impl Iterator<Item = (String, Change, Change)> {
+    let both = FATES
+        .iter()
+        .flat_map(|f| WAYS.iter().map(move |w| (*f, *w)));
+    both.map(|(fate, way)| {
+        let what = format!("one file {}, the other {}", fate.0, way.0);
+        (what, fate, way)
+    })
+}
+
+/// A file of one block full of `a`, and its clone.
+fn source_and_clone(t: &Test) -> Outcome<(File, File)> {
+    let source = t.create_with("source", &[b'a'; BLOCK])?;
+    let clone = new_clone(&source, t.path("clone"))?;
+    Ok((source, clone))
+}
+
+fn expect_no_secret(seen: &[u8], what: impl std::fmt::Display) -> Outcome {
+    let at = seen.iter().position(|&byte| byte == SECRET);
+    expect(
+        at.is_none(),
+        format_args!("{what}: byte {at:?} is one that only the other file ever held"),
+    )
+}
+
+fn vmsplice(to: &impl AsRawFd, map: &Mapping) -> Sys<usize> {
+    let vector = libc::iovec {
+        iov_base: map.at(0).cast(),
+        iov_len: map.len(),
+    };
+    // SAFETY: the kernel takes references to the pages of a mapping that is there.
+    check(unsafe { libc::vmsplice(to.as_raw_fd(), &vector, 1, 0) } as i64)
+}
+
+/// A pipe takes the page of one file; that meets its fate, and the other gets its secret.
+fn expect_pipes_without_secret(t: &Test, of_the_clone: bool) -> Outcome {
+    for (what, fate, way) in turns() {
+        for still_mapped in [true, false] {
+            let (source, clone) = source_and_clone(t)?;
+            let (one, other) = if of_the_clone {
+                (&clone, &source)
+            } else {
+                (&source, &clone)
+            };
+            let (output, input) = pipe()?;
+            let map = Mapping::shared_read(one, BLOCK)?;
+            let n = vmsplice(&input, &map).or_fail("vmsplice")?;
+            let _map = still_mapped.then_some(map);
+            (fate.1)(t, one)?;
+            (way.1)(t, other)?;
+            expect_no_secret(&read_all(&output, n)?, format_args!("the pipe, {what}"))?;
+            expect_no_secret(&one.contents()?, format_args!("the one file, {what}"))?;
+            other.expect_contents(&[SECRET; BLOCK], &what)?;
+        }
+    }
+    Ok(())
+}
+
+fn a_pipe_filled_from_a_clone_never_shows_the_sources_new_bytes(t: &Test) -> Outcome {
+    expect_pipes_without_secret(t, true)
+}
+
+fn a_pipe_filled_from_the_source_never_shows_a_clones_new_bytes(t: &Test) -> Outcome {
+    expect_pipes_without_secret(t, false)
+}
+
+fn a_read_under_way_never_shows_another_files_new_bytes(t: &Test) -> Outcome {
+    for (what, fate, way) in turns() {
+        for of_the_clone in [true, false] {
+            let (source, clone) = source_and_clone(t)?;
+            let (one, other) = if of_the_clone {
+                (&clone, &source)
+            } else {
+                (&source, &clone)
+            };
+            let Some(stall) = Stall::new()? else {
+                return skipped(NO_USERFAULTFD);
+            };
+            let read = || pread_to(one, stall.buffer().at(0), BLOCK, 0);
+            let n = stall
+                .during(read, 0, || {
+                    (fate.1)(t, one)?;
+                    (way.1)(t, other)
+                })?
+                .or_fail("pread that waited for its buffer")?;
+            expect_no_secret(&stall.buffer().load(0, n), format_args!("the read, {what}"))?;
+            expect_no_secret(&one.contents()?, format_args!("the one file, {what}"))?;
+            other.expect_contents(&[SECRET; BLOCK], &what)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the kernel store a buffer to the start of a mapping: it takes hold of the mapping's page
+/// before it touches the buffer.
+fn store_by_kernel(map: &Mapping, from: &Mapping) -> Sys<usize> {
+    let vector = |map: &Mapping| libc::iovec {
+        iov_base: map.at(0).cast(),
+        iov_len: BLOCK,
+    };
+    let (local, remote) = (vector(from), vector(map));
+    // SAFETY: both lie in mappings of this process.
+    check(unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) } as i64)
+}
+
+fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome {
+    const SIZE: usize = 16 * BLOCK;
+    let source = t.create_with("source", &[b'a'; SIZE])?;
+    let map = Mapping::shared(&source, SIZE)?;
+    let Some(stall) = Stall::new()? else {
+        return skipped(NO_USERFAULTFD);
+    };
+    let mut clones = Vec::new();
+    let store = || store_by_kernel(&map, stall.buffer());
+    stall
+        .during(store, b'P', || {
+            for number in 0..3 {
+                clones.push(new_clone(&source, t.path(&format!("clone-{number}")))?);
+                clone_file(&source, &clones[0]).or_fail("FICLONE once more")?;
+            }
+            clones.push(new_clone(&clones[0], t.path("clone of a clone"))?);
+            let range = t.create("range")?;
+            crate::sys::clone_range(&source, 0, BLOCK64, &range, 0).or_fail("FICLONERANGE")?;
+            range.expect_contents(&[b'a'; BLOCK], "a range cloned meanwhile")
+        })?
+        .or_fail("process_vm_writev")?;
+    let mut model = vec![b'a'; SIZE];
+    for clone in &clones {
+        clone.expect_contents(&model, "a clone made before the bytes were stored")?;
+    }
+    model[..BLOCK].fill(b'P');
+    source.expect_contents(&model, "the file that was stored to")?;
+    // From here on they are clones like any others.
+    let later = new_clone(&source, t.path("later"))?;
+    map.store(0, &[b'q'; BLOCK]);
+    later.expect_contents(&model, "a clone made after that")?;
+    for clone in &clones {
+        clone.expect_contents(&[b'a'; SIZE], "an earlier clone after another store")?;
+    }
+    Ok(())
+}
+
+fn a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere(t: &Test) -> Outcome {
+    for cloned_before in [false, true] {
+        let source = t.create_with("source", &[b'a'; BLOCK])?;
+        let clone = t.create("clone")?;
+        let map = Mapping::shared(&source, BLOCK)?;
+        let Some(stall) = Stall::new()? else {
+            return skipped(NO_USERFAULTFD);
+        };
+        let store = || store_by_kernel(&map, stall.buffer());
+        stall
+            .during(store, b'Q', || {
+                if cloned_before {
+                    clone_file(&source, &clone).or_fail("FICLONE before")?;
+                }
+                source.truncate(0)?;
+                clone.truncate(0)?;
+                source.write_at(b"zzzz", 0)?;
+                clone_file(&source, &clone).or_fail("FICLONE after")
+            })?
+            .or_fail("process_vm_writev")?;
+        source.expect_contents(b"zzzz", "the file, cut off and written anew")?;
+        clone.expect_contents(b"zzzz", "its clone")?;
+    }
+    Ok(())
+}
+
+fn a_store_under_way_to_a_destination_stays_out_of_the_source(t: &Test) -> Outcome {
+    for cloned_before in [false, true] {
+        let source = t.create_with("source", &[b'a'; BLOCK])?;
+        let to = t.create_with("to", &[b't'; BLOCK])?;
+        if cloned_before {
+            clone_file(&source, &to).or_fail("FICLONE before")?;
+        }
+        let map = Mapping::shared(&to, BLOCK)?;
+        let Some(stall) = Stall::new()? else {
+            return skipped(NO_USERFAULTFD);
+        };
+        let store = || store_by_kernel(&map, stall.buffer());
+        stall
+            .during(store, b'R', || {
+                clone_file(&source, &to).or_fail("FICLONE")?;
+                source.expect_contents(&[b'a'; BLOCK], "the source meanwhile")
+            })?
+            .or_fail("process_vm_writev")?;
+        source.expect_contents(&[b'a'; BLOCK], "the source")?;
+        let seen = to.contents()?;
+        expect(
+            seen == [b'a'; BLOCK] || seen == [b'R'; BLOCK],
+            "the destination holds what was cloned or what was stored",
+        )?;
+        expect_bytes(&map.load_all(), &seen, "the destination, mapped")?;
+        source.write_at(&[b's'; BLOCK], 0)?;
+        to.expect_contents(&seen, "the destination after a write to the source")?;
+    }
+    Ok(())
+}
+
+fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
+    // Long enough for a store to come in the middle of the comparison.
+    let size = if t.effort.divisor > 1 {
+        16 << 20
+    } else {
+        64 << 20
+    };
+    let data = vec![b'e'; size];
+    let run = |source: &File, to: &File| -> Outcome<(Deduped, Duration)> {
+        let started = Instant::now();
+        let result = dedupe(source, 0, size as u64, to, 0).or_fail("FIDEDUPERANGE")?;
+        Ok((result, started.elapsed()))
+    };
+    let files = || Ok((t.create_with("source", &data)?, t.create_with("to", &data)?));
+    let (source, to) = files()?;
+    let whole = run(&source, &to)?.1;
+    for (stored_to_source, tenths) in [(true, 1), (true, 4), (true, 8), (false, 4)] {
+        let (source, to) = files()?;
+        let (stored, other) = if stored_to_source {
+            (&source, &to)
+        } else {
+            (&to, &source)
+        };
+        let map = Mapping::shared(stored, BLOCK)?;
+        let Some(stall) = Stall::new()? else {
+            return skipped(NO_USERFAULTFD);
+        };
+        let mut result = None;
+        let store = || store_by_kernel(&map, stall.buffer());
+        stall
+            .during(store, b'P', || {
+                std::thread::scope(|scope| {
+                    let running = scope.spawn(|| run(&source, &to));
+                    std::thread::sleep(whole * tenths / 10);
+                    let released = stall.release(b'P');
+                    let ran = running.join();
+                    let ran = ran.map_err(|_| Failure::new("the thread panicked"))?;
+                    result = Some(ran?.0);
+                    released
+                })
+            })?
+            .or_fail("process_vm_writev")?;
+        let what = format!("store after {tenths}/10 of the time, result {result:?}");
+        let first = other.read_at(0, BLOCK)?;
+        expect_bytes(
+            &first,
+            &data[..BLOCK],
+            format_args!("never stored to; {what}"),
+        )?;
+        // Elsewhere a store to the destination may go to a page that is given up for the shared one.
+        if stored_to_source || t.is_reflinkfs() {
+            let first = stored.read_at(0, BLOCK)?;
+            expect_bytes(&first, &[b'P'; BLOCK], format_args!("stored to; {what}"))?;
+        }
+        drop(map);
+        stored.write_at(&[b'e'; BLOCK], 0)?;
+        expect(stored.contents()? == data, format_args!("the rest; {what}"))?;
+        expect(other.contents()? == data, format_args!("the other; {what}"))?;
+    }
+    Ok(())
+}
+
+fn a_mapped_block_survives_the_file_that_shared_it(t: &Test) -> Outcome {
+    let deadline = Instant::now() + t.effort.race;
+    let mut turn = 0;
+    while turn < 2 || Instant::now() < deadline {
+        let source = t.create_with("source", &[b'a'; BLOCK])?;
+        // The block becomes known as mapped by the source.
+        Mapping::shared(&source, BLOCK)?.store(1, b"x");
+        let clone = new_clone(&source, t.path("clone"))?;
+        let (goes, stays) = if turn % 2 == 0 {
+            (source, clone)
+        } else {
+            (clone, source)
+        };
+        if turn % 4 < 2 {
+            goes.truncate(0)?;
+        }
+        let map = Mapping::shared(&stays, BLOCK)?;
+        let start = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                map.store(0, b"B");
+            });
+            start.wait();
+            let removed = unlink(&goes.path).or_fail("unlink");
+            drop(goes);
+            removed
+        })?;
+        let mut model = [b'a'; BLOCK];
+        model[..2].copy_from_slice(b"Bx");
+        stays.expect_contents(&model, "the file that stays")?;
+        expect_bytes(&map.load_all(), &model, "its mapping")?;
+        turn += 1;
+    }
+    Ok(())
+}

@@ -562,7 +562,7 @@ pub fn dedupe_many(from: &impl AsRawFd, src: u64, len: u64, targets: &mut [Dedup
         word[0] = target.fd as u64;
         word[1] = target.offset;
         word[2] = target.bytes_deduped;
-        word[3] = u64::from(target.status as u32) | u64::from(target.reserved) << 32;
+        word[3] = u64::from(target.status as u32) | (u64::from(target.reserved) << 32);
     }
     // SAFETY: the buffer holds the header and as many targets as it says.
     check(unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, words.as_mut_ptr()) })?;

@@ -33,7 +33,7 @@ fn expect_holes_to_arrive(t: &Test, call: impl Fn(&File, &File) -> Outcome) -> O
         for block in 0..COUNT {
             let at = block * BLOCK;
             model[at..at + BLOCK].fill(0);
-            if data & 1 << block != 0 {
+            if data & (1 << block) != 0 {
                 let bytes = blocks(block as u8, 1);
                 source.write_at(&bytes, at as u64)?;
                 model[at..at + BLOCK].copy_from_slice(&bytes);

@@ -20,15 +20,17 @@ harness_build() {
 
 # harness_run KERNEL FS ARGUMENT...: the output is libtest's.
 harness_run() {
-	local kernel=$1 fs=$2 share=(--share "$TOP/build/guest")
+	local kernel=$1 fs=$2 options=(--share "$TOP/build/guest")
 	shift 2
+	# Debian's kernel zeroes every page that it allocates, which would hide that ours does not.
+	options+=(--append init_on_alloc=0)
 	case $fs in
 	reflinkfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${share[@]}" --timeout "$HARNESS_TIMEOUT" -- \
+		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --timeout "$HARNESS_TIMEOUT" -- \
 			/share/guest/harness --fs reflinkfs --dir /mnt/reflinkfs "$@"
 		;;
 	tmpfs | xfs | btrfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${share[@]}" --timeout "$HARNESS_TIMEOUT" --no-modules --disk 4G -- \
+		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --timeout "$HARNESS_TIMEOUT" --no-modules --disk 4G -- \
 			bash -c 'fs=$1; shift; mkdir /mnt/test
 				case $fs in
 				tmpfs) mount -t tmpfs none /mnt/test ;;

@@ -79,12 +79,16 @@ pub enum Need {
     RaggedSharing,
     /// Promises that only reflinkfs makes.
     Reflinkfs,
+    /// A kernel that can be told to fail an allocation: `CONFIG_FAULT_INJECTION`.
+    FaultInjection,
 }
 
 impl Need {
     /// Why a filesystem cannot meet the need, if it cannot.
     pub fn unmet_by(self, filesystem: Filesystem) -> Option<&'static str> {
         match (self, filesystem) {
+            (Self::FaultInjection, _) => (!Path::new("/proc/self/fail-nth").exists())
+                .then_some("this kernel cannot inject failures (/proc/self/fail-nth)"),
             (_, Reflinkfs) => None,
             (Self::Reflink, Tmpfs) => Some("tmpfs cannot clone"),
             (Self::Fiemap, Tmpfs) => Some("tmpfs has no FIEMAP"),

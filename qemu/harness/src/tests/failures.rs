@@ -20,7 +20,8 @@ use crate::sys::{
     rmdir, symlink, unlink, write_all, Deduped, File,
 };
 
-const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance, Need::Fiemap];
+const CLONES_COUNTED: &[Need] =
+    &[Need::Reflink, Need::Instance, Need::Fiemap, Need::FaultInjection];
 
 pub const CASES: &[Case] = &[
     case!(a_write_to_shared_blocks_fails_without_harm).needs(CLONES_COUNTED),
@@ -31,15 +32,8 @@ pub const CASES: &[Case] = &[
     case!(a_copy_of_bytes_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_truncation_inside_a_shared_block_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_deduplication_fails_without_harm).needs(CLONES_COUNTED),
-    case!(a_change_of_names_fails_without_harm).needs(&[Need::Instance]),
+    case!(a_change_of_names_fails_without_harm).needs(&[Need::Instance, Need::FaultInjection]),
 ];
-
-/// Says on stderr that a test has nothing to test here.
-pub(super) fn skipped(why: &str) -> Outcome {
-    write_all(&libc::STDERR_FILENO, format!("skipped: {why}\n").as_bytes())
-}
-
-const NO_INJECTION: &str = "this kernel cannot inject failures (/proc/self/fail-nth)";
 
 /// More points than any call has.
 const MANY: usize = 2000;
@@ -48,13 +42,9 @@ const MANY: usize = 2000;
 struct Injection(File);
 
 impl Injection {
-    /// `None` on a kernel that cannot do it.
-    fn new() -> Outcome<Option<Self>> {
-        let control = match File::open("/proc/thread-self/fail-nth", libc::O_RDWR) {
-            Ok(control) => control,
-            Err(Errno(libc::ENOENT)) => return Ok(None),
-            Err(error) => return Err(error).or_fail("open fail-nth"),
-        };
+    fn new() -> Outcome<Self> {
+        let control =
+            File::open("/proc/thread-self/fail-nth", libc::O_RDWR).or_fail("open fail-nth")?;
         // The probability stays zero: none of this concerns anybody who does not ask for it.
         for (name, value) in [
             ("failslab/ignore-gfp-wait", "N"),
@@ -74,7 +64,7 @@ impl Injection {
             failed && opened.is_err(),
             "the first thing that can fail when a file is opened fails",
         )?;
-        Ok(Some(injection))
+        Ok(injection)
     }
 
     /// Makes a call of which the nth thing that can fail fails. What it gave, and whether there
@@ -211,9 +201,7 @@ fn distinct_blocks(files: &[File]) -> Outcome<u64> {
 }
 
 fn expect_no_harm(t: &Test, change: &Change, call: impl Fn(&Files) -> Sys<usize>) -> Outcome {
-    let Some(injection) = Injection::new()? else {
-        return skipped(NO_INJECTION);
-    };
+    let injection = Injection::new()?;
     let fs = mount(t)?;
     let old = old_contents();
     let scene = |fs: &Instance| {
@@ -417,9 +405,7 @@ fn names_in(fs: &Instance) -> Outcome<Vec<String>> {
 }
 
 fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
-    let Some(injection) = Injection::new()? else {
-        return skipped(NO_INJECTION);
-    };
+    let injection = Injection::new()?;
     let fs = mount(t)?;
     for (number, renaming) in RENAMINGS.iter().enumerate() {
         let scene = |fs: &Instance| {

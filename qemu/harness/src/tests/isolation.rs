@@ -8,7 +8,6 @@ use std::os::fd::AsRawFd;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use super::failures::skipped;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome, Sys};
 use crate::filesystem::{Btrfs, Need, Xfs};
@@ -41,8 +40,6 @@ pub const CASES: &[Case] = &[
     case!(a_store_under_way_never_reaches_what_was_deduplicated).needs(CLONES),
     case!(a_mapped_block_survives_the_file_that_shared_it).needs(CLONES),
 ];
-
-const NO_USERFAULTFD: &str = "this kernel has no userfaultfd";
 
 /// Bytes that are written to one file only, after it was cloned.
 const SECRET: u8 = b'S';
@@ -159,9 +156,7 @@ fn a_read_under_way_never_shows_another_files_new_bytes(t: &Test) -> Outcome {
             } else {
                 (&source, &clone)
             };
-            let Some(stall) = Stall::new()? else {
-                return skipped(NO_USERFAULTFD);
-            };
+            let stall = Stall::new()?;
             let read = || pread_to(one, stall.buffer().at(0), BLOCK, 0);
             let n = stall
                 .during(read, 0, || {
@@ -193,9 +188,7 @@ fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome 
     const SIZE: usize = 16 * BLOCK;
     let source = t.create_with("source", &[b'a'; SIZE])?;
     let map = Mapping::shared(&source, SIZE)?;
-    let Some(stall) = Stall::new()? else {
-        return skipped(NO_USERFAULTFD);
-    };
+    let stall = Stall::new()?;
     let mut clones = Vec::new();
     let store = || store_by_kernel(&map, stall.buffer());
     stall
@@ -231,9 +224,7 @@ fn a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere(t: &Test) -> Outc
         let source = t.create_with("source", &[b'a'; BLOCK])?;
         let clone = t.create("clone")?;
         let map = Mapping::shared(&source, BLOCK)?;
-        let Some(stall) = Stall::new()? else {
-            return skipped(NO_USERFAULTFD);
-        };
+        let stall = Stall::new()?;
         let store = || store_by_kernel(&map, stall.buffer());
         stall
             .during(store, b'Q', || {
@@ -260,9 +251,7 @@ fn a_store_under_way_to_a_destination_stays_out_of_the_source(t: &Test) -> Outco
             clone_file(&source, &to).or_fail("FICLONE before")?;
         }
         let map = Mapping::shared(&to, BLOCK)?;
-        let Some(stall) = Stall::new()? else {
-            return skipped(NO_USERFAULTFD);
-        };
+        let stall = Stall::new()?;
         let store = || store_by_kernel(&map, stall.buffer());
         stall
             .during(store, b'R', || {
@@ -307,9 +296,7 @@ fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
             (&to, &source)
         };
         let map = Mapping::shared(stored, BLOCK)?;
-        let Some(stall) = Stall::new()? else {
-            return skipped(NO_USERFAULTFD);
-        };
+        let stall = Stall::new()?;
         let mut result = None;
         let store = || store_by_kernel(&map, stall.buffer());
         stall

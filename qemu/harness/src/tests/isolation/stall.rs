@@ -26,14 +26,12 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// `None` on a kernel without userfaultfd.
     #[track_caller]
-    pub fn new() -> Outcome<Option<Self>> {
+    pub fn new() -> Outcome<Self> {
         // SAFETY: plain call.
         let uffd = match check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) }) {
             // SAFETY: the kernel just gave us the descriptor.
             Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd as i32) },
-            Err(Errno(libc::ENOSYS)) => return Ok(None),
             Err(error) => return Err(error).or_fail("userfaultfd"),
         };
         let stall = Self {
@@ -50,7 +48,7 @@ impl Stall {
                 &mut [start, BLOCK as u64, REGISTER_MODE_MISSING, 0],
             )
             .or_fail("UFFDIO_REGISTER")?;
-        Ok(Some(stall))
+        Ok(stall)
     }
 
     fn request(&self, number: libc::c_ulong, words: &mut [u64]) -> Sys {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! FS_IOC_FIEMAP: extents, and which of them are shared.
 
+use std::path::PathBuf;
+
 use crate::case::{case, Case, Test};
 use crate::extents::{
     block_map, expect_letters, expect_shared, extents, fiemap, Block, FLAG_CACHE, FLAG_SYNC,
@@ -8,6 +10,7 @@ use crate::extents::{
 };
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
 use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_range, dedupe, new_clone, unlink, File};
@@ -90,8 +93,22 @@ fn extents_cover_the_data_and_not_the_holes(t: &Test) -> Outcome {
     expect_letters(&file, "...p......ppppp.....p.p.................", "data in holes")
 }
 
+/// A directory where no other test allocates blocks at the same time, which would put its own
+/// between ours: on reflinkfs a mount of its own, elsewhere that of the test.
+fn quiet_place(t: &Test) -> Outcome<(Option<Instance>, PathBuf)> {
+    if t.is_reflinkfs() {
+        let own = t.mount(&[])?;
+        let root = own.root.clone();
+        Ok((Some(own), root))
+    } else {
+        Ok((None, t.dir.clone()))
+    }
+}
+
 fn neighbours_written_in_order_are_one_extent(t: &Test) -> Outcome {
-    let file = t.create_with("file", &blocks(2, 100))?;
+    let (_mount, place) = quiet_place(t)?;
+    let file = File::create(place.join("file"))?;
+    file.write_at(&blocks(2, 100), 0)?;
     let found = extents(&file)?;
     expect_eq(found.len(), 1, format_args!("extents of 100 blocks written at once: {found:x?}"))?;
     expect_eq((found[0].logical, found[0].length), (0, 100 * BLOCK64), "the extent")
@@ -134,8 +151,10 @@ fn shared_and_private_stretches_are_kept_apart(t: &Test) -> Outcome {
 }
 
 fn equally_shared_neighbours_are_one_extent(t: &Test) -> Outcome {
-    let source = t.create_with("source", &blocks(6, 200))?;
-    let clone = new_clone(&source, t.path("clone"))?;
+    let (_mount, place) = quiet_place(t)?;
+    let source = File::create(place.join("source"))?;
+    source.write_at(&blocks(6, 200), 0)?;
+    let clone = new_clone(&source, place.join("clone"))?;
     expect_eq(extents(&source)?.len(), 1, "extents of a source whose blocks are all shared")?;
     expect_eq(extents(&clone)?.len(), 1, "extents of its clone")?;
     clone.write_at(b"x", 100 * BLOCK64)?;

@@ -4,7 +4,7 @@
 # little else, for every object costs a second. KASAN with Rust needs clang, hence LLVM=1.
 
 DEBUG_CONFIGS=("$QEMU_DIR/kernel/guest.config" "$QEMU_DIR/kernel/debug.config")
-DEBUG_OBJECTS=2050 # what the build prints, for the progress line only
+DEBUG_OBJECTS=2200 # what the build prints, for the progress line only
 
 debug_hint() { :; }
 # make goes on where it was stopped: kbuild trusts no object without its command file.
@@ -45,13 +45,12 @@ debug_make() {
 	debug_build() {
 		# KBUILD_MODPOST_WARN is not set: an unresolved symbol must fail here.
 		in_debug_tree "$1" sh -ec '
-			make -C /source O=/kernel/debug LLVM=1 -j"$(nproc)" bzImage modules
-			cp /kernel/debug/arch/x86/boot/bzImage /kernel/debug/vmlinuz
+			make -C /source O=/kernel/debug LLVM=1 -j"$(nproc)" vmlinux modules
 			cd /kernel/debug
 			make -s -C /source O=/kernel/debug LLVM=1 kernelrelease >release
 			# A module build needs headers, metadata, symbols and tools, none of these.
 			find . -path ./scripts -prune -o -path ./tools -prune -o -type f \( -name "*.o" -o -name "*.a" -o -name "*.cmd" \) -exec rm -f {} +
-			rm -f vmlinux.unstripped .tmp_vmlinux* arch/x86/boot/compressed/vmlinux* arch/x86/boot/vmlinux.bin'
+			rm -f vmlinux.unstripped .tmp_vmlinux*'
 	}
 	step "$LOGS/debug-config.log" "configuring the debug kernel" debug_configure "$1"
 	step -n "$DEBUG_OBJECTS" "$LOGS/debug-build.log" "building the debug kernel" debug_build "$1"

@@ -4,6 +4,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/fiemap.h>
+#include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/seq_file.h>
@@ -12,6 +13,9 @@
 #include <linux/uio.h>
 
 #include "shims.h"
+#include "hook/shims.h"
 
 /* Macros that bindgen cannot evaluate. */
+const fmode_t SHIM_FMODE_READ = FMODE_READ;
+const fmode_t SHIM_FMODE_WRITE = FMODE_WRITE;
 const slab_flags_t SHIM_SLAB_INODE = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;

@@ -12,6 +12,7 @@
 //! `unsafe` is in [`vfs`] and in [`store::block`].
 
 mod bindings;
+pub mod copy_flags;
 mod fs;
 pub mod store;
 pub mod vfs;

@@ -2,10 +2,12 @@
 /* See shims.h. */
 #include "shims.h"
 
+#include <linux/fsnotify.h>
 #include <linux/highmem.h>
 #include <linux/list.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/xacct.h>
 #include <linux/slab.h>
 
 void shim_get_page(struct page *page)
@@ -194,6 +196,55 @@ void shim_file_accessed(struct file *file)
 	file_accessed(file);
 }
 
+void shim_file_start_write(struct file *file)
+{
+	file_start_write(file);
+}
+
+void shim_file_end_write(struct file *file)
+{
+	file_end_write(file);
+}
+
+/* What follows ->copy_file_range in vfs_copy_file_range(). */
+void shim_account_copy(struct file *from, struct file *to, ssize_t copied)
+{
+	if (copied > 0) {
+		fsnotify_access(from);
+		add_rchar(current, copied);
+		fsnotify_modify(to);
+		add_wchar(current, copied);
+	}
+	inc_syscr(current);
+	inc_syscw(current);
+}
+
+bool shim_has_page_cache(const struct file *file)
+{
+	return !IS_DAX(file_inode(file)) && file->f_mapping->a_ops->read_folio;
+}
+
+struct folio *shim_read_mapping_folio(struct file *file, loff_t pos)
+{
+	return read_mapping_folio(file->f_mapping, pos >> PAGE_SHIFT, file);
+}
+
+void shim_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+int shim_folio_memcmp(struct folio *a, loff_t a_pos, struct folio *b, loff_t b_pos, size_t len)
+{
+	void *a_bytes = kmap_local_folio(a, offset_in_folio(a, a_pos));
+	void *b_bytes = kmap_local_folio(b, offset_in_folio(b, b_pos));
+	int result = memcmp(a_bytes, b_bytes, len);
+
+	kunmap_local(b_bytes);
+	kunmap_local(a_bytes);
+	return result;
+}
+
 bool shim_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		   unsigned int type)
 {
@@ -224,6 +275,11 @@ const struct qstr *shim_dentry_qstr(const struct dentry *dentry)
 bool shim_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+bool shim_signal_pending(void)
+{
+	return signal_pending(current);
 }
 
 void shim_cond_resched(void)

@@ -56,6 +56,13 @@ void shim_sb_end_pagefault(struct super_block *sb);
 
 /* files */
 void shim_file_accessed(struct file *file);
+void shim_file_start_write(struct file *file);
+void shim_file_end_write(struct file *file);
+void shim_account_copy(struct file *from, struct file *to, ssize_t copied);
+bool shim_has_page_cache(const struct file *file);
+struct folio *shim_read_mapping_folio(struct file *file, loff_t pos);
+void shim_folio_put(struct folio *folio);
+int shim_folio_memcmp(struct folio *a, loff_t a_pos, struct folio *b, loff_t b_pos, size_t len);
 bool shim_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		   unsigned int type);
 bool shim_dir_emit_dots(struct file *file, struct dir_context *ctx);
@@ -67,6 +74,7 @@ const struct qstr *shim_dentry_qstr(const struct dentry *dentry);
 
 /* tasks and memory */
 bool shim_fatal_signal_pending(void);
+bool shim_signal_pending(void);
 void shim_cond_resched(void);
 unsigned long shim_totalram_pages(void);
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `copy_file_range(2)` without flags: shares what can be shared, copies the rest.
+//! `copy_file_range(2)`. Without flags: shares what can be shared, copies the rest. With
+//! `COPY_FR_COPY`: copies.
 
 use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
 use crate::{
     store::block::{BlockRef, BLOCK_SIZE},
-    vfs::{go_on, LockedPair, Remap},
+    vfs::{go_on, LockedPair, Remap, RemapKind},
 };
 use kernel::prelude::*;
 
@@ -48,8 +49,10 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u
         request.to.modified()?;
     }
     let offset = offset_in_block(to_pos);
-    let one_mount = core::ptr::eq(from.super_block(), to.super_block());
-    let copied = if !one_mount || offset_in_block(from_pos) != offset {
+    let may_share = request.kind != RemapKind::Copy
+        && core::ptr::eq(from.super_block(), to.super_block())
+        && offset_in_block(from_pos) == offset;
+    let copied = if !may_share {
         left.min(STEP)
     } else if offset != 0 {
         left.min((BLOCK_SIZE - offset) as u64)

@@ -36,6 +36,7 @@ impl FileOperations for ReflinkFs {
 
     fn remap(request: &Remap<'_, Self>) -> Result<u64> {
         match request.kind {
+            RemapKind::Copy | RemapKind::CopyOrClone => copy::copy(request),
             RemapKind::Clone => clone::clone(request),
             RemapKind::Dedupe => dedupe::dedupe(request),
         }

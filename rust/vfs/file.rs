@@ -3,6 +3,7 @@
 //! Open regular files.
 
 use super::{
+    any::AnyFile,
     attributes, extents,
     filesystem::FileSystem,
     inode::{Inode, Locked},
@@ -10,8 +11,8 @@ use super::{
     remap::{self, Remap},
     Extent, MAX_FILE_SIZE,
 };
-use crate::bindings;
-use core::marker::PhantomData;
+use crate::{bindings, copy_flags::FOP_COPY_FLAGS};
+use core::{marker::PhantomData, ops::Deref};
 use kernel::{
     error::to_result,
     iov::{IovIterDest, IovIterSource},
@@ -50,8 +51,8 @@ pub trait FileOperations: FileSystem {
     /// The first extent that reaches beyond `pos`.
     fn extent(inode: &Inode<Self>, pos: u64) -> Option<Extent>;
 
-    /// `copy_file_range(2)` without flags: copies as the filesystem likes best. The range was cut
-    /// at the end of the source, and does not overlap.
+    /// `copy_file_range(2)`: without flags, copies as the filesystem likes best; or just copies.
+    /// The range was cut at the end of the source, and does not overlap.
     ///
     /// # Errors
     ///
@@ -95,19 +96,14 @@ impl<T: FileSystem> File<T> {
         // SAFETY: The file is open.
         to_result(unsafe { bindings::file_modified(self.as_raw()) })
     }
+}
 
-    /// How much of a write of `len` bytes at `pos` the file size limits allow.
-    ///
-    /// # Errors
-    ///
-    /// `EFBIG` if nothing, with a `SIGXFSZ` where the limit is the process's.
-    pub fn limit_write(&self, pos: u64, len: u64) -> Result<u64> {
-        let mut count = len as i64;
-        // SAFETY: The file is open, `count` valid for the call.
-        to_result(unsafe {
-            bindings::generic_write_check_limits(self.as_raw(), pos as i64, &mut count)
-        })?;
-        Ok(count as u64)
+impl<T: FileSystem> Deref for File<T> {
+    type Target = AnyFile;
+
+    fn deref(&self) -> &AnyFile {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { AnyFile::from_raw(self.as_raw()) }
     }
 }
 
@@ -132,6 +128,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         splice_write: Some(bindings::iter_file_splice_write),
         copy_file_range: Some(remap::copy_file_range::<T>),
         remap_file_range: Some(remap::remap_file_range::<T>),
+        fop_flags: FOP_COPY_FLAGS,
         ..pin_init::zeroed()
     };
 

@@ -18,6 +18,7 @@
 //! | [`remap`] | `copy_file_range`, `remap_file_range`, and the locks of two files |
 //! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
 //! | [`extents`] | `fiemap` |
+//! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
 //! # Locks
 //!
@@ -32,6 +33,7 @@
 //! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
 //! 5. what the filesystem has
 
+pub mod any;
 pub mod attributes;
 pub mod context;
 pub mod directory;

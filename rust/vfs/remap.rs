@@ -10,12 +10,16 @@ use super::{
     inode::{Inode, Locked},
     mapping::Invalidate,
 };
-use crate::bindings;
+use crate::{bindings, copy_flags::COPY_FR_COPY};
 use kernel::{error::to_result, prelude::*};
 
 /// What a [`Remap`] is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RemapKind {
+    /// Copy: share nothing.
+    Copy,
+    /// Share, or copy what cannot be shared.
+    CopyOrClone,
     /// Share.
     Clone,
     /// Share if the bytes are equal.
@@ -34,7 +38,7 @@ pub struct Remap<'a, T: FileSystem> {
     pub to_pos: u64,
     /// How long it is; 0 for a clone to the end of the source.
     pub len: u64,
-    /// What is to be done. A copy is a [`RemapKind::Clone`] that need not share.
+    /// What is to be done.
     pub kind: RemapKind,
     /// Whether less than the whole range may be done.
     pub may_shorten: bool,
@@ -155,9 +159,11 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    if flags != 0 {
-        return EINVAL.to_errno() as isize;
-    }
+    let kind = match flags {
+        0 => RemapKind::CopyOrClone,
+        COPY_FR_COPY => RemapKind::Copy,
+        _ => return EINVAL.to_errno() as isize,
+    };
     // SAFETY: By the safety requirements.
     let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
     let copied = T::copy(&Remap {
@@ -166,7 +172,7 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
         to,
         to_pos: to_pos as u64,
         len: len as u64,
-        kind: RemapKind::Clone,
+        kind,
         may_shorten: true,
     });
     match copied {

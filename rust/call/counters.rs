@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What came of the calls: `/sys/kernel/debug/copy_fr/`, a file for each flag.
+
+use super::Flag;
+use kernel::{
+    debugfs::{Dir, File, Writer},
+    error::code,
+    fmt,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// The errors that are counted apart.
+const ERRORS: [(&str, Error); 8] = [
+    ("EBADF", code::EBADF),
+    ("EBADE", code::EBADE),
+    ("EINVAL", code::EINVAL),
+    ("EOPNOTSUPP", code::EOPNOTSUPP),
+    ("EXDEV", code::EXDEV),
+    ("ENOSPC", code::ENOSPC),
+    ("EIO", code::EIO),
+    ("ENOMEM", code::ENOMEM),
+];
+
+/// The calls with one of the flags.
+pub(super) struct Counters {
+    whole: Atomic<u64>,
+    short: Atomic<u64>,
+    bytes: Atomic<u64>,
+    errors: [Atomic<u64>; ERRORS.len()],
+    other_errors: Atomic<u64>,
+}
+
+static COPY: Counters = Counters::new();
+static REFLINK: Counters = Counters::new();
+static DEDUP: Counters = Counters::new();
+
+impl Counters {
+    const fn new() -> Self {
+        Self {
+            whole: Atomic::new(0),
+            short: Atomic::new(0),
+            bytes: Atomic::new(0),
+            errors: [const { Atomic::new(0) }; ERRORS.len()],
+            other_errors: Atomic::new(0),
+        }
+    }
+
+    pub(super) fn of(flag: Flag) -> &'static Self {
+        match flag {
+            Flag::Copy => &COPY,
+            Flag::Reflink => &REFLINK,
+            Flag::Dedup => &DEDUP,
+        }
+    }
+
+    /// Counts a call that asked for `len` bytes.
+    pub(super) fn count(&self, len: u64, result: &Result<u64>) {
+        let counter = match *result {
+            Ok(done) => {
+                self.bytes.add(done, Relaxed);
+                if done == len {
+                    &self.whole
+                } else {
+                    &self.short
+                }
+            }
+            Err(err) => ERRORS
+                .iter()
+                .position(|&(_, error)| error == err)
+                .map_or(&self.other_errors, |i| &self.errors[i]),
+        };
+        counter.add(1, Relaxed);
+    }
+}
+
+/// A flag's counters, one `name value` a line: how many calls did all that was asked for, how many
+/// less; how many bytes; how many failed, by error.
+struct Outcomes(&'static Counters);
+
+impl Writer for Outcomes {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(counters) = self;
+        let mut line = |name, value: &Atomic<u64>| writeln!(f, "{name} {}", value.load(Relaxed));
+        line("whole", &counters.whole)?;
+        line("short", &counters.short)?;
+        line("bytes", &counters.bytes)?;
+        for ((name, _), value) in ERRORS.iter().zip(&counters.errors) {
+            line(name, value)?;
+        }
+        line("other_errors", &counters.other_errors)
+    }
+}
+
+/// The files, for as long as it lives.
+#[pin_data]
+pub(crate) struct Shown {
+    #[pin]
+    copy: File<Outcomes>,
+    #[pin]
+    reflink: File<Outcomes>,
+    #[pin]
+    dedup: File<Outcomes>,
+    /// Goes after its files.
+    dir: Dir,
+}
+
+impl Shown {
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        let dir = Dir::new(c"copy_fr");
+        try_pin_init!(Self {
+            copy <- dir.read_only_file(c"copy", Outcomes(&COPY)),
+            reflink <- dir.read_only_file(c"reflink", Outcomes(&REFLINK)),
+            dedup <- dir.read_only_file(c"dedup", Outcomes(&DEDUP)),
+            dir,
+        })
+    }
+}

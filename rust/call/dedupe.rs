@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `COPY_FR_DEDUP`: sharing what is equal.
+//!
+//! To compare takes long, and a filesystem does it with both files locked and without looking for
+//! signals. So where the data goes through the page cache this is done in pieces. As a difference
+//! at the end must leave the beginning unshared too, all pieces are compared first.
+
+use super::PIECE;
+use crate::any::{signal_pending, Range};
+use kernel::prelude::*;
+
+/// Shares the range if the bytes are equal. Returns how many: fewer than all after a signal, or
+/// where the files were changed meanwhile.
+///
+/// # Errors
+///
+/// `EBADE` where they differ; those of `FIDEDUPERANGE`.
+pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
+    if range.len <= PIECE || !range.from.has_page_cache() || !range.to.has_page_cache() {
+        return range.dedupe();
+    }
+    let equal = compare(range)?;
+    let mut done = 0;
+    while done < equal {
+        match share(range, done, PIECE.min(equal - done)) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+        if signal_pending() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+fn share(range: &Range<'_>, done: u64, len: u64) -> Result<u64> {
+    range.part(done, len).dedupe()
+}
+
+/// How much from the beginning is equal: all of it, or what was compared when a signal came.
+fn compare(range: &Range<'_>) -> Result<u64> {
+    let mut done = 0;
+    while done < range.len {
+        let len = PIECE.min(range.len - done);
+        if !range.part(done, len).is_equal()? {
+            return Err(EBADE);
+        }
+        done += len;
+        if signal_pending() {
+            break;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `copy_file_range(2)` with a flag.
+
+mod check;
+mod copy;
+mod counters;
+mod dedupe;
+mod position;
+
+pub(crate) use counters::Shown;
+
+use crate::{
+    any::Descriptor,
+    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK},
+    hook::{Arguments, SystemCall},
+};
+use counters::Counters;
+use kernel::{prelude::*, uaccess::UserPtr};
+use position::Position;
+
+/// How much is done between two looks at whether a signal is pending.
+const PIECE: u64 = 16 << 20;
+
+/// What a call is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flag {
+    Copy,
+    Reflink,
+    Dedup,
+}
+
+impl Flag {
+    /// The flag in the call's sixth argument, if it is just one of ours.
+    fn of(arguments: &Arguments) -> Option<Self> {
+        match arguments[5] as u32 {
+            COPY_FR_COPY => Some(Self::Copy),
+            COPY_FR_REFLINK => Some(Self::Reflink),
+            COPY_FR_DEDUP => Some(Self::Dedup),
+            _ => None,
+        }
+    }
+}
+
+/// The system call.
+pub(crate) struct CopyFileRange;
+
+impl SystemCall for CopyFileRange {
+    const NAME: &'static str = "copy_file_range";
+
+    fn wants(arguments: &Arguments) -> bool {
+        Flag::of(arguments).is_some()
+    }
+
+    fn call(arguments: &Arguments) -> Result<usize> {
+        let flag = Flag::of(arguments).ok_or(EINVAL)?;
+        let len = arguments[4] as u64;
+        let result = copy_file_range(arguments, len, flag);
+        Counters::of(flag).count(len, &result);
+        Ok(result? as usize)
+    }
+}
+
+/// The call, in the order of the kernel's own.
+fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
+    let [from, from_pos, to, to_pos, ..] = *arguments;
+    let from = Descriptor::get(from as u32)?;
+    let to = Descriptor::get(to as u32)?;
+    let from_pos = Position::get(&from, UserPtr::from_addr(from_pos))?;
+    let to_pos = Position::get(&to, UserPtr::from_addr(to_pos))?;
+
+    let Some(range) = check::check(&from, from_pos.value(), &to, to_pos.value(), len, flag)? else {
+        return Ok(0);
+    };
+    let done = match flag {
+        Flag::Copy => copy::copy(&range),
+        // In one piece: to share is quick, and on reflinkfs the same at any length.
+        Flag::Reflink => range.share(),
+        Flag::Dedup => dedupe::dedupe(&range),
+    }?;
+    from_pos.advance(done)?;
+    to_pos.advance(done)?;
+    Ok(done)
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The flags of `copy_file_range(2)`, for the filesystem and for the module that lets them in.
+
+/// Copy all bytes: afterwards the call has shared none.
+pub const COPY_FR_COPY: u32 = 1;
+/// Share, or fail.
+pub const COPY_FR_REFLINK: u32 = 2;
+/// Share if the bytes are equal.
+pub const COPY_FR_DEDUP: u32 = 4;
+
+/// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes `COPY_FR_COPY`.
+///
+/// The kernel has given out the bits from below. A filesystem without this is copied by splicing.
+pub const FOP_COPY_FLAGS: u32 = 1 << 31;

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! copy_fr: the flags of `copy_file_range(2)`, on every filesystem of a running kernel.
+//!
+//! The system call refuses flags before it asks a filesystem. While this module is loaded, a call
+//! with one of the three flags comes here instead; any other is the kernel's own, untouched.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`call`] | what a call does, one file per concern |
+//! | [`hook`] | how it comes here: ftrace |
+//! | [`any`] | open files, part of reflinkfs's layer over the VFS |
+//!
+//! `unsafe` is in [`hook`] and in [`any`].
+
+#[path = "vfs/any/mod.rs"]
+pub mod any;
+mod bindings;
+mod call;
+pub mod copy_flags;
+mod hook;
+
+use kernel::prelude::*;
+
+module! {
+    type: Module,
+    name: "copy_fr",
+    authors: ["The reflinkfs developers"],
+    description: "Flags for copy_file_range(2)",
+    license: "GPL",
+}
+
+#[pin_data]
+struct Module {
+    /// Goes first, so that nothing is counted any more when what shows the counters goes.
+    #[pin]
+    hook: hook::Hook<call::CopyFileRange>,
+    #[pin]
+    shown: call::Shown,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            shown <- call::Shown::new(),
+            hook <- hook::Hook::install(),
+        })
+    }
+}

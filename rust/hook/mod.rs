@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking over some calls of a system call.
+
+#[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
+mod ftrace;
+#[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
+pub(crate) use ftrace::Hook;
+
+#[cfg(not(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES)))]
+mod refuse;
+#[cfg(not(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES)))]
+pub(crate) use refuse::Hook;
+
+#[cfg_attr(CONFIG_X86_64, path = "x86.rs")]
+#[cfg_attr(not(CONFIG_X86_64), path = "unknown.rs")]
+mod arch;
+mod parameter;
+
+use kernel::prelude::*;
+
+/// The arguments of a system call, as it takes them.
+pub(crate) type Arguments = [usize; 6];
+
+/// A system call, some calls of which are to come here.
+pub(crate) trait SystemCall: Send + Sync + 'static {
+    /// Its name, without what the architecture puts in front.
+    const NAME: &'static str;
+
+    /// Whether this call is to come here. Runs without being preempted.
+    fn wants(arguments: &Arguments) -> bool;
+
+    /// The call.
+    ///
+    /// # Errors
+    ///
+    /// What the call fails with.
+    fn call(arguments: &Arguments) -> Result<usize>;
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A kernel that has not what the hook takes.
+
+use super::SystemCall;
+use core::marker::PhantomData;
+use kernel::prelude::*;
+
+/// Cannot be had.
+#[pin_data]
+pub(crate) struct Hook<T: SystemCall>(PhantomData<T>);
+
+impl<T: SystemCall> Hook<T> {
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`.
+    pub(crate) fn install() -> impl PinInit<Self, Error> {
+        pr_err!(
+            "{}(2) cannot be hooked: this kernel lacks CONFIG_DYNAMIC_FTRACE_WITH_ARGS or \
+             CONFIG_KPROBES\n",
+            T::NAME
+        );
+        Err::<Self, Error>(EOPNOTSUPP)
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How system calls arrive on x86-64, see `arch/x86/include/asm/syscall_wrapper.h`: each has an
+//! entry for 64-bit callers and one for 32-bit callers, both given the caller's registers.
+
+use super::Arguments;
+use crate::bindings;
+
+/// What the entries of a system call have in front of its name. All but the first may be missing.
+pub(super) const ENTRIES: &[&str] = &["__x64_sys_", "__ia32_sys_"];
+
+/// The arguments of the system call that the current task makes with these registers.
+pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
+    // SAFETY: Only looks at the current task.
+    if unsafe { bindings::shim_in_ia32_syscall() } {
+        // The upper halves are whatever the caller left in them.
+        [regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp].map(|value| value as u32 as usize)
+    } else {
+        [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9]
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copying and sharing ranges of files of any filesystem.
+//!
+//! Compare `fs/read_write.c`, `fs/remap_range.c`.
+
+use super::AnyFile;
+use crate::{bindings, copy_flags::COPY_FR_COPY};
+use kernel::{error::to_result, prelude::*};
+
+/// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
+/// 2^63.
+#[derive(Clone, Copy)]
+pub struct Range<'a> {
+    /// The source.
+    pub from: &'a AnyFile,
+    /// Where the range begins in the source.
+    pub from_pos: u64,
+    /// The destination, which may be the source.
+    pub to: &'a AnyFile,
+    /// Where the range goes.
+    pub to_pos: u64,
+    /// How long it is.
+    pub len: u64,
+}
+
+fn to_count(result: i64) -> Result<u64> {
+    u64::try_from(result).map_err(|_| Error::from_errno(result as c_int))
+}
+
+impl<'a> Range<'a> {
+    /// `len` bytes of it, from `skip` on.
+    pub fn part(&self, skip: u64, len: u64) -> Range<'a> {
+        Range {
+            from_pos: self.from_pos + skip,
+            to_pos: self.to_pos + skip,
+            len,
+            ..*self
+        }
+    }
+
+    /// Whether the process may read the one and write the other, see `rw_verify_area`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the security modules.
+    pub fn verify(&self) -> Result {
+        let verify = |file: &AnyFile, pos, access| {
+            let pos = pos as i64;
+            // SAFETY: The file is open, `pos` valid for the call.
+            to_result(unsafe {
+                bindings::rw_verify_area(access, file.as_raw(), &pos, self.len as usize)
+            })
+        };
+        verify(self.from, self.from_pos, bindings::READ as c_int)?;
+        verify(self.to, self.to_pos, bindings::WRITE as c_int)
+    }
+
+    /// Shares the range, as `FICLONERANGE` does. Returns how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// See the manual page of `ioctl_ficlonerange`.
+    pub fn share(&self) -> Result<u64> {
+        // SAFETY: Both files are open.
+        to_count(unsafe {
+            bindings::vfs_clone_file_range(
+                self.from.as_raw(),
+                self.from_pos as i64,
+                self.to.as_raw(),
+                self.to_pos as i64,
+                self.len as i64,
+                0,
+            )
+        })
+    }
+
+    /// Shares the range if both files hold the same bytes, as `FIDEDUPERANGE` does, but for its
+    /// limit to the length. Returns how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// See the manual page of `ioctl_fideduperange`; `EBADE` where the bytes differ.
+    pub fn dedupe(&self) -> Result<u64> {
+        // SAFETY: Both files are open.
+        to_count(unsafe {
+            bindings::vfs_dedupe_file_range_one(
+                self.from.as_raw(),
+                self.from_pos as i64,
+                self.to.as_raw(),
+                self.to_pos as i64,
+                self.len as i64,
+                0,
+            )
+        })
+    }
+
+    /// Copies the bytes by splicing, through the page caches. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing.
+    pub fn splice(&self) -> Result<u64> {
+        // SAFETY: Both files are open.
+        to_count(unsafe {
+            bindings::vfs_copy_file_range(
+                self.from.as_raw(),
+                self.from_pos as i64,
+                self.to.as_raw(),
+                self.to_pos as i64,
+                self.len as usize,
+                bindings::COPY_FILE_SPLICE,
+            )
+        } as i64)
+    }
+
+    /// Copies the bytes by the filesystem's own method, which both files have and which takes
+    /// flags. Returns how many. Does around it what `vfs_copy_file_range` does.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing; `EOPNOTSUPP` where there is no such method.
+    pub fn copy(&self) -> Result<u64> {
+        if !self.from.takes_copy_flags() || !self.from.same_copy_method(self.to) {
+            return Err(EOPNOTSUPP);
+        }
+        let method = self.to.operations().copy_file_range.ok_or(EOPNOTSUPP)?;
+        let (from, to) = (self.from.as_raw(), self.to.as_raw());
+        // SAFETY: Both files are open, the method is that of both.
+        to_count(unsafe {
+            bindings::shim_file_start_write(to);
+            let result = method(
+                from,
+                self.from_pos as i64,
+                to,
+                self.to_pos as i64,
+                self.len as usize,
+                COPY_FR_COPY,
+            );
+            bindings::shim_file_end_write(to);
+            bindings::shim_account_copy(from, to, result);
+            result
+        } as i64)
+    }
+}

@@ -207,8 +207,15 @@ impl BlockRef {
             .min(BLOCK_SIZE.saturating_sub(from_offset));
         self.0.with_bytes(|to| {
             from.0.with_bytes(|from| {
-                // SAFETY: Both ranges lie within their pages. `copy` allows them to be one.
-                unsafe { core::ptr::copy(from.add(from_offset), to.add(offset), len) }
+                // SAFETY: Both ranges lie within their pages, which may be one: that `copy` allows,
+                // and a page copied onto itself is the same afterwards.
+                unsafe {
+                    if len == BLOCK_SIZE {
+                        bindings::copy_page(to.cast(), from.cast());
+                    } else {
+                        core::ptr::copy(from.add(from_offset), to.add(offset), len);
+                    }
+                }
             })
         });
     }

@@ -14,11 +14,13 @@ ps:procps
 
 host_check() {
 	local line missing=() sudo=() command
-	# An ordinary user's namespaces are set up with newuidmap, by mmdebstrap and by unshare.
+	# An ordinary user's namespaces are set up with newuidmap.
 	((EUID == 0)) || HOST_NEEDS+=' newuidmap:uidmap'
 	for line in $HOST_NEEDS; do
 		command -v "${line%%:*}" >/dev/null || missing+=("${line#*:}")
 	done
+	# Ubuntu has mmdebstrap, but does not know Debian's signatures.
+	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 	((${#missing[@]})) || return 0
 	command="apt-get install --no-install-recommends ${missing[*]}"
 	if ! command -v apt-get >/dev/null; then

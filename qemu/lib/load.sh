@@ -3,6 +3,8 @@
 # All of the environment's functions, in the order they build on each other.
 # shellcheck disable=SC2034
 TOP=$(dirname "$QEMU_DIR")
+# Not in an ordinary user's path: chroot.
+PATH=$PATH:/usr/sbin:/sbin
 for file in say step cache host namespace accel harness kunit totals; do
 	# shellcheck source=/dev/null
 	. "$QEMU_DIR/lib/$file.sh"

@@ -4,7 +4,8 @@
 # the command; the process namespace ends with its first process, so neither can a process.
 
 NAMESPACE=(unshare --mount --pid --fork --kill-child)
-# An ordinary user gets the same as "root" of a user namespace (needs /etc/subuid, as mmdebstrap does).
+# An ordinary user is "root" of a user namespace (needs /etc/subuid), always with the same numbers,
+# so mmdebstrap must not make its own.
 ((EUID == 0)) || NAMESPACE+=(--map-root-user --map-auto)
 
 # in_root [-b SOURCE:TARGET]... COMMAND...: the root is read-only, /tmp is fresh; TARGETs are

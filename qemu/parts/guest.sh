@@ -18,9 +18,7 @@ guest_make() {
 	local mirror
 	mirror=$(host_mirror)
 	guest_bootstrap() {
-		local wrap=()
-		((EUID)) || wrap=("${NAMESPACE[@]}" --mount-proc)
-		"${wrap[@]}" mmdebstrap --variant=minbase \
+		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
 			--include="$(echo $GUEST_PACKAGES | tr ' ' ,)" \
 			--aptopt='Acquire::Retries "3"' \
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

@@ -7,7 +7,7 @@ ROOT_PACKAGES='
 gcc make flex bison bc cpio kmod libelf-dev libssl-dev libdw-dev pahole perl python3 rsync
 xz-utils zstd git ca-certificates
 rustc rust-src rustfmt rust-clippy bindgen clang lld llvm cargo libc6-dev
-shellcheck
+shellcheck mandoc
 qemu-system-x86 erofs-utils virtiofsd busybox-static
 libaio-dev libacl1-dev libattr1-dev liburing-dev uuid-dev
 '
@@ -23,10 +23,7 @@ root_make() {
 	local mirror
 	mirror=$(host_mirror)
 	root_bootstrap() {
-		local wrap=()
-		# As an ordinary user mmdebstrap makes its own namespaces.
-		((EUID)) || wrap=("${NAMESPACE[@]}" --mount-proc)
-		"${wrap[@]}" mmdebstrap --variant=minbase \
+		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
 			--include="$(echo $ROOT_PACKAGES | tr ' ' ,)" \
 			--aptopt='Acquire::Retries "3"' \
 			"$ROOT_SUITE" "$1" \

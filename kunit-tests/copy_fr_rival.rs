@@ -6,6 +6,7 @@
 #[path = "../rust/bindings.rs"]
 mod bindings;
 #[path = "../rust/hook/mod.rs"]
+#[allow(dead_code)] // It looks at no argument.
 mod hook;
 
 use kernel::prelude::*;

@@ -16,11 +16,14 @@ use crate::{
     hook::{Arguments, SystemCall},
 };
 use counters::Counters;
-use kernel::{prelude::*, uaccess::UserPtr};
+use kernel::{page::PAGE_MASK, prelude::*, uaccess::UserPtr};
 use position::Position;
 
 /// How much is done between two looks at whether a signal is pending.
 const PIECE: u64 = 16 << 20;
+
+/// The most that a call with a 32-bit result does, `MAX_RW_COUNT` of the kernel.
+const MAX_RW_COUNT: u64 = (i32::MAX as usize & PAGE_MASK) as u64;
 
 /// What a call is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ enum Flag {
 impl Flag {
     /// The flag in the call's sixth argument, if it is just one of ours.
     fn of(arguments: &Arguments) -> Option<Self> {
-        match arguments[5] as u32 {
+        match arguments.values[5] as u32 {
             COPY_FR_COPY => Some(Self::Copy),
             COPY_FR_REFLINK => Some(Self::Reflink),
             COPY_FR_DEDUP => Some(Self::Dedup),
@@ -54,7 +57,7 @@ impl SystemCall for CopyFileRange {
 
     fn call(arguments: &Arguments) -> Result<usize> {
         let flag = Flag::of(arguments).ok_or(EINVAL)?;
-        let len = arguments[4] as u64;
+        let len = arguments.values[4] as u64;
         let result = copy_file_range(arguments, len, flag);
         Counters::of(flag).count(len, &result);
         Ok(result? as usize)
@@ -63,22 +66,27 @@ impl SystemCall for CopyFileRange {
 
 /// The call, in the order of the kernel's own.
 fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
-    let [from, from_pos, to, to_pos, ..] = *arguments;
+    let [from, from_pos, to, to_pos, ..] = arguments.values;
     let from = Descriptor::get(from as u32)?;
     let to = Descriptor::get(to as u32)?;
     let from_pos = Position::get(&from, UserPtr::from_addr(from_pos))?;
     let to_pos = Position::get(&to, UserPtr::from_addr(to_pos))?;
 
-    let Some(range) = check::check(&from, from_pos.value(), &to, to_pos.value(), len, flag)? else {
+    let Some(mut range) = check::check(&from, from_pos.value(), &to, to_pos.value(), len, flag)?
+    else {
         return Ok(0);
     };
+    if arguments.is_32_bit {
+        // What the caller can be told.
+        range.len = range.len.min(MAX_RW_COUNT);
+    }
     let done = match flag {
         Flag::Copy => copy::copy(&range),
         // In one piece: to share is quick, and on reflinkfs the same at any length.
         Flag::Reflink => range.share(),
         Flag::Dedup => dedupe::dedupe(&range),
     }?;
-    from_pos.advance(done)?;
-    to_pos.advance(done)?;
+    // Both, also where one fails.
+    from_pos.advance(done).and(to_pos.advance(done))?;
     Ok(done)
 }

@@ -42,7 +42,7 @@ impl<T: SystemCall> Hook<T> {
     /// # Errors
     ///
     /// `EOPNOTSUPP` on an architecture that is not known; `EBUSY` where something else (a
-    /// livepatch) redirects the system call already.
+    /// livepatch) redirects the system call already, and where ftrace is off.
     pub(crate) fn install() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             ops <- Opaque::try_ffi_init(|ops: *mut bindings::ftrace_ops| {
@@ -76,8 +76,9 @@ impl<T: SystemCall> Hook<T> {
             to_result(unsafe { bindings::register_ftrace_function(ops) }).inspect_err(|&err| {
                 if err == EBUSY {
                     pr_err!(
-                        "{}(2) is redirected by something else already; /sys/kernel/livepatch and \
-                         /sys/kernel/tracing/enabled_functions tell by what\n",
+                        "{}(2) is redirected by something else already (/sys/kernel/livepatch and \
+                         /sys/kernel/tracing/enabled_functions tell by what), or ftrace is off \
+                         (sysctl kernel.ftrace_enabled)\n",
                         T::NAME
                     );
                 } else {

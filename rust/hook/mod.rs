@@ -19,8 +19,13 @@ mod parameter;
 
 use kernel::prelude::*;
 
-/// The arguments of a system call, as it takes them.
-pub(crate) type Arguments = [usize; 6];
+/// The arguments of a system call.
+pub(crate) struct Arguments {
+    /// As the call takes them.
+    pub(crate) values: [usize; 6],
+    /// Whether the caller gets 32 bits of the result.
+    pub(crate) is_32_bit: bool,
+}
 
 /// A system call, some calls of which are to come here.
 pub(crate) trait SystemCall: Send + Sync + 'static {

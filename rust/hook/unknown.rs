@@ -9,5 +9,8 @@ use crate::bindings;
 pub(super) const ENTRIES: &[&str] = &[];
 
 pub(super) fn arguments(_regs: &bindings::pt_regs) -> Arguments {
-    Arguments::default()
+    Arguments {
+        values: [0; 6],
+        is_32_bit: false,
+    }
 }

@@ -12,10 +12,12 @@ pub(super) const ENTRIES: &[&str] = &["__x64_sys_", "__ia32_sys_"];
 /// The arguments of the system call that the current task makes with these registers.
 pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
     // SAFETY: Only looks at the current task.
-    if unsafe { bindings::shim_in_ia32_syscall() } {
+    let is_32_bit = unsafe { bindings::shim_in_ia32_syscall() };
+    let values = if is_32_bit {
         // The upper halves are whatever the caller left in them.
         [regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp].map(|value| value as u32 as usize)
     } else {
         [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9]
-    }
+    };
+    Arguments { values, is_32_bit }
 }

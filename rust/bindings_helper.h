@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What bindgen reads: headers that rust/bindings/bindings_helper.h of the kernel lacks. */
 #include <linux/fs.h>
+#include <linux/falloc.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/fiemap.h>

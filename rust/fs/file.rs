@@ -2,8 +2,11 @@
 
 //! What can be done with a regular file, each in a file of its own.
 
-use super::{clone, copy, dedupe, extents, read, truncate, write, Inode, Locked, ReflinkFs};
-use crate::vfs::{Extent, FileOperations, Remap, RemapKind};
+use super::{
+    clone, copy, dedupe, extents, fallocate, read, truncate, write, Inode, Locked, ReflinkFs,
+};
+use crate::vfs::{Extent, Fallocate, FileOperations, Remap, RemapKind};
+use core::ops::Range;
 use kernel::{
     iov::{IovIterDest, IovIterSource},
     prelude::*,
@@ -28,6 +31,10 @@ impl FileOperations for ReflinkFs {
 
     fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
         extents::extent(inode, pos)
+    }
+
+    fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: Option<u64>) -> Result {
+        fallocate::fallocate(inode, what, bytes, size)
     }
 
     fn copy(request: &Remap<'_, Self>) -> Result<u64> {

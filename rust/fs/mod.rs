@@ -8,7 +8,7 @@
 //! | `names.rs` | directories |
 //! | `data.rs` | a file's tree, and its lock |
 //! | `file.rs` | the table of contents of what follows |
-//! | `read.rs`, `write.rs`, `truncate.rs` | bytes |
+//! | `read.rs`, `write.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs` | bytes |
 //! | `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
@@ -27,16 +27,18 @@
 //!
 //! # The end of a file
 //!
-//! * No block lies wholly beyond the end.
+//! * What lies in blocks wholly beyond the end, which `fallocate` puts there, is zeros.
 //! * The bytes of the last block beyond the end are zeros, but for what is stored there through a
 //!   shared mapping while the block is the file's own. That is wiped before the end moves up and
 //!   before the block becomes shared ([`truncate::wipe_tail`]).
 
+mod clear;
 mod clone;
 mod copy;
 mod data;
 mod dedupe;
 mod extents;
+mod fallocate;
 mod file;
 mod mmap;
 mod names;

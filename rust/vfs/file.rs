@@ -5,6 +5,7 @@
 use super::{
     any::AnyFile,
     attributes, extents,
+    fallocate::{self, Fallocate},
     filesystem::FileSystem,
     inode::{Inode, Locked},
     mapping::{self, MappingOperations},
@@ -12,7 +13,10 @@ use super::{
     Extent, MAX_FILE_SIZE,
 };
 use crate::{bindings, copy_flags::FOP_COPY_FLAGS};
-use core::{marker::PhantomData, ops::Deref};
+use core::{
+    marker::PhantomData,
+    ops::{Deref, Range},
+};
 use kernel::{
     error::to_result,
     iov::{IovIterDest, IovIterSource},
@@ -50,6 +54,18 @@ pub trait FileOperations: FileSystem {
 
     /// The first extent that reaches beyond `pos`.
     fn extent(inode: &Inode<Self>, pos: u64) -> Option<Extent>;
+
+    /// `fallocate(2)` of `bytes`. `size` is what the size is to be afterwards, where it grows.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there is not the room that is asked for; `EINTR`, `ENOMEM`.
+    fn fallocate(
+        inode: &Locked<Self>,
+        what: Fallocate,
+        bytes: Range<u64>,
+        size: Option<u64>,
+    ) -> Result;
 
     /// `copy_file_range(2)`: without flags, copies as the filesystem likes best; or just copies.
     /// The range was cut at the end of the source, and does not overlap.
@@ -128,6 +144,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         splice_write: Some(bindings::iter_file_splice_write),
         copy_file_range: Some(remap::copy_file_range::<T>),
         remap_file_range: Some(remap::remap_file_range::<T>),
+        fallocate: Some(fallocate::fallocate::<T>),
         fop_flags: FOP_COPY_FLAGS,
         ..pin_init::zeroed()
     };

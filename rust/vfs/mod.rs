@@ -16,6 +16,7 @@
 //! | [`attributes`] | `getattr`, `setattr` |
 //! | [`file`] | `struct file_operations` of a regular file |
 //! | [`remap`] | `copy_file_range`, `remap_file_range`, and the locks of two files |
+//! | [`fallocate`] | `fallocate` |
 //! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
 //! | [`extents`] | `fiemap` |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
@@ -38,6 +39,7 @@ pub mod attributes;
 pub mod context;
 pub mod directory;
 pub mod extents;
+pub mod fallocate;
 pub mod file;
 pub mod filesystem;
 pub mod inode;
@@ -48,6 +50,7 @@ pub use self::{
     context::{Context, Parameter},
     directory::{Dentry, DirectoryOperations, New},
     extents::Extent,
+    fallocate::Fallocate,
     file::FileOperations,
     filesystem::{FileSystem, Registration, Statistics, SuperBlock},
     inode::{Inode, Locked},

@@ -116,6 +116,18 @@ impl Pool {
         self.next_epoch.fetch_add(1, Relaxed)
     }
 
+    /// Whether `n` more blocks may exist, as things are now.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`.
+    pub fn has_room(&self, n: u64) -> Result {
+        match self.used().checked_add(n) {
+            Some(used) if used <= self.limit.load(Relaxed) => Ok(()),
+            _ => Err(ENOSPC),
+        }
+    }
+
     /// Allocates a block. Its bytes are undefined until its owner has written them.
     ///
     /// # Errors

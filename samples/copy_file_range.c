@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Copies a file with copy_file_range(2), as the example of its manual page
- * does. Built with -DCOPY_FR_DEFAULT it passes no flag, which every kernel
- * takes, and reflinkfs shares the blocks; otherwise it asks for a copy of the
- * bytes, COPY_FR_COPY.
+ * does: all bytes, nothing shared, COPY_FR_COPY. The kernel takes the flag
+ * while copy_fr.ko is loaded.
+ *
+ * Built with -DCOPY_FR_DEFAULT it passes no flag, which every kernel takes, and
+ * reflinkfs shares the blocks.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/copy.h>
 #include <stdio.h>
@@ -30,6 +33,18 @@ static void fail(const char *what)
 static loff_t copy_range(int from, int to, size_t len)
 {
 	return syscall(__NR_copy_file_range, from, NULL, to, NULL, len, FLAGS);
+}
+
+static void fail_to_copy(void)
+{
+	const char *what = "copy_file_range";
+
+	if (FLAGS && errno == EINVAL) {
+		if (access("/sys/module/copy_fr", F_OK) == -1)
+			what = "copy_file_range: no flags, copy_fr.ko is not loaded (modprobe, insmod)";
+		errno = EINVAL;
+	}
+	fail(what);
 }
 
 int main(int argc, char **argv)
@@ -57,7 +72,7 @@ int main(int argc, char **argv)
 	do {
 		copied = copy_range(from, to, left);
 		if (copied == -1)
-			fail("copy_file_range");
+			fail_to_copy();
 		/* Without a flag the end of the file is no error, and would be met again and again. */
 		if (copied == 0 && left > 0) {
 			fprintf(stderr, "%s: the file became shorter while it was copied\n", argv[1]);

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Whether a call makes sense, in the kernel's order.
+
+use crate::{fallback::Range, file, sys, Mode};
+use std::{
+    io,
+    os::{fd::BorrowedFd, linux::fs::MetadataExt},
+};
+
+/// A call for no bytes at the files' beginning: the checks that the kernel makes of the files.
+pub(crate) fn attempt(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
+    let (mut from_pos, mut to_pos) = (0, 0);
+    sys::copy_file_range(
+        from,
+        Some(&mut from_pos),
+        to,
+        Some(&mut to_pos),
+        0,
+        mode.flags(),
+    )
+    .map(drop)
+}
+
+/// Whether the filesystem shares blocks, and both files are on it: a request that is refused for its
+/// negative offset, but after a look at that.
+fn sharing(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    match sys::clone_range(from, 1 << 63, to, 0, 1) {
+        Err(err) if sys::is(&err, libc::EXDEV) || sys::is(&err, libc::EOPNOTSUPP) => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the files are of a kind that the call takes.
+pub(crate) fn files(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
+    let result = attempt(from, to, Mode::Auto);
+    let errno = result.as_ref().err().and_then(io::Error::raw_os_error);
+    if !matches!(errno, None | Some(libc::EPERM | libc::ETXTBSY)) {
+        return result;
+    }
+    // Without flags some files can be copied from one filesystem to another.
+    match sharing(from, to) {
+        Err(err) if mode != Mode::Copy && sys::is(&err, libc::EXDEV) => Err(err),
+        _ => result,
+    }
+}
+
+/// Whether the range makes sense; a copy is cut at the process's limit.
+pub(crate) fn range<'a>(
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    (from_pos, to_pos): (u64, u64),
+    len: usize,
+    mode: Mode,
+) -> io::Result<Range<'a>> {
+    let (from_file, to_file) = (file::metadata(from)?, file::metadata(to)?);
+    if from_pos > i64::MAX as u64 || to_pos > i64::MAX as u64 {
+        return Err(sys::error(libc::EINVAL));
+    }
+    let (from_end, to_end) = (end(from_pos, len)?, end(to_pos, len)?);
+    let mut range = Range {
+        from,
+        from_pos,
+        from_size: from_file.st_size(),
+        to,
+        to_pos,
+        to_size: to_file.st_size(),
+        len,
+    };
+    if len == 0 {
+        return Ok(range);
+    }
+    if mode != Mode::Copy {
+        sharing(from, to).map_err(|_| sys::error(libc::EOPNOTSUPP))?;
+    }
+    if from_end > range.from_size {
+        return Err(sys::error(libc::EINVAL));
+    }
+    let id = |file: &std::fs::Metadata| (file.st_dev(), file.st_ino());
+    if id(&from_file) == id(&to_file) && to_end > from_pos && to_pos < from_end {
+        return Err(sys::error(libc::EINVAL));
+    }
+    if mode == Mode::Dedup && to_end > range.to_size {
+        return Err(sys::error(libc::EINVAL));
+    }
+    let Some(limit) = sys::file_size_limit()?.filter(|&limit| to_end > limit) else {
+        return Ok(range);
+    };
+    if to_pos >= limit {
+        sys::raise_file_size();
+        return Err(sys::error(libc::EFBIG));
+    }
+    if mode != Mode::Copy {
+        return Err(sys::error(libc::EINVAL));
+    }
+    range.len = (limit - to_pos) as usize;
+    Ok(range)
+}
+
+/// Where a range ends.
+fn end(pos: u64, len: usize) -> io::Result<u64> {
+    pos.checked_add(len as u64)
+        .filter(|&end| end <= i64::MAX as u64)
+        .ok_or_else(|| sys::error(libc::EOVERFLOW))
+}

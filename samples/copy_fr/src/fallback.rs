@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What the flags do, by the calls that every kernel has.
+
+use crate::{by_kernel, check, copy, dedupe, file, reflink, Done, Mode};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+/// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
+/// 2^63.
+pub(crate) struct Range<'a> {
+    pub(crate) from: BorrowedFd<'a>,
+    pub(crate) from_pos: u64,
+    pub(crate) from_size: u64,
+    pub(crate) to: BorrowedFd<'a>,
+    pub(crate) to_pos: u64,
+    pub(crate) to_size: u64,
+    pub(crate) len: usize,
+}
+
+impl Range<'_> {
+    /// Where it ends in either file.
+    pub(crate) fn ends(&self) -> (u64, u64) {
+        let len = self.len as u64;
+        (self.from_pos + len, self.to_pos + len)
+    }
+}
+
+/// As [`copy_range`](crate::copy_range), but without the kernel's flags.
+///
+/// Everything is done by the calls that every kernel has, even where the kernel knows flags.
+///
+/// # Errors
+///
+/// As [`copy_range`](crate::copy_range).
+pub fn copy_range_fallback(
+    from: impl AsFd,
+    from_pos: Option<&mut u64>,
+    to: impl AsFd,
+    to_pos: Option<&mut u64>,
+    len: usize,
+    mode: Mode,
+) -> io::Result<Done> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    if mode == Mode::Auto {
+        return by_kernel(from, from_pos, to, to_pos, len, mode);
+    }
+    check::files(from, to, mode)?;
+    let positions = (
+        file::position_or(from, from_pos.as_deref())?,
+        file::position_or(to, to_pos.as_deref())?,
+    );
+    let range = check::range(from, to, positions, len, mode)?;
+    let bytes = match (range.len, mode) {
+        (0, _) => 0,
+        (_, Mode::Copy) => copy::copy(&range)?,
+        (_, Mode::Reflink) => reflink::reflink(&range)?,
+        _ => dedupe::dedupe(&range)?,
+    };
+    if bytes > 0 {
+        file::advance(from, from_pos, range.from_pos + bytes as u64);
+        file::advance(to, to_pos, range.to_pos + bytes as u64);
+    }
+    Ok(Done::new(bytes, mode))
+}

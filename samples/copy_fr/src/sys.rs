@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! System calls.
+
+use std::{
+    io,
+    mem::size_of,
+    ops::Range,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr,
+};
+
+pub(crate) const FIEMAP_FLAG_SYNC: u32 = 1;
+pub(crate) const FIEMAP_EXTENT_LAST: u32 = 1;
+pub(crate) const FIEMAP_EXTENT_SHARED: u32 = 0x2000;
+
+/// How many extents are asked for at a time.
+const EXTENTS: usize = 32;
+
+const FIGETBSZ: libc::Ioctl = libc::_IO(0, 2);
+const FIDEDUPERANGE: libc::Ioctl = libc::_IOWR::<DedupeHeader>(0x94, 54);
+const FS_IOC_FIEMAP: libc::Ioctl = libc::_IOWR::<FiemapHeader>(b'f' as u32, 11);
+
+/// `struct file_dedupe_range`.
+#[repr(C)]
+#[derive(Default)]
+struct DedupeHeader {
+    src_offset: u64,
+    src_length: u64,
+    dest_count: u16,
+    reserved1: u16,
+    reserved2: u32,
+}
+
+/// The same with one `struct file_dedupe_range_info`.
+#[repr(C)]
+#[derive(Default)]
+struct Dedupe {
+    header: DedupeHeader,
+    dest_fd: i64,
+    dest_offset: u64,
+    bytes_deduped: u64,
+    status: i32,
+    reserved: u32,
+}
+
+const _: () = assert!(size_of::<DedupeHeader>() == 24 && size_of::<Dedupe>() == 56);
+
+/// `FILE_DEDUPE_RANGE_DIFFERS`.
+const DIFFERS: i32 = 1;
+
+/// `struct fiemap`.
+#[repr(C)]
+#[derive(Default)]
+struct FiemapHeader {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped_extents: u32,
+    extent_count: u32,
+    reserved: u32,
+}
+
+/// `struct fiemap_extent`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Extent {
+    pub(crate) logical: u64,
+    physical: u64,
+    pub(crate) length: u64,
+    reserved: [u64; 2],
+    pub(crate) flags: u32,
+    reserved_too: [u32; 3],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Fiemap {
+    header: FiemapHeader,
+    extents: [Extent; EXTENTS],
+}
+
+const _: () = assert!(size_of::<FiemapHeader>() == 32 && size_of::<Extent>() == 56);
+
+pub(crate) fn error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+pub(crate) fn is(err: &io::Error, errno: i32) -> bool {
+    err.raw_os_error() == Some(errno)
+}
+
+/// The call itself. The C library's function may have opinions of its own about flags.
+pub(crate) fn copy_file_range(
+    from: BorrowedFd<'_>,
+    from_pos: Option<&mut u64>,
+    to: BorrowedFd<'_>,
+    to_pos: Option<&mut u64>,
+    len: usize,
+    flags: u32,
+) -> io::Result<usize> {
+    // SAFETY: The pointers are NULL or those of 64-bit integers, which the call may change.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_copy_file_range,
+            from.as_raw_fd(),
+            from_pos.map_or(ptr::null_mut(), ptr::from_mut),
+            to.as_raw_fd(),
+            to_pos.map_or(ptr::null_mut(), ptr::from_mut),
+            len,
+            flags,
+        )
+    };
+    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+}
+
+/// # Safety
+///
+/// `argument` is what the request takes.
+unsafe fn ioctl<T>(fd: BorrowedFd<'_>, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
+    // SAFETY: By the safety requirements.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), request, ptr::from_mut(argument)) } == -1 {
+        return Err(remap_error(io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+/// Filesystems that cannot share say so in several ways.
+fn remap_error(err: io::Error) -> io::Error {
+    const KERNEL_ENOTSUPP: i32 = 524;
+
+    match err.raw_os_error() {
+        Some(libc::ENOTTY | KERNEL_ENOTSUPP) => error(libc::EOPNOTSUPP),
+        _ => err,
+    }
+}
+
+/// `FICLONERANGE`.
+pub(crate) fn clone_range(
+    from: BorrowedFd<'_>,
+    from_pos: u64,
+    to: BorrowedFd<'_>,
+    to_pos: u64,
+    len: u64,
+) -> io::Result<()> {
+    let mut request = libc::file_clone_range {
+        src_fd: from.as_raw_fd().into(),
+        src_offset: from_pos,
+        src_length: len,
+        dest_offset: to_pos,
+    };
+    // SAFETY: That is what it takes.
+    unsafe { ioctl(to, libc::FICLONERANGE, &mut request) }
+}
+
+/// `FIDEDUPERANGE` with one destination. Returns how many bytes it took.
+pub(crate) fn dedupe_range(
+    from: BorrowedFd<'_>,
+    from_pos: u64,
+    to: BorrowedFd<'_>,
+    to_pos: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let mut request = Dedupe {
+        header: DedupeHeader {
+            src_offset: from_pos,
+            src_length: len,
+            dest_count: 1,
+            ..Default::default()
+        },
+        dest_fd: to.as_raw_fd().into(),
+        dest_offset: to_pos,
+        ..Default::default()
+    };
+    // SAFETY: That is what it takes, with room for `dest_count` answers.
+    unsafe { ioctl(from, FIDEDUPERANGE, &mut request)? };
+    match request.status {
+        0 => Ok(request.bytes_deduped),
+        DIFFERS => Err(error(libc::EBADE)),
+        status => Err(remap_error(error(-status))),
+    }
+}
+
+/// The size of a block of the filesystem, in bytes.
+pub(crate) fn block_size(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut size: libc::c_int = 0;
+    // SAFETY: That is what it takes.
+    unsafe { ioctl(file, FIGETBSZ, &mut size)? };
+    Ok(size as u64)
+}
+
+/// The first extents of a range.
+pub(crate) fn fiemap(
+    file: BorrowedFd<'_>,
+    range: Range<u64>,
+    flags: u32,
+) -> io::Result<Vec<Extent>> {
+    let mut request = Fiemap {
+        header: FiemapHeader {
+            start: range.start,
+            length: range.end - range.start,
+            flags,
+            extent_count: EXTENTS as u32,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    // SAFETY: That is what it takes, with room for `extent_count` extents.
+    unsafe { ioctl(file, FS_IOC_FIEMAP, &mut request)? };
+    let found = EXTENTS.min(request.header.mapped_extents as usize);
+    Ok(request.extents[..found].to_vec())
+}
+
+/// The flags it was opened with.
+pub(crate) fn open_flags(file: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    // SAFETY: It takes no pointer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } {
+        -1 => Err(io::Error::last_os_error()),
+        flags => Ok(flags),
+    }
+}
+
+/// `RLIMIT_FSIZE`, `None` where there is none.
+pub(crate) fn file_size_limit() -> io::Result<Option<u64>> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: It writes to `limit`.
+    if unsafe { libc::getrlimit64(libc::RLIMIT_FSIZE, &mut limit) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Some(limit.rlim_cur).filter(|&limit| limit != libc::RLIM64_INFINITY))
+}
+
+/// What the kernel sends to who writes beyond that.
+pub(crate) fn raise_file_size() {
+    // SAFETY: It takes no pointer.
+    unsafe { libc::raise(libc::SIGXFSZ) };
+}

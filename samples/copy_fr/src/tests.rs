@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! On any filesystem: that of `TMPDIR`. Sharing may work there, or must say `EOPNOTSUPP`.
+
+use crate::{copy_range, copy_range_fallback, Cloned, Done, Mode};
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::{self, Seek, SeekFrom},
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// Larger than what is read at a time, and with a ragged end.
+const SIZE: usize = (1 << 20) + 123;
+/// Of most filesystems, or a multiple of it.
+const BLOCK: usize = 1 << 16;
+
+const FLAGGED: [Mode; 3] = [Mode::Copy, Mode::Reflink, Mode::Dedup];
+
+type Call = fn(
+    BorrowedFd<'_>,
+    Option<&mut u64>,
+    BorrowedFd<'_>,
+    Option<&mut u64>,
+    usize,
+    Mode,
+) -> io::Result<Done>;
+
+/// Both ways to the same results.
+const CALLS: [Call; 2] = [
+    |from, from_pos, to, to_pos, len, mode| copy_range(from, from_pos, to, to_pos, len, mode),
+    |from, from_pos, to, to_pos, len, mode| {
+        copy_range_fallback(from, from_pos, to, to_pos, len, mode)
+    },
+];
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+        let name = format!("copy_fr-{}-{}", process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> File {
+        fs::write(self.0.join(name), bytes).unwrap();
+        self.open(name, OpenOptions::new().read(true).write(true))
+    }
+
+    fn open(&self, name: &str, options: &OpenOptions) -> File {
+        options.open(self.0.join(name)).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i / 7) as u8 ^ seed).collect()
+}
+
+/// A call with both positions given. Returns the result and checks where they moved.
+fn at(
+    call: Call,
+    (from, from_pos): (&File, u64),
+    (to, to_pos): (&File, u64),
+    len: usize,
+    mode: Mode,
+) -> Result<Done, i32> {
+    use std::os::fd::AsFd;
+
+    let (mut from_now, mut to_now) = (from_pos, to_pos);
+    let result = call(
+        from.as_fd(),
+        Some(&mut from_now),
+        to.as_fd(),
+        Some(&mut to_now),
+        len,
+        mode,
+    );
+    let moved = result.as_ref().map_or(0, |done| done.bytes as u64);
+    assert_eq!((from_now, to_now), (from_pos + moved, to_pos + moved));
+    result.map_err(|err| err.raw_os_error().unwrap())
+}
+
+/// Whether the result is that of a filesystem that cannot share.
+fn cannot_share(result: &Result<Done, i32>) -> bool {
+    *result == Err(libc::EOPNOTSUPP)
+}
+
+fn done(bytes: usize, cloned: Cloned) -> Result<Done, i32> {
+    Ok(Done { bytes, cloned })
+}
+
+#[test]
+fn copy_takes_any_alignment() {
+    for call in CALLS {
+        for (from_pos, to_pos, len) in [(0, 0, SIZE), (1, 0, SIZE - 1), (0, 77, 9), (4096, 5, 1)] {
+            let dir = Dir::new();
+            let (source, old) = (pattern(SIZE, 0), pattern(SIZE, 1));
+            let (from, to) = (dir.file("from", &source), dir.file("to", &old));
+            let result = at(
+                call,
+                (&from, from_pos as u64),
+                (&to, to_pos as u64),
+                len,
+                Mode::Copy,
+            );
+            assert_eq!(result, done(len, Cloned::No));
+            let mut expected = old;
+            expected.resize(SIZE.max(to_pos + len), 0);
+            expected[to_pos..to_pos + len].copy_from_slice(&source[from_pos..from_pos + len]);
+            assert!(dir.bytes("to") == expected);
+        }
+    }
+}
+
+#[test]
+fn auto_copies() {
+    for call in CALLS {
+        let dir = Dir::new();
+        let (from, to) = (dir.file("from", &pattern(SIZE, 0)), dir.file("to", b""));
+        let result = at(call, (&from, 0), (&to, 0), SIZE + 1, Mode::Auto);
+        assert_eq!(result.map(|done| done.bytes), Ok(SIZE));
+        assert!(dir.bytes("to") == pattern(SIZE, 0));
+    }
+}
+
+#[test]
+fn reflink_shares_or_fails() {
+    for call in CALLS {
+        let dir = Dir::new();
+        let (from, to) = (dir.file("from", &pattern(SIZE, 0)), dir.file("to", b""));
+        let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Reflink);
+        if cannot_share(&result) {
+            assert!(dir.bytes("to").is_empty());
+            continue;
+        }
+        assert_eq!(result, done(SIZE, Cloned::Yes));
+        assert!(dir.bytes("to") == pattern(SIZE, 0));
+        // The last block's part would hide what comes after it.
+        to.set_len(4 * SIZE as u64).unwrap();
+        let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Reflink);
+        assert_eq!(result, Err(libc::EINVAL));
+        for (from_pos, to_pos, len) in [(1, 0, BLOCK), (0, 1, BLOCK), (0, 0, BLOCK + 1)] {
+            let result = at(call, (&from, from_pos), (&to, to_pos), len, Mode::Reflink);
+            assert_eq!(result, Err(libc::EINVAL));
+        }
+    }
+}
+
+#[test]
+fn dedup_shares_what_is_equal() {
+    for call in CALLS {
+        let dir = Dir::new();
+        let (from, to) = (
+            dir.file("from", &pattern(SIZE, 0)),
+            dir.file("to", &pattern(SIZE, 0)),
+        );
+        let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Dedup);
+        if cannot_share(&result) {
+            continue;
+        }
+        assert_eq!(result, done(SIZE, Cloned::Yes));
+        for (from_pos, to_pos, len) in [
+            (1, 0, BLOCK),
+            (0, 1, BLOCK),
+            (0, 0, BLOCK + 1),
+            (0, BLOCK as u64, SIZE),
+        ] {
+            let result = at(call, (&from, from_pos), (&to, to_pos), len, Mode::Dedup);
+            assert_eq!(result, Err(libc::EINVAL));
+        }
+        let mut other = pattern(SIZE, 0);
+        other[SIZE - 1] ^= 1;
+        let to = dir.file("other", &other);
+        let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Dedup);
+        assert_eq!(result, Err(libc::EBADE));
+        assert!(dir.bytes("other") == other);
+    }
+}
+
+#[test]
+fn dedup_needs_no_read_access_to_the_destination() {
+    for call in CALLS {
+        let dir = Dir::new();
+        let from = dir.file("from", &pattern(SIZE, 0));
+        dir.file("to", &pattern(SIZE, 0));
+        let to = dir.open("to", OpenOptions::new().write(true));
+        let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Dedup);
+        assert!(cannot_share(&result) || result == done(SIZE, Cloned::Yes));
+    }
+}
+
+#[test]
+fn length_0_does_nothing() {
+    for call in CALLS {
+        for mode in FLAGGED {
+            let dir = Dir::new();
+            let (from, to) = (dir.file("from", b"123"), dir.file("to", b"12"));
+            let result = at(call, (&from, 77), (&to, 99), 0, mode);
+            assert!(cannot_share(&result) || result == done(0, Cloned::No));
+            assert_eq!(dir.bytes("to"), b"12");
+        }
+    }
+}
+
+#[test]
+fn ranges_that_make_no_sense() {
+    const END: u64 = 1 << 63;
+
+    for call in CALLS {
+        for mode in FLAGGED {
+            let dir = Dir::new();
+            let (from, to) = (dir.file("from", &pattern(SIZE, 0)), dir.file("to", b""));
+            let expect = |from: (&File, u64), to: (&File, u64), len, errno| {
+                let result = at(call, from, to, len, mode);
+                assert!(
+                    cannot_share(&result) || result == Err(errno),
+                    "{mode:?} {} {} {len}: {result:?}",
+                    from.1,
+                    to.1
+                );
+            };
+            expect((&from, 0), (&to, 0), SIZE + 1, libc::EINVAL);
+            expect((&from, SIZE as u64), (&to, 0), 1, libc::EINVAL);
+            expect((&from, 0), (&from, 0), SIZE, libc::EINVAL);
+            expect((&from, 0), (&from, BLOCK as u64), BLOCK + 1, libc::EINVAL);
+            expect((&from, END), (&to, 0), 1, libc::EINVAL);
+            expect((&from, 0), (&to, u64::MAX), 1, libc::EINVAL);
+            expect((&from, END - 1), (&to, 0), 1, libc::EOVERFLOW);
+            expect((&from, 0), (&to, END - 4), 4, libc::EOVERFLOW);
+            expect((&from, 0), (&to, 0), usize::MAX, libc::EOVERFLOW);
+            assert!(dir.bytes("to").is_empty());
+        }
+    }
+}
+
+#[test]
+fn files_that_are_refused() {
+    for call in CALLS {
+        for mode in FLAGGED {
+            let dir = Dir::new();
+            let (from, to) = (dir.file("from", b"123"), dir.file("to", b"12"));
+            let folder = File::open(&dir.0).unwrap();
+            let null = dir.open("/dev/null", OpenOptions::new().read(true).write(true));
+            let (reading, writing, appending) = (
+                dir.open("to", OpenOptions::new().read(true)),
+                dir.open("from", OpenOptions::new().write(true)),
+                dir.open("to", OpenOptions::new().append(true)),
+            );
+            for (from, to, errno) in [
+                (&folder, &to, libc::EISDIR),
+                (&from, &folder, libc::EISDIR),
+                (&null, &to, libc::EINVAL),
+                (&from, &null, libc::EINVAL),
+                (&from, &reading, libc::EBADF),
+                (&writing, &to, libc::EBADF),
+                (&from, &appending, libc::EBADF),
+            ] {
+                assert_eq!(at(call, (from, 0), (to, 0), 1, mode), Err(errno));
+            }
+            assert_eq!(dir.bytes("to"), b"12");
+        }
+    }
+}
+
+#[test]
+fn file_positions_move_on() {
+    for call in CALLS {
+        use std::os::fd::AsFd;
+
+        let dir = Dir::new();
+        let (mut from, mut to) = (dir.file("from", b"0123456789"), dir.file("to", b""));
+        from.seek(SeekFrom::Start(2)).unwrap();
+        to.seek(SeekFrom::Start(1)).unwrap();
+        let copied = call(from.as_fd(), None, to.as_fd(), None, 3, Mode::Copy).unwrap();
+        assert_eq!(copied.bytes, 3);
+        assert_eq!(from.stream_position().unwrap(), 5);
+        assert_eq!(to.stream_position().unwrap(), 4);
+        assert!(call(from.as_fd(), None, to.as_fd(), None, 6, Mode::Copy).is_err());
+        assert_eq!(from.stream_position().unwrap(), 5);
+        assert_eq!(to.stream_position().unwrap(), 4);
+        assert_eq!(dir.bytes("to"), b"\x00234");
+    }
+}

@@ -9,12 +9,14 @@
 //! |---|---|---|
 //! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at every height |
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; who may write what in place |
+//! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
 //! | `reflinkfs_mark` | `mark.rs` | what another file may have given away is not written |
 //! | `reflinkfs_same` | `same.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
 //! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
 //! | `reflinkfs_block` | `block.rs` | bytes, and how long a block lives |
 //! | `reflinkfs_reserve` | `reserve.rs` | what a change says it needs is what it takes |
+//! | `reflinkfs_failing` | `failing.rs` | every allocation fails in turn, and no harm is done |
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
@@ -34,6 +36,8 @@ pub mod store;
 #[macro_use]
 mod check;
 
+#[cfg(CONFIG_FAULT_INJECTION)]
+mod inject;
 mod inode;
 mod model;
 mod nodes;
@@ -43,7 +47,10 @@ mod trees;
 
 mod block;
 mod cost;
+mod ends;
 mod extent;
+#[cfg(CONFIG_FAULT_INJECTION)]
+mod failing;
 mod history;
 mod mapped;
 mod mark;

@@ -6,28 +6,14 @@ use crate::{
     nodes::{count, reserve_of, MOST},
     store::{Reserve, Tree},
     trees::{
-        check_holds, first_of, found, pool, put, remove, span, tree_of, Found, Page, CORNERS, LAST,
-        MAX_HEIGHT,
+        blocks, check_holds, first_of, found, pool, put, remove, span, tree_of, Found, CORNERS,
+        LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
 /// Heights of trees.
 const HEIGHTS: [u32; 5] = [1, 2, 3, 6, MAX_HEIGHT];
-
-/// The blocks of a tree, in ascending order.
-fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
-    let mut blocks = KVec::new();
-    let mut from = 0;
-    while let Some(index) = tree.next_block(from) {
-        blocks.push(
-            (index, found(tree, index).page().ok_or(ENOENT)?),
-            GFP_KERNEL,
-        )?;
-        from = index + 1;
-    }
-    Ok(blocks)
-}
 
 /// Checks for an index at each height that the number of nodes that [`Tree::can_insert`] asks for
 /// is the number that the insertion takes, and that with fewer it fails and does no harm.

@@ -162,6 +162,20 @@ pub(crate) fn remove(tree: &mut Tree, from: u64, to: u64) -> Result {
     tree.remove(from, to, &mut Reserve::on_demand())
 }
 
+/// The blocks of a tree, in ascending order.
+pub(crate) fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
+    let mut blocks = KVec::new();
+    let mut from = 0;
+    while let Some(index) = tree.next_block(from) {
+        blocks.push(
+            (index, found(tree, index).page().ok_or(ENOENT)?),
+            GFP_KERNEL,
+        )?;
+        from = index + 1;
+    }
+    Ok(blocks)
+}
+
 /// Checks that the tree holds these blocks, in ascending order, and nothing else, in all the ways
 /// that a tree can be asked.
 pub(crate) fn check_holds(tree: &Tree, expected: &[(u64, Page)]) -> Result {

@@ -14,8 +14,12 @@ cargo_in_root() {
 harness_build() {
 	cargo_in_root build --release --locked
 	# The guest sees a directory that holds nothing else.
-	mkdir -p "$TOP/build/guest"
+	mkdir -p "$TOP/build/guest/programs"
 	cp "$TOP/build/harness/release/harness" "$TOP/build/guest/"
+	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
+		make -C /src/qemu/i386 OUT=/src/build/guest/programs
+		exec env CARGO_HOME=/cargo make -C /src/samples O=/src/build/samples all crate'
+	cp "$TOP"/build/samples/{copy_file_range,copy_range,copy_range-rust} "$TOP/build/guest/programs/"
 }
 
 # Emulated, programs that run from a share crash now and then (seen: 2 of 9 starts on the debug
@@ -44,4 +48,31 @@ harness_run() {
 		;;
 	*) die "FS=$fs: reflinkfs, tmpfs, xfs or btrfs" ;;
 	esac
+}
+
+# flags_run KERNEL ARGUMENT...: the flags of copy_file_range(2) on every filesystem that the kernel
+# has, and the module that brings them, in one guest. The output is libtest's, several times.
+flags_run() {
+	local kernel=$1 options=(--share "$TOP/build/guest" --append init_on_alloc=0) filesystems='reflinkfs tmpfs xfs'
+	shift
+	[ "$kernel" = debug ] || filesystems+=' btrfs ext4'
+	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G --timeout "$HARNESS_TIMEOUT" -- \
+		bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/ || exit 1
+			filesystems=$1 status=0 number=0
+			shift
+			for fs in $filesystems; do
+				dir=/mnt/$fs disk=/dev/disk/vm$number
+				mkdir -p $dir
+				case $fs in
+				reflinkfs) ;;
+				tmpfs) mount -t tmpfs none $dir ;;
+				*) modprobe -q $fs
+					mkfs.$fs -q $disk && mount -t $fs $disk $dir && number=$((number + 1)) ;;
+				esac || exit 1
+				printf "\n-- the flags on %s\n" $fs
+				/tmp/harness --fs $fs --dir $dir --programs /tmp/programs --group flags "$@" || status=$?
+			done
+			printf "\n-- the module of the flags\n"
+			/tmp/harness --group hook --test-threads 1 "$@" || status=$?
+			exit $status' - "$filesystems" "$@"
 }

@@ -103,9 +103,7 @@ impl Test {
 
     #[track_caller]
     pub fn create_with(&self, name: &str, bytes: &[u8]) -> Outcome<File> {
-        let file = self.create(name)?;
-        file.write_at(bytes, 0)?;
-        Ok(file)
+        File::create_with(self.path(name), bytes)
     }
 
     #[track_caller]
@@ -118,9 +116,7 @@ impl Test {
     /// A file on another filesystem.
     #[track_caller]
     pub fn create_elsewhere(&self, name: &str, bytes: &[u8]) -> Outcome<File> {
-        let file = File::create(self.elsewhere.join(name))?;
-        file.write_at(bytes, 0)?;
-        Ok(file)
+        File::create_with(self.elsewhere.join(name), bytes)
     }
 
     /// An instance of the filesystem of the test's own.

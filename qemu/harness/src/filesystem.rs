@@ -15,9 +15,10 @@ pub enum Filesystem {
     Tmpfs,
     Xfs,
     Btrfs,
+    Ext4,
 }
 
-pub use Filesystem::{Btrfs, Reflinkfs, Tmpfs, Xfs};
+pub use Filesystem::{Btrfs, Ext4, Reflinkfs, Tmpfs, Xfs};
 
 impl Filesystem {
     pub fn name(self) -> &'static str {
@@ -26,7 +27,13 @@ impl Filesystem {
             Tmpfs => "tmpfs",
             Xfs => "xfs",
             Btrfs => "btrfs",
+            Ext4 => "ext4",
         }
+    }
+
+    /// Whether two files can have a block in common.
+    pub fn can_share(self) -> bool {
+        !matches!(self, Tmpfs | Ext4)
     }
 
     /// Fails unless `dir` lies on this filesystem: a forgotten mount must not test another one.
@@ -81,6 +88,8 @@ pub enum Need {
     Reflinkfs,
     /// A kernel that can be told to fail an allocation: `CONFIG_FAULT_INJECTION`.
     FaultInjection,
+    /// Programs that were built for the tests (`--programs`).
+    Programs,
 }
 
 impl Need {
@@ -89,14 +98,17 @@ impl Need {
         match (self, filesystem) {
             (Self::FaultInjection, _) => (!Path::new("/proc/self/fail-nth").exists())
                 .then_some("this kernel cannot inject failures (/proc/self/fail-nth)"),
+            (Self::Programs, _) => crate::process::programs()
+                .is_none()
+                .then_some("needs the samples and the 32-bit caller (--programs)"),
             (_, Reflinkfs) => None,
-            (Self::Reflink, Tmpfs) => Some("tmpfs cannot clone"),
+            (Self::Reflink, Tmpfs | Ext4) => Some("cannot clone"),
             (Self::Fiemap, Tmpfs) => Some("tmpfs has no FIEMAP"),
-            (Self::Instance, Xfs | Btrfs) => {
+            (Self::Instance, Xfs | Btrfs | Ext4) => {
                 Some("needs an instance mounted with size= and nr_inodes=; this one is on a disk")
             }
-            (Self::ExactBlocks, Xfs | Btrfs) => Some("allocates later and counts its own metadata"),
-            (Self::RaggedSharing, Tmpfs) => Some("tmpfs cannot clone"),
+            (Self::ExactBlocks, Xfs | Btrfs | Ext4) => Some("allocates later and counts its own metadata"),
+            (Self::RaggedSharing, Tmpfs | Ext4) => Some("cannot clone"),
             (Self::RaggedSharing, Xfs | Btrfs) => {
                 Some("copies everything when one end is not block aligned")
             }
@@ -105,3 +117,12 @@ impl Need {
         }
     }
 }
+
+// What many tests need.
+pub const CLONES: &[Need] = &[Need::Reflink];
+pub const CLONES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
+pub const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
+pub const INSTANCE: &[Need] = &[Need::Instance];
+
+/// Why btrfs says otherwise which blocks are shared.
+pub const WHOLE_EXTENTS: &str = "marks a whole extent shared when a part of it is";

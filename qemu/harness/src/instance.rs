@@ -216,9 +216,7 @@ impl Instance {
 
     #[track_caller]
     pub fn create_with(&self, name: &str, bytes: &[u8]) -> Outcome<File> {
-        let file = self.create(name)?;
-        file.write_at(bytes, 0)?;
-        Ok(file)
+        File::create_with(self.path(name), bytes)
     }
 
     #[track_caller]

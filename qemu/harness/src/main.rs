@@ -61,6 +61,14 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
 
+    /// Which tests: of a filesystem, of it with the flags module loaded, of the module
+    #[arg(long, value_enum, default_value = "files")]
+    group: tests::Group,
+
+    /// A directory with the samples and the 32-bit caller, for the tests that run them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+
     /// Where random histories start
     #[arg(long, default_value = "20151")]
     seed: u64,
@@ -88,6 +96,9 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     };
     let dir = absolute(&arguments.dir)?;
     arguments.fs.expect_at(&dir)?;
+    if let Some(programs) = &arguments.programs {
+        process::set_programs(absolute(programs)?);
+    }
     let debug = is_debug_kernel();
     let soak = Duration::from_secs_f64(arguments.soak_seconds);
     let race = arguments
@@ -136,8 +147,11 @@ fn main() -> ExitCode {
             }
         }
     };
-    let trials = tests::ALL
+    let trials = arguments
+        .group
+        .concerns()
         .iter()
+        .flat_map(|concern| *concern)
         .flat_map(|(module, cases)| cases.iter().map(|case| run.trial(module, case)))
         .collect();
     libtest_mimic::run(&arguments.libtest, trials).exit_code()

@@ -3,7 +3,8 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::failure::{expect, Context, Failure, Outcome};
@@ -251,8 +252,20 @@ pub fn signals_seen() -> u32 {
     SIGNALS_SEEN.swap(0, std::sync::atomic::Ordering::SeqCst)
 }
 
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says where programs are that were built for the tests.
+pub fn set_programs(dir: PathBuf) {
+    let _ = PROGRAMS.set(dir);
+}
+
+/// Where programs are that were built for the tests, if anybody said so.
+pub fn programs() -> Option<&'static Path> {
+    PROGRAMS.get().map(PathBuf::as_path)
+}
+
 /// Runs a program and gives (how it ended, what it printed).
-pub fn run_program(path: &std::path::Path, arguments: &[&str]) -> Outcome<(End, String)> {
+pub fn run_program(path: &Path, arguments: &[&str]) -> Outcome<(End, String)> {
     let (output, input) = pipe()?;
     let child = Child::spawn(|| {
         let mut words = vec![crate::sys::c_path(path)];

@@ -238,6 +238,13 @@ impl File {
             .or_fail(format_args!("create {}", path.display()))
     }
 
+    #[track_caller]
+    pub fn create_with(path: impl AsRef<Path>, bytes: &[u8]) -> Outcome<Self> {
+        let file = Self::create(path)?;
+        file.write_at(bytes, 0)?;
+        Ok(file)
+    }
+
     /// The same file, opened again.
     #[track_caller]
     pub fn reopen(&self, flags: i32) -> Outcome<Self> {

@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, Block};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::{Need, CLONES_COUNTED, INSTANCE};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
@@ -13,8 +13,6 @@ use crate::sys::{
     File,
 };
 
-const COUNTED: &[Need] = &[Need::Instance];
-const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
 const ALL: &[Need] = &[Need::Reflink, Need::Instance, Need::Fiemap];
 
 pub const CASES: &[Case] = &[
@@ -25,8 +23,8 @@ pub const CASES: &[Case] = &[
     case!(blocks_beside_a_copied_range_are_written_in_place).needs(ALL),
     case!(blocks_beside_a_deduplicated_range_are_written_in_place).needs(ALL),
     case!(blocks_beside_a_large_cloned_range_cost_nothing_to_write).needs(CLONES_COUNTED),
-    case!(further_names_count_as_inodes).needs(COUNTED),
-    case!(names_that_are_replaced_or_refused_give_their_inode_back).needs(COUNTED),
+    case!(further_names_count_as_inodes).needs(INSTANCE),
+    case!(names_that_are_replaced_or_refused_give_their_inode_back).needs(INSTANCE),
 ];
 
 /// How a file ceases to share the blocks of another: given the file, which it may keep.

@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_letters, expect_nothing_shared, expect_shared};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::{CLONES, CLONES_COUNTED, CLONES_SHOWN};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::as_user;
@@ -12,51 +12,47 @@ use crate::sys::{
     chmod, chown, dedupe, dedupe_many, pipe, set_times, timespec, DedupeTarget, Deduped, File,
 };
 
-const DEDUPES: &[Need] = &[Need::Reflink];
-const DEDUPES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
-const DEDUPES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
-
 pub const CASES: &[Case] = &[
-    case!(equal_ranges_become_shared).needs(DEDUPES_SHOWN),
-    case!(equal_ranges_at_other_offsets_become_shared).needs(DEDUPES_SHOWN),
-    case!(ranges_that_differ_anywhere_stay_as_they_are).needs(DEDUPES_SHOWN),
-    case!(space_is_given_back).needs(DEDUPES_COUNTED),
-    case!(ranges_already_shared_are_the_same).needs(DEDUPES_COUNTED),
-    case!(each_destination_has_its_own_result).needs(DEDUPES_SHOWN),
-    case!(one_bad_destination_does_not_spoil_the_others).needs(DEDUPES),
-    case!(a_destination_named_twice_is_fine).needs(DEDUPES),
-    case!(the_source_itself_as_destination_is_einval).needs(DEDUPES),
-    case!(two_ranges_of_one_file_can_be_deduplicated).needs(DEDUPES_SHOWN),
-    case!(overlapping_ranges_of_one_file_are_einval).needs(DEDUPES),
-    case!(as_many_destinations_as_fit_work).needs(DEDUPES),
-    case!(more_destinations_than_fit_are_enomem).needs(DEDUPES),
-    case!(no_destinations_are_fine).needs(DEDUPES),
-    case!(unaligned_ranges_are_einval).needs(DEDUPES),
-    case!(a_range_past_the_end_of_the_source_is_einval).needs(DEDUPES),
-    case!(a_range_past_the_end_of_a_destination_is_its_einval).needs(DEDUPES),
-    case!(partial_last_blocks_of_both_files_are_deduplicated).needs(DEDUPES_SHOWN),
-    case!(a_partial_last_block_is_not_deduplicated_into_the_middle).needs(DEDUPES),
-    case!(deduplicated_last_blocks_show_no_stale_bytes).needs(DEDUPES),
-    case!(a_length_of_zero_does_nothing).needs(DEDUPES),
-    case!(holes_and_zeros_are_equal).needs(DEDUPES),
-    case!(another_filesystem_is_its_exdev).needs(DEDUPES),
-    case!(directories_and_pipes_are_refused).needs(DEDUPES),
-    case!(a_source_not_open_for_reading_is_einval).needs(DEDUPES),
-    case!(a_destination_that_is_not_open_is_its_ebadf).needs(DEDUPES),
-    case!(reserved_fields_must_be_zero).needs(DEDUPES),
-    case!(root_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
-    case!(the_owner_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
-    case!(others_may_not_deduplicate_a_file_open_for_reading).needs(DEDUPES),
-    case!(whoever_may_write_may_deduplicate_a_file_open_for_reading).needs(DEDUPES),
-    case!(a_read_only_mount_is_its_erofs).needs(DEDUPES),
-    case!(the_times_do_not_change).needs(DEDUPES),
-    case!(writes_after_it_stay_on_their_side).needs(DEDUPES),
-    case!(stores_through_mappings_after_it_stay_on_their_side).needs(DEDUPES),
-    case!(mappings_show_the_same_bytes_afterwards).needs(DEDUPES),
-    case!(private_copies_in_mappings_survive).needs(DEDUPES),
-    case!(a_destination_that_was_itself_cloned_is_deduplicated).needs(DEDUPES_SHOWN),
-    case!(a_large_range_is_deduplicated).needs(DEDUPES_COUNTED),
-    case!(bytes_behind_the_end_do_not_count).needs(DEDUPES),
+    case!(equal_ranges_become_shared).needs(CLONES_SHOWN),
+    case!(equal_ranges_at_other_offsets_become_shared).needs(CLONES_SHOWN),
+    case!(ranges_that_differ_anywhere_stay_as_they_are).needs(CLONES_SHOWN),
+    case!(space_is_given_back).needs(CLONES_COUNTED),
+    case!(ranges_already_shared_are_the_same).needs(CLONES_COUNTED),
+    case!(each_destination_has_its_own_result).needs(CLONES_SHOWN),
+    case!(one_bad_destination_does_not_spoil_the_others).needs(CLONES),
+    case!(a_destination_named_twice_is_fine).needs(CLONES),
+    case!(the_source_itself_as_destination_is_einval).needs(CLONES),
+    case!(two_ranges_of_one_file_can_be_deduplicated).needs(CLONES_SHOWN),
+    case!(overlapping_ranges_of_one_file_are_einval).needs(CLONES),
+    case!(as_many_destinations_as_fit_work).needs(CLONES),
+    case!(more_destinations_than_fit_are_enomem).needs(CLONES),
+    case!(no_destinations_are_fine).needs(CLONES),
+    case!(unaligned_ranges_are_einval).needs(CLONES),
+    case!(a_range_past_the_end_of_the_source_is_einval).needs(CLONES),
+    case!(a_range_past_the_end_of_a_destination_is_its_einval).needs(CLONES),
+    case!(partial_last_blocks_of_both_files_are_deduplicated).needs(CLONES_SHOWN),
+    case!(a_partial_last_block_is_not_deduplicated_into_the_middle).needs(CLONES),
+    case!(deduplicated_last_blocks_show_no_stale_bytes).needs(CLONES),
+    case!(a_length_of_zero_does_nothing).needs(CLONES),
+    case!(holes_and_zeros_are_equal).needs(CLONES),
+    case!(another_filesystem_is_its_exdev).needs(CLONES),
+    case!(directories_and_pipes_are_refused).needs(CLONES),
+    case!(a_source_not_open_for_reading_is_einval).needs(CLONES),
+    case!(a_destination_that_is_not_open_is_its_ebadf).needs(CLONES),
+    case!(reserved_fields_must_be_zero).needs(CLONES),
+    case!(root_may_deduplicate_a_file_open_for_reading).needs(CLONES),
+    case!(the_owner_may_deduplicate_a_file_open_for_reading).needs(CLONES),
+    case!(others_may_not_deduplicate_a_file_open_for_reading).needs(CLONES),
+    case!(whoever_may_write_may_deduplicate_a_file_open_for_reading).needs(CLONES),
+    case!(a_read_only_mount_is_its_erofs).needs(CLONES),
+    case!(the_times_do_not_change).needs(CLONES),
+    case!(writes_after_it_stay_on_their_side).needs(CLONES),
+    case!(stores_through_mappings_after_it_stay_on_their_side).needs(CLONES),
+    case!(mappings_show_the_same_bytes_afterwards).needs(CLONES),
+    case!(private_copies_in_mappings_survive).needs(CLONES),
+    case!(a_destination_that_was_itself_cloned_is_deduplicated).needs(CLONES_SHOWN),
+    case!(a_large_range_is_deduplicated).needs(CLONES_COUNTED),
+    case!(bytes_behind_the_end_do_not_count).needs(CLONES),
 ];
 
 fn same(len: usize) -> Deduped {

@@ -3,12 +3,10 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Tmpfs, CLONES};
 use crate::mapping::{Mapping, READ};
 use crate::pattern::{blocks, BLOCK};
 use crate::sys::{clone_range, copy_loop, copy_once, pwrite_from, File};
-
-const CLONES: &[Need] = &[Need::Reflink];
 
 pub const CASES: &[Case] = &[
     case!(holes_anywhere_in_a_range_are_cloned_over_data).needs(CLONES),

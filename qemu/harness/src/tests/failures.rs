@@ -9,10 +9,11 @@ use std::path::Path;
 use crate::case::{case, Case, Test};
 use crate::extents::extents;
 use crate::failure::{
-    expect, expect_bytes, expect_eq, expect_one_of, Context, Errno, Failure, Outcome, Sys,
+    expect, expect_bytes, expect_eq, expect_errno, expect_one_of, Context, Errno, Failure, Outcome,
+    Sys,
 };
 use crate::filesystem::Need;
-use crate::instance::{Instance, Space};
+use crate::instance::{self, unmount, Configuration, Instance, Space};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{
@@ -33,6 +34,7 @@ pub const CASES: &[Case] = &[
     case!(a_truncation_inside_a_shared_block_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_deduplication_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_change_of_names_fails_without_harm).needs(&[Need::Instance, Need::FaultInjection]),
+    case!(a_mount_fails_without_harm).needs(&[Need::Instance, Need::FaultInjection]),
 ];
 
 /// More points than any call has.
@@ -135,21 +137,21 @@ fn remove_everything(fs: &Instance, empty: &Space) -> Outcome {
 
 /// The files that the calls change: the source, another file, a clone of the source; and means to
 /// store to the clone.
-struct Files {
-    files: [File; 3],
+pub(super) struct Files {
+    pub files: [File; 3],
     clone_map: Mapping,
     byte: (OwnedFd, OwnedFd),
 }
 
-const SOURCE: usize = 0;
-const OTHER: usize = 1;
+pub(super) const SOURCE: usize = 0;
+pub(super) const OTHER: usize = 1;
 const CLONE: usize = 2;
 
 /// How many blocks the source and the other file have in common.
-const COMMON: usize = 40;
+pub(super) const COMMON: usize = 40;
 
 /// What the files hold before each call. They are longer than a leaf of a file's tree.
-fn old_contents() -> [Vec<u8>; 3] {
+pub(super) fn old_contents() -> [Vec<u8>; 3] {
     let source = pattern(1, 70 * BLOCK + 123);
     let mut other = pattern(2, 66 * BLOCK + 77);
     other[..COMMON * BLOCK].copy_from_slice(&source[..COMMON * BLOCK]);
@@ -157,11 +159,11 @@ fn old_contents() -> [Vec<u8>; 3] {
 }
 
 /// What a call that succeeds makes of one of the files.
-struct Change {
-    file: usize,
-    contents: Vec<u8>,
+pub(super) struct Change {
+    pub file: usize,
+    pub contents: Vec<u8>,
     /// For calls that may do less than they are asked to: where they start.
-    counted_from: Option<usize>,
+    pub counted_from: Option<usize>,
 }
 
 /// Expects the changed file to hold what the call says that it did.
@@ -200,7 +202,7 @@ fn distinct_blocks(files: &[File]) -> Outcome<u64> {
     Ok(physical.len() as u64)
 }
 
-fn expect_no_harm(t: &Test, change: &Change, call: impl Fn(&Files) -> Sys<usize>) -> Outcome {
+pub(super) fn expect_no_harm(t: &Test, change: &Change, call: impl Fn(&Files) -> Sys<usize>) -> Outcome {
     let injection = Injection::new()?;
     let fs = mount(t)?;
     let old = old_contents();
@@ -427,6 +429,38 @@ fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
         let call = |fs: &Instance, _: &Space| (renaming.call)(fs).map(|()| 0);
         fail_everywhere(&injection, &fs, scene, call, check)
             .or_fail(format_args!("change {number}"))?;
+    }
+    Ok(())
+}
+
+fn a_mount_fails_without_harm(t: &Test) -> Outcome {
+    let injection = Injection::new()?;
+    let fs = mount(t)?;
+    let filesystem = t.filesystem.name();
+    let at = t.elsewhere.join("mounted");
+    mkdir(&at, 0o755).or_fail("mkdir")?;
+    let old_call = || instance::mount(filesystem, &at, 0, "size=1M,nr_inodes=10,mode=700");
+    let new_calls = || {
+        let configuration = Configuration::open(filesystem)?;
+        for (key, value) in [("size", "1M"), ("nr_inodes", "10"), ("mode", "700")] {
+            configuration.set(key, value)?;
+        }
+        configuration.create()?;
+        configuration.mount(&at)
+    };
+    let calls: [(&str, &dyn Fn() -> Sys); 2] = [("mount", &old_call), ("fsmount", &new_calls)];
+    for (name, call) in calls {
+        let check = |_: &Instance, (): &(), result: Sys<usize>| {
+            if result.is_err() {
+                let error = unmount(&at);
+                return expect_errno(error, libc::EINVAL, "unmounting what was not mounted");
+            }
+            expect_eq(Space::of(&at)?.blocks, 256, "blocks of what was mounted")?;
+            drop(File::create_with(at.join("file"), b"data")?);
+            unmount(&at).or_fail("umount")
+        };
+        let call = |_: &Instance, (): &()| call().map(|()| 0);
+        fail_everywhere(&injection, &fs, |_| Ok(()), call, check).or_fail(name)?;
     }
     Ok(())
 }

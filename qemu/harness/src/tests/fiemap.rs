@@ -9,15 +9,13 @@ use crate::extents::{
     FLAG_XATTR,
 };
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::filesystem::{Btrfs, Need, Xfs, CLONES_SHOWN, WHOLE_EXTENTS};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_range, dedupe, new_clone, unlink, File};
 
 const SHOWN: &[Need] = &[Need::Fiemap];
-const CLONES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
-const WHOLE_EXTENTS: &str = "marks a whole extent shared when a part of it is";
 const ALLOCATES_LATER: &str = "allocates when it writes back, and may shape extents otherwise";
 const PREALLOCATES: &str = "preallocates behind the end of what is written";
 

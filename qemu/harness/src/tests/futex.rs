@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
-use crate::filesystem::Need;
+use crate::filesystem::CLONES;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::sys::{check, clone_file, new_clone, unlink, File};
-
-const CLONES: &[Need] = &[Need::Reflink];
 
 pub const CASES: &[Case] = &[
     case!(a_waiter_in_another_process_is_woken),

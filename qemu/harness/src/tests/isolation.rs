@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome, Sys};
-use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::filesystem::{Btrfs, Xfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{BLOCK, BLOCK64};
 use crate::sys::{
     check, clone_file, dedupe, new_clone, pipe, pread_to, read_all, unlink, Deduped, File,
 };
 use stall::Stall;
-
-const CLONES: &[Need] = &[Need::Reflink];
 
 pub const CASES: &[Case] = &[
     case!(a_pipe_filled_from_a_clone_never_shows_the_sources_new_bytes).needs(CLONES),

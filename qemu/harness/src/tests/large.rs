@@ -7,22 +7,20 @@ use std::time::{Duration, Instant};
 use crate::case::{case, Case, Test};
 use crate::extents::fiemap;
 use crate::failure::{expect, expect_eq, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::CLONES_COUNTED;
 use crate::instance::Instance;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::sys::{clone_range, copy_once, dedupe, sleep_ms, unlink, File};
 
-const NEEDS: &[Need] = &[Need::Reflink, Need::Instance];
-
 pub const CASES: &[Case] = &[
-    case!(a_huge_file_is_made_read_and_removed_at_once).needs(NEEDS),
-    case!(counting_the_extents_of_a_huge_file_can_be_killed).needs(NEEDS),
-    case!(listing_the_extents_of_a_huge_file_can_be_killed).needs(NEEDS),
-    case!(a_misaligned_clone_of_a_huge_file_can_be_killed).needs(NEEDS),
-    case!(a_misaligned_copy_of_a_huge_file_can_be_killed).needs(NEEDS),
-    case!(comparing_huge_files_can_be_killed).needs(NEEDS),
-    case!(finding_a_hole_in_a_huge_file_can_be_killed).needs(NEEDS),
+    case!(a_huge_file_is_made_read_and_removed_at_once).needs(CLONES_COUNTED),
+    case!(counting_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(listing_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(a_misaligned_clone_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(a_misaligned_copy_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(comparing_huge_files_can_be_killed).needs(CLONES_COUNTED),
+    case!(finding_a_hole_in_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
 ];
 
 const HUGE: u64 = 1 << 61;

@@ -1,38 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! All tests, one file for each concern.
+//! All tests: one file for each concern, a folder for a large one.
 
 use crate::case::Case;
 
 macro_rules! modules {
-    ($($module:ident),* $(,)?) => {
-        $(mod $module;)*
+    ($($module:ident $({ $($part:ident),+ $(,)? })?),+ $(,)?) => {
+        $(modules!(@declare $module $($($part)+)?);)+
 
         /// Every test, under the name of its concern.
-        pub const ALL: &[(&str, &[Case])] = &[$((stringify!($module), $module::CASES)),*];
+        pub const ALL: &[&[(&str, &[Case])]] = &[$(modules!(@list $module $($($part)+)?)),+];
+    };
+    (@declare $module:ident) => { mod $module; };
+    (@declare $folder:ident $($part:ident)+) => { mod $folder { $(pub mod $part;)+ } };
+    (@list $module:ident) => { &[(stringify!($module), $module::CASES)] };
+    (@list $folder:ident $($part:ident)+) => {
+        &[$((concat!(stringify!($folder), "::", stringify!($part)), $folder::$part::CASES)),+]
     };
 }
 
 modules! {
     names,
-    files,
-    copy,
-    clone,
+    files { read_write, holes, sizes, buffers, descriptors },
+    copy { contents, offsets, sharing, refusals },
+    clone { contents, sharing, ranges, refusals, generations },
     dedupe,
+    fallocate,
     fiemap,
-    mmap,
+    mmap { shared, private, holes, end_of_file, lifetime, clones },
     readdir,
     attributes,
     splice,
     futex,
-    mount_options,
+    mounting { options, bad_options, remounting, lifetime },
     space,
     exec,
     advice,
-    races,
+    races { clones, lost_updates, contents, names, everything },
     isolation,
     ends,
     large,
     accounting,
     failures,
     module,
+}
+
+mod flag_faults;
+mod flags;
+mod hook;
+
+/// Tests, under the name of their concern.
+type Concern = (&'static str, &'static [Case]);
+
+/// What is tested in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Group {
+    /// A filesystem, on the kernel as it is
+    Files,
+    /// The flags of copy_file_range(2) on a filesystem; the module copy_fr is loaded
+    Flags,
+    /// The module copy_fr itself, and failures inside it: one test at a time
+    Hook,
+}
+
+impl Group {
+    pub fn concerns(self) -> &'static [&'static [Concern]] {
+        match self {
+            Self::Files => ALL,
+            Self::Flags => &[flags::ALL],
+            Self::Hook => &[&[("hook", hook::CASES), ("flag_faults", flag_faults::CASES)]],
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Tmpfs, CLONES_COUNTED, INSTANCE};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
@@ -12,24 +12,21 @@ use crate::sys::{
     File,
 };
 
-const COUNTED: &[Need] = &[Need::Instance];
-const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
-
 pub const CASES: &[Case] = &[
-    case!(each_written_block_is_counted_once).needs(COUNTED),
-    case!(names_take_no_blocks).needs(COUNTED),
-    case!(truncation_and_removal_give_back_every_block).needs(COUNTED),
-    case!(an_unlinked_open_file_holds_its_space).needs(COUNTED),
-    case!(replacing_a_file_by_rename_gives_its_space_back).needs(COUNTED),
-    case!(overwriting_needs_no_space).needs(COUNTED),
-    case!(a_full_filesystem_writes_what_fits_and_then_refuses).needs(COUNTED),
-    case!(a_refused_write_changes_nothing).needs(COUNTED),
-    case!(a_write_across_old_and_new_blocks_fills_what_it_can).needs(COUNTED),
-    case!(a_full_filesystem_still_reads_truncates_and_removes).needs(COUNTED),
+    case!(each_written_block_is_counted_once).needs(INSTANCE),
+    case!(names_take_no_blocks).needs(INSTANCE),
+    case!(truncation_and_removal_give_back_every_block).needs(INSTANCE),
+    case!(an_unlinked_open_file_holds_its_space).needs(INSTANCE),
+    case!(replacing_a_file_by_rename_gives_its_space_back).needs(INSTANCE),
+    case!(overwriting_needs_no_space).needs(INSTANCE),
+    case!(a_full_filesystem_writes_what_fits_and_then_refuses).needs(INSTANCE),
+    case!(a_refused_write_changes_nothing).needs(INSTANCE),
+    case!(a_write_across_old_and_new_blocks_fills_what_it_can).needs(INSTANCE),
+    case!(a_full_filesystem_still_reads_truncates_and_removes).needs(INSTANCE),
     case!(a_hole_is_read_through_a_mapping_when_full)
-        .needs(COUNTED)
+        .needs(INSTANCE)
         .except(Tmpfs, "takes a page for each page of a hole that is read"),
-    case!(a_full_filesystem_works_again_once_there_is_room).needs(COUNTED),
+    case!(a_full_filesystem_works_again_once_there_is_room).needs(INSTANCE),
     case!(everything_fails_cleanly_at_every_number_of_free_blocks).needs(CLONES_COUNTED),
     case!(clones_work_on_a_full_filesystem).needs(CLONES_COUNTED),
     case!(deduplication_works_on_a_full_filesystem_and_makes_room).needs(CLONES_COUNTED),
@@ -40,9 +37,9 @@ pub const CASES: &[Case] = &[
     case!(cloning_a_hole_over_data_gives_its_space_back).needs(CLONES_COUNTED),
     case!(a_block_shared_many_times_is_counted_once).needs(CLONES_COUNTED),
     case!(space_comes_back_when_many_clones_go_in_any_order).needs(CLONES_COUNTED),
-    case!(filling_and_emptying_races_leave_nothing_behind).needs(COUNTED),
-    case!(the_limit_is_never_passed_by_racing_writers).needs(COUNTED),
-    case!(one_block_is_enough_to_be_a_filesystem).needs(COUNTED),
+    case!(filling_and_emptying_races_leave_nothing_behind).needs(INSTANCE),
+    case!(the_limit_is_never_passed_by_racing_writers).needs(INSTANCE),
+    case!(one_block_is_enough_to_be_a_filesystem).needs(INSTANCE),
 ];
 
 fn each_written_block_is_counted_once(t: &Test) -> Outcome {

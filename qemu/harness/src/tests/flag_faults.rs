@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Every allocation and every disk access of a flagged call fails in turn, on a kernel that can
+//! inject such failures: each block holds the old bytes or the new ones, and nothing is lost.
+
+use std::path::Path;
+
+use super::failures::{expect_no_harm, old_contents, Change, COMMON, OTHER, SOURCE};
+use super::flags::{copy, copy_all, flag_name, range, run, Range, COPY, DEDUP, REFLINK};
+use crate::case::{case, Case, Test};
+use crate::failure::{expect_eq, expect_errno, Context, Errno, Outcome, Sys};
+use crate::filesystem::{Need, Xfs};
+use crate::pattern::{blocks, BLOCK, BLOCK64};
+use crate::sys::{copy_file_range, File};
+
+const NEEDS: &[Need] = &[
+    Need::Reflink,
+    Need::Instance,
+    Need::Fiemap,
+    Need::FaultInjection,
+];
+
+pub const CASES: &[Case] = &[
+    case!(a_flagged_copy_of_whole_blocks_fails_without_harm).needs(NEEDS),
+    case!(a_flagged_copy_at_any_offset_fails_without_harm).needs(NEEDS),
+    case!(a_flagged_reflink_fails_without_harm).needs(NEEDS),
+    case!(a_flagged_deduplication_fails_without_harm).needs(NEEDS),
+    case!(a_disk_that_fails_gives_eio).needs(&[Need::FaultInjection]),
+];
+
+/// One call with NULL offsets, whose positions must then be where its result says. Setting and
+/// reading positions cannot fail.
+fn call(from: &File, to: &File, place: Range, flags: u32) -> Sys<usize> {
+    from.seek(place.off_in as i64, libc::SEEK_SET)?;
+    to.seek(place.off_out as i64, libc::SEEK_SET)?;
+    let result = copy_file_range(from, None, to, None, place.len, flags);
+    let moved = result.unwrap_or(0) as u64;
+    let positions = (from.seek(0, libc::SEEK_CUR)?, to.seek(0, libc::SEEK_CUR)?);
+    if positions != (place.off_in + moved, place.off_out + moved) {
+        // No errno that a call may give.
+        return Err(Errno(libc::EDOM));
+    }
+    result
+}
+
+fn expect_flagged_harmless(t: &Test, place: Range, flags: u32) -> Outcome {
+    let [source, mut contents, _] = old_contents();
+    super::flags::apply(&mut contents, &source, place, place.len);
+    let change = Change {
+        file: OTHER,
+        contents,
+        counted_from: (flags == COPY).then_some(place.off_out as usize),
+    };
+    expect_no_harm(t, &change, |scene| {
+        call(&scene.files[SOURCE], &scene.files[OTHER], place, flags)
+    })
+}
+
+fn a_flagged_copy_of_whole_blocks_fails_without_harm(t: &Test) -> Outcome {
+    expect_flagged_harmless(t, range(BLOCK64, 42 * BLOCK64, 20 * BLOCK), COPY)
+}
+
+fn a_flagged_copy_at_any_offset_fails_without_harm(t: &Test) -> Outcome {
+    expect_flagged_harmless(t, range(100, 50 * BLOCK64 + 200, 20 * BLOCK + 50), COPY)
+}
+
+fn a_flagged_reflink_fails_without_harm(t: &Test) -> Outcome {
+    expect_flagged_harmless(t, range(BLOCK64, 13 * BLOCK64, 40 * BLOCK), REFLINK)
+}
+
+fn a_flagged_deduplication_fails_without_harm(t: &Test) -> Outcome {
+    expect_flagged_harmless(t, range(0, 0, COMMON * BLOCK), DEDUP)
+}
+
+const FAIL_REQUESTS: &str = "/sys/kernel/debug/fail_make_request";
+const THIS_TASK: &str = "/proc/thread-self/make-it-fail";
+
+fn write_setting(path: impl AsRef<Path>, value: &str) -> Outcome {
+    let path = path.as_ref();
+    std::fs::write(path, value).or_fail(format_args!("write {value} to {}", path.display()))
+}
+
+/// A disk whose reads and writes fail where this task asks for them. The log of XFS is written by
+/// others; were it to fail, the filesystem would shut down.
+struct FailingDisk(std::path::PathBuf);
+
+impl FailingDisk {
+    fn new(device: &str) -> Outcome<Self> {
+        for (name, value) in [
+            ("probability", "100"),
+            ("interval", "1"),
+            ("times", "-1"),
+            ("space", "0"),
+            ("verbose", "0"),
+            ("task-filter", "Y"),
+        ] {
+            write_setting(Path::new(FAIL_REQUESTS).join(name), value)?;
+        }
+        let switch = Path::new("/sys/block").join(device).join("make-it-fail");
+        write_setting(&switch, "1")?;
+        write_setting(THIS_TASK, "1")?;
+        Ok(Self(switch))
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        let _ = std::fs::write(THIS_TASK, "0");
+        let _ = std::fs::write(&self.0, "0");
+    }
+}
+
+fn drop_caches() -> Outcome {
+    // SAFETY: plain call.
+    unsafe { libc::sync() };
+    write_setting("/proc/sys/vm/drop_caches", "3")
+}
+
+fn a_disk_that_fails_gives_eio(t: &Test) -> Outcome {
+    let disk = super::flags::Disk::of(t, Xfs, "failing")?;
+    let root = disk.root.to_string_lossy();
+    let device = run(&["/bin/findmnt", "-n", "-o", "SOURCE", &root])?;
+    let device = device.trim().trim_start_matches("/dev/");
+    let data = blocks(1, 64);
+    let source = disk.create_with("source", &data)?;
+    let to = disk.create_with("to", &data)?;
+    for flags in [COPY, DEDUP] {
+        let result = call_failing(device, || {
+            copy(&source, &to, range(0, 0, data.len()), flags)
+        })?;
+        let what = format!("{} of a failing disk", flag_name(flags));
+        expect_errno(result, libc::EIO, what)?;
+        source.expect_contents(&data, "the source once the disk works")?;
+        to.expect_contents(&data, "the destination once the disk works")?;
+        copy_all(&source, &to, range(0, 0, data.len()), flags)?;
+    }
+    // Sharing reads no data, only the filesystem's books, which it may find in memory or not; in
+    // the middle of a change it can but shut down.
+    let other = disk.create_with("other", b"")?;
+    other.sync()?;
+    match call_failing(device, || {
+        copy(&source, &other, range(0, 0, data.len()), REFLINK)
+    })? {
+        Ok(count) => expect_eq(count, data.len(), "bytes shared")?,
+        refused => expect_errno(refused, libc::EIO, "sharing on a failing disk")?,
+    }
+    drop((source, to, other));
+    disk.unmount()
+}
+
+/// A call with nothing in memory and a disk that fails.
+fn call_failing<T>(device: &str, call: impl FnOnce() -> T) -> Outcome<T> {
+    drop_caches()?;
+    let failing = FailingDisk::new(device)?;
+    let result = call();
+    drop(failing);
+    Ok(result)
+}

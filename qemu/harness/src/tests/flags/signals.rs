@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! A signal ends a long call, which then says what it did.
+
+use std::time::{Duration, Instant};
+
+use super::{call, copy, range, Range, COPY, DEDUP, REFLINK, WAYS};
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
+use crate::filesystem::{Need, Reflinkfs};
+use crate::pattern::{blocks, BLOCK};
+use crate::process::{count_signals, signals_seen, Child};
+use crate::sys::{check, sleep_ms, File};
+
+pub const CASES: &[Case] = &[
+    case!(a_signal_ends_a_copy_with_what_was_copied),
+    case!(a_signal_ends_a_deduplication_with_what_was_shared).needs(&[Need::Reflink]),
+    case!(a_killed_copy_ends),
+    case!(a_killed_deduplication_ends).needs(&[Need::Reflink]),
+    case!(a_signal_before_the_call_is_no_error),
+];
+
+/// Longer than any of these calls can do before a signal comes.
+fn long(t: &Test) -> usize {
+    // On a disk the data is to fit; elsewhere what was not copied takes no room.
+    if t.filesystem == Reflinkfs {
+        1 << 40
+    } else {
+        512 << 20
+    }
+}
+
+/// Within what time something ends that takes no time but for the machine's being slow.
+fn soon(t: &Test) -> Duration {
+    Duration::from_secs(if t.effort.divisor > 1 { 20 } else { 5 })
+}
+
+/// A long file; not two of them have a block in common.
+fn long_file(t: &Test, name: &str) -> Outcome<(File, Range)> {
+    let size = long(t);
+    let file = t.create(name)?;
+    if t.filesystem == Reflinkfs {
+        // Its holes would be done at once, and so would what is shared by both.
+        file.write_at(&blocks(1, 16), 0)?;
+        let mut have = 16 * BLOCK;
+        while have < size {
+            super::copy_all(&file, &file, range(0, have as u64, have), REFLINK)?;
+            have *= 2;
+        }
+    } else {
+        file.truncate(size as u64)?;
+    }
+    Ok((file, range(0, 0, size)))
+}
+
+/// Has the process get SIGALRM, with a handler, over and over from now on.
+fn alarm_every(ms: i64) -> Outcome {
+    count_signals(libc::SIGALRM);
+    let every = libc::timeval {
+        tv_sec: ms / 1000,
+        tv_usec: ms % 1000 * 1000,
+    };
+    let timer = libc::itimerval {
+        it_interval: every,
+        it_value: every,
+    };
+    // SAFETY: `timer` is valid.
+    check(unsafe { libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &timer, 0) })
+        .or_fail("setitimer")?;
+    Ok(())
+}
+
+/// Expects each of several calls to be ended by a signal with a count, and to have done just that.
+fn expect_interrupted(t: &Test, from: &File, to: &File, whole: Range, flags: u32) -> Outcome {
+    let size_before = to.size()?;
+    alarm_every(if t.effort.divisor > 1 { 300 } else { 50 })?;
+    let mut done = 0;
+    for (turn, way) in WAYS.iter().enumerate() {
+        signals_seen();
+        let rest = range(done as u64, done as u64, whole.len - done);
+        let count = match call(*way, from, to, rest, flags)? {
+            Ok(count) => count,
+            Err(error) => {
+                let what = format!("call {turn}, after {done} bytes: {error}");
+                return Err(Failure::new(what));
+            }
+        };
+        expect(
+            count > 0 && count < rest.len,
+            format_args!("call {turn} gave {count} of {} bytes", rest.len),
+        )?;
+        expect(
+            signals_seen() > 0,
+            format_args!("call {turn} was short without a signal"),
+        )?;
+        done += count;
+        expect_eq(
+            to.size()?,
+            size_before.max(done as u64),
+            "size of the destination",
+        )?;
+    }
+    alarm_every(0)
+}
+
+fn a_signal_ends_a_copy_with_what_was_copied(t: &Test) -> Outcome {
+    let (source, whole) = long_file(t, "source")?;
+    let to = t.create("to")?;
+    expect_interrupted(t, &source, &to, whole, COPY)?;
+    let size = to.size()?;
+    for at in [0, size / 2, size - 100] {
+        let expected = source.read_at(at, 100)?;
+        expect_eq(
+            to.read_at(at, 100)?,
+            expected,
+            format_args!("what was copied to {at}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn a_signal_ends_a_deduplication_with_what_was_shared(t: &Test) -> Outcome {
+    let (source, whole) = long_file(t, "source")?;
+    let (to, _) = long_file(t, "to")?;
+    expect_interrupted(t, &source, &to, whole, DEDUP)
+}
+
+fn expect_killed_soon(t: &Test, call: impl FnOnce() -> Outcome) -> Outcome {
+    let child = Child::spawn(call)?;
+    sleep_ms(100);
+    let started = Instant::now();
+    expect(
+        !child.is_over(),
+        format_args!("it goes on until it is killed: {}", child.said()),
+    )?;
+    child.kill(libc::SIGKILL);
+    let end = child.wait_for(soon(t))?;
+    expect(
+        end.is_some(),
+        format_args!("not dead {:?} after SIGKILL", started.elapsed()),
+    )
+}
+
+fn a_killed_copy_ends(t: &Test) -> Outcome {
+    let (source, whole) = long_file(t, "source")?;
+    let to = t.create("to")?;
+    expect_killed_soon(t, || {
+        copy(&source, &to, whole, COPY)
+            .map(|_| ())
+            .or_fail("the copy")
+    })?;
+    expect(
+        to.size()? < whole.len as u64,
+        "the copy did not come to its end",
+    )
+}
+
+fn a_killed_deduplication_ends(t: &Test) -> Outcome {
+    let (source, whole) = long_file(t, "source")?;
+    let (to, _) = long_file(t, "to")?;
+    expect_killed_soon(t, || {
+        copy(&source, &to, whole, DEDUP)
+            .map(|_| ())
+            .or_fail("the deduplication")
+    })
+}
+
+fn a_signal_before_the_call_is_no_error(t: &Test) -> Outcome {
+    // Blocked, so that it is pending all the time: that is no reason to stop.
+    let source = t.create_with("source", &blocks(2, 4))?;
+    let to = t.create("to")?;
+    // SAFETY: a sigset of zeros is valid; plain calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, libc::SIGUSR1);
+        check(libc::sigprocmask(
+            libc::SIG_BLOCK,
+            &set,
+            std::ptr::null_mut(),
+        ))
+        .or_fail("mask")?;
+        libc::raise(libc::SIGUSR1);
+    }
+    super::copy_all(&source, &to, range(0, 0, 4 * BLOCK), COPY)?;
+    to.expect_contents(&blocks(2, 4), "copied with a blocked signal pending")
+}

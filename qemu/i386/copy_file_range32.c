@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * One call of copy_file_range(2) by a 32-bit program, as its arguments say.
+ * Built without a C library, for which a toolchain would need a second one.
+ *
+ *   copy_file_range32 SOURCE DESTINATION OFF_IN OFF_OUT LEN FLAGS
+ *
+ * An offset is `off:N`, a pointer to N, or `pos:N`, NULL and the position N.
+ * Prints what the call gave, a negative errno if it failed, and then the
+ * offset and the position of the source and of the destination.
+ */
+
+#define O_RDONLY 0
+#define O_RDWR 2
+#define O_CREAT 0100
+#define O_LARGEFILE 0100000
+#define SEEK_SET 0
+#define SEEK_CUR 1
+
+#define NR_exit 1
+#define NR_write 4
+#define NR_open 5
+#define NR_llseek 140
+#define NR_copy_file_range 377
+
+/* The status for arguments that are no call. */
+#define USAGE 64
+
+static long call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long result;
+	long arguments[2] = { a, f };
+
+	/* ebp is the frame's, and with all six registers taken, so is memory. */
+	__asm__ volatile("pushl %%ebp\n\t"
+			 "pushl %%ebx\n\t"
+			 "movl 4(%%ebx), %%ebp\n\t"
+			 "movl (%%ebx), %%ebx\n\t"
+			 "int $0x80\n\t"
+			 "popl %%ebx\n\t"
+			 "popl %%ebp"
+			 : "=a"(result)
+			 : "a"(nr), "b"(arguments), "c"(b), "d"(c), "S"(d), "D"(e)
+			 : "memory");
+	return result;
+}
+
+static void quit(int status)
+{
+	for (;;)
+		call6(NR_exit, status, 0, 0, 0, 0, 0);
+}
+
+static long long seek(int fd, long long offset, int whence)
+{
+	long long at = -1;
+
+	if (call6(NR_llseek, fd, offset >> 32, (long)offset, (long)&at, whence, 0) < 0)
+		quit(USAGE);
+	return at;
+}
+
+static unsigned long long number(const char *text)
+{
+	unsigned long long value = 0;
+
+	if (!*text)
+		quit(USAGE);
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			quit(USAGE);
+		/* Times ten, without the function for 64 bits of a compiler's library. */
+		value = (value << 3) + (value << 1) + (*text - '0');
+	}
+	return value;
+}
+
+static void print(long long value, char end)
+{
+	unsigned long long left = value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value;
+	char text[24];
+	int at = sizeof(text);
+
+	text[--at] = end;
+	do {
+		unsigned int high = left >> 32, low = left, remainder;
+
+		remainder = high % 10;
+		high /= 10;
+		__asm__("divl %4" : "=a"(low), "=d"(remainder) : "0"(low), "1"(remainder), "r"(10u));
+		left = ((unsigned long long)high << 32) | low;
+		text[--at] = '0' + remainder;
+	} while (left);
+	if (value < 0)
+		text[--at] = '-';
+	call6(NR_write, 1, (long)(text + at), sizeof(text) - at, 0, 0, 0);
+}
+
+struct side {
+	int fd;
+	long long offset;
+	long long *pointer;
+};
+
+static void open_side(struct side *side, const char *path, int flags, const char *offset)
+{
+	int given = offset[0] == 'o';
+
+	side->fd = call6(NR_open, (long)path, flags | O_LARGEFILE, 0644, 0, 0, 0);
+	if (side->fd < 0)
+		quit(USAGE);
+	side->offset = number(offset + 4);
+	side->pointer = given ? &side->offset : 0;
+	if (!given)
+		seek(side->fd, side->offset, SEEK_SET);
+}
+
+__attribute__((used)) static void start(long *stack)
+{
+	long count = stack[0];
+	char **words = (char **)(stack + 1);
+	struct side in, out;
+	long result;
+
+	if (count != 7)
+		quit(USAGE);
+	open_side(&in, words[1], O_RDONLY, words[3]);
+	open_side(&out, words[2], O_RDWR | O_CREAT, words[4]);
+	result = call6(NR_copy_file_range, in.fd, (long)in.pointer, out.fd, (long)out.pointer,
+		       number(words[5]), number(words[6]));
+	print(result, ' ');
+	print(in.offset, ' ');
+	print(seek(in.fd, 0, SEEK_CUR), ' ');
+	print(out.offset, ' ');
+	print(seek(out.fd, 0, SEEK_CUR), '\n');
+	quit(0);
+}
+
+void _start(void);
+__asm__(".globl _start\n"
+	"_start:\n\t"
+	"xorl %ebp, %ebp\n\t"
+	"movl %esp, %eax\n\t"
+	"andl $-16, %esp\n\t"
+	"subl $12, %esp\n\t"
+	"pushl %eax\n\t"
+	"call start\n");

@@ -51,11 +51,9 @@ pub(super) fn check<'a>(
     if flag == Flag::Dedup && to_end > to.size() {
         return Err(EINVAL);
     }
-    let allowed = to.limit_write(range.to_pos, len)?;
+    range.len = to.limit_write(range.to_pos, len)?;
     if shares {
-        check_blocks(&range)?;
-    } else {
-        range.len = allowed;
+        check_blocks(&range, len)?;
     }
     range.verify()?;
     Ok(Some(range))
@@ -92,13 +90,18 @@ fn end(pos: u64, len: u64) -> Result<u64> {
         .ok_or(EOVERFLOW)
 }
 
-/// Only whole blocks can be shared, and the last block of a file where it stays a last block.
-fn check_blocks(range: &Range<'_>) -> Result {
+/// Only whole blocks can be shared, and the last block of a file where it stays a last block; and
+/// all `len` bytes or none.
+fn check_blocks(range: &Range<'_>, len: u64) -> Result {
     let block = range.to.block_size();
     let partial = (range.from_pos + range.len) % block != 0;
     let ends = range.from_pos + range.len == range.from.size()
         && range.to_pos + range.len >= range.to.size();
-    if range.from_pos % block != 0 || range.to_pos % block != 0 || (partial && !ends) {
+    if range.from_pos % block != 0
+        || range.to_pos % block != 0
+        || (partial && !ends)
+        || range.len < len
+    {
         return Err(EINVAL);
     }
     Ok(())

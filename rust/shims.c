@@ -196,6 +196,11 @@ void shim_file_accessed(struct file *file)
 	file_accessed(file);
 }
 
+int shim_finish_open_simple(struct file *file, int error)
+{
+	return finish_open_simple(file, error);
+}
+
 void shim_file_start_write(struct file *file)
 {
 	file_start_write(file);

@@ -56,6 +56,7 @@ void shim_sb_end_pagefault(struct super_block *sb);
 
 /* files */
 void shim_file_accessed(struct file *file);
+int shim_finish_open_simple(struct file *file, int error);
 void shim_file_start_write(struct file *file);
 void shim_file_end_write(struct file *file);
 void shim_account_copy(struct file *from, struct file *to, ssize_t copied);

@@ -2,6 +2,9 @@
 # shellcheck shell=bash
 # The userspace harness: built with the toolchain root's cargo, run in a guest.
 
+# The library, as the toolchain root sees it.
+CRATE=/src/samples/copy_fr/Cargo.toml
+
 # cargo_in_root ARGUMENT...: cargo's home is in the cache, what it builds in build/harness.
 cargo_in_root() {
 	mkdir -p "$CACHE/cargo" "$TOP/build/harness"

@@ -6,7 +6,7 @@
 //! a dentry in memory.
 
 use super::{Inode, Locked, ReflinkFs};
-use crate::vfs::{self, New};
+use crate::vfs::{self, IdMap, New};
 use kernel::prelude::*;
 
 type Dentry = vfs::Dentry<ReflinkFs>;
@@ -17,6 +17,10 @@ impl vfs::DirectoryOperations for ReflinkFs {
     }
 
     fn link(inode: &Inode, dir: &Locked, name: &Dentry) -> Result {
+        if inode.link_count() == 0 {
+            // Its first name, of a file opened with O_TMPFILE: comes with the inode.
+            return dir.add_link(name, inode);
+        }
         let mount = dir.super_block().data();
         mount.admit_name()?;
         dir.add_link(name, inode)
@@ -36,11 +40,20 @@ impl vfs::DirectoryOperations for ReflinkFs {
         Ok(())
     }
 
-    fn rename(from_dir: &Locked, from: &Dentry, to_dir: &Locked, to: &Dentry) -> Result {
+    fn rename(
+        from_dir: &Locked,
+        from: &Dentry,
+        to_dir: &Locked,
+        to: &Dentry,
+        whiteout: Option<IdMap<'_>>,
+    ) -> Result {
         if !to.is_empty() {
             return Err(ENOTEMPTY);
         }
         let place = from_dir.reserve()?;
+        if let Some(idmap) = whiteout {
+            from_dir.add_whiteout(from, idmap)?;
+        }
         remove(to_dir, to);
         from_dir.rename(place, from, to_dir);
         Ok(())

@@ -64,12 +64,14 @@ pub trait DirectoryOperations: FileOperations + MappingOperations {
     /// Takes away an empty directory, see `rmdir(2)`.
     fn rmdir(dir: &Locked<Self>, name: &Dentry<Self>) -> Result;
 
-    /// Gives `from` the place of `to`, which may be a file, see `rename(2)`.
+    /// Gives `from` the place of `to`, which may be a file, see `rename(2)`; with `whiteout`, leaves
+    /// one behind, see [`Locked::add_whiteout`].
     fn rename(
         from_dir: &Locked<Self>,
         from: &Dentry<Self>,
         to_dir: &Locked<Self>,
         to: &Dentry<Self>,
+        whiteout: Option<IdMap<'_>>,
     ) -> Result;
 }
 
@@ -186,6 +188,22 @@ impl Index {
         drop(node);
     }
 
+    /// Gives each of two names the other's cookie, which may be one of another directory: they are
+    /// about to take each other's place.
+    fn exchange<T: FileSystem>(&self, name: &Dentry<T>, other_index: &Self, other: &Dentry<T>) {
+        let (cookie, other_cookie) = (name.cookie(), other.cookie());
+        self.set(cookie, other);
+        other_index.set(other_cookie, name);
+    }
+
+    fn set<T: FileSystem>(&self, cookie: u64, name: &Dentry<T>) {
+        if let Some(entry) = self.entries.lock().by_cookie.get_mut(&cookie) {
+            // INVARIANT: By what `exchange` is for.
+            *entry = Entry(name.as_raw());
+        }
+        name.set_cookie(cookie);
+    }
+
     /// Forgets all entries: for a directory that goes away with its mount, whose dentries are gone
     /// already. Otherwise it would be left to an RCU callback.
     pub(super) fn clear(&self) {
@@ -229,16 +247,8 @@ impl<T: DirectoryOperations> Locked<T> {
             NewKind::Symlink(target) => inode.symlink(target)?,
             NewKind::Special(_, device) => inode.special(device),
         };
-        // SAFETY: The inode is new, the directory live and locked, the name the dentry's.
-        kernel::error::to_result(unsafe {
-            bindings::security_inode_init_security(
-                inode.inode().as_raw(),
-                self.as_raw(),
-                bindings::shim_dentry_qstr(name.as_raw()),
-                None,
-                null_mut(),
-            )
-        })?;
+        // SAFETY: The dentry is live, its directory locked.
+        inode.init_security(self, unsafe { bindings::shim_dentry_qstr(name.as_raw()) })?;
         self.index().insert(place, name);
         if matches!(new.kind, NewKind::Directory) {
             // SAFETY: The directory is locked.
@@ -288,6 +298,49 @@ impl<T: DirectoryOperations> Locked<T> {
         }
     }
 
+    /// Makes a whiteout, which says to overlayfs that there is no such name: a character device
+    /// without a number. It has the name of `name`, which is about to move away.
+    ///
+    /// # Errors
+    ///
+    /// As [`Locked::add_new`].
+    pub fn add_whiteout(&self, name: &Dentry<T>, idmap: IdMap<'_>) -> Result {
+        let new = New {
+            kind: NewKind::Special(bindings::S_IFCHR as u16, 0),
+            mode: 0,
+            idmap,
+        };
+        // SAFETY: The dentry is live, its directory locked.
+        let whiteout = unsafe {
+            bindings::d_alloc(
+                (*name.as_raw()).d_parent,
+                bindings::shim_dentry_qstr(name.as_raw()),
+            )
+        };
+        if whiteout.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: A new dentry in this directory.
+        let result = self.add_new(unsafe { Dentry::from_raw(whiteout) }, new);
+        // SAFETY: The reference is that of `d_alloc`.
+        unsafe { bindings::dput(whiteout) };
+        result
+    }
+
+    /// Prepares two names to take each other's place; the VFS exchanges the dentries.
+    pub fn exchange(&self, name: &Dentry<T>, other_dir: &Locked<T>, other: &Dentry<T>) {
+        self.index().exchange(name, other_dir.index(), other);
+        // SAFETY: Both directories are locked, and each name is in its directory. Cannot fail.
+        unsafe {
+            bindings::simple_rename_exchange(
+                self.as_raw(),
+                name.as_raw(),
+                other_dir.as_raw(),
+                other.as_raw(),
+            )
+        };
+    }
+
     /// Allocates what [`Locked::rename`] needs.
     ///
     /// # Errors
@@ -332,6 +385,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         rmdir: Some(Self::rmdir),
         mknod: Some(Self::mknod),
         rename: Some(Self::rename),
+        tmpfile: Some(Self::tmpfile),
         setattr: Some(attributes::setattr::<T>),
         getattr: Some(attributes::getattr::<T>),
         ..pin_init::zeroed()
@@ -490,26 +544,58 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     /// Both directories are of one superblock of `T` and their locks held exclusive, each dentry
     /// is in its directory.
     unsafe extern "C" fn rename(
-        _idmap: *mut bindings::mnt_idmap,
+        idmap: *mut bindings::mnt_idmap,
         from_dir: *mut bindings::inode,
         from: *mut bindings::dentry,
         to_dir: *mut bindings::inode,
         to: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
-        // The VFS has looked at NOREPLACE already.
-        if flags & !bindings::RENAME_NOREPLACE != 0 {
+        // The VFS has looked at NOREPLACE already, and lets nothing stand beside EXCHANGE.
+        let known =
+            bindings::RENAME_NOREPLACE | bindings::RENAME_EXCHANGE | bindings::RENAME_WHITEOUT;
+        if flags & !known != 0 {
             return EINVAL.to_errno();
         }
         // SAFETY: By the safety requirements.
-        to_errno(unsafe {
-            T::rename(
-                Locked::assume(Inode::from_raw(from_dir)),
+        let (from_dir, from, to_dir, to, idmap) = unsafe {
+            (
+                Locked::<T>::assume(Inode::from_raw(from_dir)),
                 Dentry::from_raw(from),
-                Locked::assume(Inode::from_raw(to_dir)),
+                Locked::<T>::assume(Inode::from_raw(to_dir)),
                 Dentry::from_raw(to),
+                IdMap::from_raw(idmap),
             )
-        })
+        };
+        if flags & bindings::RENAME_EXCHANGE != 0 {
+            from_dir.exchange(from, to_dir, to);
+            return 0;
+        }
+        let whiteout = (flags & bindings::RENAME_WHITEOUT != 0).then_some(idmap);
+        to_errno(T::rename(from_dir, from, to_dir, to, whiteout))
+    }
+
+    /// # Safety
+    ///
+    /// `dir` is a directory of `T`, `file` is being opened in it, `idmap` is valid.
+    unsafe extern "C" fn tmpfile(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        file: *mut bindings::file,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (dir, idmap) = unsafe { (Inode::<T>::from_raw(dir), IdMap::from_raw(idmap)) };
+        let made = NewInode::new(dir.super_block(), idmap, Some(dir), mode)
+            .map(NewInode::regular)
+            .and_then(|inode| {
+                inode.init_security(dir, null_mut())?;
+                // SAFETY: The file is not open yet; the inode's reference goes to it.
+                unsafe { bindings::d_tmpfile(file, inode.into_raw()) };
+                Ok(())
+            });
+        // SAFETY: By the safety requirements; where nothing failed the file has a dentry.
+        unsafe { bindings::shim_finish_open_simple(file, to_errno(made)) }
     }
 
     /// # Safety

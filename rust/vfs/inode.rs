@@ -19,7 +19,7 @@ use core::{
     ops::Deref,
     ptr::null_mut,
 };
-use kernel::{prelude::*, str::CString, types::Opaque};
+use kernel::{error::to_result, prelude::*, str::CString, types::Opaque};
 
 /// The memory of an inode: C's part, and ours.
 ///
@@ -330,6 +330,21 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
             bindings::init_special_inode(inode, (*inode).i_mode, device);
         }
         self
+    }
+
+    /// Tells the security modules of the inode, which is new in `dir`, under `name` if that is not
+    /// null.
+    pub(super) fn init_security(&self, dir: &Inode<T>, name: *const bindings::qstr) -> Result {
+        // SAFETY: The inode is new, the directory live, the name valid or null.
+        to_result(unsafe {
+            bindings::security_inode_init_security(
+                self.0.as_raw(),
+                dir.as_raw(),
+                name,
+                None,
+                null_mut(),
+            )
+        })
     }
 
     /// The inode.

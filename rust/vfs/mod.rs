@@ -53,7 +53,7 @@ pub use self::{
     fallocate::Fallocate,
     file::FileOperations,
     filesystem::{FileSystem, Registration, Statistics, SuperBlock},
-    inode::{Inode, Locked},
+    inode::{IdMap, Inode, Locked},
     mapping::{Fault, FaultResult, Invalidate, MappingOperations},
     remap::{LockedPair, Remap, RemapKind},
 };

@@ -52,7 +52,10 @@ fn subject(t: &Test) -> Outcome<(File, Vec<u8>, Mapping)> {
 
 fn expect_unharmed(file: &File, model: &[u8], map: &Mapping, what: &str) -> Outcome {
     file.expect_contents(model, what)?;
-    expect(map.load(0, model.len()) == model, format_args!("{what}: the mapping is right"))?;
+    expect(
+        map.load(0, model.len()) == model,
+        format_args!("{what}: the mapping is right"),
+    )?;
     file.write_at(&model[..100], 0)?;
     map.store(BLOCK, &model[BLOCK..BLOCK + 10]);
     file.expect_contents(model, what)
@@ -60,7 +63,12 @@ fn expect_unharmed(file: &File, model: &[u8], map: &Mapping, what: &str) -> Outc
 
 fn readahead_is_harmless(t: &Test) -> Outcome {
     let (file, model, map) = subject(t)?;
-    for (offset, count) in [(0, 1 << 20), (20 * BLOCK as i64, BLOCK), (1 << 40, 4096), (0, 0)] {
+    for (offset, count) in [
+        (0, 1 << 20),
+        (20 * BLOCK as i64, BLOCK),
+        (1 << 40, 4096),
+        (0, 0),
+    ] {
         // SAFETY: plain call on an open descriptor.
         let _ = check(unsafe { libc::readahead(file.as_raw_fd(), offset, count) } as i64);
     }
@@ -115,7 +123,13 @@ fn cachestat_is_harmless(t: &Test) -> Outcome {
         let mut stat = [0u64; 5];
         // SAFETY: a range of two words, a result of five.
         check(unsafe {
-            libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), stat.as_mut_ptr(), 0)
+            libc::syscall(
+                SYS_CACHESTAT,
+                file.as_raw_fd(),
+                range.as_ptr(),
+                stat.as_mut_ptr(),
+                0,
+            )
         })
         .or_fail("cachestat")?;
     }
@@ -150,9 +164,18 @@ fn madvise_of_every_kind_is_harmless(t: &Test) -> Outcome {
     }
     let private = Mapping::private(&file, map.len())?;
     private.store(3 * BLOCK, b"private");
-    for advice in [libc::MADV_MERGEABLE, libc::MADV_COLD, libc::MADV_PAGEOUT, libc::MADV_UNMERGEABLE] {
+    for advice in [
+        libc::MADV_MERGEABLE,
+        libc::MADV_COLD,
+        libc::MADV_PAGEOUT,
+        libc::MADV_UNMERGEABLE,
+    ] {
         let _ = private.advise(advice);
-        expect_eq(private.load(3 * BLOCK, 7), b"private", format_args!("madvise({advice})"))?;
+        expect_eq(
+            private.load(3 * BLOCK, 7),
+            b"private",
+            format_args!("madvise({advice})"),
+        )?;
     }
     expect_unharmed(&file, &model, &map, "after madvise of a private mapping")
 }
@@ -176,7 +199,11 @@ fn collapsing_into_huge_pages_is_harmless(t: &Test) -> Outcome {
         expect(map.load_all() == data, "the mapping after MADV_COLLAPSE")?;
     }
     file.write_at(b"written", 5)?;
-    expect_eq(file.read_at(5, 7)?, b"written", "the file after MADV_COLLAPSE")
+    expect_eq(
+        file.read_at(5, 7)?,
+        b"written",
+        "the file after MADV_COLLAPSE",
+    )
 }
 
 fn removing_pages_through_a_mapping_removes_all_or_nothing(t: &Test) -> Outcome {
@@ -198,7 +225,10 @@ fn dropping_caches_loses_nothing(t: &Test) -> Outcome {
         std::fs::write("/proc/sys/vm/drop_caches", what).or_fail("write drop_caches")?;
         expect_unharmed(&file, &model, &map, "after dropping caches")?;
     }
-    expect(crate::sys::exists(t.path("dir/file")), "names are still there")?;
+    expect(
+        crate::sys::exists(t.path("dir/file")),
+        "names are still there",
+    )?;
     let again = file.reopen(libc::O_RDONLY)?;
     again.expect_contents(&model, "opened again")
 }
@@ -235,7 +265,15 @@ fn moving_pages_between_nodes_is_harmless(t: &Test) -> Outcome {
         }
         let from = 1u64;
         let _ = libc::syscall(libc::SYS_migrate_pages, 0, 64, &from, &from);
-        let _ = libc::syscall(libc::SYS_mbind, map.at(0), map.len(), 2, &from, 64, 2 | 4 | 1);
+        let _ = libc::syscall(
+            libc::SYS_mbind,
+            map.at(0),
+            map.len(),
+            2,
+            &from,
+            64,
+            2 | 4 | 1,
+        );
     }
     expect_unharmed(&file, &model, &map, "after moving pages")
 }
@@ -251,7 +289,14 @@ fn the_files_of_proc_about_mappings_are_harmless(t: &Test) -> Outcome {
     let (file, model, map) = subject(t)?;
     let private = Mapping::private(&file, map.len())?;
     private.store(0, b"x");
-    for name in ["maps", "smaps", "smaps_rollup", "numa_maps", "status", "statm"] {
+    for name in [
+        "maps",
+        "smaps",
+        "smaps_rollup",
+        "numa_maps",
+        "status",
+        "statm",
+    ] {
         // numa_maps is there only where the kernel is built with it.
         let _ = std::fs::read(format!("/proc/self/{name}"));
     }
@@ -332,7 +377,11 @@ fn a_uprobe_is_harmless(t: &Test) -> Outcome {
     }
     expect(map.load(0, 4) == bytes[..4], "the mapping after a uprobe")?;
     let (end, _) = crate::process::run_program(&path, &[])?;
-    expect_eq(end, crate::process::End::Exited(0), "the program after a uprobe")
+    expect_eq(
+        end,
+        crate::process::End::Exited(0),
+        "the program after a uprobe",
+    )
 }
 
 fn copying_out_for_io_is_harmless(t: &Test) -> Outcome {
@@ -342,11 +391,17 @@ fn copying_out_for_io_is_harmless(t: &Test) -> Outcome {
     let Ok(direct) = File::open(t.elsewhere.join("direct"), flags) else {
         return expect_unharmed(&file, &model, &map, "where there is no direct I/O");
     };
-    let n = crate::sys::pwrite_from(&direct, map.at(0), 20 * BLOCK, 0).or_fail("pwrite(O_DIRECT)")?;
+    let n =
+        crate::sys::pwrite_from(&direct, map.at(0), 20 * BLOCK, 0).or_fail("pwrite(O_DIRECT)")?;
     expect_eq(n, 20 * BLOCK, "bytes written from the mapping")?;
     let n = crate::sys::pread_to(&direct, map.at(0), 20 * BLOCK, 0).or_fail("pread(O_DIRECT)")?;
     expect_eq(n, 20 * BLOCK, "bytes read into the mapping")?;
-    expect_unharmed(&file, &model, &map, "after direct I/O from and to the mapping")
+    expect_unharmed(
+        &file,
+        &model,
+        &map,
+        "after direct I/O from and to the mapping",
+    )
 }
 
 fn mapping_with_huge_alignment_is_harmless(t: &Test) -> Outcome {
@@ -358,10 +413,18 @@ fn mapping_with_huge_alignment_is_harmless(t: &Test) -> Outcome {
     let _ = map.advise(libc::MADV_HUGEPAGE);
     for at in [0, (2 << 20) - 8, 2 << 20, (4 << 20) + 4096, SIZE - 8] {
         map.store(at, b"stored!!");
-        expect_eq(file.read_at(at as u64, 8)?, b"stored!!", format_args!("a store at {at}"))?;
+        expect_eq(
+            file.read_at(at as u64, 8)?,
+            b"stored!!",
+            format_args!("a store at {at}"),
+        )?;
     }
     file.truncate(BLOCK64)?;
-    expect_errno(map.kernel_can_read(4 << 20)?, libc::EFAULT, "behind the new end")
+    expect_errno(
+        map.kernel_can_read(4 << 20)?,
+        libc::EFAULT,
+        "behind the new end",
+    )
 }
 
 fn a_core_dump_of_mappings_is_harmless(t: &Test) -> Outcome {
@@ -384,7 +447,11 @@ fn a_core_dump_of_mappings_is_harmless(t: &Test) -> Outcome {
         }
     })?
     .end()?;
-    expect_eq(end, crate::process::End::Killed(libc::SIGABRT), "how the process ended")?;
+    expect_eq(
+        end,
+        crate::process::End::Killed(libc::SIGABRT),
+        "how the process ended",
+    )?;
     expect_unharmed(&file, &model, &map, "after a core dump")
 }
 
@@ -400,7 +467,12 @@ fn all_of_it_on_a_clone_is_harmless(t: &Test) -> Outcome {
                 libc::posix_fadvise(clone.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
                 libc::sync_file_range(clone.as_raw_fd(), 0, 0, 7);
             }
-            for advice in [libc::MADV_WILLNEED, libc::MADV_COLD, libc::MADV_PAGEOUT, libc::MADV_DONTNEED] {
+            for advice in [
+                libc::MADV_WILLNEED,
+                libc::MADV_COLD,
+                libc::MADV_PAGEOUT,
+                libc::MADV_DONTNEED,
+            ] {
                 let _ = clone_map.advise(advice);
             }
             clone_map.sync(libc::MS_SYNC).or_fail("msync")?;

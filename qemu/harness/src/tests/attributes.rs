@@ -7,8 +7,8 @@ use crate::filesystem::{Btrfs, Tmpfs, Xfs};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::as_user;
 use crate::sys::{
-    access, chmod, chown, link, lstat, mkdir, rename, rmdir, set_times, sleep_ms, symlink, timespec,
-    unlink, File, Times,
+    access, chmod, chown, link, lstat, mkdir, rename, rmdir, set_times, sleep_ms, symlink,
+    timespec, unlink, File, Times,
 };
 
 pub const CASES: &[Case] = &[
@@ -61,7 +61,11 @@ fn chmod_sets_all_twelve_bits(t: &Test) -> Outcome {
     for name in ["file", "dir"] {
         for mode in [0, 0o777, 0o7777, 0o4000, 0o2010, 0o1000, 0o644] {
             chmod(t.path(name), mode).or_fail("chmod")?;
-            expect_eq(mode_of(t.path(name))?, mode, format_args!("mode of the {name}"))?;
+            expect_eq(
+                mode_of(t.path(name))?,
+                mode,
+                format_args!("mode of the {name}"),
+            )?;
         }
     }
     expect_eq(
@@ -87,7 +91,11 @@ fn chown_clears_the_set_user_and_set_group_bits(t: &Test) -> Outcome {
     t.create("file")?;
     chmod(t.path("file"), 0o6755).or_fail("chmod")?;
     chown(t.path("file"), 1000, 1000).or_fail("chown")?;
-    expect_eq(mode_of(t.path("file"))?, 0o755, "mode after chown, even by root")?;
+    expect_eq(
+        mode_of(t.path("file"))?,
+        0o755,
+        "mode after chown, even by root",
+    )?;
     let dir = t.mkdir("dir")?;
     chmod(&dir, 0o2755).or_fail("chmod")?;
     chown(&dir, 1000, 1000).or_fail("chown")?;
@@ -101,11 +109,19 @@ fn a_write_by_the_owner_clears_the_set_user_bit(t: &Test) -> Outcome {
         for mode in [0o4755, 0o2755, 0o6755] {
             chmod(&file.path, mode).or_fail("chmod")?;
             file.write_at(b"x", 0)?;
-            expect_eq(mode_of(&file.path)?, 0o755, format_args!("mode {mode:o} after a write"))?;
+            expect_eq(
+                mode_of(&file.path)?,
+                0o755,
+                format_args!("mode {mode:o} after a write"),
+            )?;
         }
         chmod(&file.path, 0o4755).or_fail("chmod")?;
         file.try_pwrite(b"", 0).or_fail("a write of nothing")?;
-        expect_eq(mode_of(&file.path)?, 0o4755, "mode after a write of nothing")
+        expect_eq(
+            mode_of(&file.path)?,
+            0o4755,
+            "mode after a write of nothing",
+        )
     })?;
     // Root keeps it.
     let file = File::open(t.path("file"), libc::O_RDWR).or_fail("open")?;
@@ -127,7 +143,11 @@ fn only_the_owner_may_change_the_mode(t: &Test) -> Outcome {
     t.create("file")?;
     chmod(t.path("file"), 0o666).or_fail("chmod")?;
     as_user(1000, 1000, || {
-        expect_errno(chmod(t.path("file"), 0o777), libc::EPERM, "chmod of root's file")
+        expect_errno(
+            chmod(t.path("file"), 0o777),
+            libc::EPERM,
+            "chmod of root's file",
+        )
     })?;
     expect_eq(mode_of(t.path("file"))?, 0o666, "mode")
 }
@@ -169,8 +189,16 @@ fn permissions_are_checked(t: &Test) -> Outcome {
                     expect_errno(opened, libc::EACCES, what)?;
                 }
             }
-            expect_errno(lstat(dir.join("inside")).map(|_| ()), libc::EACCES, "a closed directory")?;
-            expect_errno(access(&dir, libc::R_OK), libc::EACCES, "access of a closed directory")
+            expect_errno(
+                lstat(dir.join("inside")).map(|_| ()),
+                libc::EACCES,
+                "a closed directory",
+            )?;
+            expect_errno(
+                access(&dir, libc::R_OK),
+                libc::EACCES,
+                "access of a closed directory",
+            )
         })?;
     }
     Ok(())
@@ -187,7 +215,11 @@ fn new_files_get_the_creators_owner_and_the_umask(t: &Test) -> Outcome {
         symlink("x", t.path("symlink")).or_fail("symlink")?;
         for (name, mode) in [("file", 0o4750), ("dir", 0o750), ("symlink", 0o777)] {
             let stat = lstat(t.path(name)).or_fail("lstat")?;
-            expect_eq((stat.st_uid, stat.st_gid), (1000, 2000), format_args!("owner of {name}"))?;
+            expect_eq(
+                (stat.st_uid, stat.st_gid),
+                (1000, 2000),
+                format_args!("owner of {name}"),
+            )?;
             expect_eq(stat.st_mode & 0o7777, mode, format_args!("mode of {name}"))?;
         }
         Ok(())
@@ -206,7 +238,11 @@ fn a_set_group_directory_passes_its_group_on(t: &Test) -> Outcome {
             let gid = lstat(dir.join(name)).or_fail("lstat")?.st_gid;
             expect_eq(gid, 3000, format_args!("group of {name}"))?;
         }
-        expect_eq(mode_of(dir.join("sub"))?, 0o2755, "mode of the subdirectory")
+        expect_eq(
+            mode_of(dir.join("sub"))?,
+            0o2755,
+            "mode of the subdirectory",
+        )
     })
 }
 
@@ -215,11 +251,22 @@ fn times_are_set_to_the_nanosecond(t: &Test) -> Outcome {
     t.mkdir("dir")?;
     symlink("file", t.path("symlink")).or_fail("symlink")?;
     for name in ["file", "dir", "symlink"] {
-        let times = [timespec(1_234_567_890, 123_456_789), timespec(987_654_321, 1)];
+        let times = [
+            timespec(1_234_567_890, 123_456_789),
+            timespec(987_654_321, 1),
+        ];
         set_times(t.path(name), times).or_fail("utimensat")?;
         let seen = times_of(t.path(name))?;
-        expect_eq(seen.accessed, 1_234_567_890_123_456_789, format_args!("atime of {name}"))?;
-        expect_eq(seen.modified, 987_654_321_000_000_001, format_args!("mtime of {name}"))?;
+        expect_eq(
+            seen.accessed,
+            1_234_567_890_123_456_789,
+            format_args!("atime of {name}"),
+        )?;
+        expect_eq(
+            seen.modified,
+            987_654_321_000_000_001,
+            format_args!("mtime of {name}"),
+        )?;
     }
     let bad = set_times(t.path("file"), [timespec(0, 1_000_000_000), timespec(0, 0)]);
     expect_errno(bad, libc::EINVAL, "a second of nanoseconds")
@@ -232,12 +279,20 @@ fn times_can_be_set_to_now_and_left_alone(t: &Test) -> Outcome {
     let omit = timespec(0, libc::UTIME_OMIT);
     set_times(t.path("file"), [timespec(0, libc::UTIME_NOW), omit]).or_fail("utimensat")?;
     let seen = times_of(t.path("file"))?;
-    expect_eq(seen.modified, 1_000_000_000_000_000_005, "mtime, left alone")?;
+    expect_eq(
+        seen.modified,
+        1_000_000_000_000_000_005,
+        "mtime, left alone",
+    )?;
     expect(seen.accessed > 1_500_000_000_000_000_000, "atime is now")?;
     let before = times_of(t.path("file"))?;
     wait_for_the_clock();
     set_times(t.path("file"), [omit, omit]).or_fail("utimensat of nothing")?;
-    expect_eq(times_of(t.path("file"))?, before, "times after setting none")
+    expect_eq(
+        times_of(t.path("file"))?,
+        before,
+        "times after setting none",
+    )
 }
 
 fn times_far_away_are_kept(t: &Test) -> Outcome {
@@ -248,7 +303,11 @@ fn times_far_away_are_kept(t: &Test) -> Outcome {
         set_times(t.path("file"), [time, time]).or_fail("utimensat")?;
         let seen = times_of(t.path("file"))?;
         let expected = i128::from(seconds) * 1_000_000_000 + 999_999_999;
-        expect_eq((seen.accessed, seen.modified), (expected, expected), "times")?;
+        expect_eq(
+            (seen.accessed, seen.modified),
+            (expected, expected),
+            "times",
+        )?;
     }
     Ok(())
 }
@@ -259,8 +318,16 @@ fn setting_times_needs_permission(t: &Test) -> Outcome {
     as_user(1000, 1000, || {
         let now = timespec(0, libc::UTIME_NOW);
         let time = timespec(5, 5);
-        expect_errno(set_times(t.path("file"), [now, now]), libc::EACCES, "to now")?;
-        expect_errno(set_times(t.path("file"), [time, time]), libc::EPERM, "to a time")
+        expect_errno(
+            set_times(t.path("file"), [now, now]),
+            libc::EACCES,
+            "to now",
+        )?;
+        expect_errno(
+            set_times(t.path("file"), [time, time]),
+            libc::EPERM,
+            "to a time",
+        )
     })
 }
 
@@ -275,7 +342,10 @@ fn around(path: &std::path::Path, step: impl FnOnce() -> Outcome) -> Outcome<(Ti
 }
 
 fn expect_changed(what: &str, (before, after): (Times, Times), modified: bool) -> Outcome {
-    expect(after.changed > before.changed, format_args!("{what}: ctime is new"))?;
+    expect(
+        after.changed > before.changed,
+        format_args!("{what}: ctime is new"),
+    )?;
     expect_eq(
         after.modified > before.modified,
         modified,
@@ -297,7 +367,9 @@ fn a_truncation_changes_modification_and_change_time(t: &Test) -> Outcome {
         expect_changed(&format!("ftruncate to {size}"), times, true)?;
     }
     file.write_at(b"data", 0)?;
-    let times = around(&file.path, || file.reopen(libc::O_WRONLY | libc::O_TRUNC).map(|_| ()))?;
+    let times = around(&file.path, || {
+        file.reopen(libc::O_WRONLY | libc::O_TRUNC).map(|_| ())
+    })?;
     expect_changed("open(O_TRUNC)", times, true)
 }
 
@@ -319,12 +391,24 @@ fn making_and_removing_names_changes_the_directory(t: &Test) -> Outcome {
     type Step<'a> = Box<dyn Fn() -> Outcome + 'a>;
     let steps: [(&str, Step); 7] = [
         ("create", Box::new(|| File::create(at("file")).map(|_| ()))),
-        ("mkdir", Box::new(|| mkdir(at("sub"), 0o755).or_fail("mkdir"))),
-        ("symlink", Box::new(|| symlink("x", at("symlink")).or_fail("symlink"))),
-        ("link", Box::new(|| link(&other.path, at("link")).or_fail("link"))),
+        (
+            "mkdir",
+            Box::new(|| mkdir(at("sub"), 0o755).or_fail("mkdir")),
+        ),
+        (
+            "symlink",
+            Box::new(|| symlink("x", at("symlink")).or_fail("symlink")),
+        ),
+        (
+            "link",
+            Box::new(|| link(&other.path, at("link")).or_fail("link")),
+        ),
         ("unlink", Box::new(|| unlink(at("file")).or_fail("unlink"))),
         ("rmdir", Box::new(|| rmdir(at("sub")).or_fail("rmdir"))),
-        ("rename", Box::new(|| rename(at("link"), at("moved")).or_fail("rename"))),
+        (
+            "rename",
+            Box::new(|| rename(at("link"), at("moved")).or_fail("rename")),
+        ),
     ];
     for (what, step) in &steps {
         expect_changed(what, around(&dir, step)?, true)?;
@@ -355,7 +439,9 @@ fn unlink_of_one_link_changes_the_files_change_time(t: &Test) -> Outcome {
     let replaced = t.create("replaced")?;
     link(&replaced.path, t.path("second")).or_fail("link")?;
     t.create("new")?;
-    let times = around(&replaced.path, || rename(t.path("new"), t.path("second")).or_fail("rename"))?;
+    let times = around(&replaced.path, || {
+        rename(t.path("new"), t.path("second")).or_fail("rename")
+    })?;
     expect_changed("rename onto one of its links", times, false)
 }
 
@@ -368,14 +454,21 @@ fn reading_changes_the_access_time_as_relatime_does(t: &Test) -> Outcome {
     wait_for_the_clock();
     file.read_at(0, 4)?;
     let first = file.times()?.accessed;
-    expect(first > 1_500_000_000_000_000_000, "atime is new after a read")?;
+    expect(
+        first > 1_500_000_000_000_000_000,
+        "atime is new after a read",
+    )?;
     wait_for_the_clock();
     file.read_at(0, 4)?;
     expect_eq(file.times()?.accessed, first, "atime after a second read")?;
     let quiet = file.reopen(libc::O_RDONLY | libc::O_NOATIME)?;
     set_times(&file.path, [old, timespec(0, libc::UTIME_NOW)]).or_fail("utimensat")?;
     quiet.read_at(0, 4)?;
-    expect_eq(file.times()?.accessed, 1_000_000_000_000_000_000, "atime after O_NOATIME")
+    expect_eq(
+        file.times()?.accessed,
+        1_000_000_000_000_000_000,
+        "atime after O_NOATIME",
+    )
 }
 
 fn creation_sets_all_three_times_to_now(t: &Test) -> Outcome {
@@ -409,7 +502,11 @@ fn stat_shows_the_block_size_and_the_device(t: &Test) -> Outcome {
     let stat = file.stat()?;
     expect_eq(stat.st_blksize, BLOCK as i64, "st_blksize")?;
     let dir = lstat(&t.dir).or_fail("lstat")?;
-    expect_eq(stat.st_dev, dir.st_dev, "device of the file and its directory")?;
+    expect_eq(
+        stat.st_dev,
+        dir.st_dev,
+        "device of the file and its directory",
+    )?;
     expect_eq(stat.st_rdev, 0, "st_rdev of a regular file")
 }
 
@@ -419,8 +516,14 @@ fn a_directorys_size_and_blocks_are_plausible(t: &Test) -> Outcome {
         File::create(dir.join(format!("{i}")))?;
     }
     let stat = lstat(&dir).or_fail("lstat")?;
-    expect((0..1 << 20).contains(&stat.st_size), format_args!("size {}", stat.st_size))?;
-    expect((0..1 << 12).contains(&stat.st_blocks), format_args!("blocks {}", stat.st_blocks))
+    expect(
+        (0..1 << 20).contains(&stat.st_size),
+        format_args!("size {}", stat.st_size),
+    )?;
+    expect(
+        (0..1 << 12).contains(&stat.st_blocks),
+        format_args!("blocks {}", stat.st_blocks),
+    )
 }
 
 fn symlinks_have_owners_of_their_own(t: &Test) -> Outcome {
@@ -428,7 +531,11 @@ fn symlinks_have_owners_of_their_own(t: &Test) -> Outcome {
     symlink("file", t.path("symlink")).or_fail("symlink")?;
     crate::sys::path_call!(lchown(t.path("symlink"), 1000, 2000)).or_fail("lchown")?;
     let stat = lstat(t.path("symlink")).or_fail("lstat")?;
-    expect_eq((stat.st_uid, stat.st_gid), (1000, 2000), "owner of the symlink")?;
+    expect_eq(
+        (stat.st_uid, stat.st_gid),
+        (1000, 2000),
+        "owner of the symlink",
+    )?;
     let stat = lstat(t.path("file")).or_fail("lstat")?;
     expect_eq((stat.st_uid, stat.st_gid), (0, 0), "owner of its target")?;
     chmod(t.path("symlink"), 0o600).or_fail("chmod through it")?;
@@ -440,7 +547,10 @@ fn statfs_shows_name_length_and_block_size(t: &Test) -> Outcome {
     let stat = crate::sys::statfs(&t.dir).or_fail("statfs")?;
     expect_eq(stat.f_bsize, BLOCK as i64, "f_bsize")?;
     expect_eq(stat.f_namelen, 255, "f_namelen")?;
-    expect(stat.f_bfree <= stat.f_blocks, "no more blocks are free than there are")?;
+    expect(
+        stat.f_bfree <= stat.f_blocks,
+        "no more blocks are free than there are",
+    )?;
     let kind = stat.f_type;
     let known = match t.filesystem {
         Tmpfs => Some(libc::TMPFS_MAGIC),
@@ -450,7 +560,10 @@ fn statfs_shows_name_length_and_block_size(t: &Test) -> Outcome {
     };
     match known {
         Some(magic) => expect_eq(kind, magic, "f_type"),
-        None => expect(kind != 0 && kind != libc::TMPFS_MAGIC, "f_type is one of its own"),
+        None => expect(
+            kind != 0 && kind != libc::TMPFS_MAGIC,
+            "f_type is one of its own",
+        ),
     }
 }
 

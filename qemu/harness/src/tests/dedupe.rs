@@ -74,7 +74,11 @@ fn equal_ranges_become_shared(t: &Test) -> Outcome {
     let other = t.create_with("other", &data)?;
     expect_nothing_shared(&one, &other)?;
     let len = 70 * BLOCK;
-    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &other, 0),
+        same(len),
+        "equal files",
+    )?;
     expect_shared(&one, 0, &other, 0, 70)?;
     one.expect_contents(&data, "the source")?;
     other.expect_contents(&data, "the destination")
@@ -114,9 +118,17 @@ fn space_is_given_back(t: &Test) -> Outcome {
     let other = fs.create_with("other", &blocks(5, 100))?;
     let before = fs.used()?;
     let len = 100 * BLOCK;
-    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &other, 0),
+        same(len),
+        "equal files",
+    )?;
     expect_eq(fs.used()?, before - 100, "blocks used")?;
-    expect_eq(other.data_blocks()?, 100, "st_blocks of the destination, in blocks")
+    expect_eq(
+        other.data_blocks()?,
+        100,
+        "st_blocks of the destination, in blocks",
+    )
 }
 
 fn ranges_already_shared_are_the_same(t: &Test) -> Outcome {
@@ -129,9 +141,17 @@ fn ranges_already_shared_are_the_same(t: &Test) -> Outcome {
         expect_result(dedupe(&one, 0, len as u64, &clone, 0), same(len), "a clone")?;
     }
     clone.write_at(b"different", 50 * BLOCK64)?;
-    expect_result(dedupe(&one, 0, len as u64, &clone, 0), Deduped::Differs, "a changed clone")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &clone, 0),
+        Deduped::Differs,
+        "a changed clone",
+    )?;
     clone.write_at(&one.read_at(50 * BLOCK64, 9)?, 50 * BLOCK64)?;
-    expect_result(dedupe(&one, 0, len as u64, &clone, 0), same(len), "a clone changed back")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &clone, 0),
+        same(len),
+        "a clone changed back",
+    )?;
     expect_eq(fs.used()?, before, "blocks used at the end")
 }
 
@@ -175,7 +195,12 @@ fn one_bad_destination_does_not_spoil_the_others(t: &Test) -> Outcome {
         DedupeTarget::new(&last, 0),
     ];
     dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    let expected = [failed(libc::EBADF), same(BLOCK), failed(libc::EINVAL), same(BLOCK)];
+    let expected = [
+        failed(libc::EBADF),
+        same(BLOCK),
+        failed(libc::EINVAL),
+        same(BLOCK),
+    ];
     expect_eq(targets.map(|target| target.result()), expected, "results")
 }
 
@@ -185,7 +210,11 @@ fn a_destination_named_twice_is_fine(t: &Test) -> Outcome {
     let other = t.create_with("other", &data)?;
     let mut targets = [DedupeTarget::new(&other, 0); 3];
     dedupe_many(&source, 0, 2 * BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    expect_eq(targets.map(|target| target.result()), [same(2 * BLOCK); 3], "results")?;
+    expect_eq(
+        targets.map(|target| target.result()),
+        [same(2 * BLOCK); 3],
+        "results",
+    )?;
     other.expect_contents(&data, "the destination")
 }
 
@@ -204,7 +233,11 @@ fn two_ranges_of_one_file_can_be_deduplicated(t: &Test) -> Outcome {
     expect_result(result, same(3 * BLOCK), "two halves of one file")?;
     expect_shared(&file, 0, &file, 3, 3)?;
     file.write_at(b"x", 0)?;
-    expect_eq(file.read_at(3 * BLOCK64, 1)?, &data[..1], "the second half after a write")
+    expect_eq(
+        file.read_at(3 * BLOCK64, 1)?,
+        &data[..1],
+        "the second half after a write",
+    )
 }
 
 fn overlapping_ranges_of_one_file_are_einval(t: &Test) -> Outcome {
@@ -226,7 +259,11 @@ fn as_many_destinations_as_fit_work(t: &Test) -> Outcome {
         .collect();
     dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE of 127")?;
     for (i, target) in targets.iter().enumerate() {
-        expect_eq(target.result(), same(BLOCK), format_args!("destination {i}"))?;
+        expect_eq(
+            target.result(),
+            same(BLOCK),
+            format_args!("destination {i}"),
+        )?;
     }
     other.expect_contents(&data, "the destination")
 }
@@ -253,7 +290,11 @@ fn unaligned_ranges_are_einval(t: &Test) -> Outcome {
     let other = t.create_with("other", &data)?;
     for (from, len, at) in [(1, BLOCK64, 0), (0, BLOCK64, 1), (512, 1024, 512)] {
         let what = format!("{len} bytes at {from} and {at}");
-        expect_result(dedupe(&one, from, len, &other, at), failed(libc::EINVAL), &what)?;
+        expect_result(
+            dedupe(&one, from, len, &other, at),
+            failed(libc::EINVAL),
+            &what,
+        )?;
     }
     Ok(())
 }
@@ -263,7 +304,11 @@ fn a_range_past_the_end_of_the_source_is_einval(t: &Test) -> Outcome {
     let other = t.create_with("other", &blocks(17, 4))?;
     for (from, len) in [(0, 3), (1, 2), (2, 1), (5, 1)] {
         let result = dedupe(&one, from * BLOCK64, len * BLOCK64, &other, 0);
-        expect_errno(result, libc::EINVAL, format_args!("{len} blocks from block {from} of 2"))?;
+        expect_errno(
+            result,
+            libc::EINVAL,
+            format_args!("{len} blocks from block {from} of 2"),
+        )?;
     }
     let result = dedupe(&one, 1 << 63, BLOCK64, &other, 0);
     expect_errno(result, libc::EINVAL, "from 2^63")
@@ -285,7 +330,11 @@ fn partial_last_blocks_of_both_files_are_deduplicated(t: &Test) -> Outcome {
     let one = t.create_with("one", &data)?;
     let other = t.create_with("other", &data)?;
     let len = data.len();
-    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &other, 0),
+        same(len),
+        "equal files",
+    )?;
     expect_shared(&one, 0, &other, 0, 3)?;
     other.expect_contents(&data, "the destination")
 }
@@ -314,7 +363,11 @@ fn deduplicated_last_blocks_show_no_stale_bytes(t: &Test) -> Outcome {
     one.truncate(BLOCK64 + 50)?;
     let other = t.create_with("other", &data)?;
     let len = data.len();
-    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &other, 0),
+        same(len),
+        "equal files",
+    )?;
     let mut model = data;
     model.resize(2 * BLOCK, 0);
     for file in [&other, &one] {
@@ -336,13 +389,25 @@ fn holes_and_zeros_are_equal(t: &Test) -> Outcome {
     let hole = t.create("hole")?;
     hole.truncate(4 * BLOCK64)?;
     let len = 4 * BLOCK;
-    expect_result(dedupe(&hole, 0, len as u64, &zeros, 0), same(len), "a hole and zeros")?;
+    expect_result(
+        dedupe(&hole, 0, len as u64, &zeros, 0),
+        same(len),
+        "a hole and zeros",
+    )?;
     zeros.expect_contents(&vec![0; len], "the destination")?;
     let zeros = t.create_with("zeros", &vec![0; 4 * BLOCK])?;
-    expect_result(dedupe(&zeros, 0, len as u64, &hole, 0), same(len), "zeros and a hole")?;
+    expect_result(
+        dedupe(&zeros, 0, len as u64, &hole, 0),
+        same(len),
+        "zeros and a hole",
+    )?;
     hole.expect_contents(&vec![0; len], "the destination")?;
     let data = t.create_with("data", &blocks(23, 4))?;
-    expect_result(dedupe(&hole, 0, len as u64, &data, 0), Deduped::Differs, "a hole and data")?;
+    expect_result(
+        dedupe(&hole, 0, len as u64, &data, 0),
+        Deduped::Differs,
+        "a hole and data",
+    )?;
     data.expect_contents(&blocks(23, 4), "the data")
 }
 
@@ -350,7 +415,11 @@ fn another_filesystem_is_its_exdev(t: &Test) -> Outcome {
     let here = t.create_with("here", &blocks(24, 1))?;
     let there = t.create_elsewhere("there", &blocks(24, 1))?;
     let result = dedupe(&here, 0, BLOCK64, &there, 0);
-    expect_result(result, failed(libc::EXDEV), "a destination on another filesystem")
+    expect_result(
+        result,
+        failed(libc::EXDEV),
+        "a destination on another filesystem",
+    )
 }
 
 fn directories_and_pipes_are_refused(t: &Test) -> Outcome {
@@ -363,7 +432,11 @@ fn directories_and_pipes_are_refused(t: &Test) -> Outcome {
     expect_errno(result, libc::EISDIR, "a directory as source")?;
     let mut targets = [DedupeTarget::new(&writer, 0)];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    expect_eq(targets[0].result(), failed(libc::EXDEV), "a pipe as destination")?;
+    expect_eq(
+        targets[0].result(),
+        failed(libc::EXDEV),
+        "a pipe as destination",
+    )?;
     let mut targets = [DedupeTarget::new(&file, 0)];
     let result = dedupe_many(&reader, 0, BLOCK64, &mut targets);
     expect_errno(result, libc::EINVAL, "a pipe as source")
@@ -381,7 +454,11 @@ fn a_destination_that_is_not_open_is_its_ebadf(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(27, 1))?;
     let mut targets = [DedupeTarget::new(&9999, 0)];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    expect_eq(targets[0].result(), failed(libc::EBADF), "a destination that is not open")
+    expect_eq(
+        targets[0].result(),
+        failed(libc::EBADF),
+        "a destination that is not open",
+    )
 }
 
 fn reserved_fields_must_be_zero(t: &Test) -> Outcome {
@@ -392,12 +469,18 @@ fn reserved_fields_must_be_zero(t: &Test) -> Outcome {
         ..DedupeTarget::new(&other, 0)
     }];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    expect_eq(targets[0].result(), failed(libc::EINVAL), "a reserved field")
+    expect_eq(
+        targets[0].result(),
+        failed(libc::EINVAL),
+        "a reserved field",
+    )
 }
 
 fn root_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
     let one = t.create_with("one", &blocks(29, 2))?;
-    let other = t.create_with("other", &blocks(29, 2))?.reopen(libc::O_RDONLY)?;
+    let other = t
+        .create_with("other", &blocks(29, 2))?
+        .reopen(libc::O_RDONLY)?;
     let result = dedupe(&one, 0, 2 * BLOCK64, &other, 0);
     expect_result(result, same(2 * BLOCK), "a destination open for reading")
 }
@@ -420,21 +503,33 @@ fn dedupe_read_only(t: &Test) -> Outcome<Deduped> {
 fn the_owner_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
     equal_files(t, 0o444)?;
     as_user(1000, 1000, || {
-        expect_eq(dedupe_read_only(t)?, same(BLOCK), "by the owner of a read-only file")
+        expect_eq(
+            dedupe_read_only(t)?,
+            same(BLOCK),
+            "by the owner of a read-only file",
+        )
     })
 }
 
 fn others_may_not_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
     equal_files(t, 0o644)?;
     as_user(2000, 2000, || {
-        expect_eq(dedupe_read_only(t)?, failed(libc::EPERM), "by someone who may only read")
+        expect_eq(
+            dedupe_read_only(t)?,
+            failed(libc::EPERM),
+            "by someone who may only read",
+        )
     })
 }
 
 fn whoever_may_write_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
     equal_files(t, 0o666)?;
     as_user(2000, 2000, || {
-        expect_eq(dedupe_read_only(t)?, same(BLOCK), "by someone who may write")
+        expect_eq(
+            dedupe_read_only(t)?,
+            same(BLOCK),
+            "by someone who may write",
+        )
     })
 }
 
@@ -444,7 +539,11 @@ fn a_read_only_mount_is_its_erofs(t: &Test) -> Outcome {
     let view = t.read_only_view()?;
     let other = File::open(view.join("other"), libc::O_RDONLY).or_fail("open")?;
     let result = dedupe(&one, 0, BLOCK64, &other, 0);
-    expect_result(result, failed(libc::EROFS), "a destination on a read-only mount")
+    expect_result(
+        result,
+        failed(libc::EROFS),
+        "a destination on a read-only mount",
+    )
 }
 
 fn the_times_do_not_change(t: &Test) -> Outcome {
@@ -453,7 +552,11 @@ fn the_times_do_not_change(t: &Test) -> Outcome {
     let old = timespec(1_000_000_000, 0);
     set_times(&other.path, [old, old]).or_fail("utimensat")?;
     let before = other.times()?.modified;
-    expect_result(dedupe(&one, 0, 2 * BLOCK64, &other, 0), same(2 * BLOCK), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, 2 * BLOCK64, &other, 0),
+        same(2 * BLOCK),
+        "equal files",
+    )?;
     expect_eq(other.times()?.modified, before, "mtime of the destination")
 }
 
@@ -461,7 +564,11 @@ fn writes_after_it_stay_on_their_side(t: &Test) -> Outcome {
     let data = blocks(33, 4);
     let one = t.create_with("one", &data)?;
     let other = t.create_with("other", &data)?;
-    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
+        same(4 * BLOCK),
+        "equal files",
+    )?;
     one.write_at(b"one", 100)?;
     other.expect_contents(&data, "the destination after a write to the source")?;
     other.write_at(b"other", BLOCK64)?;
@@ -483,7 +590,11 @@ fn stores_through_mappings_after_it_stay_on_their_side(t: &Test) -> Outcome {
         map.store(0, &data[..1]);
         map.store(3 * BLOCK, &data[3 * BLOCK..3 * BLOCK + 1]);
     }
-    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
+        same(4 * BLOCK),
+        "equal files",
+    )?;
     maps[0].store(10, b"one");
     other.expect_contents(&data, "the destination after a store to the source")?;
     maps[1].store(3 * BLOCK + 10, b"other");
@@ -498,12 +609,23 @@ fn mappings_show_the_same_bytes_afterwards(t: &Test) -> Outcome {
     let other = t.create_with("other", &data)?;
     let map = Mapping::shared(&other, 3 * BLOCK)?;
     map.load_all();
-    expect_result(dedupe(&one, 0, 3 * BLOCK64, &other, 0), same(3 * BLOCK), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, 3 * BLOCK64, &other, 0),
+        same(3 * BLOCK),
+        "equal files",
+    )?;
     expect(map.load_all() == data, "the mapping shows the same bytes")?;
     one.write_at(b"changed", 0)?;
-    expect(map.load_all() == data, "the mapping after the source changed")?;
+    expect(
+        map.load_all() == data,
+        "the mapping after the source changed",
+    )?;
     other.write_at(b"own", BLOCK64)?;
-    expect_eq(map.load(BLOCK, 3), b"own", "the mapping after the destination changed")
+    expect_eq(
+        map.load(BLOCK, 3),
+        b"own",
+        "the mapping after the destination changed",
+    )
 }
 
 fn private_copies_in_mappings_survive(t: &Test) -> Outcome {
@@ -512,8 +634,16 @@ fn private_copies_in_mappings_survive(t: &Test) -> Outcome {
     let other = t.create_with("other", &data)?;
     let map = Mapping::private(&other, 2 * BLOCK)?;
     map.store(5, b"mine");
-    expect_result(dedupe(&one, 0, 2 * BLOCK64, &other, 0), same(2 * BLOCK), "equal files")?;
-    expect_eq(map.load(5, 4), b"mine", "a private store before deduplication")?;
+    expect_result(
+        dedupe(&one, 0, 2 * BLOCK64, &other, 0),
+        same(2 * BLOCK),
+        "equal files",
+    )?;
+    expect_eq(
+        map.load(5, 4),
+        b"mine",
+        "a private store before deduplication",
+    )?;
     other.expect_contents(&data, "the file")
 }
 
@@ -522,7 +652,11 @@ fn a_destination_that_was_itself_cloned_is_deduplicated(t: &Test) -> Outcome {
     let one = t.create_with("one", &data)?;
     let other = t.create_with("other", &data)?;
     let clone = crate::sys::new_clone(&other, t.path("clone"))?;
-    expect_result(dedupe(&one, 0, 4 * BLOCK64, &other, 0), same(4 * BLOCK), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
+        same(4 * BLOCK),
+        "equal files",
+    )?;
     expect_shared(&one, 0, &other, 0, 4)?;
     expect_nothing_shared(&one, &clone)?;
     expect_letters(&clone, "pppp", "the clone that was left alone")?;
@@ -532,12 +666,20 @@ fn a_destination_that_was_itself_cloned_is_deduplicated(t: &Test) -> Outcome {
 fn a_large_range_is_deduplicated(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "64M")])?;
     let count = 4200 / t.effort.divisor.min(4);
-    let data: Vec<u8> = blocks(38, 8).into_iter().cycle().take(count * BLOCK).collect();
+    let data: Vec<u8> = blocks(38, 8)
+        .into_iter()
+        .cycle()
+        .take(count * BLOCK)
+        .collect();
     let one = fs.create_with("one", &data)?;
     let other = fs.create_with("other", &data)?;
     let before = fs.used()?;
     let len = count * BLOCK;
-    expect_result(dedupe(&one, 0, len as u64, &other, 0), same(len), "equal files")?;
+    expect_result(
+        dedupe(&one, 0, len as u64, &other, 0),
+        same(len),
+        "equal files",
+    )?;
     expect_eq(fs.used()?, before - count as u64, "blocks used")
 }
 

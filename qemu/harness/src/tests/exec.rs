@@ -38,7 +38,11 @@ fn install(t: &Test, from: &str, name: &str) -> Outcome<std::path::PathBuf> {
 fn expect_says(path: &Path, arguments: &[&str], expected: &str) -> Outcome {
     let (end, said) = run_program(path, arguments)?;
     expect_eq(end, End::Exited(0), format_args!("{}", path.display()))?;
-    expect_eq(said.as_str(), expected, format_args!("what {} prints", path.display()))
+    expect_eq(
+        said.as_str(),
+        expected,
+        format_args!("what {} prints", path.display()),
+    )
 }
 
 fn a_program_copied_here_runs(t: &Test) -> Outcome {
@@ -105,7 +109,10 @@ fn a_file_that_is_no_program_is_enoexec(t: &Test) -> Outcome {
 /// A program from here that goes on until it is killed.
 fn start(program: &Path) -> Outcome<Child> {
     let child = Child::spawn(|| {
-        let words = [crate::sys::c_path(program), crate::sys::c_path("60".as_ref())];
+        let words = [
+            crate::sys::c_path(program),
+            crate::sys::c_path("60".as_ref()),
+        ];
         let pointers = [words[0].as_ptr(), words[1].as_ptr(), std::ptr::null()];
         // SAFETY: NUL-terminated words in a NULL-terminated list.
         unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
@@ -124,17 +131,29 @@ fn start(program: &Path) -> Outcome<Child> {
 
 fn stop(child: Child) -> Outcome {
     child.kill(libc::SIGKILL);
-    expect_eq(child.end()?, End::Killed(libc::SIGKILL), "how the program ended")
+    expect_eq(
+        child.end()?,
+        End::Killed(libc::SIGKILL),
+        "how the program ended",
+    )
 }
 
 fn a_running_program_cannot_be_written(t: &Test) -> Outcome {
     let program = install(t, "/bin/sleep", "sleep")?;
     let child = start(&program)?;
     let opened = File::open(&program, libc::O_RDWR);
-    expect_errno(opened, libc::ETXTBSY, "opening a running program for writing")?;
+    expect_errno(
+        opened,
+        libc::ETXTBSY,
+        "opening a running program for writing",
+    )?;
     let opened = File::open(&program, libc::O_WRONLY | libc::O_TRUNC);
     expect_errno(opened, libc::ETXTBSY, "opening it with O_TRUNC")?;
-    expect_errno(crate::sys::truncate(&program, 0), libc::ETXTBSY, "truncating it")?;
+    expect_errno(
+        crate::sys::truncate(&program, 0),
+        libc::ETXTBSY,
+        "truncating it",
+    )?;
     stop(child)?;
     File::open(&program, libc::O_RDWR).or_fail("opening it for writing once it has ended")?;
     Ok(())
@@ -179,7 +198,8 @@ fn code_in_a_mapping_runs(t: &Test) -> Outcome {
     // mov eax, 42; ret
     let file = t.create_with("code", &[0xb8, 42, 0, 0, 0, 0xc3])?;
     for flags in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
-        let map = Mapping::try_new(&file, 0, 4096, READ | libc::PROT_EXEC, flags).or_fail("mmap")?;
+        let map =
+            Mapping::try_new(&file, 0, 4096, READ | libc::PROT_EXEC, flags).or_fail("mmap")?;
         if cfg!(target_arch = "x86_64") {
             // SAFETY: the bytes are a function of the C calling convention.
             let function: extern "C" fn() -> i32 = unsafe { std::mem::transmute(map.at(0)) };
@@ -199,13 +219,19 @@ fn a_shared_library_loads_from_here(t: &Test) -> Outcome {
         .ok_or("no C library in /proc/self/maps")
         .or_fail("the C library")?;
     let copy = install(t, library, "libc.so.6")?;
-    let directory = copy.parent().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let directory = copy
+        .parent()
+        .map(|p| p.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let variable = format!("LD_LIBRARY_PATH={directory}");
     let script = format!("{variable} /bin/cat /proc/self/maps");
     let (end, said) = run_program("/bin/sh".as_ref(), &["-c", &script])?;
     expect_eq(end, End::Exited(0), "cat with the C library from here")?;
     let name = copy.to_string_lossy().into_owned();
-    expect(said.contains(&name), format_args!("the library is mapped from {name}"))
+    expect(
+        said.contains(&name),
+        format_args!("the library is mapped from {name}"),
+    )
 }
 
 fn a_set_user_program_changes_user(t: &Test) -> Outcome {

@@ -21,8 +21,12 @@ use crate::sys::{
     rmdir, symlink, unlink, write_all, Deduped, File,
 };
 
-const CLONES_COUNTED: &[Need] =
-    &[Need::Reflink, Need::Instance, Need::Fiemap, Need::FaultInjection];
+const CLONES_COUNTED: &[Need] = &[
+    Need::Reflink,
+    Need::Instance,
+    Need::Fiemap,
+    Need::FaultInjection,
+];
 
 pub const CASES: &[Case] = &[
     case!(a_write_to_shared_blocks_fails_without_harm).needs(CLONES_COUNTED),
@@ -202,7 +206,11 @@ fn distinct_blocks(files: &[File]) -> Outcome<u64> {
     Ok(physical.len() as u64)
 }
 
-pub(super) fn expect_no_harm(t: &Test, change: &Change, call: impl Fn(&Files) -> Sys<usize>) -> Outcome {
+pub(super) fn expect_no_harm(
+    t: &Test,
+    change: &Change,
+    call: impl Fn(&Files) -> Sys<usize>,
+) -> Outcome {
     let injection = Injection::new()?;
     let fs = mount(t)?;
     let old = old_contents();

@@ -53,9 +53,13 @@ pub const CASES: &[Case] = &[
         .needs(SHOWN)
         .except(Xfs, ALLOCATES_LATER)
         .except(Btrfs, ALLOCATES_LATER),
-    case!(a_count_of_zero_counts_extents).needs(SHOWN).except(Xfs, PREALLOCATES),
+    case!(a_count_of_zero_counts_extents)
+        .needs(SHOWN)
+        .except(Xfs, PREALLOCATES),
     case!(too_little_room_gives_the_first_extents).needs(SHOWN),
-    case!(a_listing_in_pieces_gives_the_same_extents).needs(SHOWN).except(Xfs, PREALLOCATES),
+    case!(a_listing_in_pieces_gives_the_same_extents)
+        .needs(SHOWN)
+        .except(Xfs, PREALLOCATES),
     case!(a_range_gives_the_extents_that_touch_it)
         .needs(SHOWN)
         .except(Btrfs, "cuts the first extent to the range"),
@@ -63,8 +67,12 @@ pub const CASES: &[Case] = &[
     case!(unknown_flags_are_ebadr_and_xattr_is_answered).needs(SHOWN),
     case!(a_bad_pointer_is_efault).needs(SHOWN),
     case!(addresses_say_nothing_of_physical_memory).needs(&[Need::Reflinkfs]),
-    case!(a_partial_last_block_is_a_whole_block).needs(SHOWN).except(Btrfs, "keeps small files inline"),
-    case!(a_sparse_file_of_terabytes_is_listed_quickly).needs(SHOWN).except(Xfs, PREALLOCATES),
+    case!(a_partial_last_block_is_a_whole_block)
+        .needs(SHOWN)
+        .except(Btrfs, "keeps small files inline"),
+    case!(a_sparse_file_of_terabytes_is_listed_quickly)
+        .needs(SHOWN)
+        .except(Xfs, PREALLOCATES),
     case!(deduplicated_blocks_are_shared).needs(CLONES_SHOWN),
     case!(a_block_used_twice_in_one_file_is_shared)
         .needs(CLONES_SHOWN)
@@ -88,7 +96,11 @@ fn extents_cover_the_data_and_not_the_holes(t: &Test) -> Outcome {
     for (block, count) in [(3, 1), (10, 5), (20, 1), (22, 1)] {
         file.write_at(&blocks(1, count), block * BLOCK64)?;
     }
-    expect_letters(&file, "...p......ppppp.....p.p.................", "data in holes")
+    expect_letters(
+        &file,
+        "...p......ppppp.....p.p.................",
+        "data in holes",
+    )
 }
 
 /// A directory where no other test allocates blocks at the same time, which would put its own
@@ -108,8 +120,16 @@ fn neighbours_written_in_order_are_one_extent(t: &Test) -> Outcome {
     let file = File::create(place.join("file"))?;
     file.write_at(&blocks(2, 100), 0)?;
     let found = extents(&file)?;
-    expect_eq(found.len(), 1, format_args!("extents of 100 blocks written at once: {found:x?}"))?;
-    expect_eq((found[0].logical, found[0].length), (0, 100 * BLOCK64), "the extent")
+    expect_eq(
+        found.len(),
+        1,
+        format_args!("extents of 100 blocks written at once: {found:x?}"),
+    )?;
+    expect_eq(
+        (found[0].logical, found[0].length),
+        (0, 100 * BLOCK64),
+        "the extent",
+    )
 }
 
 fn the_last_extent_and_no_other_is_marked_last(t: &Test) -> Outcome {
@@ -123,7 +143,10 @@ fn the_last_extent_and_no_other_is_marked_last(t: &Test) -> Outcome {
     expect_eq(last, [false, false, true], "the LAST flags")?;
     file.sync()?;
     let (_, first_two) = fiemap(&file, 0, u64::MAX, FLAG_SYNC, 2).or_fail("FIEMAP")?;
-    expect(first_two.iter().all(|e| !e.last()), "the first two alone are not marked last")
+    expect(
+        first_two.iter().all(|e| !e.last()),
+        "the first two alone are not marked last",
+    )
 }
 
 fn both_owners_of_a_block_show_the_same_address(t: &Test) -> Outcome {
@@ -142,8 +165,13 @@ fn shared_and_private_stretches_are_kept_apart(t: &Test) -> Outcome {
     clone_range(&source, 4 * BLOCK64, 4 * BLOCK64, &to, 0).or_fail("FICLONERANGE")?;
     expect_letters(&source, "ppppsssspppp", "the source")?;
     for extent in extents(&source)? {
-        let inside = (extent.logical / BLOCK64..extent.end() / BLOCK64).all(|b| (4..8).contains(&b));
-        expect_eq(extent.shared(), inside, format_args!("whether {extent:x?} is shared"))?;
+        let inside =
+            (extent.logical / BLOCK64..extent.end() / BLOCK64).all(|b| (4..8).contains(&b));
+        expect_eq(
+            extent.shared(),
+            inside,
+            format_args!("whether {extent:x?} is shared"),
+        )?;
     }
     Ok(())
 }
@@ -153,11 +181,19 @@ fn equally_shared_neighbours_are_one_extent(t: &Test) -> Outcome {
     let source = File::create(place.join("source"))?;
     source.write_at(&blocks(6, 200), 0)?;
     let clone = new_clone(&source, place.join("clone"))?;
-    expect_eq(extents(&source)?.len(), 1, "extents of a source whose blocks are all shared")?;
+    expect_eq(
+        extents(&source)?.len(),
+        1,
+        "extents of a source whose blocks are all shared",
+    )?;
     expect_eq(extents(&clone)?.len(), 1, "extents of its clone")?;
     clone.write_at(b"x", 100 * BLOCK64)?;
     let found = extents(&source)?;
-    expect_eq(found.len(), 3, format_args!("extents after one block was unshared: {found:x?}"))
+    expect_eq(
+        found.len(),
+        3,
+        format_args!("extents after one block was unshared: {found:x?}"),
+    )
 }
 
 fn a_block_shared_by_many_is_shared_until_one_owner_is_left(t: &Test) -> Outcome {
@@ -178,9 +214,15 @@ fn different_files_never_show_the_same_address(t: &Test) -> Outcome {
         .collect::<Outcome<Vec<_>>>()?;
     for file in &files {
         for block in block_map(file)? {
-            let physical = block.physical().ok_or("a hole").or_fail("a block that was written")?;
+            let physical = block
+                .physical()
+                .ok_or("a hole")
+                .or_fail("a block that was written")?;
             let other = seen.insert(physical, file.path.clone());
-            expect(other.is_none(), format_args!("address {physical:#x} is in two files"))?;
+            expect(
+                other.is_none(),
+                format_args!("address {physical:#x} is in two files"),
+            )?;
         }
     }
     Ok(())
@@ -194,7 +236,11 @@ fn an_address_stays_the_same_through_reads_syncs_and_mappings(t: &Test) -> Outco
     let map = Mapping::shared(&file, 5 * BLOCK)?;
     map.load_all();
     map.sync(libc::MS_SYNC).or_fail("msync")?;
-    expect_eq(extents(&file)?, before, "extents after reading, syncing and mapping")
+    expect_eq(
+        extents(&file)?,
+        before,
+        "extents after reading, syncing and mapping",
+    )
 }
 
 fn an_address_stays_while_the_last_owner_writes_in_place(t: &Test) -> Outcome {
@@ -242,7 +288,11 @@ fn ten_extents(t: &Test) -> Outcome<File> {
 fn a_count_of_zero_counts_extents(t: &Test) -> Outcome {
     let file = ten_extents(t)?;
     let (count, found) = fiemap(&file, 0, u64::MAX, FLAG_SYNC, 0).or_fail("FIEMAP")?;
-    expect_eq((count, found.len()), (10, 0), "fm_mapped_extents and extents given")
+    expect_eq(
+        (count, found.len()),
+        (10, 0),
+        "fm_mapped_extents and extents given",
+    )
 }
 
 fn too_little_room_gives_the_first_extents(t: &Test) -> Outcome {
@@ -291,25 +341,39 @@ fn a_range_gives_the_extents_that_touch_it(t: &Test) -> Outcome {
         format_args!("one block inside an extent: {touched:?}"),
     )?;
     let touched = list(15 * BLOCK64, u64::MAX - 15 * BLOCK64)?;
-    expect_eq(touched, [(20 * BLOCK64, 22 * BLOCK64)], "from a hole to the end")?;
+    expect_eq(
+        touched,
+        [(20 * BLOCK64, 22 * BLOCK64)],
+        "from a hole to the end",
+    )?;
     expect_eq(list(30 * BLOCK64, BLOCK64)?, [], "behind the end")
 }
 
 fn bad_arguments_are_refused(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(16, 1))?;
     expect_errno(fiemap(&file, 0, 0, 0, 1), libc::EINVAL, "a length of 0")?;
-    expect_errno(fiemap(&file, 1 << 63, 1, 0, 1), libc::EFBIG, "a start of 2^63")?;
+    expect_errno(
+        fiemap(&file, 1 << 63, 1, 0, 1),
+        libc::EFBIG,
+        "a start of 2^63",
+    )?;
     let many = crate::extents::fiemap_claiming(&file, u32::MAX);
     expect_errno(many, libc::EINVAL, "room for 2^32 - 1 extents")
 }
 
 fn unknown_flags_are_ebadr_and_xattr_is_answered(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(17, 1))?;
-    fiemap(&file, 0, u64::MAX, FLAG_CACHE, 1).map(|_| ()).or_else(|error| match error {
-        Errno(libc::EBADR) => Ok(()),
-        other => Err(other).or_fail("FIEMAP_FLAG_CACHE"),
-    })?;
-    expect_errno(fiemap(&file, 0, u64::MAX, 1 << 20, 1), libc::EBADR, "an unknown flag")?;
+    fiemap(&file, 0, u64::MAX, FLAG_CACHE, 1)
+        .map(|_| ())
+        .or_else(|error| match error {
+            Errno(libc::EBADR) => Ok(()),
+            other => Err(other).or_fail("FIEMAP_FLAG_CACHE"),
+        })?;
+    expect_errno(
+        fiemap(&file, 0, u64::MAX, 1 << 20, 1),
+        libc::EBADR,
+        "an unknown flag",
+    )?;
     match fiemap(&file, 0, u64::MAX, FLAG_XATTR, 1) {
         Ok((count, _)) => expect(count <= 1, "extents of attributes"),
         refused => crate::failure::expect_one_of(
@@ -322,14 +386,21 @@ fn unknown_flags_are_ebadr_and_xattr_is_answered(t: &Test) -> Outcome {
 
 fn a_bad_pointer_is_efault(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(18, 1))?;
-    expect_errno(crate::extents::fiemap_at(&file, 8 as *mut u8), libc::EFAULT, "a bad pointer")
+    expect_errno(
+        crate::extents::fiemap_at(&file, 8 as *mut u8),
+        libc::EFAULT,
+        "a bad pointer",
+    )
 }
 
 fn addresses_say_nothing_of_physical_memory(t: &Test) -> Outcome {
     // Blocks of a new instance are numbered from near 0, wherever their pages lie.
     let fs = t.mount(&[("size", "4M")])?;
     let file = fs.create_with("file", &blocks(19, 100))?;
-    let addresses: Vec<u64> = block_map(&file)?.iter().filter_map(|b| b.physical()).collect();
+    let addresses: Vec<u64> = block_map(&file)?
+        .iter()
+        .filter_map(|b| b.physical())
+        .collect();
     expect_eq(addresses.len(), 100, "blocks")?;
     let highest = addresses.iter().max().copied().unwrap_or(u64::MAX);
     expect(
@@ -339,8 +410,14 @@ fn addresses_say_nothing_of_physical_memory(t: &Test) -> Outcome {
     // The same steps on another instance give the same numbers: they cannot be page frames.
     let other = t.mount_at("other", &[("size", "4M")])?;
     let file = other.create_with("file", &blocks(20, 100))?;
-    let again: Vec<u64> = block_map(&file)?.iter().filter_map(|b| b.physical()).collect();
-    expect(again == addresses, "two instances number their blocks alike")
+    let again: Vec<u64> = block_map(&file)?
+        .iter()
+        .filter_map(|b| b.physical())
+        .collect();
+    expect(
+        again == addresses,
+        "two instances number their blocks alike",
+    )
 }
 
 fn a_partial_last_block_is_a_whole_block(t: &Test) -> Outcome {
@@ -392,5 +469,8 @@ fn filefrag_reads_it(t: &Test) -> Outcome {
     new_clone(&file, t.path("clone"))?;
     let (end, said) = run_program(program, &["-v", &file.path.to_string_lossy()])?;
     expect_eq(end, End::Exited(0), format_args!("filefrag: {said}"))?;
-    expect(said.contains("shared"), format_args!("filefrag -v says shared: {said}"))
+    expect(
+        said.contains("shared"),
+        format_args!("filefrag -v says shared: {said}"),
+    )
 }

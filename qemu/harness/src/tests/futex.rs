@@ -39,7 +39,8 @@ fn futex_wait(map: &Mapping, offset: usize, value: u32, limit: Duration) -> Sys 
     };
     let word = map.at(offset);
     // SAFETY: the kernel checks the address itself.
-    check(unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, value, &timeout) }).map(|_| ())
+    check(unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, value, &timeout) })
+        .map(|_| ())
 }
 
 fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
@@ -72,7 +73,10 @@ fn wake_one(map: &Mapping, offset: usize) -> Outcome {
         if futex_wake(map, offset).or_fail("FUTEX_WAKE")? > 0 {
             break;
         }
-        expect(Instant::now() < deadline, "a waiter sleeps on the word that is woken")?;
+        expect(
+            Instant::now() < deadline,
+            "a waiter sleeps on the word that is woken",
+        )?;
         std::thread::sleep(Duration::from_millis(2));
     }
     map.word32(offset).store(1, SeqCst);
@@ -82,7 +86,10 @@ fn wake_one(map: &Mapping, offset: usize) -> Outcome {
 
 fn a_waiter_in_another_process_is_woken(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (Mapping::shared(&file, BLOCK)?, Mapping::shared(&file, BLOCK)?);
+    let (one, other) = (
+        Mapping::shared(&file, BLOCK)?,
+        Mapping::shared(&file, BLOCK)?,
+    );
     one.word32(100).store(0, SeqCst);
     let child = waiter(&one, 100)?;
     wake_one(&other, 100)?;
@@ -102,7 +109,10 @@ fn a_waiter_through_a_read_only_mapping_is_woken(t: &Test) -> Outcome {
 fn a_futex_in_a_hole_works(t: &Test) -> Outcome {
     let file = t.create("file")?;
     file.truncate(BLOCK64)?;
-    let (one, other) = (Mapping::shared(&file, BLOCK)?, Mapping::shared(&file, BLOCK)?);
+    let (one, other) = (
+        Mapping::shared(&file, BLOCK)?,
+        Mapping::shared(&file, BLOCK)?,
+    );
     let child = waiter(&one, 8)?;
     wake_one(&other, 8)?;
     child.join()
@@ -112,7 +122,11 @@ fn a_futex_that_was_only_read_works(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; 2 * BLOCK])?;
     let map = Mapping::shared(&file, 2 * BLOCK)?;
     map.load_all();
-    expect_eq(futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE of a page only read")?, 0, "woken")?;
+    expect_eq(
+        futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE of a page only read")?,
+        0,
+        "woken",
+    )?;
     let none = futex_wait(&map, BLOCK, 1, LONG);
     expect_errno(none, libc::EAGAIN, "FUTEX_WAIT for another value")?;
     let child = waiter(&map, BLOCK)?;
@@ -137,16 +151,31 @@ fn a_futex_in_another_page_or_file_does_not_wake(t: &Test) -> Outcome {
     let other_map = Mapping::shared(&other, 2 * BLOCK)?;
     let child = waiter(&map, 0)?;
     std::thread::sleep(Duration::from_millis(50));
-    expect_eq(futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE")?, 0, "woken in another page")?;
-    expect_eq(futex_wake(&map, 4).or_fail("FUTEX_WAKE")?, 0, "woken in another word")?;
-    expect_eq(futex_wake(&other_map, 0).or_fail("FUTEX_WAKE")?, 0, "woken in another file")?;
+    expect_eq(
+        futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE")?,
+        0,
+        "woken in another page",
+    )?;
+    expect_eq(
+        futex_wake(&map, 4).or_fail("FUTEX_WAKE")?,
+        0,
+        "woken in another word",
+    )?;
+    expect_eq(
+        futex_wake(&other_map, 0).or_fail("FUTEX_WAKE")?,
+        0,
+        "woken in another file",
+    )?;
     wake_one(&map, 0)?;
     child.join()
 }
 
 fn a_futex_works_after_a_clone(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (Mapping::shared(&file, BLOCK)?, Mapping::shared(&file, BLOCK)?);
+    let (one, other) = (
+        Mapping::shared(&file, BLOCK)?,
+        Mapping::shared(&file, BLOCK)?,
+    );
     for i in 0..t.rounds(10) {
         one.word32(0).store(0, SeqCst);
         new_clone(&file, t.path(&format!("clone-{i}")))?;
@@ -159,7 +188,10 @@ fn a_futex_works_after_a_clone(t: &Test) -> Outcome {
 
 fn a_waiter_sleeps_on_through_a_clone_and_is_woken(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (Mapping::shared(&file, BLOCK)?, Mapping::shared(&file, BLOCK)?);
+    let (one, other) = (
+        Mapping::shared(&file, BLOCK)?,
+        Mapping::shared(&file, BLOCK)?,
+    );
     one.word32(0).store(0, SeqCst);
     for i in 0..t.rounds(5) {
         one.word32(0).store(0, SeqCst);
@@ -188,7 +220,11 @@ fn a_clones_futex_is_another_one(t: &Test) -> Outcome {
     expect_eq(woken, 0, "waiters of the source woken through the clone")?;
     clone_map.word32(0).store(5, SeqCst);
     let woken = futex_wake(&clone_map, 0).or_fail("FUTEX_WAKE in the clone")?;
-    expect_eq(woken, 0, "waiters of the source woken through the clone after a store")?;
+    expect_eq(
+        woken,
+        0,
+        "waiters of the source woken through the clone after a store",
+    )?;
     wake_one(&map, 0)?;
     child.join()
 }
@@ -241,12 +277,18 @@ impl Mutex<'_> {
         // SAFETY: the mapping has room for a mutex, suitably aligned; the attributes are local.
         unsafe {
             let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
-            posix(libc::pthread_mutexattr_init(&mut attributes), "pthread_mutexattr_init")?;
+            posix(
+                libc::pthread_mutexattr_init(&mut attributes),
+                "pthread_mutexattr_init",
+            )?;
             libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
             if robust {
                 libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
             }
-            posix(libc::pthread_mutex_init(self.raw(), &attributes), "pthread_mutex_init")
+            posix(
+                libc::pthread_mutex_init(self.raw(), &attributes),
+                "pthread_mutex_init",
+            )
         }
     }
 
@@ -257,7 +299,10 @@ impl Mutex<'_> {
 
     fn unlock(&self) -> Outcome {
         // SAFETY: the mutex was locked by us.
-        posix(unsafe { libc::pthread_mutex_unlock(self.raw()) }, "pthread_mutex_unlock")
+        posix(
+            unsafe { libc::pthread_mutex_unlock(self.raw()) },
+            "pthread_mutex_unlock",
+        )
     }
 }
 
@@ -305,9 +350,17 @@ fn add_under_lock(
     children.into_iter().try_for_each(|child| child.join())?;
     let additions: u64 = (0..PROCESSES).map(own).sum();
     for offset in [64, BLOCK + 64] {
-        expect_eq(map.word(offset).load(SeqCst), additions, "additions under the lock")?;
+        expect_eq(
+            map.word(offset).load(SeqCst),
+            additions,
+            "additions under the lock",
+        )?;
     }
-    expect_eq(file.read_at(64, 8)?, additions.to_le_bytes(), "the counter in the file")
+    expect_eq(
+        file.read_at(64, 8)?,
+        additions.to_le_bytes(),
+        "the counter in the file",
+    )
 }
 
 fn a_process_shared_mutex_protects_a_counter(t: &Test) -> Outcome {
@@ -333,9 +386,16 @@ fn a_robust_mutex_survives_its_dead_owner(t: &Test) -> Outcome {
     if t.filesystem != crate::filesystem::Tmpfs {
         new_clone(&file, t.path("clone"))?;
     }
-    expect_eq(Errno(mutex.lock()), Errno(libc::EOWNERDEAD), "locking after the owner died")?;
+    expect_eq(
+        Errno(mutex.lock()),
+        Errno(libc::EOWNERDEAD),
+        "locking after the owner died",
+    )?;
     // SAFETY: the mutex is locked by us.
-    posix(unsafe { libc::pthread_mutex_consistent(mutex.raw()) }, "pthread_mutex_consistent")?;
+    posix(
+        unsafe { libc::pthread_mutex_consistent(mutex.raw()) },
+        "pthread_mutex_consistent",
+    )?;
     mutex.unlock()?;
     posix(mutex.lock(), "locking it again")?;
     mutex.unlock()
@@ -378,9 +438,15 @@ fn a_condition_variable_works_across_processes(t: &Test) -> Outcome {
     // SAFETY: the mapping has room for a condition variable; the attributes are local.
     unsafe {
         let mut attributes: libc::pthread_condattr_t = std::mem::zeroed();
-        posix(libc::pthread_condattr_init(&mut attributes), "pthread_condattr_init")?;
+        posix(
+            libc::pthread_condattr_init(&mut attributes),
+            "pthread_condattr_init",
+        )?;
         libc::pthread_condattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
-        posix(libc::pthread_cond_init(condition, &attributes), "pthread_cond_init")?;
+        posix(
+            libc::pthread_cond_init(condition, &attributes),
+            "pthread_cond_init",
+        )?;
     }
     let rounds = t.rounds(200) as u64;
     // Takes turns: each side waits until the number is its own.
@@ -392,12 +458,18 @@ fn a_condition_variable_works_across_processes(t: &Test) -> Outcome {
             let word = map.word(128);
             while word.load(SeqCst) % 2 != odd && word.load(SeqCst) < rounds {
                 // SAFETY: both were initialised and the mutex is ours.
-                posix(unsafe { libc::pthread_cond_wait(condition, mutex.raw()) }, "pthread_cond_wait")?;
+                posix(
+                    unsafe { libc::pthread_cond_wait(condition, mutex.raw()) },
+                    "pthread_cond_wait",
+                )?;
             }
             let over = word.load(SeqCst) >= rounds;
             word.store(word.load(SeqCst) + 1, SeqCst);
             // SAFETY: initialised above.
-            posix(unsafe { libc::pthread_cond_broadcast(condition) }, "pthread_cond_broadcast")?;
+            posix(
+                unsafe { libc::pthread_cond_broadcast(condition) },
+                "pthread_cond_broadcast",
+            )?;
             mutex.unlock()?;
             if over {
                 return Ok(());

@@ -20,6 +20,8 @@ macro_rules! modules {
 
 modules! {
     names,
+    rename_flags,
+    tmpfile,
     files { read_write, holes, sizes, buffers, descriptors },
     copy { contents, offsets, sharing, refusals },
     clone { contents, sharing, ranges, refusals, generations },

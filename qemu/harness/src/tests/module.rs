@@ -13,24 +13,44 @@ pub const CASES: &[Case] = &[
 
 fn remove() -> crate::failure::Sys<usize> {
     // SAFETY: the name is NUL-terminated.
-    check(unsafe { libc::syscall(libc::SYS_delete_module, c"reflinkfs".as_ptr(), libc::O_NONBLOCK) })
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_delete_module,
+            c"reflinkfs".as_ptr(),
+            libc::O_NONBLOCK,
+        )
+    })
 }
 
 fn a_module_in_use_cannot_be_removed(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let file = fs.create_with("file", b"data")?;
-    expect_errno(remove(), libc::EWOULDBLOCK, "removing the module while it is mounted")?;
+    expect_errno(
+        remove(),
+        libc::EWOULDBLOCK,
+        "removing the module while it is mounted",
+    )?;
     let map = crate::mapping::Mapping::shared(&file, 4096)?;
     drop(file);
     drop(fs);
     // Unmounted lazily: the mapping alone keeps the filesystem, and it the module.
-    expect_errno(remove(), libc::EWOULDBLOCK, "removing it while a file is mapped")?;
+    expect_errno(
+        remove(),
+        libc::EWOULDBLOCK,
+        "removing it while a file is mapped",
+    )?;
     map.store(0, b"DATA");
     expect(map.load(0, 4) == b"DATA", "the mapping still works")
 }
 
 fn the_module_is_loaded_once(_: &Test) -> Outcome {
     let modules = std::fs::read_to_string("/proc/modules").or_fail("read /proc/modules")?;
-    let count = modules.lines().filter(|line| line.starts_with("reflinkfs ")).count();
-    expect(count == 1, format_args!("reflinkfs is in /proc/modules {count} times"))
+    let count = modules
+        .lines()
+        .filter(|line| line.starts_with("reflinkfs "))
+        .count();
+    expect(
+        count == 1,
+        format_args!("reflinkfs is in /proc/modules {count} times"),
+    )
 }

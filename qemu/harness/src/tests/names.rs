@@ -18,8 +18,7 @@ pub const CASES: &[Case] = &[
     case!(names_up_to_255_bytes_work_and_longer_ones_are_refused),
     case!(names_are_bytes_and_case_matters),
     case!(a_file_in_place_of_a_directory_is_enotdir),
-    case!(mkdir_counts_links_in_the_parent)
-        .except(Btrfs, "directories always have one link"),
+    case!(mkdir_counts_links_in_the_parent).except(Btrfs, "directories always have one link"),
     case!(rmdir_refuses_what_is_not_an_empty_directory),
     case!(a_removed_directory_that_is_in_use_takes_no_new_names),
     case!(unlink_refuses_directories),
@@ -33,8 +32,7 @@ pub const CASES: &[Case] = &[
     case!(rename_onto_an_existing_file_replaces_it),
     case!(rename_onto_the_same_file_does_nothing),
     case!(rename_moves_a_directory_and_its_parent),
-    case!(rename_of_directories_counts_links)
-        .except(Btrfs, "directories always have one link"),
+    case!(rename_of_directories_counts_links).except(Btrfs, "directories always have one link"),
     case!(rename_onto_an_empty_directory_replaces_it),
     case!(rename_onto_a_full_directory_is_enotempty),
     case!(rename_into_its_own_child_is_einval),
@@ -66,7 +64,11 @@ fn a_created_file_is_found_by_its_name(t: &Test) -> Outcome {
     expect_eq(stat.st_nlink, 1, "links")?;
     expect_eq(stat.st_size, 0, "size")?;
     unlink(t.path("file")).or_fail("unlink")?;
-    expect_errno(lstat(t.path("file")).map(|_| ()), libc::ENOENT, "lstat after unlink")
+    expect_errno(
+        lstat(t.path("file")).map(|_| ()),
+        libc::ENOENT,
+        "lstat after unlink",
+    )
 }
 
 fn a_name_that_does_not_exist_is_enoent(t: &Test) -> Outcome {
@@ -74,7 +76,11 @@ fn a_name_that_does_not_exist_is_enoent(t: &Test) -> Outcome {
     expect_errno(File::open(&missing, libc::O_RDONLY), libc::ENOENT, "open")?;
     expect_errno(unlink(&missing), libc::ENOENT, "unlink")?;
     expect_errno(rmdir(&missing), libc::ENOENT, "rmdir")?;
-    expect_errno(mkdir(missing.join("child"), 0o755), libc::ENOENT, "mkdir below it")?;
+    expect_errno(
+        mkdir(missing.join("child"), 0o755),
+        libc::ENOENT,
+        "mkdir below it",
+    )?;
     // The name can be made all the same: a remembered absence must not stay.
     t.create("missing")?;
     expect(exists(&missing), "the name exists after it was created")
@@ -90,8 +96,16 @@ fn exclusive_creation_refuses_an_existing_name(t: &Test) -> Outcome {
             libc::EEXIST,
             format_args!("open(O_CREAT | O_EXCL) of {name}"),
         )?;
-        expect_errno(mkdir(t.path(name), 0o755), libc::EEXIST, format_args!("mkdir {name}"))?;
-        expect_errno(symlink("x", t.path(name)), libc::EEXIST, format_args!("symlink {name}"))?;
+        expect_errno(
+            mkdir(t.path(name), 0o755),
+            libc::EEXIST,
+            format_args!("mkdir {name}"),
+        )?;
+        expect_errno(
+            symlink("x", t.path(name)),
+            libc::EEXIST,
+            format_args!("symlink {name}"),
+        )?;
         let linked = link(t.path("file"), t.path(name));
         expect_errno(linked, libc::EEXIST, format_args!("link to {name}"))?;
     }
@@ -106,26 +120,60 @@ fn names_up_to_255_bytes_work_and_longer_ones_are_refused(t: &Test) -> Outcome {
     for len in [1, 31, 32, 40, 254, 255] {
         let name = "n".repeat(len);
         t.create(&name)?;
-        expect(exists(t.path(&name)), format_args!("a name of {len} bytes is found"))?;
+        expect(
+            exists(t.path(&name)),
+            format_args!("a name of {len} bytes is found"),
+        )?;
         rename(t.path(&name), t.path("other")).or_fail("rename from a long name")?;
         rename(t.path("other"), t.path(&name)).or_fail("rename to a long name")?;
         unlink(t.path(&name)).or_fail("unlink")?;
     }
     let name = t.path(&"n".repeat(256));
     let flags = libc::O_RDWR | libc::O_CREAT;
-    expect_errno(File::open(&name, flags), libc::ENAMETOOLONG, "create with 256 bytes")?;
-    expect_errno(mkdir(&name, 0o755), libc::ENAMETOOLONG, "mkdir with 256 bytes")?;
-    expect_errno(symlink("x", &name), libc::ENAMETOOLONG, "symlink with 256 bytes")?;
+    expect_errno(
+        File::open(&name, flags),
+        libc::ENAMETOOLONG,
+        "create with 256 bytes",
+    )?;
+    expect_errno(
+        mkdir(&name, 0o755),
+        libc::ENAMETOOLONG,
+        "mkdir with 256 bytes",
+    )?;
+    expect_errno(
+        symlink("x", &name),
+        libc::ENAMETOOLONG,
+        "symlink with 256 bytes",
+    )?;
     t.create("short")?;
-    expect_errno(rename(t.path("short"), &name), libc::ENAMETOOLONG, "rename to 256 bytes")?;
-    expect_errno(link(t.path("short"), &name), libc::ENAMETOOLONG, "link to 256 bytes")?;
-    expect_errno(lstat(&name).map(|_| ()), libc::ENAMETOOLONG, "lstat of 256 bytes")
+    expect_errno(
+        rename(t.path("short"), &name),
+        libc::ENAMETOOLONG,
+        "rename to 256 bytes",
+    )?;
+    expect_errno(
+        link(t.path("short"), &name),
+        libc::ENAMETOOLONG,
+        "link to 256 bytes",
+    )?;
+    expect_errno(
+        lstat(&name).map(|_| ()),
+        libc::ENAMETOOLONG,
+        "lstat of 256 bytes",
+    )
 }
 
 fn names_are_bytes_and_case_matters(t: &Test) -> Outcome {
     use std::os::unix::ffi::OsStrExt;
     let names: [&[u8]; 8] = [
-        b"name", b"NAME", b"Name", b" ", b"a\nb", b"\xff\xfe", b"...", "\u{e9}".as_bytes(),
+        b"name",
+        b"NAME",
+        b"Name",
+        b" ",
+        b"a\nb",
+        b"\xff\xfe",
+        b"...",
+        "\u{e9}".as_bytes(),
     ];
     for (i, name) in names.iter().enumerate() {
         let path = t.dir.join(std::ffi::OsStr::from_bytes(name));
@@ -144,13 +192,29 @@ fn names_are_bytes_and_case_matters(t: &Test) -> Outcome {
 fn a_file_in_place_of_a_directory_is_enotdir(t: &Test) -> Outcome {
     t.create("file")?;
     let below = t.path("file").join("below");
-    expect_errno(lstat(&below).map(|_| ()), libc::ENOTDIR, "lstat below a file")?;
-    expect_errno(File::open(&below, libc::O_RDWR | libc::O_CREAT), libc::ENOTDIR, "create")?;
+    expect_errno(
+        lstat(&below).map(|_| ()),
+        libc::ENOTDIR,
+        "lstat below a file",
+    )?;
+    expect_errno(
+        File::open(&below, libc::O_RDWR | libc::O_CREAT),
+        libc::ENOTDIR,
+        "create",
+    )?;
     expect_errno(mkdir(&below, 0o755), libc::ENOTDIR, "mkdir below a file")?;
     expect_errno(rmdir(t.path("file")), libc::ENOTDIR, "rmdir of a file")?;
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    expect_errno(File::open(t.path("file"), flags), libc::ENOTDIR, "open(O_DIRECTORY)")?;
-    expect_errno(unlink(t.path("file/")), libc::ENOTDIR, "unlink with a slash at the end")
+    expect_errno(
+        File::open(t.path("file"), flags),
+        libc::ENOTDIR,
+        "open(O_DIRECTORY)",
+    )?;
+    expect_errno(
+        unlink(t.path("file/")),
+        libc::ENOTDIR,
+        "unlink with a slash at the end",
+    )
 }
 
 fn mkdir_counts_links_in_the_parent(t: &Test) -> Outcome {
@@ -158,7 +222,11 @@ fn mkdir_counts_links_in_the_parent(t: &Test) -> Outcome {
     expect_eq(links(&parent)?, 2, "links of an empty directory")?;
     for i in 0..3 {
         mkdir(parent.join(format!("{i}")), 0o700).or_fail("mkdir")?;
-        expect_eq(links(&parent)?, 3 + i, format_args!("links with {} subdirectories", i + 1))?;
+        expect_eq(
+            links(&parent)?,
+            3 + i,
+            format_args!("links with {} subdirectories", i + 1),
+        )?;
     }
     expect_eq(links(parent.join("0"))?, 2, "links of a new subdirectory")?;
     File::create(parent.join("file"))?;
@@ -172,14 +240,26 @@ fn mkdir_counts_links_in_the_parent(t: &Test) -> Outcome {
 fn rmdir_refuses_what_is_not_an_empty_directory(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
     File::create(dir.join("file"))?;
-    expect_errno(rmdir(&dir), libc::ENOTEMPTY, "rmdir of a directory with a file")?;
+    expect_errno(
+        rmdir(&dir),
+        libc::ENOTEMPTY,
+        "rmdir of a directory with a file",
+    )?;
     unlink(dir.join("file")).or_fail("unlink")?;
     mkdir(dir.join("sub"), 0o755).or_fail("mkdir")?;
-    expect_errno(rmdir(&dir), libc::ENOTEMPTY, "rmdir of a directory with a directory")?;
+    expect_errno(
+        rmdir(&dir),
+        libc::ENOTEMPTY,
+        "rmdir of a directory with a directory",
+    )?;
     expect_errno(rmdir(dir.join("sub/.")), libc::EINVAL, "rmdir of .")?;
     expect_errno(rmdir(dir.join("sub/..")), libc::ENOTEMPTY, "rmdir of ..")?;
     symlink("sub", dir.join("symlink")).or_fail("symlink")?;
-    expect_errno(rmdir(dir.join("symlink")), libc::ENOTDIR, "rmdir of a symlink")?;
+    expect_errno(
+        rmdir(dir.join("symlink")),
+        libc::ENOTDIR,
+        "rmdir of a symlink",
+    )?;
     unlink(dir.join("symlink")).or_fail("unlink")?;
     rmdir(dir.join("sub")).or_fail("rmdir")?;
     rmdir(&dir).or_fail("rmdir once it is empty")?;
@@ -196,7 +276,10 @@ fn a_removed_directory_that_is_in_use_takes_no_new_names(t: &Test) -> Outcome {
     let made = crate::sys::check(unsafe { libc::mkdirat(dir.as_raw_fd(), c"x".as_ptr(), 0o755) });
     expect_errno(made, libc::ENOENT, "mkdir in the removed directory")?;
     t.mkdir("dir")?;
-    expect(inode(&path)? != dir.stat()?.st_ino, "the new directory is another one")
+    expect(
+        inode(&path)? != dir.stat()?.st_ino,
+        "the new directory is another one",
+    )
 }
 
 fn unlink_refuses_directories(t: &Test) -> Outcome {
@@ -222,7 +305,11 @@ fn a_hard_link_is_the_same_file(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
     link(t.path("one"), dir.join("two")).or_fail("link")?;
     expect_eq(file.stat()?.st_nlink, 2, "links")?;
-    expect_eq(inode(dir.join("two"))?, inode(t.path("one"))?, "inode number of both names")?;
+    expect_eq(
+        inode(dir.join("two"))?,
+        inode(t.path("one"))?,
+        "inode number of both names",
+    )?;
     let two = File::open(dir.join("two"), libc::O_RDWR).or_fail("open by the other name")?;
     two.write_at(b"DATA", 0)?;
     file.expect_contents(b"DATA", "written by the other name")?;
@@ -235,29 +322,63 @@ fn a_hard_link_is_the_same_file(t: &Test) -> Outcome {
 
 fn hard_links_are_refused_where_they_must_be(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
-    expect_errno(link(&dir, t.path("link")), libc::EPERM, "link to a directory")?;
-    expect_errno(link(t.path("missing"), t.path("link")), libc::ENOENT, "link to nothing")?;
+    expect_errno(
+        link(&dir, t.path("link")),
+        libc::EPERM,
+        "link to a directory",
+    )?;
+    expect_errno(
+        link(t.path("missing"), t.path("link")),
+        libc::ENOENT,
+        "link to nothing",
+    )?;
     t.create("file")?;
-    expect_errno(link(t.path("file"), t.path("file")), libc::EEXIST, "link to itself")?;
+    expect_errno(
+        link(t.path("file"), t.path("file")),
+        libc::EEXIST,
+        "link to itself",
+    )?;
     let elsewhere = t.elsewhere.join("link");
-    expect_errno(link(t.path("file"), &elsewhere), libc::EXDEV, "link across filesystems")?;
+    expect_errno(
+        link(t.path("file"), &elsewhere),
+        libc::EXDEV,
+        "link across filesystems",
+    )?;
     symlink("nowhere", t.path("dangling")).or_fail("symlink")?;
     link(t.path("dangling"), t.path("second")).or_fail("link to a symlink itself")?;
     expect_eq(links(t.path("dangling"))?, 2, "links of the symlink")?;
-    expect_eq(readlink(t.path("second")).or_fail("readlink")?, Path::new("nowhere"), "target")
+    expect_eq(
+        readlink(t.path("second")).or_fail("readlink")?,
+        Path::new("nowhere"),
+        "target",
+    )
 }
 
 fn a_symlink_keeps_its_target_as_written(t: &Test) -> Outcome {
-    for target in ["x", "../..//./x/", "/absolute", "\u{1}\u{7f}", &"long/".repeat(200)] {
+    for target in [
+        "x",
+        "../..//./x/",
+        "/absolute",
+        "\u{1}\u{7f}",
+        &"long/".repeat(200),
+    ] {
         let at = t.path("symlink");
         symlink(target, &at).or_fail("symlink")?;
-        expect_eq(readlink(&at).or_fail("readlink")?.as_os_str(), target, "target")?;
+        expect_eq(
+            readlink(&at).or_fail("readlink")?.as_os_str(),
+            target,
+            "target",
+        )?;
         let stat = lstat(&at).or_fail("lstat")?;
         expect_eq(stat.st_size, target.len() as i64, "size of the symlink")?;
         expect_eq(stat.st_mode, libc::S_IFLNK | 0o777, "mode of the symlink")?;
         unlink(&at).or_fail("unlink")?;
     }
-    expect_errno(symlink("", t.path("empty")), libc::ENOENT, "symlink to nothing")
+    expect_errno(
+        symlink("", t.path("empty")),
+        libc::ENOENT,
+        "symlink to nothing",
+    )
 }
 
 fn a_symlink_target_up_to_4095_bytes_works(t: &Test) -> Outcome {
@@ -266,11 +387,18 @@ fn a_symlink_target_up_to_4095_bytes_works(t: &Test) -> Outcome {
         let at = t.path("symlink");
         symlink(&target, &at).or_fail(format_args!("symlink of {len} bytes"))?;
         let seen = readlink(&at).or_fail("readlink")?;
-        expect(seen == Path::new(&target), format_args!("target of {len} bytes is kept"))?;
+        expect(
+            seen == Path::new(&target),
+            format_args!("target of {len} bytes is kept"),
+        )?;
         unlink(&at).or_fail("unlink")?;
     }
     let target = "t".repeat(4096);
-    expect_errno(symlink(target, t.path("symlink")), libc::ENAMETOOLONG, "4096 bytes")
+    expect_errno(
+        symlink(target, t.path("symlink")),
+        libc::ENAMETOOLONG,
+        "4096 bytes",
+    )
 }
 
 fn symlinks_are_followed_and_loops_found(t: &Test) -> Outcome {
@@ -281,13 +409,24 @@ fn symlinks_are_followed_and_loops_found(t: &Test) -> Outcome {
     let file = File::open(t.path("file"), libc::O_RDONLY).or_fail("open through two symlinks")?;
     file.expect_contents(b"found", "through two symlinks")?;
     let flags = libc::O_RDONLY | libc::O_NOFOLLOW;
-    expect_errno(File::open(t.path("file"), flags), libc::ELOOP, "open(O_NOFOLLOW)")?;
+    expect_errno(
+        File::open(t.path("file"), flags),
+        libc::ELOOP,
+        "open(O_NOFOLLOW)",
+    )?;
     symlink("loop2", t.path("loop1")).or_fail("symlink")?;
     symlink("loop1", t.path("loop2")).or_fail("symlink")?;
-    expect_errno(File::open(t.path("loop1"), libc::O_RDONLY), libc::ELOOP, "open of a loop")?;
+    expect_errno(
+        File::open(t.path("loop1"), libc::O_RDONLY),
+        libc::ELOOP,
+        "open of a loop",
+    )?;
     symlink("new", t.path("dangling")).or_fail("symlink")?;
     t.create("dangling")?;
-    expect(exists(t.path("new")), "creating through a dangling symlink makes its target")
+    expect(
+        exists(t.path("new")),
+        "creating through a dangling symlink makes its target",
+    )
 }
 
 fn rename_moves_a_file_within_and_between_directories(t: &Test) -> Outcome {
@@ -336,23 +475,39 @@ fn rename_moves_a_directory_and_its_parent(t: &Test) -> Outcome {
     mkdir(a.join("moving"), 0o755).or_fail("mkdir")?;
     File::create(a.join("moving/file"))?.write_at(b"inside", 0)?;
     rename(a.join("moving"), b.join("moved")).or_fail("rename")?;
-    expect_eq(inode(b.join("moved/.."))?, inode(&b)?, "the parent of the moved directory")?;
+    expect_eq(
+        inode(b.join("moved/.."))?,
+        inode(&b)?,
+        "the parent of the moved directory",
+    )?;
     let file = File::open(b.join("moved/file"), libc::O_RDONLY).or_fail("open")?;
     file.expect_contents(b"inside", "in the moved directory")?;
     rmdir(&a).or_fail("rmdir of the directory it left")?;
-    expect_errno(rmdir(&b), libc::ENOTEMPTY, "rmdir of the directory it is in")
+    expect_errno(
+        rmdir(&b),
+        libc::ENOTEMPTY,
+        "rmdir of the directory it is in",
+    )
 }
 
 fn rename_of_directories_counts_links(t: &Test) -> Outcome {
     let (a, b) = (t.mkdir("a")?, t.mkdir("b")?);
     mkdir(a.join("x"), 0o755).or_fail("mkdir")?;
     rename(a.join("x"), b.join("x")).or_fail("rename")?;
-    expect_eq((links(&a)?, links(&b)?), (2, 3), "links of the old and new parent")?;
+    expect_eq(
+        (links(&a)?, links(&b)?),
+        (2, 3),
+        "links of the old and new parent",
+    )?;
     rename(b.join("x"), b.join("y")).or_fail("rename within")?;
     expect_eq(links(&b)?, 3, "links of the parent after a rename within")?;
     mkdir(a.join("z"), 0o755).or_fail("mkdir")?;
     rename(a.join("z"), b.join("y")).or_fail("rename onto an empty directory")?;
-    expect_eq((links(&a)?, links(&b)?), (2, 3), "links after replacing a directory")?;
+    expect_eq(
+        (links(&a)?, links(&b)?),
+        (2, 3),
+        "links after replacing a directory",
+    )?;
     expect_eq(links(b.join("y"))?, 2, "links of the moved directory")?;
     mkdir(b.join("w"), 0o755).or_fail("mkdir")?;
     rename(b.join("w"), b.join("y")).or_fail("replace within one parent")?;
@@ -385,24 +540,52 @@ fn rename_onto_a_full_directory_is_enotempty(t: &Test) -> Outcome {
 fn rename_into_its_own_child_is_einval(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
     mkdir(dir.join("sub"), 0o755).or_fail("mkdir")?;
-    expect_errno(rename(&dir, dir.join("x")), libc::EINVAL, "rename into itself")?;
-    expect_errno(rename(&dir, dir.join("sub/x")), libc::EINVAL, "rename into a child")?;
+    expect_errno(
+        rename(&dir, dir.join("x")),
+        libc::EINVAL,
+        "rename into itself",
+    )?;
+    expect_errno(
+        rename(&dir, dir.join("sub/x")),
+        libc::EINVAL,
+        "rename into a child",
+    )?;
     let up = rename(dir.join("sub"), &dir);
     expect_errno(up, libc::ENOTEMPTY, "rename of a child onto its parent")?;
-    expect_errno(rename(dir.join("."), t.path("x")), libc::EBUSY, "rename of .")?;
-    expect_errno(rename(dir.join("sub/.."), t.path("x")), libc::EBUSY, "rename of ..")
+    expect_errno(
+        rename(dir.join("."), t.path("x")),
+        libc::EBUSY,
+        "rename of .",
+    )?;
+    expect_errno(
+        rename(dir.join("sub/.."), t.path("x")),
+        libc::EBUSY,
+        "rename of ..",
+    )
 }
 
 fn rename_does_not_mix_files_and_directories(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
     t.create("file")?;
-    expect_errno(rename(t.path("file"), &dir), libc::EISDIR, "rename of a file onto a directory")?;
-    expect_errno(rename(&dir, t.path("file")), libc::ENOTDIR, "rename of a directory onto a file")
+    expect_errno(
+        rename(t.path("file"), &dir),
+        libc::EISDIR,
+        "rename of a file onto a directory",
+    )?;
+    expect_errno(
+        rename(&dir, t.path("file")),
+        libc::ENOTDIR,
+        "rename of a directory onto a file",
+    )
 }
 
 fn rename_of_nothing_is_enoent(t: &Test) -> Outcome {
     t.create("file")?;
-    expect_errno(rename(t.path("missing"), t.path("file")), libc::ENOENT, "rename of nothing")?;
+    expect_errno(
+        rename(t.path("missing"), t.path("file")),
+        libc::ENOENT,
+        "rename of nothing",
+    )?;
     expect(exists(t.path("file")), "the target is still there")?;
     let across = rename(t.path("file"), t.elsewhere.join("file"));
     expect_errno(across, libc::EXDEV, "rename across filesystems")
@@ -420,7 +603,11 @@ fn rename_moves_a_symlink_itself(t: &Test) -> Outcome {
     t.create_with("target", b"data")?;
     symlink("target", t.path("symlink")).or_fail("symlink")?;
     rename(t.path("symlink"), t.path("moved")).or_fail("rename")?;
-    expect_eq(readlink(t.path("moved")).or_fail("readlink")?, Path::new("target"), "target")?;
+    expect_eq(
+        readlink(t.path("moved")).or_fail("readlink")?,
+        Path::new("target"),
+        "target",
+    )?;
     expect(exists(t.path("target")), "the target stays")
 }
 
@@ -431,7 +618,11 @@ fn a_sticky_directory_protects_the_names_of_others(t: &Test) -> Outcome {
     File::create(dir.join("of-root"))?;
     as_user(1000, 1000, || {
         File::create(dir.join("mine"))?;
-        expect_errno(unlink(dir.join("of-root")), libc::EPERM, "unlink of root's file")?;
+        expect_errno(
+            unlink(dir.join("of-root")),
+            libc::EPERM,
+            "unlink of root's file",
+        )?;
         let moved = rename(dir.join("of-root"), dir.join("stolen"));
         expect_errno(moved, libc::EPERM, "rename of root's file")?;
         let replaced = rename(dir.join("mine"), dir.join("of-root"));
@@ -463,11 +654,19 @@ fn many_names_can_be_made_and_removed(t: &Test) -> Outcome {
         unlink(t.path(&format!("name-{i}"))).or_fail("unlink")?;
     }
     let left = std::fs::read_dir(&t.dir).or_fail("read_dir")?.count();
-    expect_eq(left, count / 2, "names left after every other one was removed")?;
+    expect_eq(
+        left,
+        count / 2,
+        "names left after every other one was removed",
+    )?;
     for i in (1..count).step_by(2) {
         unlink(t.path(&format!("name-{i}"))).or_fail("unlink")?;
     }
-    expect_eq(std::fs::read_dir(&t.dir).or_fail("read_dir")?.count(), 0, "names left")
+    expect_eq(
+        std::fs::read_dir(&t.dir).or_fail("read_dir")?.count(),
+        0,
+        "names left",
+    )
 }
 
 fn names_cannot_be_made_without_permission(t: &Test) -> Outcome {
@@ -492,7 +691,10 @@ fn every_file_has_an_inode_number_of_its_own(t: &Test) -> Outcome {
         let file = t.create(&format!("file-{i}"))?;
         let number = file.stat()?.st_ino;
         expect(number != 0, "an inode number is not 0")?;
-        expect(seen.insert(number), format_args!("inode number {number} is given once"))?;
+        expect(
+            seen.insert(number),
+            format_args!("inode number {number} is given once"),
+        )?;
     }
     Ok(())
 }

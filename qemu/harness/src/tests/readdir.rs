@@ -22,8 +22,7 @@ pub const CASES: &[Case] = &[
         .except(Btrfs, "lists what was there at the start of a batch"),
     case!(rewinding_shows_new_entries),
     case!(a_directory_can_be_emptied_while_it_is_listed),
-    case!(a_listing_of_new_entries_ends)
-        .except(Xfs, "lists new entries as long as they are made"),
+    case!(a_listing_of_new_entries_ends).except(Xfs, "lists new entries as long as they are made"),
     case!(renames_while_listing_lose_nothing_that_stays),
     case!(a_removed_directory_lists_nothing),
     case!(seeking_in_a_directory_refuses_what_it_must),
@@ -47,7 +46,12 @@ fn getdents(dir: &File, room: usize) -> Sys<Vec<Entry>> {
     let mut buffer = vec![0u64; room.div_ceil(8)];
     // SAFETY: the buffer has at least `room` bytes.
     let len = check(unsafe {
-        libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), room)
+        libc::syscall(
+            libc::SYS_getdents64,
+            dir.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            room,
+        )
     })?;
     let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut entries = Vec::new();
@@ -116,7 +120,11 @@ fn fill(t: &Test, count: usize) -> Outcome {
 
 fn expect_once(listed: &BTreeMap<String, usize>, name: &str) -> Outcome {
     let times = listed.get(name).copied().unwrap_or(0);
-    expect_eq(times, 1, format_args!("how often {name}, which stays, is listed"))
+    expect_eq(
+        times,
+        1,
+        format_args!("how often {name}, which stays, is listed"),
+    )
 }
 
 fn an_empty_directory_has_dot_and_dot_dot(t: &Test) -> Outcome {
@@ -124,7 +132,10 @@ fn an_empty_directory_has_dot_and_dot_dot(t: &Test) -> Outcome {
     let entries = rest(&open(&path)?, 4096)?;
     let names: Vec<_> = entries.iter().map(|e| e.name.as_slice()).collect();
     expect_eq(names, [b".".as_slice(), b".."], "names")?;
-    expect(entries.iter().all(|e| e.kind == libc::DT_DIR), "both are directories")?;
+    expect(
+        entries.iter().all(|e| e.kind == libc::DT_DIR),
+        "both are directories",
+    )?;
     let number = |path: &Path| lstat(path).or_fail("lstat").map(|stat| stat.st_ino);
     expect_eq(entries[0].number, number(&path)?, "inode number of .")?;
     expect_eq(entries[1].number, number(&t.dir)?, "inode number of ..")
@@ -143,7 +154,11 @@ fn every_entry_is_listed_once_with_its_type_and_number(t: &Test) -> Outcome {
         let name = String::from_utf8_lossy(&entry.name).into_owned();
         expect_once(&listed, &name)?;
         let stat = lstat(t.path(&name)).or_fail("lstat")?;
-        expect_eq(entry.number, stat.st_ino, format_args!("inode number of {name}"))?;
+        expect_eq(
+            entry.number,
+            stat.st_ino,
+            format_args!("inode number of {name}"),
+        )?;
         let kind = (stat.st_mode >> 12) as u8;
         expect_eq(entry.kind, kind, format_args!("type of {name}"))?;
     }
@@ -156,7 +171,11 @@ fn small_buffers_list_everything_too(t: &Test) -> Outcome {
     expect_eq(whole.len(), 100, "entries listed with a large buffer")?;
     for room in [32, 48, 100, 512, 4096] {
         let listed = names(&rest(&open(&t.dir)?, room)?);
-        expect_eq(&listed, &whole, format_args!("listed with {room} bytes a call"))?;
+        expect_eq(
+            &listed,
+            &whole,
+            format_args!("listed with {room} bytes a call"),
+        )?;
     }
     Ok(())
 }
@@ -175,7 +194,11 @@ fn a_buffer_too_small_for_an_entry_is_einval(t: &Test) -> Outcome {
             Err(error) => break Err(error),
         }
     };
-    expect_errno(refused, libc::EINVAL, "getdents64 with 64 bytes at a name of 200")?;
+    expect_errno(
+        refused,
+        libc::EINVAL,
+        "getdents64 with 64 bytes at a name of 200",
+    )?;
     seen.extend(rest(&dir, 4096)?);
     expect_once(&names(&seen), &name)
 }
@@ -192,7 +215,10 @@ fn a_cookie_leads_back_to_the_same_place(t: &Test) -> Outcome {
         let expected = all[i + 1..].iter().map(|e| e.name.clone());
         expect(
             listed.eq(expected),
-            format_args!("from the cookie of entry {i}, {} are listed", from_here.len()),
+            format_args!(
+                "from the cookie of entry {i}, {} are listed",
+                from_here.len()
+            ),
         )?;
     }
     Ok(())
@@ -223,7 +249,10 @@ fn entries_that_stay_are_listed_once_while_others_come_and_go(t: &Test) -> Outco
         for i in 0..120 {
             expect_once(&listed, &format!("f{i:04}"))?;
         }
-        expect(listed.values().all(|&times| times == 1), "no entry is listed twice")?;
+        expect(
+            listed.values().all(|&times| times == 1),
+            "no entry is listed twice",
+        )?;
         for i in 0.max(round - 2)..round {
             unlink(t.path(&format!("x{i:04}"))).or_fail("unlink")?;
         }
@@ -266,7 +295,10 @@ fn entries_removed_before_they_are_reached_are_not_listed(t: &Test) -> Outcome {
     }
     let later = names(&rest(&dir, 512)?);
     // A filesystem may have read a little ahead.
-    expect(later.len() < 280, format_args!("{} removed entries are listed", later.len()))?;
+    expect(
+        later.len() < 280,
+        format_args!("{} removed entries are listed", later.len()),
+    )?;
     seek(&dir, 0)?;
     expect_eq(names(&rest(&dir, 512)?), first, "listed from the start")
 }
@@ -313,7 +345,10 @@ fn a_listing_of_new_entries_ends(t: &Test) -> Outcome {
         }
         t.create(&format!("new-{round}"))?;
     }
-    expect(false, "the listing did not end after 3000 calls, each with a new entry")
+    expect(
+        false,
+        "the listing did not end after 3000 calls, each with a new entry",
+    )
 }
 
 fn renames_while_listing_lose_nothing_that_stays(t: &Test) -> Outcome {
@@ -328,7 +363,8 @@ fn renames_while_listing_lose_nothing_that_stays(t: &Test) -> Outcome {
         }
         seen.extend(more);
         let (from, to) = (format!("f{:04}", 99 - number % 20), format!("r{number:04}"));
-        let back = rename(t.path(&from), t.path(&to)).and_then(|()| rename(t.path(&to), t.path(&from)));
+        let back =
+            rename(t.path(&from), t.path(&to)).and_then(|()| rename(t.path(&to), t.path(&from)));
         back.or_fail("rename there and back")?;
         number += 1;
         expect(number < 2000, "the listing ends")?;
@@ -354,7 +390,11 @@ fn seeking_in_a_directory_refuses_what_it_must(t: &Test) -> Outcome {
     rest(&dir, 4096)?;
     expect_eq(rest(&dir, 4096)?.len(), 0, "entries behind the end")?;
     seek(&dir, 0)?;
-    expect_eq(names(&rest(&dir, 4096)?).len(), 5, "entries after rewinding")
+    expect_eq(
+        names(&rest(&dir, 4096)?).len(),
+        5,
+        "entries after rewinding",
+    )
 }
 
 fn listing_a_file_is_enotdir(t: &Test) -> Outcome {
@@ -411,5 +451,9 @@ fn a_large_directory_is_listed(t: &Test) -> Outcome {
         unlink(t.path(&format!("f{i:04}"))).or_fail("unlink")?;
     }
     seek(&dir, 0)?;
-    expect_eq(names(&rest(&dir, 1024)?).len(), count - count.div_ceil(3), "after removals")
+    expect_eq(
+        names(&rest(&dir, 1024)?).len(),
+        count - count.div_ceil(3),
+        "after removals",
+    )
 }

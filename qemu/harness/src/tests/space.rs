@@ -46,15 +46,33 @@ fn each_written_block_is_counted_once(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
     let file = fs.create("file")?;
     let mut expected = fs.used()?;
-    for (offset, len, more) in [(0, 1, 1), (0, BLOCK, 0), (4096, 1, 1), (1 << 40, 3 * BLOCK, 3), (5, 8192, 1)] {
+    for (offset, len, more) in [
+        (0, 1, 1),
+        (0, BLOCK, 0),
+        (4096, 1, 1),
+        (1 << 40, 3 * BLOCK, 3),
+        (5, 8192, 1),
+    ] {
         file.write_at(&pattern(1, len), offset)?;
         expected += more;
-        expect_eq(fs.used()?, expected, format_args!("blocks used after {len} at {offset}"))?;
-        expect_eq(fs.space()?.available, fs.space()?.free, "available and free blocks")?;
+        expect_eq(
+            fs.used()?,
+            expected,
+            format_args!("blocks used after {len} at {offset}"),
+        )?;
+        expect_eq(
+            fs.space()?.available,
+            fs.space()?.free,
+            "available and free blocks",
+        )?;
     }
     file.truncate(1 << 50)?;
     file.read_at(1 << 49, 5 * BLOCK)?;
-    expect_eq(fs.used()?, expected, "blocks used after extending and reading a hole")
+    expect_eq(
+        fs.used()?,
+        expected,
+        "blocks used after extending and reading a hole",
+    )
 }
 
 fn names_take_no_blocks(t: &Test) -> Outcome {
@@ -66,7 +84,11 @@ fn names_take_no_blocks(t: &Test) -> Outcome {
         symlink("short", fs.path(&format!("symlink-{i}"))).or_fail("symlink")?;
     }
     expect_eq(fs.used()?, before.used(), "blocks used after 150 names")?;
-    expect_eq(fs.space()?.free_inodes, before.free_inodes - 150, "free inodes")?;
+    expect_eq(
+        fs.space()?.free_inodes,
+        before.free_inodes - 150,
+        "free inodes",
+    )?;
     for i in 0..50 {
         unlink(fs.path(&format!("file-{i}"))).or_fail("unlink")?;
         crate::sys::rmdir(fs.path(&format!("dir-{i}"))).or_fail("rmdir")?;
@@ -79,9 +101,18 @@ fn truncation_and_removal_give_back_every_block(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
     let before = fs.space()?;
     let file = fs.create_with("file", &blocks(2, 500))?;
-    for (size, left) in [(499 * BLOCK64 + 1, 500), (300 * BLOCK64, 300), (100, 1), (0, 0)] {
+    for (size, left) in [
+        (499 * BLOCK64 + 1, 500),
+        (300 * BLOCK64, 300),
+        (100, 1),
+        (0, 0),
+    ] {
         file.truncate(size)?;
-        expect_eq(fs.used()?, before.used() + left, format_args!("blocks used at {size}"))?;
+        expect_eq(
+            fs.used()?,
+            before.used() + left,
+            format_args!("blocks used at {size}"),
+        )?;
     }
     file.write_at(&blocks(3, 500), 77)?;
     drop(file);
@@ -94,7 +125,11 @@ fn an_unlinked_open_file_holds_its_space(t: &Test) -> Outcome {
     let before = fs.space()?;
     let file = fs.create_with("file", &blocks(4, 10))?;
     unlink(fs.path("file")).or_fail("unlink")?;
-    expect_eq(fs.used()?, before.used() + 10, "blocks used while it is open")?;
+    expect_eq(
+        fs.used()?,
+        before.used() + 10,
+        "blocks used while it is open",
+    )?;
     drop(file);
     expect_eq(fs.space()?, before, "space after close")
 }
@@ -121,14 +156,26 @@ fn a_full_filesystem_writes_what_fits_and_then_refuses(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "64k")])?;
     let file = fs.create("file")?;
     let data = blocks(9, 20);
-    let n = file.try_pwrite(&data, 0).or_fail("a write of 20 blocks into 16")?;
+    let n = file
+        .try_pwrite(&data, 0)
+        .or_fail("a write of 20 blocks into 16")?;
     expect_eq(n, 16 * BLOCK, "bytes written")?;
-    expect_errno(file.try_pwrite(b"x", 16 * BLOCK64), libc::ENOSPC, "one more byte")?;
-    expect_errno(file.try_pwrite(b"x", 1 << 40), libc::ENOSPC, "a byte far away")?;
+    expect_errno(
+        file.try_pwrite(b"x", 16 * BLOCK64),
+        libc::ENOSPC,
+        "one more byte",
+    )?;
+    expect_errno(
+        file.try_pwrite(b"x", 1 << 40),
+        libc::ENOSPC,
+        "a byte far away",
+    )?;
     file.expect_contents(&data[..16 * BLOCK], "the file")?;
     // From inside a block: the rest of that block, and no more.
     file.truncate(10 * BLOCK64 + 100)?;
-    let n = file.try_pwrite(&data, 10 * BLOCK64 + 100).or_fail("a write from inside a block")?;
+    let n = file
+        .try_pwrite(&data, 10 * BLOCK64 + 100)
+        .or_fail("a write from inside a block")?;
     expect_eq(n, 6 * BLOCK - 100, "bytes written from inside a block")
 }
 
@@ -138,7 +185,11 @@ fn a_refused_write_changes_nothing(t: &Test) -> Outcome {
     fs.fill(0)?;
     let before = file.stat()?;
     for offset in [BLOCK64, 5 * BLOCK64 + 7, 1 << 40] {
-        expect_errno(file.try_pwrite(b"x", offset), libc::ENOSPC, format_args!("at {offset}"))?;
+        expect_errno(
+            file.try_pwrite(b"x", offset),
+            libc::ENOSPC,
+            format_args!("at {offset}"),
+        )?;
         expect_eq(file.size()?, 5, "size")?;
         expect_eq(file.stat()?.st_blocks, before.st_blocks, "blocks")?;
     }
@@ -154,7 +205,9 @@ fn a_write_across_old_and_new_blocks_fills_what_it_can(t: &Test) -> Outcome {
     fs.fill(1)?;
     // Block 0 is there, 1 takes the last free one, 2 is there, 3 cannot be had.
     let data = blocks(11, 6);
-    let n = file.try_pwrite(&data, 0).or_fail("a write over data and holes")?;
+    let n = file
+        .try_pwrite(&data, 0)
+        .or_fail("a write over data and holes")?;
     expect_eq(n, 3 * BLOCK, "bytes written")?;
     let mut model = data[..3 * BLOCK].to_vec();
     model.resize(6 * BLOCK, 0);
@@ -166,7 +219,11 @@ fn a_full_filesystem_still_reads_truncates_and_removes(t: &Test) -> Outcome {
     let file = fs.create_with("file", &blocks(12, 3))?;
     fs.fill(0)?;
     file.expect_contents(&blocks(12, 3), "read when full")?;
-    expect_eq(Mapping::shared(&file, BLOCK)?.load_byte(0), blocks(12, 1)[0], "mapped when full")?;
+    expect_eq(
+        Mapping::shared(&file, BLOCK)?.load_byte(0),
+        blocks(12, 1)[0],
+        "mapped when full",
+    )?;
     file.truncate(BLOCK64 + 50)?;
     rename(fs.path("file"), fs.path("renamed")).or_fail("rename when full")?;
     mkdir(fs.path("dir"), 0o755).or_fail("mkdir when full")?;
@@ -180,7 +237,10 @@ fn a_hole_is_read_through_a_mapping_when_full(t: &Test) -> Outcome {
     sparse.truncate(4 * BLOCK64)?;
     fs.fill(0)?;
     let map = Mapping::shared(&sparse, 4 * BLOCK)?;
-    expect(map.load_all().iter().all(|&b| b == 0), "a hole, mapped when full")?;
+    expect(
+        map.load_all().iter().all(|&b| b == 0),
+        "a hole, mapped when full",
+    )?;
     expect_eq(fs.space()?.free, 0, "free blocks")
 }
 
@@ -189,7 +249,11 @@ fn a_full_filesystem_works_again_once_there_is_room(t: &Test) -> Outcome {
     let filler = fs.fill(0)?;
     let file = fs.create("file")?;
     for round in 0..10 {
-        expect_errno(file.try_pwrite(b"x", 0), libc::ENOSPC, format_args!("round {round}"))?;
+        expect_errno(
+            file.try_pwrite(b"x", 0),
+            libc::ENOSPC,
+            format_args!("round {round}"),
+        )?;
         filler.truncate(15 * BLOCK64)?;
         file.write_at(b"x", 0)?;
         expect_eq(fs.space()?.free, 0, "free blocks")?;
@@ -202,15 +266,27 @@ fn a_full_filesystem_works_again_once_there_is_room(t: &Test) -> Outcome {
 fn everything_fails_cleanly_at_every_number_of_free_blocks(t: &Test) -> Outcome {
     type Step = fn(&Instance, &File, &File) -> crate::failure::Sys;
     let steps: [(&str, Step); 8] = [
-        ("a write to shared blocks", |_, _, to| to.try_pwrite(&blocks(21, 5), 100).map(|_| ())),
-        ("a write to the source", |_, from, _| from.try_pwrite(&blocks(22, 5), 0).map(|_| ())),
-        ("a copy that shares", |_, from, to| copy_once(from, 0, to, 8 * BLOCK64, 4 * BLOCK).map(|_| ())),
+        ("a write to shared blocks", |_, _, to| {
+            to.try_pwrite(&blocks(21, 5), 100).map(|_| ())
+        }),
+        ("a write to the source", |_, from, _| {
+            from.try_pwrite(&blocks(22, 5), 0).map(|_| ())
+        }),
+        ("a copy that shares", |_, from, to| {
+            copy_once(from, 0, to, 8 * BLOCK64, 4 * BLOCK).map(|_| ())
+        }),
         ("a copy with ragged ends", |_, from, to| {
             copy_once(from, 50, to, 8 * BLOCK64 + 50, 4 * BLOCK).map(|_| ())
         }),
-        ("a copy that cannot share", |_, from, to| copy_once(from, 1, to, 8 * BLOCK64, 4 * BLOCK).map(|_| ())),
-        ("a clone of a range", |_, from, to| clone_range(from, 0, 3 * BLOCK64, to, 9 * BLOCK64)),
-        ("a truncation inside a shared block", |_, _, to| to.try_truncate(3 * BLOCK64 + 9)),
+        ("a copy that cannot share", |_, from, to| {
+            copy_once(from, 1, to, 8 * BLOCK64, 4 * BLOCK).map(|_| ())
+        }),
+        ("a clone of a range", |_, from, to| {
+            clone_range(from, 0, 3 * BLOCK64, to, 9 * BLOCK64)
+        }),
+        ("a truncation inside a shared block", |_, _, to| {
+            to.try_truncate(3 * BLOCK64 + 9)
+        }),
         ("a new file", |fs, _, _| {
             let flags = libc::O_RDWR | libc::O_CREAT;
             let file = File::open(fs.path("new"), flags)?;
@@ -219,7 +295,10 @@ fn everything_fails_cleanly_at_every_number_of_free_blocks(t: &Test) -> Outcome 
     ];
     for (what, step) in steps {
         for free in 0..7 {
-            let fs = t.mount_at(&format!("{}-{free}", what.replace(' ', "-")), &[("size", "128k")])?;
+            let fs = t.mount_at(
+                &format!("{}-{free}", what.replace(' ', "-")),
+                &[("size", "128k")],
+            )?;
             let from = fs.create_with("from", &blocks(20, 6))?;
             let to = fs.create("to")?;
             clone_file(&from, &to).or_fail("FICLONE")?;
@@ -233,21 +312,37 @@ fn everything_fails_cleanly_at_every_number_of_free_blocks(t: &Test) -> Outcome 
             let (after_from, after_to) = (from.contents()?, to.contents()?);
             // The side that was not to change did not.
             if what.contains("source") {
-                expect(after_to == before_to, format_args!("{what}: the clone is untouched"))?;
+                expect(
+                    after_to == before_to,
+                    format_args!("{what}: the clone is untouched"),
+                )?;
             } else {
-                expect(after_from == before_from, format_args!("{what}: the source is untouched"))?;
+                expect(
+                    after_from == before_from,
+                    format_args!("{what}: the source is untouched"),
+                )?;
             }
             if result.is_err() && !what.contains("new file") {
-                expect(after_to == before_to, format_args!("{what}: a failure changes nothing"))?;
+                expect(
+                    after_to == before_to,
+                    format_args!("{what}: a failure changes nothing"),
+                )?;
             }
-            expect(fs.space()?.free <= free + 2, format_args!("{what}: no space appears"))?;
+            expect(
+                fs.space()?.free <= free + 2,
+                format_args!("{what}: no space appears"),
+            )?;
             filler.truncate(0)?;
             drop((from, to, filler));
             for name in ["from", "to"] {
                 unlink(fs.path(name)).or_fail("unlink")?;
             }
             let _ = unlink(fs.path("new"));
-            expect_eq(fs.used()?, 0, format_args!("{what}: blocks used at the end"))?;
+            expect_eq(
+                fs.used()?,
+                0,
+                format_args!("{what}: blocks used at the end"),
+            )?;
             fs.unmount()?;
         }
     }
@@ -283,13 +378,21 @@ fn a_write_to_a_shared_block_needs_space(t: &Test) -> Outcome {
     let clone = new_clone(&source, fs.path("clone"))?;
     let filler = fs.fill(0)?;
     for file in [&source, &clone] {
-        expect_errno(file.try_pwrite(b"x", 5), libc::ENOSPC, "a write to a shared block")?;
+        expect_errno(
+            file.try_pwrite(b"x", 5),
+            libc::ENOSPC,
+            "a write to a shared block",
+        )?;
         file.expect_contents(&data, "after the refusal")?;
     }
     drop(clone);
     unlink(fs.path("clone")).or_fail("unlink")?;
     source.write_at(b"x", 5)?;
-    expect_eq(fs.space()?.free, 0, "free blocks after the only owner wrote")?;
+    expect_eq(
+        fs.space()?.free,
+        0,
+        "free blocks after the only owner wrote",
+    )?;
     drop(filler);
     Ok(())
 }
@@ -300,7 +403,9 @@ fn a_partly_failed_write_to_shared_blocks_keeps_both_files(t: &Test) -> Outcome 
     let source = fs.create_with("source", &data)?;
     let clone = new_clone(&source, fs.path("clone"))?;
     fs.fill(2)?;
-    let n = clone.try_pwrite(&blocks(17, 5), 0).or_fail("a write of five shared blocks")?;
+    let n = clone
+        .try_pwrite(&blocks(17, 5), 0)
+        .or_fail("a write of five shared blocks")?;
     expect_eq(n, 2 * BLOCK, "bytes written with two blocks free")?;
     source.expect_contents(&data, "the source")?;
     let mut model = data.clone();
@@ -336,9 +441,17 @@ fn a_clone_over_data_gives_its_space_back(t: &Test) -> Outcome {
     let source = fs.create_with("source", &blocks(19, 100))?;
     let to = fs.create_with("to", &blocks(20, 200))?;
     clone_range(&source, 0, 100 * BLOCK64, &to, 50 * BLOCK64).or_fail("FICLONERANGE")?;
-    expect_eq(fs.used()?, 200, "blocks used after 100 were replaced by shared ones")?;
+    expect_eq(
+        fs.used()?,
+        200,
+        "blocks used after 100 were replaced by shared ones",
+    )?;
     clone_range(&source, 10 * BLOCK64, 50 * BLOCK64, &to, 70 * BLOCK64).or_fail("FICLONERANGE")?;
-    expect_eq(fs.used()?, 200, "blocks used after shared ones were replaced")
+    expect_eq(
+        fs.used()?,
+        200,
+        "blocks used after shared ones were replaced",
+    )
 }
 
 fn cloning_a_hole_over_data_gives_its_space_back(t: &Test) -> Outcome {
@@ -359,7 +472,11 @@ fn a_block_shared_many_times_is_counted_once(t: &Test) -> Outcome {
     for i in 0..count {
         clone_range(&source, 0, BLOCK64, &to, i * BLOCK64).or_fail("FICLONERANGE")?;
     }
-    expect_eq(fs.used()?, 1, format_args!("blocks used by one block in {count} places"))?;
+    expect_eq(
+        fs.used()?,
+        1,
+        format_args!("blocks used by one block in {count} places"),
+    )?;
     expect_eq(to.data_blocks()?, count, "st_blocks, in blocks")?;
     to.write_at(b"x", 7 * BLOCK64)?;
     expect_eq(fs.used()?, 2, "blocks used after one place was written")?;
@@ -389,7 +506,11 @@ fn space_comes_back_when_many_clones_go_in_any_order(t: &Test) -> Outcome {
         for i in names {
             unlink(fs.path(&format!("clone-{i}"))).or_fail("unlink")?;
         }
-        expect_eq(fs.space()?, before, format_args!("space after order {order}"))?;
+        expect_eq(
+            fs.space()?,
+            before,
+            format_args!("space after order {order}"),
+        )?;
     }
     Ok(())
 }
@@ -418,7 +539,10 @@ fn filling_and_emptying_races_leave_nothing_behind(t: &Test) -> Outcome {
         worker("fills too", fill_and_empty("b")),
         worker("watches", || {
             let space = fs.space()?;
-            expect(space.free <= space.blocks, format_args!("free blocks are possible: {space:?}"))
+            expect(
+                space.free <= space.blocks,
+                format_args!("free blocks are possible: {space:?}"),
+            )
         }),
     ])?;
     expect_eq(fs.space()?, before, "space afterwards")
@@ -429,7 +553,9 @@ fn the_limit_is_never_passed_by_racing_writers(t: &Test) -> Outcome {
     let write = |name: &'static str| {
         let file = fs.create(name);
         move || {
-            let file = file.as_ref().map_err(|f| crate::failure::Failure(f.0.clone()))?;
+            let file = file
+                .as_ref()
+                .map_err(|f| crate::failure::Failure(f.0.clone()))?;
             for block in 0..16 {
                 match file.try_pwrite(&[1], block * BLOCK64) {
                     Ok(_) | Err(Errno(libc::ENOSPC)) => {}
@@ -437,7 +563,10 @@ fn the_limit_is_never_passed_by_racing_writers(t: &Test) -> Outcome {
                 }
             }
             let own = file.data_blocks()?;
-            expect(own <= 16, format_args!("{own} blocks in one file of a filesystem of 16"))?;
+            expect(
+                own <= 16,
+                format_args!("{own} blocks in one file of a filesystem of 16"),
+            )?;
             file.truncate(0)
         }
     };
@@ -452,6 +581,10 @@ fn the_limit_is_never_passed_by_racing_writers(t: &Test) -> Outcome {
 fn one_block_is_enough_to_be_a_filesystem(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4k")])?;
     let file = fs.create_with("file", &blocks(24, 1))?;
-    expect_errno(file.try_pwrite(b"x", BLOCK64), libc::ENOSPC, "a second block")?;
+    expect_errno(
+        file.try_pwrite(b"x", BLOCK64),
+        libc::ENOSPC,
+        "a second block",
+    )?;
     file.expect_contents(&blocks(24, 1), "the file")
 }

@@ -46,11 +46,23 @@ fn splice(
     // SAFETY: the offsets are NULL or valid for the call.
     check(unsafe {
         let (off_in, off_out) = (pointer(off_in), pointer(off_out));
-        libc::splice(from.as_raw_fd(), off_in, to.as_raw_fd(), off_out, len, libc::SPLICE_F_MOVE)
+        libc::splice(
+            from.as_raw_fd(),
+            off_in,
+            to.as_raw_fd(),
+            off_out,
+            len,
+            libc::SPLICE_F_MOVE,
+        )
     } as i64)
 }
 
-fn sendfile(to: &impl AsRawFd, from: &impl AsRawFd, offset: Option<&mut i64>, len: usize) -> Sys<usize> {
+fn sendfile(
+    to: &impl AsRawFd,
+    from: &impl AsRawFd,
+    offset: Option<&mut i64>,
+    len: usize,
+) -> Sys<usize> {
     let pointer = offset.map_or(std::ptr::null_mut(), |o| o as *mut i64);
     // SAFETY: the offset is NULL or valid for the call.
     check(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), pointer, len) } as i64)
@@ -86,7 +98,10 @@ fn a_file_goes_into_a_pipe_from_any_offset(t: &Test) -> Outcome {
             expect(!seen.is_empty(), format_args!("{what}: something came"))?;
             // A pipe has room for 16 pages; what fits must be right and all of it up to there.
             expect_bytes(&seen, &expected[..seen.len().min(expected.len())], what)?;
-            expect(seen.len() == expected.len() || seen.len() >= 8 * BLOCK, "enough came")?;
+            expect(
+                seen.len() == expected.len() || seen.len() >= 8 * BLOCK,
+                "enough came",
+            )?;
         }
     }
     Ok(())
@@ -180,7 +195,10 @@ fn sendfile_copies_between_files(t: &Test) -> Outcome {
     let data = pattern(7, 50 * BLOCK + 7);
     let from = t.create_with("from", &data)?;
     let elsewhere = t.create_elsewhere("elsewhere", &data)?;
-    for (what, source) in [("this filesystem", &from), ("another filesystem", &elsewhere)] {
+    for (what, source) in [
+        ("this filesystem", &from),
+        ("another filesystem", &elsewhere),
+    ] {
         let to = t.create("to")?;
         let mut offset = 0;
         while (offset as usize) < data.len() {
@@ -200,10 +218,26 @@ fn sendfile_moves_the_position_or_the_offset(t: &Test) -> Outcome {
     let to = t.create("to")?;
     from.seek(3, libc::SEEK_SET).or_fail("lseek")?;
     let mut offset = 5000;
-    expect_eq(sendfile(&to, &from, Some(&mut offset), 10).or_fail("sendfile")?, 10, "bytes")?;
-    expect_eq((offset, from.position()?, to.position()?), (5010, 3, 10), "with an offset")?;
-    expect_eq(sendfile(&to, &from, None, 20).or_fail("sendfile")?, 20, "bytes")?;
-    expect_eq((from.position()?, to.position()?), (23, 30), "without an offset")?;
+    expect_eq(
+        sendfile(&to, &from, Some(&mut offset), 10).or_fail("sendfile")?,
+        10,
+        "bytes",
+    )?;
+    expect_eq(
+        (offset, from.position()?, to.position()?),
+        (5010, 3, 10),
+        "with an offset",
+    )?;
+    expect_eq(
+        sendfile(&to, &from, None, 20).or_fail("sendfile")?,
+        20,
+        "bytes",
+    )?;
+    expect_eq(
+        (from.position()?, to.position()?),
+        (23, 30),
+        "without an offset",
+    )?;
     to.expect_contents(&[&data[5000..5010], &data[3..23]].concat(), "both parts")?;
     let mut behind = 9000;
     let n = sendfile(&to, &from, Some(&mut behind), 10).or_fail("sendfile at the end")?;
@@ -222,7 +256,8 @@ fn sendfile_to_a_socket_and_back_is_right(t: &Test) -> Outcome {
     let (output, input) = pipe()?;
     let mut moved = 0;
     while moved < data.len() {
-        let n = splice(&b, None, &input, None, data.len() - moved).or_fail("splice from a socket")?;
+        let n =
+            splice(&b, None, &input, None, data.len() - moved).or_fail("splice from a socket")?;
         let mut left = n;
         while left > 0 {
             left -= splice(&output, None, &to, None, left).or_fail("splice to the file")?;
@@ -256,7 +291,11 @@ fn bytes_in_a_pipe_are_not_changed_by_a_clones_write(t: &Test) -> Outcome {
     clone.write_at(&vec![0xee; 3 * BLOCK], 0)?;
     let map = Mapping::shared(&clone, 3 * BLOCK)?;
     map.store(10, b"stored");
-    expect_bytes(&read_all(&output, n)?, &data[..n], "the source's bytes in the pipe")
+    expect_bytes(
+        &read_all(&output, n)?,
+        &data[..n],
+        "the source's bytes in the pipe",
+    )
 }
 
 fn bytes_in_a_pipe_are_not_taken_over_by_the_file(t: &Test) -> Outcome {
@@ -289,7 +328,11 @@ fn tee_gives_two_of_the_same(t: &Test) -> Outcome {
     }
     to.write_at(b"changed", 0)?;
     expect_bytes(&read_all(&out_one, n)?, &data[..n], "the first pipe")?;
-    expect_bytes(&to.read_at(7, teed - 7)?, &data[7..teed], "the second, in a file")?;
+    expect_bytes(
+        &to.read_at(7, teed - 7)?,
+        &data[7..teed],
+        "the second, in a file",
+    )?;
     file.expect_contents(&data, "the source")
 }
 
@@ -354,7 +397,11 @@ fn a_chain_of_pipes_copies_a_file(t: &Test) -> Outcome {
     from.write_at(&vec![0; 50 * BLOCK], 0)?;
     to.expect_contents(&data, "after the source changed")?;
     to.write_at(&vec![1; BLOCK], 60 * BLOCK64)?;
-    expect_bytes(&from.read_at(50 * BLOCK64, 50 * BLOCK)?, &data[50 * BLOCK..100 * BLOCK], "source")
+    expect_bytes(
+        &from.read_at(50 * BLOCK64, 50 * BLOCK)?,
+        &data[50 * BLOCK..100 * BLOCK],
+        "source",
+    )
 }
 
 fn splice_keeps_the_size_limit_of_a_process(t: &Test) -> Outcome {
@@ -413,7 +460,10 @@ fn splice_races_with_writes_and_truncation(t: &Test) -> Outcome {
         worker("splices", || {
             let seen = through_a_pipe(&file, 0, 8 * BLOCK)?;
             let foreign = seen.iter().position(|b| ![0, 1, 2].contains(b));
-            expect(foreign.is_none(), format_args!("a foreign byte at {foreign:?}"))
+            expect(
+                foreign.is_none(),
+                format_args!("a foreign byte at {foreign:?}"),
+            )
         }),
     ])
 }

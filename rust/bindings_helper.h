@@ -19,4 +19,5 @@
 /* Macros that bindgen cannot evaluate. */
 const fmode_t SHIM_FMODE_READ = FMODE_READ;
 const fmode_t SHIM_FMODE_WRITE = FMODE_WRITE;
+const fmode_t SHIM_FMODE_CAN_ODIRECT = FMODE_CAN_ODIRECT;
 const slab_flags_t SHIM_SLAB_INODE = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;

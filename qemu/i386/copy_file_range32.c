@@ -115,7 +115,9 @@ static void open_side(struct side *side, const char *path, int flags, const char
 		seek(side->fd, side->offset, SEEK_SET);
 }
 
-__attribute__((used)) static void start(long *stack)
+void start(long *stack);
+
+void start(long *stack)
 {
 	long count = stack[0];
 	char **words = (char **)(stack + 1);

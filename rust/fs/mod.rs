@@ -115,7 +115,7 @@ impl vfs::FileSystem for ReflinkFs {
     }
 
     fn show_options(sb: &vfs::SuperBlock<Self>, line: &SeqFile) {
-        sb.data().show_options(line);
+        sb.data().show_options(line, sb);
     }
 
     fn statistics(sb: &vfs::SuperBlock<Self>) -> vfs::Statistics {

@@ -2,7 +2,10 @@
 
 //! What is kept with a mount.
 
-use super::options::{Limit, Options};
+use super::{
+    options::{Limit, Options},
+    ReflinkFs,
+};
 use crate::{
     bindings,
     store::block::{BlockRef, Pool, Slots},
@@ -97,7 +100,7 @@ impl Super {
     }
 
     /// The options for `/proc/mounts`, in the form in which `mount` takes them.
-    pub(crate) fn show_options(&self, line: &SeqFile) {
+    pub(crate) fn show_options(&self, line: &SeqFile, sb: &vfs::SuperBlock<ReflinkFs>) {
         let kib = (crate::store::block::BLOCK_SIZE / 1024) as u64;
         match self.pool.limit() {
             Some(blocks) if blocks == default_limit() => (),
@@ -112,7 +115,7 @@ impl Super {
         if self.mode != Options::DEFAULT_MODE {
             seq_print!(line, ",mode={:03o}", self.mode);
         }
-        let (uid, gid) = vfs::initial_ids(self.uid, self.gid);
+        let (uid, gid) = sb.ids(self.uid, self.gid);
         if uid != 0 {
             seq_print!(line, ",uid={uid}");
         }

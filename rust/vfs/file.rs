@@ -135,6 +135,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
     };
 
     pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
         llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         write_iter: Some(Self::write_iter),
@@ -148,6 +149,19 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         fop_flags: FOP_COPY_FLAGS,
         ..pin_init::zeroed()
     };
+
+    /// `O_DIRECT` is taken, and means nothing: no data is ever cached. So it needs no alignment.
+    ///
+    /// # Safety
+    ///
+    /// `inode` is a regular file of `T`, `file` is being opened.
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            (*file).f_mode |= bindings::SHIM_FMODE_CAN_ODIRECT;
+            bindings::generic_file_open(inode, file)
+        }
+    }
 
     /// # Safety
     ///

@@ -112,6 +112,18 @@ impl<T: FileSystem> SuperBlock<T> {
         self.0.get()
     }
 
+    /// The numbers of a user and a group in the user namespace that it was mounted in.
+    pub fn ids(&self, uid: bindings::kuid_t, gid: bindings::kgid_t) -> (u32, u32) {
+        // SAFETY: The superblock is live, and has a reference to its namespace.
+        unsafe {
+            let ns = (*self.as_raw()).s_user_ns;
+            (
+                bindings::from_kuid_munged(ns, uid),
+                bindings::from_kgid_munged(ns, gid),
+            )
+        }
+    }
+
     /// What the filesystem keeps with the superblock.
     pub fn data(&self) -> &T::SuperData {
         // SAFETY: `s_fs_info` was set by `fill_super` and stays until `kill_sb`.
@@ -151,8 +163,11 @@ impl<T: DirectoryOperations> Registration<T> {
                 };
                 fs_type.owner = module.as_ptr();
                 fs_type.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
-                // Timestamps finer than a timer tick, once somebody has looked at them.
-                fs_type.fs_flags = bindings::FS_MGTIME as c_int;
+                // Timestamps finer than a timer tick, once somebody has looked at them; mounts in
+                // user namespaces, and such that map ids.
+                fs_type.fs_flags = (bindings::FS_MGTIME
+                    | bindings::FS_USERNS_MOUNT
+                    | bindings::FS_ALLOW_IDMAP) as c_int;
                 fs_type.init_fs_context = Some(context::init::<T>);
                 fs_type.kill_sb = Some(kill_sb::<T>);
                 // SAFETY: `fs_type` is initialised and pinned; `drop` unregisters it.
@@ -256,6 +271,8 @@ impl<T: FileSystem> SuperTable<T> {
         drop_inode: Some(bindings::inode_just_drop),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        freeze_fs: Some(Self::freeze),
+        unfreeze_fs: Some(Self::freeze),
         ..pin_init::zeroed()
     };
 
@@ -284,6 +301,16 @@ impl<T: FileSystem> SuperTable<T> {
             buf.f_files = limit;
             buf.f_ffree = limit.saturating_sub(used);
         }
+        0
+    }
+
+    /// That there is such a callback says that the filesystem can be frozen. The VFS keeps writers
+    /// out, and there is nothing to write back.
+    ///
+    /// # Safety
+    ///
+    /// None: does not look at its argument.
+    unsafe extern "C" fn freeze(_sb: *mut bindings::super_block) -> c_int {
         0
     }
 

@@ -97,15 +97,3 @@ pub fn zero_iter(len: usize, to: &mut IovIterDest<'_>) -> usize {
     // SAFETY: `to` is a valid iterator.
     unsafe { bindings::iov_iter_zero(len, to.as_raw()) }
 }
-
-/// The numbers of a user and a group in the initial user namespace.
-pub fn initial_ids(uid: bindings::kuid_t, gid: bindings::kgid_t) -> (u32, u32) {
-    let ns = &raw mut bindings::init_user_ns;
-    // SAFETY: The initial namespace is static.
-    unsafe {
-        (
-            bindings::from_kuid_munged(ns, uid),
-            bindings::from_kgid_munged(ns, gid),
-        )
-    }
-}

@@ -90,6 +90,8 @@ pub enum Need {
     FaultInjection,
     /// Programs that were built for the tests (`--programs`).
     Programs,
+    /// A kernel whose XFS, which is loaded, keeps quotas.
+    XfsQuota,
 }
 
 impl Need {
@@ -101,13 +103,17 @@ impl Need {
             (Self::Programs, _) => crate::process::programs()
                 .is_none()
                 .then_some("needs the samples and the 32-bit caller (--programs)"),
+            (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
+                .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
             (_, Reflinkfs) => None,
             (Self::Reflink, Tmpfs | Ext4) => Some("cannot clone"),
             (Self::Fiemap, Tmpfs) => Some("tmpfs has no FIEMAP"),
             (Self::Instance, Xfs | Btrfs | Ext4) => {
                 Some("needs an instance mounted with size= and nr_inodes=; this one is on a disk")
             }
-            (Self::ExactBlocks, Xfs | Btrfs | Ext4) => Some("allocates later and counts its own metadata"),
+            (Self::ExactBlocks, Xfs | Btrfs | Ext4) => {
+                Some("allocates later and counts its own metadata")
+            }
             (Self::RaggedSharing, Tmpfs | Ext4) => Some("cannot clone"),
             (Self::RaggedSharing, Xfs | Btrfs) => {
                 Some("copies everything when one end is not block aligned")

@@ -90,6 +90,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
         unsafe { libc::geteuid() } == 0,
         "the tests mount filesystems and change users: run them as root",
     )?;
+    process::allow_open_files(1 << 20).or_fail("setrlimit(RLIMIT_NOFILE)")?;
     let absolute = |path: &Path| {
         path.canonicalize()
             .or_fail(format_args!("directory {}", path.display()))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::failure::{expect, Context, Failure, Outcome};
+use crate::failure::{expect, Context, Failure, Outcome, Sys};
 use crate::sys::{check, pipe, read_all, write_all};
 
 /// How a process ended.
@@ -219,6 +219,16 @@ pub fn expect_killed(signal: i32, what: &str, step: impl FnOnce()) -> Outcome {
             }
         ),
     )
+}
+
+/// Lets the process have so many descriptors: to remove a tree takes one for each level.
+pub fn allow_open_files(count: u64) -> Sys {
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: count,
+    };
+    // SAFETY: plain call with a valid structure.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(|_| ())
 }
 
 /// Limits the size that this process may give a file.

@@ -5,12 +5,13 @@
 use std::path::Path;
 
 use super::failures::{expect_no_harm, old_contents, Change, COMMON, OTHER, SOURCE};
-use super::flags::{copy, copy_all, flag_name, range, run, Range, COPY, DEDUP, REFLINK};
+use super::flags::{copy, copy_all, flag_name, range, run, Disk, Range, COPY, DEDUP, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Errno, Outcome, Sys};
 use crate::filesystem::{Need, Xfs};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
-use crate::sys::{copy_file_range, File};
+use crate::process::as_user;
+use crate::sys::{chmod, copy_file_range, File};
 
 const NEEDS: &[Need] = &[
     Need::Reflink,
@@ -25,6 +26,7 @@ pub const CASES: &[Case] = &[
     case!(a_flagged_reflink_fails_without_harm).needs(NEEDS),
     case!(a_flagged_deduplication_fails_without_harm).needs(NEEDS),
     case!(a_disk_that_fails_gives_eio).needs(&[Need::FaultInjection]),
+    case!(a_quota_gives_a_short_count_then_edquot).needs(&[Need::XfsQuota]),
 ];
 
 /// One call with NULL offsets, whose positions must then be where its result says. Setting and
@@ -116,7 +118,7 @@ fn drop_caches() -> Outcome {
 }
 
 fn a_disk_that_fails_gives_eio(t: &Test) -> Outcome {
-    let disk = super::flags::Disk::of(t, Xfs, "failing")?;
+    let disk = Disk::of(t, Xfs, "failing", "loop")?;
     let root = disk.root.to_string_lossy();
     let device = run(&["/bin/findmnt", "-n", "-o", "SOURCE", &root])?;
     let device = device.trim().trim_start_matches("/dev/");
@@ -154,4 +156,40 @@ fn call_failing<T>(device: &str, call: impl FnOnce() -> T) -> Outcome<T> {
     let result = call();
     drop(failing);
     Ok(result)
+}
+
+fn a_quota_gives_a_short_count_then_edquot(t: &Test) -> Outcome {
+    let disk = Disk::of(t, Xfs, "quota", "loop,uquota")?;
+    chmod(&disk.root, 0o777).or_fail("chmod")?;
+    let data = blocks(2, 256);
+    drop(disk.create_with("source", &data)?);
+    let root = disk.root.to_string_lossy();
+    run(&[
+        "/usr/sbin/xfs_quota",
+        "-x",
+        "-c",
+        "limit bhard=256k 1000",
+        &root,
+    ])?;
+    as_user(1000, 1000, || {
+        let source = File::open(disk.path("source"), libc::O_RDONLY).or_fail("open")?;
+        let to = disk.create_with("to", b"")?;
+        let mut done = 0;
+        let last = loop {
+            let rest = range(done as u64, done as u64, data.len() - done);
+            match copy(&source, &to, rest, COPY) {
+                Ok(n) if n > 0 && n < rest.len => done += n,
+                other => break other,
+            }
+        };
+        let what = format!("a copy beyond the quota, after {done} bytes");
+        expect_errno(last, libc::EDQUOT, what)?;
+        expect_eq(done, 256 << 10, "bytes copied up to the quota")?;
+        to.expect_contents(&data[..done], "what was copied")?;
+        to.truncate(0)?;
+        // What is shared counts for each owner.
+        let result = copy(&source, &to, range(0, 0, data.len()), REFLINK);
+        expect_errno(result, libc::EDQUOT, "sharing beyond the quota")
+    })?;
+    disk.unmount()
 }

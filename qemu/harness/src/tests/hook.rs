@@ -272,7 +272,7 @@ fn unloading_is_refused_while_a_call_sleeps(t: &Test) -> Outcome {
     } else {
         t.filesystem
     };
-    let disk = Disk::of(t, filesystem, "frozen")?;
+    let disk = Disk::of(t, filesystem, "frozen", "loop")?;
     let data = blocks(4, 8);
     let source = disk.create_with("source", &data)?;
     let to = disk.create_with("to", &data)?;

@@ -195,7 +195,8 @@ fn a_32_bit_program_gets_the_same_errors(t: &Test) -> Outcome {
 
 fn a_32_bit_program_gets_no_count_that_looks_like_an_error(t: &Test) -> Outcome {
     // Of these lengths none is a positive number of 32 bits; the last ones look like an errno.
-    for len in [(2 << 30) + BLOCK, 3 << 30, (4 << 30) - BLOCK] {
+    let all = [(4 << 30) - BLOCK, (2 << 30) + BLOCK, 3 << 30];
+    for len in all.into_iter().take(t.rounds(all.len())) {
         let source = t.create("source")?;
         source.truncate(len as u64)?;
         source.write_at(b"end", len as u64 - 3)?;

@@ -31,10 +31,11 @@ pub struct Disk {
 impl Disk {
     /// Of the type under test: in memory, or on a disk that is a file in memory.
     pub fn new(t: &Test) -> Outcome<Self> {
-        Self::of(t, t.filesystem, "disk")
+        Self::of(t, t.filesystem, "disk", "loop")
     }
 
-    pub fn of(t: &Test, filesystem: Filesystem, name: &str) -> Outcome<Self> {
+    /// Options are those of mount(8) for a disk.
+    pub fn of(t: &Test, filesystem: Filesystem, name: &str, options: &str) -> Outcome<Self> {
         let root = t.elsewhere.join(name);
         crate::sys::mkdir(&root, 0o755).or_fail("mkdir")?;
         let image = t.elsewhere.join(format!("{name}.image"));
@@ -61,7 +62,7 @@ impl Disk {
             "-t",
             filesystem.name(),
             "-o",
-            "loop",
+            options,
             &image_text,
             &at,
         ])?;

@@ -87,7 +87,7 @@ fn a_difference_after_tens_of_megabytes_leaves_all_unshared(t: &Test) -> Outcome
     to.write_at(&[!last[0]], TENS as u64 - 1)?;
     let before = (block_map(&source)?, block_map(&to)?);
     let whole = range(0, 0, TENS);
-    for way in [WAYS[0], WAYS[3]] {
+    for way in [WAYS[0], WAYS[3]].into_iter().take(t.rounds(2)) {
         let result = call(way, &source, &to, whole, DEDUP)?;
         crate::failure::expect_errno(result, EBADE, "files that differ in the last byte")?;
     }

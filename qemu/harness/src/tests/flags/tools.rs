@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use super::manual::{program, run};
+use super::manual::program;
 use super::{apply, range, Range, COPY, DEDUP, PLAIN, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, letters};
 use crate::failure::{expect, expect_eq, Outcome};
 use crate::filesystem::{Need, Tmpfs};
 use crate::pattern::{pattern, BLOCK, BLOCK64};
-use crate::process::End;
+use crate::process::{run_program, End};
 use crate::sys::File;
 
 pub const CASES: &[Case] =
@@ -88,7 +88,7 @@ fn result_of(
         words.push("--no-kernel");
     }
     words.extend([&*from_word, &*to_word, &*len]);
-    let (end, said) = run(tool, &words)?;
+    let (end, said) = run_program(tool, &words)?;
     let said = said.trim().to_owned();
     let count = said
         .strip_prefix("bytes ")
@@ -124,7 +124,9 @@ fn result_of(
 fn the_library_does_the_same_with_and_without_the_module(t: &Test) -> Outcome {
     let tools = ["copy_range", "copy_range-rust"].map(program);
     let mut wrong = String::new();
-    for &(flags, place, old) in PLACES {
+    // What the library does is the same on every kernel; on a slow one a few places will do.
+    let step = if t.effort.divisor > 1 { 5 } else { 1 };
+    for &(flags, place, old) in PLACES.iter().step_by(step) {
         let reference = result_of(t, &tools[0], true, flags, place, old)?;
         let what = format!("flags {flags}, {place:?} onto {old} bytes");
         if !reference.contents_match {

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! A frozen filesystem: who writes waits, who reads does not.
+
+use std::os::fd::AsRawFd;
+
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_errno, Context, Outcome, Sys};
+use crate::filesystem::{Tmpfs, INSTANCE};
+use crate::instance::Instance;
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, BLOCK};
+use crate::process::Child;
+use crate::sys::{check, clone_file, new_clone, sleep_ms, File};
+
+const FIFREEZE: libc::c_ulong = 0xc004_5877;
+const FITHAW: libc::c_ulong = 0xc004_5878;
+const CANNOT: &str = "cannot be frozen";
+
+pub const CASES: &[Case] = &[
+    case!(writers_wait_until_it_is_thawed)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
+    case!(readers_do_not_wait)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
+    case!(freezing_twice_and_thawing_twice_are_refused)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
+];
+
+fn ioctl(fs: &Instance, request: libc::c_ulong) -> Sys {
+    let root = File::open(&fs.root, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    // SAFETY: an open descriptor; the argument is not looked at.
+    check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(|_| ())
+}
+
+fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    let data = blocks(1, 4);
+    let file = fs.create_with("file", &data)?;
+    let target = fs.create("target")?;
+    let mapping = Mapping::shared(&file, BLOCK)?;
+    let path = fs.path("new");
+    let steps: [(&str, &dyn Fn() -> Outcome); 5] = [
+        ("write", &|| file.write_at(b"written", 0)),
+        ("truncate", &|| target.truncate(0)),
+        ("clone", &|| clone_file(&file, &target).or_fail("FICLONE")),
+        ("create", &|| File::create(&path).map(drop)),
+        ("store", &|| {
+            mapping.store(BLOCK - 5, b"store");
+            Ok(())
+        }),
+    ];
+    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
+    let waiting = || -> Outcome<Vec<(&str, Child)>> {
+        let waiting = steps
+            .iter()
+            .map(|(name, step)| Ok((*name, Child::spawn(step)?)));
+        let waiting = waiting.collect::<Outcome<Vec<_>>>()?;
+        sleep_ms(300);
+        for (name, process) in &waiting {
+            expect(!process.is_over(), format_args!("{name} waits"))?;
+        }
+        Ok(waiting)
+    };
+    // Thawed whatever happens: nothing could be unmounted otherwise.
+    let waiting = waiting();
+    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
+    for (_, process) in waiting? {
+        process.join()?;
+    }
+    expect(mapping.load(BLOCK - 5, 5) == b"store", "the store was done")
+}
+
+fn readers_do_not_wait(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    let data = blocks(1, 4);
+    let file = fs.create_with("file", &data)?;
+    let clone = new_clone(&file, fs.path("clone"))?;
+    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
+    let read = || -> Outcome {
+        clone.expect_contents(&data, "the clone")?;
+        let mapping = Mapping::shared_read(&file, 4 * BLOCK)?;
+        expect(mapping.load_all() == data, "the mapping")?;
+        fs.space().map(drop)
+    };
+    let read = read();
+    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
+    read
+}
+
+fn freezing_twice_and_thawing_twice_are_refused(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
+    let again = ioctl(&fs, FIFREEZE);
+    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
+    expect_errno(again, libc::EBUSY, "freezing what is frozen")?;
+    expect_errno(ioctl(&fs, FITHAW), libc::EINVAL, "thawing what is not")?;
+    fs.create_with("file", b"works").map(drop)
+}

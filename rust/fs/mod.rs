@@ -134,6 +134,10 @@ impl vfs::FileSystem for ReflinkFs {
         sb.data().dismiss_inode();
     }
 
+    fn recount(sb: &vfs::SuperBlock<Self>, before: u64, after: u64) -> Result {
+        sb.data().pool.recount(before, after)
+    }
+
     fn evict(inode: &Inode) {
         inode.data().clear();
     }

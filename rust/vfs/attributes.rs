@@ -7,6 +7,7 @@ use super::{
     filesystem::FileSystem,
     inode::{Inode, Locked},
     to_errno,
+    xattr::AttributeHandlers,
 };
 use crate::bindings;
 use core::marker::PhantomData;
@@ -18,12 +19,14 @@ pub(super) struct AttributeTables<T: FileSystem>(PhantomData<T>);
 impl<T: FileSystem> AttributeTables<T> {
     pub(super) const SYMLINK: bindings::inode_operations = bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
+        listxattr: Some(AttributeHandlers::<T>::list),
         setattr: Some(setattr::<T>),
         getattr: Some(getattr::<T>),
         ..pin_init::zeroed()
     };
 
     pub(super) const SPECIAL: bindings::inode_operations = bindings::inode_operations {
+        listxattr: Some(AttributeHandlers::<T>::list),
         setattr: Some(setattr::<T>),
         getattr: Some(getattr::<T>),
         ..pin_init::zeroed()

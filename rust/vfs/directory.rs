@@ -18,6 +18,7 @@ use super::{
     inode::{IdMap, Inode, Locked, NewInode},
     mapping::MappingOperations,
     to_errno,
+    xattr::AttributeHandlers,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Range, ptr::null_mut};
@@ -386,6 +387,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         mknod: Some(Self::mknod),
         rename: Some(Self::rename),
         tmpfile: Some(Self::tmpfile),
+        listxattr: Some(AttributeHandlers::<T>::list),
         setattr: Some(attributes::setattr::<T>),
         getattr: Some(attributes::getattr::<T>),
         ..pin_init::zeroed()

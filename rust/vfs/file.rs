@@ -10,6 +10,7 @@ use super::{
     inode::{Inode, Locked},
     mapping::{self, MappingOperations},
     remap::{self, Remap},
+    xattr::AttributeHandlers,
     Extent, MAX_FILE_SIZE,
 };
 use crate::{bindings, copy_flags::FOP_COPY_FLAGS};
@@ -131,6 +132,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         setattr: Some(attributes::setattr_file::<T>),
         getattr: Some(attributes::getattr::<T>),
         fiemap: Some(extents::fiemap::<T>),
+        listxattr: Some(AttributeHandlers::<T>::list),
         ..pin_init::zeroed()
     };
 

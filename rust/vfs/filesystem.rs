@@ -9,7 +9,9 @@ use super::{
     context::{self, Context, Parameter},
     directory::DirectoryOperations,
     inode::{self, Inode},
-    to_errno, MAX_FILE_SIZE,
+    to_errno,
+    xattr::AttributeHandlers,
+    MAX_FILE_SIZE,
 };
 use crate::bindings;
 use core::marker::PhantomData;
@@ -87,6 +89,14 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Called for an inode that nobody uses any more, or one that was admitted but not made.
     fn dismiss_inode(sb: &SuperBlock<Self>);
+
+    /// Counts what else inodes have, their extended attributes: `after` blocks, where it was
+    /// `before` until now.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there is not the room for more.
+    fn recount(sb: &SuperBlock<Self>, before: u64, after: u64) -> Result;
 
     /// Lets go of an inode's data. It has no links, users or mappings left.
     fn evict(inode: &Inode<Self>);
@@ -231,6 +241,7 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
         raw.s_time_gran = 1;
         raw.s_op = &SuperTable::<T>::TABLE;
+        raw.s_xattr = AttributeHandlers::<T>::ALL.as_ptr();
         // SAFETY: `s_fs_info` was set above.
         let root = inode::new_root(unsafe { SuperBlock::<T>::from_raw(sb) }, T::root(options))?;
         // SAFETY: The inode is new; its reference goes to `d_make_root`, on failure too.

@@ -10,6 +10,7 @@ use super::{
     file::{FileOperations, FileTables},
     filesystem::{FileSystem, Registration, SuperBlock},
     mapping::MappingTables,
+    xattr::Attributes,
     MappingOperations,
 };
 use crate::{bindings, store::block::Mapped};
@@ -36,6 +37,8 @@ struct Container<T: FileSystem> {
     mapped: Mapped,
     #[pin]
     index: Index,
+    #[pin]
+    attributes: Attributes,
     /// What `i_link` of a symbolic link points to.
     target: Option<CString>,
     #[pin]
@@ -90,6 +93,11 @@ impl<T: FileSystem> Inode<T> {
     /// The names in a directory, by cookie.
     pub(super) fn index(&self) -> &Index {
         &self.container().index
+    }
+
+    /// The extended attributes.
+    pub(super) fn attributes(&self) -> &Attributes {
+        &self.container().attributes
     }
 
     /// The superblock.
@@ -160,6 +168,12 @@ impl<T: FileSystem> Locked<T> {
     pub fn set_size(&self, size: u64) {
         // SAFETY: `i_rwsem` is held exclusive, which is what writers of `i_size` need.
         unsafe { bindings::shim_i_size_write(self.as_raw(), size as i64) };
+    }
+
+    /// Sets the change time to now.
+    pub fn touch_status(&self) {
+        // SAFETY: The inode is live, and locked for changes.
+        unsafe { bindings::inode_set_ctime_current(self.as_raw()) };
     }
 
     /// Sets change and modification time to now.
@@ -432,6 +446,7 @@ pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
     unsafe {
         pin_init::raw_init(&raw mut (*container).mapped, Mapped::new());
         pin_init::raw_init(&raw mut (*container).index, Index::new());
+        pin_init::raw_init(&raw mut (*container).attributes, Attributes::new());
         (&raw mut (*container).target).write(None);
         pin_init::raw_init(
             &raw mut (*container).data,
@@ -451,6 +466,7 @@ pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode)
     unsafe {
         core::ptr::drop_in_place(&raw mut (*container).mapped);
         core::ptr::drop_in_place(&raw mut (*container).index);
+        core::ptr::drop_in_place(&raw mut (*container).attributes);
         core::ptr::drop_in_place(&raw mut (*container).target);
         core::ptr::drop_in_place(&raw mut (*container).data);
         bindings::kfree(container.cast());
@@ -470,5 +486,8 @@ pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode
     T::evict(inode);
     inode.mapped().release_all();
     inode.index().clear();
+    let blocks = inode.attributes().clear();
+    // Cannot fail: it counts less.
+    let _ = T::recount(inode.super_block(), blocks, 0);
     T::dismiss_inode(inode.super_block());
 }

@@ -19,6 +19,7 @@
 //! | [`fallocate`] | `fallocate` |
 //! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
 //! | [`extents`] | `fiemap` |
+//! | [`xattr`] | `struct xattr_handler` |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
 //! # Locks
@@ -45,6 +46,7 @@ pub mod filesystem;
 pub mod inode;
 pub mod mapping;
 pub mod remap;
+pub mod xattr;
 
 pub use self::{
     context::{Context, Parameter},

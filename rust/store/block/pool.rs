@@ -128,6 +128,24 @@ impl Pool {
         }
     }
 
+    /// Counts what else takes room, as if it were blocks: `after`, where it was `before` until now.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there is not the room for more; it counts as before.
+    pub fn recount(&self, before: u64, after: u64) -> Result {
+        if after > before {
+            let more = after - before;
+            if self.used.fetch_add(more, Relaxed) + more > self.limit.load(Relaxed) {
+                self.used.fetch_sub(more, Relaxed);
+                return Err(ENOSPC);
+            }
+        } else if after < before {
+            self.used.fetch_sub(before - after, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Allocates a block. Its bytes are undefined until its owner has written them.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ modules! {
     direct,
     readdir,
     attributes,
+    xattr,
     splice,
     futex,
     mounting { options, bad_options, remounting, lifetime, users, freezing },

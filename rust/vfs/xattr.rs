@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes, kept with the inode: `user.`, `trusted.`, `security.`.
+//!
+//! C header: [`include/linux/xattr.h`](srctree/include/linux/xattr.h). Compare `simple_xattr_*` of
+//! `fs/xattr.c`, which modules cannot call. What a name or value may be, and who may use which, the
+//! VFS has looked at.
+
+use super::{
+    filesystem::FileSystem,
+    inode::{Inode, Locked},
+    to_errno,
+};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::null};
+use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
+
+struct Attribute {
+    name: KVec<u8>,
+    value: KVVec<u8>,
+}
+
+impl Attribute {
+    fn new(name: &[u8], value: &[u8]) -> Result<Self> {
+        let mut this = Self {
+            name: KVec::new(),
+            value: KVVec::new(),
+        };
+        this.name.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        this.value.extend_from_slice(value, GFP_KERNEL_ACCOUNT)?;
+        Ok(this)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.len()
+    }
+}
+
+/// The attributes of an inode. They are few: looking through all of them is quick.
+#[pin_data]
+pub(super) struct Attributes {
+    /// Changed with `i_rwsem` held exclusive, too.
+    #[pin]
+    list: Mutex<KVec<Attribute>>,
+}
+
+/// How many blocks attributes count as, rounded up.
+fn blocks(bytes: usize) -> u64 {
+    bytes.div_ceil(PAGE_SIZE) as u64
+}
+
+impl Attributes {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// Forgets all of them. Returns how many blocks they counted as.
+    pub(super) fn clear(&self) -> u64 {
+        let list = core::mem::take(&mut *self.list.lock());
+        blocks(list.iter().map(Attribute::bytes).sum())
+    }
+
+    /// Copies the value of `name` to `to`, where `to` is not empty. Returns its length.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` where there is none, `ERANGE` where it does not fit.
+    fn get(&self, name: &[u8], to: &mut [u8]) -> Result<usize> {
+        let list = self.list.lock();
+        let attribute = list.iter().find(|a| *a.name == *name).ok_or(ENODATA)?;
+        let len = attribute.value.len();
+        if !to.is_empty() {
+            to.get_mut(..len)
+                .ok_or(ERANGE)?
+                .copy_from_slice(&attribute.value);
+        }
+        Ok(len)
+    }
+
+    /// Puts the names into `to`, each with a NUL behind it, where `to` is not empty; those that
+    /// only an administrator may see if `all`. Returns their length.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` where they do not fit.
+    fn list(&self, all: bool, to: &mut [u8]) -> Result<usize> {
+        let mut len = 0;
+        for Attribute { name, .. } in self.list.lock().iter() {
+            if !all && name.starts_with(TRUSTED.to_bytes()) {
+                continue;
+            }
+            if !to.is_empty() {
+                let (name_to, end) = to
+                    .get_mut(len..=len + name.len())
+                    .and_then(|to| to.split_at_mut_checked(name.len()))
+                    .ok_or(ERANGE)?;
+                name_to.copy_from_slice(name);
+                end.fill(0);
+            }
+            len += name.len() + 1;
+        }
+        Ok(len)
+    }
+
+    /// Sets `name`, or takes it away where there is no value. `charge` is told by how many blocks
+    /// what they count as changes.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST`, `ENODATA` as `flags` ask; `ENOMEM`; those of `charge`. Nothing has changed.
+    fn set(
+        &self,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: u32,
+        charge: impl FnOnce(u64, u64) -> Result,
+    ) -> Result {
+        let new = value.map(|value| Attribute::new(name, value)).transpose()?;
+        let mut list = self.list.lock();
+        let at = list.iter().position(|a| *a.name == *name);
+        if at.is_some() && flags & bindings::XATTR_CREATE != 0 {
+            return Err(EEXIST);
+        }
+        if at.is_none() && (flags & bindings::XATTR_REPLACE != 0 || new.is_none()) {
+            return Err(ENODATA);
+        }
+        let before: usize = list.iter().map(Attribute::bytes).sum();
+        let less = at.map_or(0, |at| list[at].bytes());
+        let more = new.as_ref().map_or(0, Attribute::bytes);
+        if at.is_none() {
+            list.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        }
+        charge(blocks(before), blocks(before - less + more))?;
+        let old = match (at, new) {
+            (Some(at), Some(new)) => Some(core::mem::replace(&mut list[at], new)),
+            (Some(at), None) => list.remove(at).ok(),
+            (None, Some(new)) => {
+                // There is room since the reservation.
+                let _ = list.push_within_capacity(new);
+                None
+            }
+            (None, None) => None,
+        };
+        drop(list);
+        drop(old);
+        Ok(())
+    }
+}
+
+const USER: &CStr = c"user.";
+const TRUSTED: &CStr = c"trusted.";
+const SECURITY: &CStr = c"security.";
+
+/// The callbacks in `struct xattr_handler`.
+pub(super) struct AttributeHandlers<T: FileSystem>(PhantomData<T>);
+
+/// What `s_xattr` points to.
+#[repr(transparent)]
+pub(super) struct Handlers([*const bindings::xattr_handler; 4]);
+
+// SAFETY: The pointers are to constants.
+unsafe impl Sync for Handlers {}
+
+impl Handlers {
+    pub(super) const fn as_ptr(&self) -> *const *const bindings::xattr_handler {
+        self.0.as_ptr()
+    }
+}
+
+impl<T: FileSystem> AttributeHandlers<T> {
+    /// One for each prefix, with a null pointer at the end.
+    pub(super) const ALL: &'static Handlers = &Handlers([
+        &Self::handler(USER),
+        &Self::handler(TRUSTED),
+        &Self::handler(SECURITY),
+        null(),
+    ]);
+
+    const fn handler(prefix: &'static CStr) -> bindings::xattr_handler {
+        bindings::xattr_handler {
+            name: null(),
+            prefix: kernel::str::as_char_ptr_in_const_context(prefix),
+            flags: 0,
+            list: None,
+            get: Some(Self::get),
+            set: Some(Self::set),
+        }
+    }
+
+    /// The name with its prefix.
+    ///
+    /// # Safety
+    ///
+    /// `name` is what the VFS gave to `handler`.
+    unsafe fn full_name<'a>(
+        handler: *const bindings::xattr_handler,
+        name: *const c_char,
+    ) -> &'a [u8] {
+        // SAFETY: By the safety requirements.
+        unsafe { CStr::from_char_ptr(bindings::xattr_full_name(handler, name)) }.to_bytes()
+    }
+
+    /// # Safety
+    ///
+    /// `inode` is one of `T`; `buffer` has room for `size` bytes, or is null and `size` 0.
+    unsafe extern "C" fn get(
+        handler: *const bindings::xattr_handler,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const c_char,
+        buffer: *mut c_void,
+        size: usize,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (inode, name, to) = unsafe {
+            (
+                Inode::<T>::from_raw(inode),
+                Self::full_name(handler, name),
+                slice(buffer, size),
+            )
+        };
+        match inode.attributes().get(name, to) {
+            Ok(len) => len as c_int,
+            Err(err) => err.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `inode` is one of `T` whose lock is held exclusive; `value` is null, or valid for `size`
+    /// bytes.
+    unsafe extern "C" fn set(
+        handler: *const bindings::xattr_handler,
+        _idmap: *mut bindings::mnt_idmap,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const c_char,
+        value: *const c_void,
+        size: usize,
+        flags: c_int,
+    ) -> c_int {
+        // SAFETY: By the safety requirements.
+        let (inode, name, value) = unsafe {
+            (
+                Locked::assume(Inode::<T>::from_raw(inode)),
+                Self::full_name(handler, name),
+                (!value.is_null()).then(|| &*slice(value.cast_mut(), size)),
+            )
+        };
+        let charge = |before, after| T::recount(inode.super_block(), before, after);
+        let result = inode
+            .attributes()
+            .set(name, value, flags as u32, charge)
+            .inspect(|()| inode.touch_status());
+        to_errno(result)
+    }
+
+    /// # Safety
+    ///
+    /// `dentry` is of an inode of `T`; `buffer` has room for `size` bytes, or is null and `size` 0.
+    pub(super) unsafe extern "C" fn list(
+        dentry: *mut bindings::dentry,
+        buffer: *mut c_char,
+        size: usize,
+    ) -> isize {
+        // SAFETY: By the safety requirements. The initial namespace is static.
+        let (inode, to, all) = unsafe {
+            (
+                Inode::<T>::from_raw((*dentry).d_inode),
+                slice(buffer.cast(), size),
+                bindings::ns_capable_noaudit(
+                    &raw mut bindings::init_user_ns,
+                    bindings::CAP_SYS_ADMIN as c_int,
+                ),
+            )
+        };
+        match inode.attributes().list(all, to) {
+            Ok(len) => len as isize,
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+}
+
+/// # Safety
+///
+/// `start` is valid for `len` bytes that nobody else accesses during `'a`, or null and `len` 0.
+unsafe fn slice<'a>(start: *mut c_void, len: usize) -> &'a mut [u8] {
+    if start.is_null() {
+        return &mut [];
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { core::slice::from_raw_parts_mut(start.cast(), len) }
+}

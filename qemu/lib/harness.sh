@@ -3,6 +3,7 @@
 # The userspace harness: built with the toolchain root's cargo, run in a guest.
 
 # The library, as the toolchain root sees it.
+# shellcheck disable=SC2034 # for the callers
 CRATE=/src/samples/copy_fr/Cargo.toml
 
 # cargo_in_root ARGUMENT...: cargo's home is in the cache, what it builds in build/harness.

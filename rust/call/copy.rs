@@ -3,7 +3,10 @@
 //! `COPY_FR_COPY`: all bytes, no sharing.
 
 use super::PIECE;
-use crate::any::{signal_pending, Range};
+use crate::{
+    any::{signal_pending, Range},
+    copy_flags::COPY_FR_COPY,
+};
 use kernel::prelude::*;
 
 /// Copies the range. Returns how many bytes: fewer than all after a signal or a failure.
@@ -34,7 +37,7 @@ pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
 
 /// By the filesystem's own method where it has one, with a single copy in memory.
 fn copy_piece(piece: &Range<'_>) -> Result<u64> {
-    match piece.copy() {
+    match piece.by_method(COPY_FR_COPY) {
         Err(err) if err == EOPNOTSUPP => piece.splice(),
         result => result,
     }

@@ -2,12 +2,16 @@
 
 //! `COPY_FR_DEDUP`: sharing what is equal.
 //!
-//! To compare takes long, and a filesystem does it with both files locked and without looking for
-//! signals. So where the data goes through the page cache this is done in pieces. As a difference
-//! at the end must leave the beginning unshared too, all pieces are compared first.
+//! To compare takes long, and filesystems do it with both files locked and without looking for
+//! signals, unless they take flags themselves. So where the data goes through the page cache this
+//! is done in pieces. As a difference at the end must leave the beginning unshared too, all pieces
+//! are compared first.
 
 use super::PIECE;
-use crate::any::{signal_pending, Range};
+use crate::{
+    any::{signal_pending, Range},
+    copy_flags::COPY_FR_DEDUP,
+};
 use kernel::prelude::*;
 
 /// Shares the range if the bytes are equal. Returns how many: fewer than all after a signal, or
@@ -17,6 +21,10 @@ use kernel::prelude::*;
 ///
 /// `EBADE` where they differ; those of `FIDEDUPERANGE`.
 pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
+    match range.by_method(COPY_FR_DEDUP) {
+        Err(err) if err == EOPNOTSUPP => (),
+        result => return result,
+    }
     if range.len <= PIECE || !range.from.has_page_cache() || !range.to.has_page_cache() {
         return range.dedupe();
     }

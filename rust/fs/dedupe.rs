@@ -9,7 +9,7 @@ use crate::{
         block::{BlockRef, BLOCK_SIZE},
         Reserve, Tree,
     },
-    vfs::{go_on, Remap},
+    vfs::{any::signal_pending, go_on, Remap},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -90,8 +90,12 @@ fn shared_tree<'a>(
     if source.same(first, &tree, to_first, n) == n {
         return Ok((tree, len));
     }
-    compare(source, first, &tree, to_first, len)?;
-    let len = shorten(request, to, len)?;
+    let equal = compare(request, source, &tree, len)?;
+    let len = if equal < len {
+        equal
+    } else {
+        shorten(request, to, len)?
+    };
     let n = blocks_for(len);
     let mut reserve = Reserve::on_demand();
     let mut start = 0;
@@ -173,12 +177,14 @@ fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64>
     }
 }
 
-/// Compares `len` bytes: by pointer, and by their bytes where the blocks differ.
+/// Compares `len` bytes: by pointer, and by their bytes where the blocks differ. Returns how many
+/// bytes are equal: all of them, or those compared when a signal came, if the request may stop.
 ///
 /// # Errors
 ///
 /// `EBADE` where they differ, `EINTR` when the process is to end.
-fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Result {
+fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> Result<u64> {
+    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
     let n = blocks_for(len);
     let mut done = 0;
     let mut compared = 0;
@@ -196,10 +202,13 @@ fn compare(from: &Tree, first: u64, to: &Tree, to_first: u64, len: u64) -> Resul
         done += 1;
         compared += 1;
         if compared % STEP == 0 {
+            if request.may_stop && signal_pending() {
+                return Ok(len.min(done * BLOCK_SIZE as u64));
+            }
             go_on()?;
         }
     }
-    Ok(())
+    Ok(len)
 }
 
 fn equal(a: Option<BlockRef>, b: Option<BlockRef>, len: usize) -> bool {

@@ -10,7 +10,10 @@ use super::{
     inode::{Inode, Locked},
     mapping::Invalidate,
 };
-use crate::{bindings, copy_flags::COPY_FR_COPY};
+use crate::{
+    bindings,
+    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP},
+};
 use kernel::{error::to_result, prelude::*};
 
 /// What a [`Remap`] is to do.
@@ -42,6 +45,8 @@ pub struct Remap<'a, T: FileSystem> {
     pub kind: RemapKind,
     /// Whether less than the whole range may be done.
     pub may_shorten: bool,
+    /// Whether a signal of any kind ends it, with what was done until then.
+    pub may_stop: bool,
 }
 
 impl<'a, T: FileSystem> Remap<'a, T> {
@@ -162,20 +167,26 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
     let kind = match flags {
         0 => RemapKind::CopyOrClone,
         COPY_FR_COPY => RemapKind::Copy,
+        COPY_FR_DEDUP => RemapKind::Dedupe,
         _ => return EINVAL.to_errno() as isize,
     };
     // SAFETY: By the safety requirements.
     let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
-    let copied = T::copy(&Remap {
+    let request = Remap {
         from,
         from_pos: from_pos as u64,
         to,
         to_pos: to_pos as u64,
         len: len as u64,
         kind,
-        may_shorten: true,
-    });
-    match copied {
+        may_shorten: kind != RemapKind::Dedupe,
+        may_stop: true,
+    };
+    let done = match kind {
+        RemapKind::Dedupe => T::remap(&request),
+        _ => T::copy(&request),
+    };
+    match done {
         Ok(n) => n as isize,
         Err(err) => err.to_errno() as isize,
     }
@@ -212,6 +223,7 @@ pub(super) unsafe extern "C" fn remap_file_range<T: FileOperations>(
         len: len as u64,
         kind,
         may_shorten: flags & bindings::REMAP_FILE_CAN_SHORTEN != 0,
+        may_stop: false,
     });
     match done {
         Ok(n) => n as i64,

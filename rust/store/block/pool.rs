@@ -134,15 +134,13 @@ impl Pool {
     ///
     /// `ENOSPC` where there is not the room for more; it counts as before.
     pub fn recount(&self, before: u64, after: u64) -> Result {
-        if after > before {
-            let more = after - before;
-            if self.used.fetch_add(more, Relaxed) + more > self.limit.load(Relaxed) {
-                self.used.fetch_sub(more, Relaxed);
-                return Err(ENOSPC);
-            }
-        } else if after < before {
-            self.used.fetch_sub(before - after, Relaxed);
+        let (more, less) = (after.saturating_sub(before), before.saturating_sub(after));
+        let used = self.used.fetch_add(more, Relaxed) + more;
+        if more > 0 && used > self.limit.load(Relaxed) {
+            self.used.fetch_sub(more, Relaxed);
+            return Err(ENOSPC);
         }
+        self.used.fetch_sub(less, Relaxed);
         Ok(())
     }
 

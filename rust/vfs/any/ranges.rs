@@ -5,7 +5,7 @@
 //! Compare `fs/read_write.c`, `fs/remap_range.c`.
 
 use super::AnyFile;
-use crate::{bindings, copy_flags::COPY_FR_COPY};
+use crate::bindings;
 use kernel::{error::to_result, prelude::*};
 
 /// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
@@ -114,13 +114,14 @@ impl<'a> Range<'a> {
         } as i64)
     }
 
-    /// Copies the bytes by the filesystem's own method, which both files have and which takes
-    /// flags. Returns how many. Does around it what `vfs_copy_file_range` does.
+    /// Does what `flag` says, `COPY_FR_COPY` or `COPY_FR_DEDUP`, by the filesystem's own method,
+    /// which both files have and which takes flags. Returns how many bytes. Does around it what
+    /// `vfs_copy_file_range` does.
     ///
     /// # Errors
     ///
-    /// Those of reading and writing; `EOPNOTSUPP` where there is no such method.
-    pub fn copy(&self) -> Result<u64> {
+    /// Those of the method; `EOPNOTSUPP` where there is none.
+    pub fn by_method(&self, flag: u32) -> Result<u64> {
         if !self.from.takes_copy_flags() || !self.from.same_copy_method(self.to) {
             return Err(EOPNOTSUPP);
         }
@@ -135,7 +136,7 @@ impl<'a> Range<'a> {
                 to,
                 self.to_pos as i64,
                 self.len as usize,
-                COPY_FR_COPY,
+                flag,
             );
             bindings::shim_file_end_write(to);
             bindings::shim_account_copy(from, to, result);

@@ -13,6 +13,12 @@
 //!
 //! `unsafe` is in [`hook`] and in [`any`].
 
+// Nothing leads there on a kernel where the hook refuses.
+#![cfg_attr(
+    not(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES)),
+    allow(dead_code, unused_imports)
+)]
+
 #[path = "vfs/any/mod.rs"]
 pub mod any;
 mod bindings;

@@ -3,7 +3,13 @@
 //! Taking over some calls of a system call.
 
 #[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
+#[cfg_attr(CONFIG_X86_64, path = "x86.rs")]
+#[cfg_attr(not(CONFIG_X86_64), path = "unknown.rs")]
+mod arch;
+#[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
 mod ftrace;
+#[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
+mod parameter;
 #[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
 pub(crate) use ftrace::Hook;
 
@@ -11,11 +17,6 @@ pub(crate) use ftrace::Hook;
 mod refuse;
 #[cfg(not(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES)))]
 pub(crate) use refuse::Hook;
-
-#[cfg_attr(CONFIG_X86_64, path = "x86.rs")]
-#[cfg_attr(not(CONFIG_X86_64), path = "unknown.rs")]
-mod arch;
-mod parameter;
 
 use kernel::prelude::*;
 

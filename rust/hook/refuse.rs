@@ -8,7 +8,9 @@ use kernel::prelude::*;
 
 /// Cannot be had.
 #[pin_data]
-pub(crate) struct Hook<T: SystemCall>(PhantomData<T>);
+pub(crate) struct Hook<T: SystemCall> {
+    _call: PhantomData<T>,
+}
 
 impl<T: SystemCall> Hook<T> {
     /// # Errors

@@ -12,54 +12,77 @@ use super::{
     to_errno,
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::null};
-use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
+use core::{cmp::Ordering, marker::PhantomData, ptr::null};
+use kernel::{
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+    sync::Mutex,
+};
 
-struct Attribute {
-    name: KVec<u8>,
-    value: KVVec<u8>,
-}
+/// A name, with its prefix.
+#[derive(PartialEq, Eq)]
+struct Name(KVec<u8>);
 
-impl Attribute {
-    fn new(name: &[u8], value: &[u8]) -> Result<Self> {
-        let mut this = Self {
-            name: KVec::new(),
-            value: KVVec::new(),
-        };
-        this.name.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
-        this.value.extend_from_slice(value, GFP_KERNEL_ACCOUNT)?;
-        Ok(this)
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.name.len() + self.value.len()
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.as_slice().cmp(other.0.as_slice())
     }
 }
 
-/// The attributes of an inode. They are few: looking through all of them is quick.
-#[pin_data]
-pub(super) struct Attributes {
-    /// Changed with `i_rwsem` held exclusive, too.
-    #[pin]
-    list: Mutex<KVec<Attribute>>,
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
-/// How many blocks attributes count as, rounded up.
+type Value = KVVec<u8>;
+
+/// What an attribute counts as, in bytes.
+fn bytes(name: &Name, value: &Value) -> usize {
+    size_of::<RBTreeNode<Name, Value>>() + name.0.len() + value.len()
+}
+
+/// How many blocks attributes of so many bytes count as.
 fn blocks(bytes: usize) -> u64 {
     bytes.div_ceil(PAGE_SIZE) as u64
+}
+
+struct Entries {
+    by_name: RBTree<Name, Value>,
+    /// Of all.
+    bytes: usize,
+}
+
+impl Entries {
+    fn new() -> Self {
+        Self {
+            by_name: RBTree::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// The attributes of an inode.
+#[pin_data]
+pub(super) struct Attributes {
+    /// Changed with `i_rwsem` held exclusive, too. Nothing is allocated under the lock, as memory
+    /// reclaim may take it when it evicts an inode.
+    #[pin]
+    entries: Mutex<Entries>,
 }
 
 impl Attributes {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            list <- new_mutex!(KVec::new()),
+            entries <- new_mutex!(Entries::new()),
         })
     }
 
     /// Forgets all of them. Returns how many blocks they counted as.
     pub(super) fn clear(&self) -> u64 {
-        let list = core::mem::take(&mut *self.list.lock());
-        blocks(list.iter().map(Attribute::bytes).sum())
+        blocks(core::mem::replace(&mut *self.entries.lock(), Entries::new()).bytes)
     }
 
     /// Copies the value of `name` to `to`, where `to` is not empty. Returns its length.
@@ -68,15 +91,16 @@ impl Attributes {
     ///
     /// `ENODATA` where there is none, `ERANGE` where it does not fit.
     fn get(&self, name: &[u8], to: &mut [u8]) -> Result<usize> {
-        let list = self.list.lock();
-        let attribute = list.iter().find(|a| *a.name == *name).ok_or(ENODATA)?;
-        let len = attribute.value.len();
+        let entries = self.entries.lock();
+        // They are few: to look at all is as quick as to make a key.
+        let mut all = entries.by_name.iter();
+        let (_, value) = all.find(|(key, _)| *key.0 == *name).ok_or(ENODATA)?;
         if !to.is_empty() {
-            to.get_mut(..len)
+            to.get_mut(..value.len())
                 .ok_or(ERANGE)?
-                .copy_from_slice(&attribute.value);
+                .copy_from_slice(value);
         }
-        Ok(len)
+        Ok(value.len())
     }
 
     /// Puts the names into `to`, each with a NUL behind it, where `to` is not empty; those that
@@ -87,7 +111,7 @@ impl Attributes {
     /// `ERANGE` where they do not fit.
     fn list(&self, all: bool, to: &mut [u8]) -> Result<usize> {
         let mut len = 0;
-        for Attribute { name, .. } in self.list.lock().iter() {
+        for Name(name) in self.entries.lock().by_name.keys() {
             if !all && name.starts_with(TRUSTED.to_bytes()) {
                 continue;
             }
@@ -104,8 +128,8 @@ impl Attributes {
         Ok(len)
     }
 
-    /// Sets `name`, or takes it away where there is no value. `charge` is told by how many blocks
-    /// what they count as changes.
+    /// Sets `name`, or takes it away where there is no value. `charge` is told how many blocks they
+    /// all counted as before, and will.
     ///
     /// # Errors
     ///
@@ -117,33 +141,36 @@ impl Attributes {
         flags: u32,
         charge: impl FnOnce(u64, u64) -> Result,
     ) -> Result {
-        let new = value.map(|value| Attribute::new(name, value)).transpose()?;
-        let mut list = self.list.lock();
-        let at = list.iter().position(|a| *a.name == *name);
-        if at.is_some() && flags & bindings::XATTR_CREATE != 0 {
-            return Err(EEXIST);
-        }
-        if at.is_none() && (flags & bindings::XATTR_REPLACE != 0 || new.is_none()) {
-            return Err(ENODATA);
-        }
-        let before: usize = list.iter().map(Attribute::bytes).sum();
-        let less = at.map_or(0, |at| list[at].bytes());
-        let more = new.as_ref().map_or(0, Attribute::bytes);
-        if at.is_none() {
-            list.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        }
-        charge(blocks(before), blocks(before - less + more))?;
-        let old = match (at, new) {
-            (Some(at), Some(new)) => Some(core::mem::replace(&mut list[at], new)),
-            (Some(at), None) => list.remove(at).ok(),
-            (None, Some(new)) => {
-                // There is room since the reservation.
-                let _ = list.push_within_capacity(new);
-                None
-            }
-            (None, None) => None,
+        let key = || -> Result<Name> {
+            let mut key = KVec::new();
+            key.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+            Ok(Name(key))
         };
-        drop(list);
+        let (name, mut more) = (key()?, 0);
+        let new = match value {
+            Some(bytes_of_value) => {
+                let mut value = KVVec::new();
+                value.extend_from_slice(bytes_of_value, GFP_KERNEL_ACCOUNT)?;
+                more = bytes(&name, &value);
+                Some(RBTreeNode::new(key()?, value, GFP_KERNEL_ACCOUNT)?)
+            }
+            None => None,
+        };
+        let mut entries = self.entries.lock();
+        let less = entries.by_name.get(&name).map(|old| bytes(&name, old));
+        match less {
+            Some(_) if flags & bindings::XATTR_CREATE != 0 => return Err(EEXIST),
+            None if flags & bindings::XATTR_REPLACE != 0 || new.is_none() => return Err(ENODATA),
+            _ => (),
+        }
+        let after = entries.bytes - less.unwrap_or(0) + more;
+        charge(blocks(entries.bytes), blocks(after))?;
+        entries.bytes = after;
+        let old = match new {
+            Some(new) => entries.by_name.insert(new),
+            None => entries.by_name.remove_node(&name),
+        };
+        drop(entries);
         drop(old);
         Ok(())
     }

@@ -9,9 +9,10 @@
 //! |---|---|
 //! | [`call`] | what a call does, one file per concern |
 //! | [`hook`] | how it comes here: ftrace |
+//! | [`debugfs`] | what came of the calls, for an administrator to see |
 //! | [`any`] | open files, part of reflinkfs's layer over the VFS |
 //!
-//! `unsafe` is in [`hook`] and in [`any`].
+//! `unsafe` is in [`hook`], [`debugfs`] and [`any`].
 
 // Nothing leads there on a kernel where the hook refuses.
 #![cfg_attr(
@@ -24,6 +25,7 @@ pub mod any;
 mod bindings;
 mod call;
 pub mod copy_flags;
+mod debugfs;
 mod hook;
 
 use kernel::prelude::*;
@@ -41,14 +43,13 @@ struct Module {
     /// Goes first, so that nothing is counted any more when what shows the counters goes.
     #[pin]
     hook: hook::Hook<call::CopyFileRange>,
-    #[pin]
-    shown: call::Shown,
+    shown: debugfs::Directory,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            shown <- call::Shown::new(),
+            shown: call::show(),
             hook <- hook::Hook::install(),
         })
     }

@@ -3,11 +3,12 @@
 //! What came of the calls: `/sys/kernel/debug/copy_fr/`, a file for each flag.
 
 use super::Flag;
+use crate::debugfs::{Directory, Show};
 use kernel::{
-    debugfs::{Dir, File, Writer},
     error::code,
-    fmt,
     prelude::*,
+    seq_file::SeqFile,
+    seq_print,
     sync::atomic::{Atomic, Relaxed},
 };
 
@@ -77,43 +78,24 @@ impl Counters {
 
 /// A flag's counters, one `name value` a line: how many calls did all that was asked for, how many
 /// less; how many bytes; how many failed, by error.
-struct Outcomes(&'static Counters);
-
-impl Writer for Outcomes {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(counters) = self;
-        let mut line = |name, value: &Atomic<u64>| writeln!(f, "{name} {}", value.load(Relaxed));
-        line("whole", &counters.whole)?;
-        line("short", &counters.short)?;
-        line("bytes", &counters.bytes)?;
-        for ((name, _), value) in ERRORS.iter().zip(&counters.errors) {
-            line(name, value)?;
+impl Show for Counters {
+    fn show(&self, to: &SeqFile) {
+        let line = |name, value: &Atomic<u64>| seq_print!(to, "{name} {}\n", value.load(Relaxed));
+        line("whole", &self.whole);
+        line("short", &self.short);
+        line("bytes", &self.bytes);
+        for ((name, _), value) in ERRORS.iter().zip(&self.errors) {
+            line(name, value);
         }
-        line("other_errors", &counters.other_errors)
+        line("other_errors", &self.other_errors);
     }
 }
 
-/// The files, for as long as it lives.
-#[pin_data]
-pub(crate) struct Shown {
-    #[pin]
-    copy: File<Outcomes>,
-    #[pin]
-    reflink: File<Outcomes>,
-    #[pin]
-    dedup: File<Outcomes>,
-    /// Goes after its files.
-    dir: Dir,
-}
-
-impl Shown {
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let dir = Dir::new(c"copy_fr");
-        try_pin_init!(Self {
-            copy <- dir.read_only_file(c"copy", Outcomes(&COPY)),
-            reflink <- dir.read_only_file(c"reflink", Outcomes(&REFLINK)),
-            dedup <- dir.read_only_file(c"dedup", Outcomes(&DEDUP)),
-            dir,
-        })
-    }
+/// The files, until it is dropped.
+pub(crate) fn show() -> Directory {
+    let dir = Directory::new(c"copy_fr");
+    dir.add(c"copy", &COPY);
+    dir.add(c"reflink", &REFLINK);
+    dir.add(c"dedup", &DEDUP);
+    dir
 }

@@ -14,6 +14,9 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// The most that `FIDEDUPERANGE` does at a time, and that we do where we cannot read ahead.
+const IOCTL_LIMIT: u64 = 1 << 30;
+
 /// Shares the range if the bytes are equal. Returns how many: fewer than all after a signal, or
 /// where the files were changed meanwhile.
 ///
@@ -26,7 +29,7 @@ pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
         result => return result,
     }
     if range.len <= PIECE || !range.from.has_page_cache() || !range.to.has_page_cache() {
-        return range.dedupe();
+        return share(range, 0, range.len.min(IOCTL_LIMIT));
     }
     let equal = compare(range)?;
     let mut done = 0;

@@ -8,7 +8,7 @@ mod counters;
 mod dedupe;
 mod position;
 
-pub(crate) use counters::Shown;
+pub(crate) use counters::show;
 
 use crate::{
     any::Descriptor,
@@ -77,8 +77,9 @@ fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
         return Ok(0);
     };
     if arguments.is_32_bit {
-        // What the caller can be told.
-        range.len = range.len.min(MAX_RW_COUNT);
+        // What the caller can be told, in whole blocks.
+        let block = range.to.block_size();
+        range.len = range.len.min(MAX_RW_COUNT - MAX_RW_COUNT % block);
     }
     let done = match flag {
         Flag::Copy => copy::copy(&range),

@@ -56,8 +56,10 @@ impl Clearing {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`. Not `ENOSPC`: who wants to give blocks back can do that in a full mount too.
-    pub(crate) fn prepare(data: &Data, bytes: Range<u64>) -> Result<Self> {
+    /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is no
+    /// room. Not with `over`, which is for truncation: to give blocks back must work in a full
+    /// mount, and it goes over the limit by a block of a file.
+    pub(crate) fn prepare(data: &Data, bytes: Range<u64>, over: bool) -> Result<Self> {
         // Before the edit, with which everything counts as shared.
         let parts = parts(data, &bytes);
         let end = match bytes.end {
@@ -70,24 +72,33 @@ impl Clearing {
             in_place: [None, None],
             copied: [None, None],
         };
-        let mut reserve = Reserve::on_demand_over();
+        let mut reserve = if over {
+            Reserve::on_demand_over()
+        } else {
+            Reserve::on_demand()
+        };
         this.tree.remove(this.blocks.start, end, &mut reserve)?;
         for (i, part) in parts.into_iter().enumerate() {
             let Some(Part {
                 index,
                 bytes,
-                block,
+                block: lookup,
             }) = part
             else {
                 continue;
             };
-            match block {
+            match lookup {
                 Lookup::Hole => (),
                 Lookup::Private(block) => this.in_place[i] = Some((block, bytes)),
-                Lookup::Shared(block) | Lookup::Unshared(block) => {
+                Lookup::Shared(ref block) | Lookup::Unshared(ref block) => {
                     if !block.is_zero(bytes.start, bytes.len()) {
-                        let own = data.pool().alloc_over()?;
-                        own.bytes().copy_from(0, &block, 0, usize::MAX);
+                        let takes_room = matches!(lookup, Lookup::Shared(_));
+                        let own = if takes_room && !over {
+                            data.pool().alloc()?
+                        } else {
+                            data.pool().alloc_over()?
+                        };
+                        own.bytes().copy_from(0, block, 0, usize::MAX);
                         own.bytes().zero(bytes.start, bytes.len());
                         this.tree.insert(index, own, &mut reserve)?;
                         this.copied[i] = Some(index);

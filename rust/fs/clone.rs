@@ -75,7 +75,12 @@ fn shared_tree(
 ) -> Result<Tree> {
     let mut reserve = Reserve::on_demand();
     let mut tree = if whole {
-        source.snapshot()
+        let mut tree = source.snapshot();
+        // What fallocate put beyond the end stays the source's.
+        if tree.next_block(n).is_some() {
+            tree.remove(n, u64::MAX, &mut reserve)?;
+        }
+        tree
     } else {
         let mut tree = to.data().edit();
         tree.share(to_first, &source, first, n, &mut reserve, go_on)?;

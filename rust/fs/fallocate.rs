@@ -32,7 +32,7 @@ pub(crate) fn fallocate(
     }
     if matches!(what, Fallocate::Punch | Fallocate::Zero) {
         let lock = inode.invalidate();
-        Clearing::prepare(inode.data(), bytes)?.commit(inode, &lock, false);
+        Clearing::prepare(inode.data(), bytes, false)?.commit(inode, &lock, false);
     }
     if fills {
         fill(inode, blocks, unshare)?;

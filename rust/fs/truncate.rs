@@ -31,7 +31,7 @@ pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
         return Ok(());
     }
     let lock = inode.invalidate();
-    let clearing = Clearing::prepare(inode.data(), size..u64::MAX)?;
+    let clearing = Clearing::prepare(inode.data(), size..u64::MAX, true)?;
     // Nothing fails from here on.
     inode.set_size(size);
     clearing.commit(inode, &lock, true);

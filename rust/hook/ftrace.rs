@@ -7,11 +7,11 @@
 //!
 //! # Unloading
 //!
-//! A call may sleep in here. It holds a reference to the module, taken by [`enter`] while
-//! ftrace keeps the module, so that until it is done the module cannot be removed. What is left
-//! to run of [`replacement`] after it gave that reference back does not sleep, and `Drop` waits
-//! for it with `synchronize_rcu_tasks`, after `unregister_ftrace_function` has done the same for
-//! [`enter`].
+//! A call may sleep in here. While it may, [`replacement`] holds a reference to the module, so that
+//! this cannot be removed. What runs before that is taken and after it was given back does not
+//! sleep, and `Drop` waits for it with `synchronize_rcu_tasks`, after
+//! `unregister_ftrace_function` has done the same for [`enter`]. (`rmmod --force` waits for
+//! nothing.)
 
 use super::{
     arch,
@@ -42,7 +42,7 @@ impl<T: SystemCall> Hook<T> {
     /// # Errors
     ///
     /// `EOPNOTSUPP` on an architecture that is not known; `EBUSY` where something else (a
-    /// livepatch) redirects the system call already, and where ftrace is off.
+    /// livepatch) redirects the system call already.
     pub(crate) fn install() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             ops <- Opaque::try_ffi_init(|ops: *mut bindings::ftrace_ops| {
@@ -58,7 +58,7 @@ impl<T: SystemCall> Hook<T> {
     fn ops() -> bindings::ftrace_ops {
         bindings::ftrace_ops {
             func: Some(enter::<T>),
-            // PERMANENT: is not switched off by `sysctl kernel.ftrace_enabled`.
+            // PERMANENT: is not switched off by `sysctl kernel.ftrace_enabled` of older kernels.
             flags: (bindings::FTRACE_OPS_FL_IPMODIFY
                 | bindings::FTRACE_OPS_FL_RECURSION
                 | bindings::FTRACE_OPS_FL_PERMANENT) as usize,
@@ -77,8 +77,7 @@ impl<T: SystemCall> Hook<T> {
                 if err == EBUSY {
                     pr_err!(
                         "{}(2) is redirected by something else already (/sys/kernel/livepatch and \
-                         /sys/kernel/tracing/enabled_functions tell by what), or ftrace is off \
-                         (sysctl kernel.ftrace_enabled)\n",
+                         /sys/kernel/tracing/enabled_functions tell by what)\n",
                         T::NAME
                     );
                 } else {
@@ -128,11 +127,15 @@ impl<T: SystemCall> Hook<T> {
 impl<T: SystemCall> PinnedDrop for Hook<T> {
     fn drop(self: Pin<&mut Self>) {
         ACTIVE.store(false, parameter::ORDER);
-        // SAFETY: `install` registered it. After `unregister_ftrace_function` nobody is in `enter`.
+        // SAFETY: `install` registered it. After `unregister_ftrace_function` nobody is in `enter`,
+        // and after the grace period nobody in `replacement`. It fails only where ftrace has found
+        // itself broken and stopped for good.
         unsafe {
-            bindings::unregister_ftrace_function(self.ops.get());
+            if let Err(err) = to_result(bindings::unregister_ftrace_function(self.ops.get())) {
+                pr_emerg!("ftrace keeps the hook ({err:?}): reboot\n");
+            }
             bindings::ftrace_free_filter(self.ops.get());
-            bindings::synchronize_rcu_tasks();
+            bindings::shim_synchronize_rcu_tasks();
         }
     }
 }
@@ -167,11 +170,7 @@ unsafe extern "C" fn enter<T: SystemCall>(
     // SAFETY: By the safety requirements.
     let regs = unsafe { &*(bindings::shim_ftrace_argument(fregs) as *const bindings::pt_regs) };
     // Before all of the module is there, and where it is about to go, the call is the kernel's.
-    if T::wants(&arch::arguments(regs))
-        && ACTIVE.load(parameter::ORDER)
-        // SAFETY: ftrace keeps the module while we are here; it may be going.
-        && unsafe { bindings::try_module_get(this_module()) }
-    {
+    if ACTIVE.load(parameter::ORDER) && T::wants(&arch::arguments(regs)) {
         let to = replacement::<T> as unsafe extern "C" fn(*const bindings::pt_regs) -> isize;
         // SAFETY: `fregs` is valid. The replacement takes and returns what the entry does.
         unsafe { bindings::shim_ftrace_redirect(fregs, to as usize) };
@@ -182,12 +181,17 @@ unsafe extern "C" fn enter<T: SystemCall>(
 ///
 /// # Safety
 ///
-/// `regs` are those of the current task's system call; the caller's reference to the module goes
-/// over to this.
+/// `regs` are those of the current task's system call.
 unsafe extern "C" fn replacement<T: SystemCall>(regs: *const bindings::pt_regs) -> isize {
+    // Taken here and not by `enter`, as something else may yet send the task elsewhere.
+    // SAFETY: `Drop` waits for us, so that the module is there; it may be going.
+    if !unsafe { bindings::try_module_get(this_module()) } {
+        // What the kernel says without us.
+        return EINVAL.to_errno() as isize;
+    }
     // SAFETY: By the safety requirements.
     let result = T::call(&arch::arguments(unsafe { &*regs }));
-    // SAFETY: `enter` took it.
+    // SAFETY: Taken above.
     unsafe { bindings::module_put(this_module()) };
     result.map_or_else(|err| err.to_errno() as isize, |value| value as isize)
 }

@@ -10,5 +10,7 @@ struct ftrace_regs;
 unsigned long shim_ftrace_argument(struct ftrace_regs *fregs);
 void shim_ftrace_redirect(struct ftrace_regs *fregs, unsigned long to);
 bool shim_in_ia32_syscall(void);
+bool shim_in_compat_syscall(void);
+void shim_synchronize_rcu_tasks(void);
 
 #endif

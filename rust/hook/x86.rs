@@ -11,9 +11,15 @@ pub(super) const ENTRIES: &[&str] = &["__x64_sys_", "__ia32_sys_"];
 
 /// The arguments of the system call that the current task makes with these registers.
 pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
-    // SAFETY: Only looks at the current task.
-    let is_32_bit = unsafe { bindings::shim_in_ia32_syscall() };
-    let values = if is_32_bit {
+    // SAFETY: Both only look at the current task.
+    let (ia32, is_32_bit) = unsafe {
+        (
+            bindings::shim_in_ia32_syscall(),
+            // x32 too, which passes its arguments as a 64-bit caller does.
+            bindings::shim_in_compat_syscall(),
+        )
+    };
+    let values = if ia32 {
         // The upper halves are whatever the caller left in them.
         [regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp].map(|value| value as u32 as usize)
     } else {

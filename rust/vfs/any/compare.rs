@@ -11,14 +11,44 @@ use kernel::{error::from_err_ptr, page::PAGE_SIZE, prelude::*};
 struct Folio(NonNull<bindings::folio>);
 
 impl Folio {
-    /// The one that holds the byte at `pos`.
+    /// The one that holds the byte at `pos`, which lies within the file.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` where the file has no page cache, `EINVAL` where it has become shorter, and those
+    /// of reading.
     fn read(file: &AnyFile, pos: u64) -> Result<Self> {
         if !file.has_page_cache() {
             return Err(EOPNOTSUPP);
         }
-        // SAFETY: The file is open, and has a page cache that can be read into.
+        // A filesystem that is about to move blocks empties the page cache first, and holds this
+        // lock so that nobody fills it with what the old blocks hold.
+        let _guard = InvalidateShared::new(file);
+        if pos >= file.size() {
+            return Err(EINVAL);
+        }
+        // SAFETY: The file is open, has a page cache that can be read into, and its
+        // `invalidate_lock` is held.
         let folio = unsafe { bindings::shim_read_mapping_folio(file.as_raw(), pos as i64) };
         NonNull::new(from_err_ptr(folio)?).map(Self).ok_or(EIO)
+    }
+}
+
+/// `invalidate_lock` of a file's mapping, held shared.
+struct InvalidateShared<'a>(&'a AnyFile);
+
+impl<'a> InvalidateShared<'a> {
+    fn new(file: &'a AnyFile) -> Self {
+        // SAFETY: The file is open, and has a mapping; the guard unlocks it.
+        unsafe { bindings::shim_filemap_invalidate_lock_shared(file.mapping()) };
+        Self(file)
+    }
+}
+
+impl Drop for InvalidateShared<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `new` took it.
+        unsafe { bindings::shim_filemap_invalidate_unlock_shared(self.0.mapping()) };
     }
 }
 

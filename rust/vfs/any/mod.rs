@@ -35,6 +35,11 @@ impl AnyFile {
         unsafe { (*self.as_raw()).f_inode }
     }
 
+    fn mapping(&self) -> *mut bindings::address_space {
+        // SAFETY: An open file has a mapping, which does not change.
+        unsafe { (*self.as_raw()).f_mapping }
+    }
+
     pub(super) fn operations(&self) -> &bindings::file_operations {
         // SAFETY: An open file has operations, which do not change and live as long as the file.
         unsafe { &*(*self.as_raw()).f_op }

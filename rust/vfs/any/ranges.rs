@@ -5,7 +5,7 @@
 //! Compare `fs/read_write.c`, `fs/remap_range.c`.
 
 use super::AnyFile;
-use crate::bindings;
+use crate::{bindings, copy_flags::COPY_FR_COPY};
 use kernel::{error::to_result, prelude::*};
 
 /// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
@@ -116,7 +116,7 @@ impl<'a> Range<'a> {
 
     /// Does what `flag` says, `COPY_FR_COPY` or `COPY_FR_DEDUP`, by the filesystem's own method,
     /// which both files have and which takes flags. Returns how many bytes. Does around it what
-    /// `vfs_copy_file_range` does.
+    /// `vfs_copy_file_range` does; to deduplicate changes nothing that anybody is told of.
     ///
     /// # Errors
     ///
@@ -139,7 +139,9 @@ impl<'a> Range<'a> {
                 flag,
             );
             bindings::shim_file_end_write(to);
-            bindings::shim_account_copy(from, to, result);
+            if flag == COPY_FR_COPY {
+                bindings::shim_account_copy(from, to, result);
+            }
             result
         } as i64)
     }

@@ -12,7 +12,7 @@ use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::sys::{check, new_clone, File};
 
 const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
-const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
+pub const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
 const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
 const UNSHARE: i32 = libc::FALLOC_FL_UNSHARE_RANGE;
 
@@ -32,6 +32,8 @@ pub const CASES: &[Case] = &[
     case!(a_punched_hole_reads_as_zeros_and_the_rest_stays),
     case!(punching_gives_whole_blocks_back).needs(&[Need::ExactBlocks]),
     case!(punching_works_on_a_full_filesystem).needs(CLONES_COUNTED),
+    case!(punching_parts_of_shared_blocks_takes_room).needs(CLONES_COUNTED),
+    case!(a_clone_leaves_the_room_behind_the_end_to_the_source).needs(CLONES_COUNTED),
     case!(punching_a_shared_block_keeps_the_other_file).needs(CLONES),
     case!(punching_behind_the_end_changes_nothing),
     case!(a_mapping_sees_a_punched_hole),
@@ -48,7 +50,7 @@ pub const CASES: &[Case] = &[
     case!(stores_and_punches_race_without_resurrecting_bytes),
 ];
 
-fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> Sys {
+pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> Sys {
     // SAFETY: plain call on an open descriptor.
     check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) }).map(|_| ())
 }
@@ -208,6 +210,42 @@ fn punching_works_on_a_full_filesystem(t: &Test) -> Outcome {
     expect_eq(fs.used()?, used - 3, "blocks used without the clone")?;
     apply(&file, PUNCH, 7 * BLOCK64, BLOCK64)?;
     expect_eq(fs.used()?, used - 4, "blocks used after another hole")
+}
+
+fn punching_parts_of_shared_blocks_takes_room(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "1M"), ("nr_inodes", "1000")])?;
+    let data = blocks(1, 1);
+    let file = fs.create_with("file", &data)?;
+    let clones = (0..10).map(|i| new_clone(&file, fs.path(&format!("clone-{i}"))));
+    let clones = clones.collect::<Outcome<Vec<_>>>()?;
+    fs.fill(3)?;
+    for (i, clone) in clones.iter().enumerate() {
+        let punched = fallocate(clone, PUNCH, 100, 1);
+        if i < 3 {
+            punched.or_fail(format_args!("hole {i}, with room"))?;
+        } else {
+            expect_errno(punched, libc::ENOSPC, format_args!("hole {i}, without"))?;
+            clone.expect_contents(&data, "after a refusal")?;
+        }
+    }
+    expect_eq(fs.space()?.free, 0, "free blocks")
+}
+
+fn a_clone_leaves_the_room_behind_the_end_to_the_source(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "1M")])?;
+    let file = fs.create_with("file", &blocks(1, 1))?;
+    apply(&file, KEEP_SIZE, 0, 10 * BLOCK64)?;
+    let clone = new_clone(&file, fs.path("clone"))?;
+    expect_eq(clone.data_blocks()?, 1, "blocks of the clone")?;
+    fs.fill(0)?;
+    let data = blocks(2, 9);
+    file.write_at(&data, BLOCK64)?;
+    expect_eq(
+        file.read_at(BLOCK64, 9 * BLOCK)? == data,
+        true,
+        "written into the room",
+    )?;
+    clone.expect_contents(&blocks(1, 1), "the clone")
 }
 
 fn punching_a_shared_block_keeps_the_other_file(t: &Test) -> Outcome {

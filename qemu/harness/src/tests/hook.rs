@@ -25,6 +25,7 @@ pub const CASES: &[Case] = &[
     case!(a_system_call_that_something_else_redirects_is_ebusy),
     case!(loading_and_unloading_under_traffic_gives_old_or_new_results),
     case!(unloading_is_refused_while_a_call_sleeps),
+    case!(unloading_is_refused_while_the_counters_are_open),
 ];
 
 /// Hooks the same system call, and takes no call of it.
@@ -329,4 +330,22 @@ fn expect_asleep(child: &Child) -> Outcome {
         "the call does not sleep: {}",
         child.said()
     )))
+}
+
+fn unloading_is_refused_while_the_counters_are_open(_t: &Test) -> Outcome {
+    let _restored = Restored;
+    for name in ["copy", "reflink", "dedup"] {
+        let path = format!("/sys/kernel/debug/copy_fr/{name}");
+        let counters = File::open(&path, libc::O_RDONLY).or_fail("open of the counters")?;
+        expect_errno(
+            unload(),
+            EWOULDBLOCK,
+            format_args!("unloading, {name} open"),
+        )?;
+        let text = counters.read_at(0, 10)?;
+        expect(text.starts_with(b"whole "), "they can be read")?;
+        drop(counters);
+    }
+    unload().or_fail("unloading, all closed")?;
+    load().or_fail("loading")
 }

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! What becomes of the files after a call: they are independent, dated and protected as by writes.
 
-use super::{copy_all, flag_name, range, COPY, DEDUP, FLAGS};
-use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, Context, Outcome};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use super::super::fallocate::{fallocate, PUNCH};
+use super::{copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS};
+use crate::case::{case, race_for, worker, Case, Test};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
+use crate::filesystem::Need;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{as_user, Child};
-use crate::sys::{chmod, set_times, timespec, File};
+use crate::sys::{check, chmod, clone_range, read_to, set_times, sleep_ms, timespec, File};
 
 pub const CASES: &[Case] = &[
     case!(source_and_destination_are_independent_afterwards),
@@ -17,6 +22,8 @@ pub const CASES: &[Case] = &[
     case!(the_set_user_bit_of_the_destination_is_cleared),
     case!(a_user_copies_what_only_root_could_write),
     case!(copies_in_both_directions_at_once_end),
+    case!(a_deduplication_beside_a_punch_leaves_no_old_bytes).needs(&[Need::Reflink]),
+    case!(a_copy_is_told_to_watchers_and_a_deduplication_is_not).needs(&[Need::Reflink]),
 ];
 
 /// The flags that do something here.
@@ -183,4 +190,75 @@ fn copies_in_both_directions_at_once_end(t: &Test) -> Outcome {
         })
         .collect::<Outcome<Vec<_>>>()?;
     workers.into_iter().try_for_each(Child::join)
+}
+
+/// Files are compared through their page caches, which a punch empties before it takes the blocks
+/// away: nobody may bring the old bytes back meanwhile. An extent for each block makes it take long.
+fn a_deduplication_beside_a_punch_leaves_no_old_bytes(t: &Test) -> Outcome {
+    // More than is compared under the filesystem's own locks.
+    const COUNT: u64 = (17 << 20) / BLOCK64;
+    const LEN: usize = COUNT as usize * BLOCK;
+    let mut data = vec![0xaa; LEN];
+    let whole = t.create_with("whole", &data)?;
+    data[LEN - 1] = 0xbb;
+    let other = t.create_with("other", &data)?;
+    for victim_is_source in [false, true] {
+        let victim = t.create("victim")?;
+        for i in 0..COUNT {
+            let from = (COUNT - 1 - i) * BLOCK64;
+            clone_range(&whole, from, BLOCK64, &victim, i * BLOCK64).or_fail("FICLONERANGE")?;
+        }
+        victim.sync()?;
+        let (from, to) = match victim_is_source {
+            true => (&victim, &other),
+            false => (&other, &victim),
+        };
+        let mut punched = false;
+        let deduplicates = worker("deduplicates", || {
+            let differ = copy(from, to, range(0, 0, LEN), DEDUP);
+            expect_errno(differ, libc::EBADE, "a difference in the last byte")
+        });
+        let punches = worker("punches", || {
+            sleep_ms(150);
+            if !std::mem::replace(&mut punched, true) {
+                // All but the last block, so that what comes before the difference stays equal
+                // until it is gone.
+                let end = LEN as u64 - BLOCK64;
+                fallocate(&victim, PUNCH, 0, end).or_fail("punch")?;
+            }
+            Ok(())
+        });
+        race_for(Duration::from_millis(400), vec![deduplicates, punches])?;
+        let seen = victim.read_at(0, LEN - BLOCK)?;
+        let old = seen
+            .chunks(BLOCK)
+            .filter(|block| block.iter().any(|&b| b != 0));
+        expect_eq(old.count(), 0, "blocks with bytes that were punched out")?;
+    }
+    Ok(())
+}
+
+fn a_copy_is_told_to_watchers_and_a_deduplication_is_not(t: &Test) -> Outcome {
+    let data = blocks(1, 3);
+    let source = t.create_with("source", &data)?;
+    let to = t.create_with("to", &data)?;
+    let path = crate::sys::c_path(&t.path("to"));
+    // SAFETY: plain calls; the path is NUL-terminated, and the descriptor the kernel's.
+    let watch = unsafe {
+        let fd = check(libc::inotify_init1(libc::IN_NONBLOCK)).or_fail("inotify_init1")?;
+        let watch = OwnedFd::from_raw_fd(fd as i32);
+        check(libc::inotify_add_watch(
+            watch.as_raw_fd(),
+            path.as_ptr(),
+            libc::IN_MODIFY,
+        ))
+        .or_fail("inotify_add_watch")?;
+        watch
+    };
+    let mut buffer = [0u8; 4096];
+    let mut told = || read_to(&watch, buffer.as_mut_ptr(), buffer.len()).is_ok();
+    copy_all(&source, &to, range(0, 0, data.len()), DEDUP)?;
+    expect(!told(), "no event for a deduplication")?;
+    copy_all(&source, &to, range(0, 0, data.len()), COPY)?;
+    expect(told(), "an event for a copy")
 }

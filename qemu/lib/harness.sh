@@ -59,11 +59,8 @@ harness_run() {
 flags_run() {
 	local kernel=$1 options=(--share "$TOP/build/guest" --append init_on_alloc=0) filesystems='reflinkfs tmpfs xfs'
 	shift
-	case $kernel in
-	stock) filesystems+=' btrfs ext4' ;;
-	# It has no more, and searching for lost memory would take longer than the tests.
-	debug) options+=(--no-kmemleak) ;;
-	esac
+	# Our debug kernel has no more.
+	[ "$kernel" = debug ] || filesystems+=' btrfs ext4'
 	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G --timeout "$HARNESS_TIMEOUT" -- \
 		bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/ || exit 1
 			filesystems=$1 status=0 number=0

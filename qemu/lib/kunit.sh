@@ -23,9 +23,7 @@ kunit_run() {
 		if kunit_expected | grep -q -e "$1"; then glob="*$1*"; else glob="*.*$1*"; fi
 		filter=(--append "kunit.filter_glob=$glob")
 	fi
-	# Without kmemleak, under which they did not end in ten minutes: the suites count every block and
-	# node themselves, and the harness runs with it.
-	"$QEMU_DIR/vm" --kernel debug --no-kmemleak --share "$out" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
+	"$QEMU_DIR/vm" --kernel debug --share "$out" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
 		bash -c 'cd /sys/kernel/debug || exit 1
 			# For the suite that has allocations fail: those that may wait, and single pages, too.
 			for name in failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-{wait,highmem}; do echo N >$name; done

@@ -258,4 +258,20 @@ mod tests {
         check!(!unmarked.is_marked(0, 5));
         Ok(())
     }
+
+    #[test]
+    fn what_two_slots_hold_is_not_kept_private() -> Result {
+        for index in CORNERS.into_iter().filter(|&index| index > 0) {
+            let mut tree = tree_of(&pool()?, [0])?;
+            let source = tree.snapshot();
+            share(&mut tree, index, &source, 0, 1)?;
+            drop(source);
+            tree.keep_private(0);
+            tree.keep_private(index);
+            // Each was lent through the other.
+            remove(&mut tree, 0, 1)?;
+            check!(is_unshared(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
 }

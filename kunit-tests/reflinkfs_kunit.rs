@@ -52,11 +52,13 @@ mod extent;
 #[cfg(CONFIG_FAULT_INJECTION)]
 mod failing;
 mod history;
+mod loan;
 mod mapped;
 mod mark;
 mod parallel;
 mod pool;
 mod reserve;
+mod run;
 mod same;
 mod share;
 mod tree;

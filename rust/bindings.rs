@@ -21,5 +21,6 @@
 
 pub use kernel::bindings::*;
 use kernel::ffi;
+use pin_init::MaybeZeroable;
 
 include!(env!("REFLINKFS_BINDINGS"));

@@ -4,11 +4,15 @@
 
 #include <linux/fsnotify.h>
 #include <linux/highmem.h>
+#include <linux/iversion.h>
 #include <linux/list.h>
 #include <linux/pagemap.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/quotaops.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/xacct.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
 
 void shim_get_page(struct page *page)
 {
@@ -146,6 +150,36 @@ bool shim_is_swapfile(const struct inode *inode)
 	return IS_SWAPFILE(inode);
 }
 
+bool shim_inode_trylock(struct inode *inode)
+{
+	return inode_trylock(inode);
+}
+
+void shim_inode_inc_iversion(struct inode *inode)
+{
+	inode_inc_iversion(inode);
+}
+
+bool shim_inode_unhashed(struct inode *inode)
+{
+	return inode_unhashed(inode);
+}
+
+bool shim_fileattr_has_fsx(const struct file_kattr *attributes)
+{
+	return fileattr_has_fsx(attributes);
+}
+
+void shim_posix_acl_release(struct posix_acl *acl)
+{
+	posix_acl_release(acl);
+}
+
+size_t shim_posix_acl_size(const struct posix_acl *acl)
+{
+	return struct_size(acl, a_entries, acl->a_count);
+}
+
 void shim_filemap_invalidate_lock(struct address_space *mapping)
 {
 	filemap_invalidate_lock(mapping);
@@ -171,11 +205,6 @@ bool shim_mapping_mapped(struct address_space *mapping)
 	return mapping_mapped(mapping);
 }
 
-void shim_vma_set_mixedmap(struct vm_area_struct *vma)
-{
-	vm_flags_set(vma, VM_MIXEDMAP);
-}
-
 bool shim_vma_is_shared(const struct vm_area_struct *vma)
 {
 	return vma->vm_flags & VM_SHARED;
@@ -189,6 +218,19 @@ void shim_sb_start_pagefault(struct super_block *sb)
 void shim_sb_end_pagefault(struct super_block *sb)
 {
 	sb_end_pagefault(sb);
+}
+
+ssize_t shim_add_page_to_pipe(struct pipe_inode_info *pipe, struct page *page,
+			      unsigned int offset, unsigned int len)
+{
+	struct pipe_buffer buffer = {
+		.ops = &nosteal_pipe_buf_ops,
+		.page = page,
+		.offset = offset,
+		.len = len,
+	};
+
+	return add_to_pipe(pipe, &buffer);
 }
 
 void shim_file_accessed(struct file *file)
@@ -313,6 +355,11 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid)
 {
 	*kuid = current_fsuid();
 	*kgid = current_fsgid();
+}
+
+bool shim_sb_any_quota_loaded(struct super_block *sb)
+{
+	return sb_any_quota_loaded(sb);
 }
 
 const char *shim_fs_parameter_string(const struct fs_parameter *param)

@@ -7,8 +7,15 @@
 #define _REFLINKFS_SHIMS_H
 
 #include <linux/fs.h>
+/* Needs what comes with fs.h. */
+#include <linux/fileattr.h>
 #include <linux/fs_context.h>
 #include <linux/mm.h>
+#include <linux/posix_acl.h>
+
+#ifndef CONFIG_QUOTA
+#error "reflinkfs needs a kernel with CONFIG_QUOTA=y"
+#endif
 
 /* pages */
 void shim_get_page(struct page *page);
@@ -42,6 +49,14 @@ void shim_mapping_set_unevictable(struct address_space *mapping);
 void shim_lockdep_annotate_inode_mutex_key(struct inode *inode);
 bool shim_is_immutable(const struct inode *inode);
 bool shim_is_swapfile(const struct inode *inode);
+bool shim_inode_trylock(struct inode *inode);
+void shim_inode_inc_iversion(struct inode *inode);
+bool shim_inode_unhashed(struct inode *inode);
+bool shim_fileattr_has_fsx(const struct file_kattr *attributes);
+
+/* access control lists */
+void shim_posix_acl_release(struct posix_acl *acl);
+size_t shim_posix_acl_size(const struct posix_acl *acl);
 
 /* mappings */
 void shim_filemap_invalidate_lock(struct address_space *mapping);
@@ -49,12 +64,13 @@ void shim_filemap_invalidate_unlock(struct address_space *mapping);
 void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_mapping_mapped(struct address_space *mapping);
-void shim_vma_set_mixedmap(struct vm_area_struct *vma);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
 void shim_sb_start_pagefault(struct super_block *sb);
 void shim_sb_end_pagefault(struct super_block *sb);
 
 /* files */
+ssize_t shim_add_page_to_pipe(struct pipe_inode_info *pipe, struct page *page,
+			      unsigned int offset, unsigned int len);
 void shim_file_accessed(struct file *file);
 int shim_finish_open_simple(struct file *file, int error);
 void shim_file_start_write(struct file *file);
@@ -83,6 +99,9 @@ unsigned long shim_totalram_pages(void);
 bool shim_make_kuid(struct user_namespace *to, uid_t uid, kuid_t *kuid);
 bool shim_make_kgid(struct user_namespace *to, gid_t gid, kgid_t *kgid);
 void shim_current_fsids(kuid_t *kuid, kgid_t *kgid);
+
+/* quotas */
+bool shim_sb_any_quota_loaded(struct super_block *sb);
 
 /* mount parameters */
 const char *shim_fs_parameter_string(const struct fs_parameter *param);

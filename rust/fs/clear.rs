@@ -2,13 +2,13 @@
 
 //! Clearing a range of bytes: whole blocks go, the parts of blocks at its ends become zeros.
 
-use super::{block_of, blocks_for, offset_in_block, Data, Locked, ReflinkFs};
+use super::{block_of, blocks_for, offset_in_block, ChargedTree, Data, ReflinkFs};
 use crate::{
     store::{
         block::{BlockRef, BLOCK_SIZE},
-        Lookup, Reserve, Tree,
+        Lookup, Reserve,
     },
-    vfs::Invalidate,
+    vfs::{Charge, Invalidate},
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -21,8 +21,9 @@ struct Part {
 }
 
 /// A range about to be cleared: what can fail has been done, and nothing is to be seen of it.
-pub(crate) struct Clearing {
-    tree: Tree,
+pub(crate) struct Clearing<'lock, 'a> {
+    lock: &'lock Invalidate<'a, ReflinkFs>,
+    tree: ChargedTree<'lock, 'a>,
     /// The whole blocks.
     blocks: Range<u64>,
     /// Blocks to be wiped in place.
@@ -50,34 +51,35 @@ fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
     }
 }
 
-impl Clearing {
-    /// Prepares to clear `bytes`; `u64::MAX` as the end is the end of all blocks. The caller holds
-    /// `invalidate_lock` exclusive until the [`Clearing::commit`].
+impl<'lock, 'a> Clearing<'lock, 'a> {
+    /// Prepares to clear `bytes`; `u64::MAX` as the end is the end of all blocks.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is no
     /// room. Not with `over`, which is for truncation: to give blocks back must work in a full
     /// mount, and it goes over the limit by a block of a file.
-    pub(crate) fn prepare(data: &Data, bytes: Range<u64>, over: bool) -> Result<Self> {
+    pub(crate) fn prepare(
+        lock: &'lock Invalidate<'a, ReflinkFs>,
+        bytes: Range<u64>,
+        over: bool,
+    ) -> Result<Self> {
+        let data = lock.inode().data();
         // Before the edit, with which everything counts as shared.
         let parts = parts(data, &bytes);
         let end = match bytes.end {
             u64::MAX => u64::MAX,
             end => block_of(end),
         };
-        let mut this = Self {
-            tree: data.edit(),
-            blocks: blocks_for(bytes.start)..end,
-            in_place: [None, None],
-            copied: [None, None],
-        };
+        let blocks = blocks_for(bytes.start)..end;
+        let mut tree = data.edit();
+        let (mut in_place, mut copied) = ([None, None], [None, None]);
         let mut reserve = if over {
             Reserve::on_demand_over()
         } else {
             Reserve::on_demand()
         };
-        this.tree.remove(this.blocks.start, end, &mut reserve)?;
+        tree.remove(blocks.start, end, &mut reserve)?;
         for (i, part) in parts.into_iter().enumerate() {
             let Some(Part {
                 index,
@@ -89,7 +91,7 @@ impl Clearing {
             };
             match lookup {
                 Lookup::Hole => (),
-                Lookup::Private(block) => this.in_place[i] = Some((block, bytes)),
+                Lookup::Private(block) => in_place[i] = Some((block, bytes)),
                 Lookup::Shared(ref block) | Lookup::Unshared(ref block) => {
                     if !block.is_zero(bytes.start, bytes.len()) {
                         let takes_room = matches!(lookup, Lookup::Shared(_));
@@ -100,28 +102,36 @@ impl Clearing {
                         };
                         own.bytes().copy_from(0, block, 0, usize::MAX);
                         own.bytes().zero(bytes.start, bytes.len());
-                        this.tree.insert(index, own, &mut reserve)?;
-                        this.copied[i] = Some(index);
+                        tree.insert(index, own, &mut reserve)?;
+                        copied[i] = Some(index);
                     }
                 }
             }
         }
-        Ok(this)
+        Ok(Self {
+            // There are no more blocks than before.
+            tree: ChargedTree::new(lock, tree)?,
+            lock,
+            blocks,
+            in_place,
+            copied,
+        })
     }
 
     /// Clears the range. With `copies` those go too that private mappings made of whole blocks.
-    pub(crate) fn commit(self, inode: &Locked, lock: &Invalidate<'_, ReflinkFs>, copies: bool) {
+    /// Returns the charge for the blocks that are gone.
+    pub(crate) fn commit(self, copies: bool) -> Charge<'a, ReflinkFs> {
         if copies {
-            lock.unmap_with_copies(self.blocks);
+            self.lock.unmap_with_copies(self.blocks);
         } else {
-            lock.unmap(self.blocks);
+            self.lock.unmap(self.blocks);
         }
         for index in self.copied.into_iter().flatten() {
-            lock.unmap(index..index + 1);
+            self.lock.unmap(index..index + 1);
         }
         for (block, bytes) in self.in_place.into_iter().flatten() {
             block.zero(bytes.start, bytes.len());
         }
-        inode.data().replace(self.tree);
+        self.tree.put()
     }
 }

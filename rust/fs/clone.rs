@@ -2,7 +2,7 @@
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 
-use super::{block_of, blocks_for, truncate, Data, Locked, ReflinkFs};
+use super::{block_of, blocks_for, truncate, ChargedTree, Data, Locked, ReflinkFs};
 use crate::{
     store::{Reserve, Tree},
     vfs::{self, go_on, LockedPair, Remap},
@@ -28,8 +28,8 @@ pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where a block has to be copied since somebody may still write to it; `EINTR`
-/// where the process is to end. Both files are as they were.
+/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied since somebody may still write to it;
+/// `EINTR` where the process is to end. Both files are as they were.
 pub(crate) fn share(
     files: &LockedPair<'_, ReflinkFs>,
     locks: &vfs::remap::InvalidatePair<'_, ReflinkFs>,
@@ -51,12 +51,16 @@ pub(crate) fn share(
 
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
     let source = from.data().snapshot(&reach);
-    let result = shared_tree(source, to, (first, to_first, n), whole, &busy).map(|tree| {
-        locks.to().unmap(to_first..to_first + n);
-        to.data().replace(tree);
+    let to_lock = locks.to();
+    let tree = shared_tree(source, to, (first, to_first, n), whole, &busy);
+    let result = tree.and_then(|tree| {
+        let tree = ChargedTree::new(&to_lock, tree)?;
+        to_lock.unmap(to_first..to_first + n);
+        drop(tree.put());
         if to_pos + len > to.size() {
             to.set_size(to_pos + len);
         }
+        Ok(())
     });
     for &index in &busy {
         from.data().keep_private(index);

@@ -75,7 +75,7 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u
         pos: from_pos,
         len: copied as usize,
     };
-    Ok(write::write(to, to_pos, &mut source)? as u64)
+    Ok(write::write(to, to_pos, &mut source, true)? as u64)
 }
 
 fn share_blocks(

@@ -2,9 +2,13 @@
 
 //! A file's tree, and its lock.
 
-use crate::store::{
-    block::{BlockRef, NewBlock, Pool},
-    Extent, Lookup, Reserve, Tree,
+use super::{Inode, ReflinkFs};
+use crate::{
+    store::{
+        block::{BlockRef, NewBlock, Pool, Run},
+        Extent, Loan, Lookup, Reserve, Tree,
+    },
+    vfs::{self, Invalidate},
 };
 use core::ops::Range;
 use kernel::{
@@ -15,7 +19,8 @@ use kernel::{
 
 /// The blocks of a file.
 ///
-/// The methods that change it are for callers that hold `invalidate_lock` exclusive.
+/// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
+/// that its owner is charged for exactly as many blocks as it has. [`Data::lend`] changes marks only.
 #[pin_data]
 pub(crate) struct Data {
     pool: Arc<Pool>,
@@ -23,8 +28,10 @@ pub(crate) struct Data {
     tree: SpinLock<Tree>,
 }
 
+type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
+
 /// Every block that a file can have.
-const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
+pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 
 /// See [`Data::reach`]: 16 leaves.
 const FEW: u64 = 1024;
@@ -56,9 +63,19 @@ impl Data {
         self.tree.lock().lookup(index)
     }
 
+    /// See [`Tree::lookup_run`].
+    pub(crate) fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
+        self.tree.lock().lookup_run(index, found);
+    }
+
     /// See [`Tree::read`].
     pub(crate) fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
         self.tree.lock().read(index, blocks)
+    }
+
+    /// See [`Tree::lend`].
+    pub(crate) fn lend(&self, index: u64) -> Loan {
+        self.tree.lock().lend(index)
     }
 
     /// The first index at or after `from` with a block.
@@ -105,7 +122,7 @@ impl Data {
     }
 
     /// A tree with the same blocks, in O(1): to be changed without the lock, and put in place
-    /// with [`Data::replace`]. While it lives, everything counts as shared.
+    /// as a [`ChargedTree`]. While it lives, everything counts as shared.
     pub(crate) fn edit(&self) -> Tree {
         self.tree.lock().edit()
     }
@@ -116,13 +133,13 @@ impl Data {
     }
 
     /// Puts another tree in place.
-    pub(crate) fn replace(&self, tree: Tree) {
+    fn replace(&self, tree: Tree) {
         // The old one may be large, and goes after the lock.
         let old = core::mem::replace(&mut *self.tree.lock(), tree);
         drop(old);
     }
 
-    /// Lets go of every block.
+    /// Lets go of every block, when the inode goes, which charges its owner for nothing any more.
     pub(crate) fn clear(&self) {
         self.replace(Tree::new(self.pool.clone()));
     }
@@ -132,7 +149,7 @@ impl Data {
     /// # Errors
     ///
     /// `ENOMEM`; the tree is as it was.
-    pub(crate) fn insert(&self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+    fn insert(&self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
         loop {
             {
                 let mut tree = self.tree.lock();
@@ -142,5 +159,101 @@ impl Data {
             }
             reserve.fill(&self.pool)?;
         }
+    }
+}
+
+/// A new block for a file, for which its owner is charged.
+pub(crate) struct ChargedBlock<'a> {
+    block: NewBlock<'a>,
+    charge: Charge<'a>,
+}
+
+impl<'a> ChargedBlock<'a> {
+    /// A block to come in the place of `old`. Its bytes are undefined until they are written.
+    /// `advance` is what the owner is charged already.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the first in the place of [`Lookup::Unshared`], nor the
+    /// second of any block.
+    pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
+        let n = u64::from(!matches!(old, Lookup::Unshared(_)));
+        Self::from_run(&mut inode.data().pool().alloc_run(n), inode, old, advance)
+    }
+
+    /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::Unshared`].
+    pub(crate) fn from_run(
+        run: &mut Run<'a>,
+        inode: &'a Inode,
+        old: &Lookup,
+        advance: Charge<'a>,
+    ) -> Result<Self> {
+        let mut charge = advance;
+        let block = match old {
+            Lookup::Unshared(_) => inode.data().pool().alloc_over()?,
+            _ => run.take()?,
+        };
+        charge.raise(old.is_hole().into())?;
+        Ok(Self { block, charge })
+    }
+
+    /// The block, to be written to.
+    pub(crate) fn bytes(&self) -> &BlockRef {
+        self.block.bytes()
+    }
+
+    /// Puts it in at `index`, in place of what is there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EDQUOT` where there is a hole now, and was none. The file is as it was.
+    pub(crate) fn insert(
+        self,
+        lock: &Invalidate<'_, ReflinkFs>,
+        index: u64,
+        reserve: &mut Reserve,
+    ) -> Result {
+        let (data, mut charge) = (lock.inode().data(), self.charge);
+        // With the lock held this stays so.
+        let more =
+            u64::from(lock.inode().super_block().has_quota() && data.lookup(index).is_hole());
+        charge.raise(more)?;
+        data.insert(index, self.block, reserve)?;
+        charge.keep(more);
+        Ok(())
+    }
+}
+
+/// All blocks that a file is to have, for which its owner is charged.
+#[must_use]
+pub(crate) struct ChargedTree<'lock, 'a> {
+    lock: &'lock Invalidate<'a, ReflinkFs>,
+    tree: Tree,
+    charge: Charge<'a>,
+}
+
+impl<'lock, 'a> ChargedTree<'lock, 'a> {
+    /// Charges the owner for the blocks that are more than the file has.
+    ///
+    /// # Errors
+    ///
+    /// `EDQUOT`. Not where there are no more.
+    pub(crate) fn new(lock: &'lock Invalidate<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
+        let inode = lock.inode();
+        let more = tree.blocks().saturating_sub(inode.data().blocks());
+        Ok(Self {
+            charge: inode.charge(more)?,
+            lock,
+            tree,
+        })
+    }
+
+    /// Puts the tree in place. Returns the charge for what are fewer blocks than before.
+    pub(crate) fn put(self) -> Charge<'a> {
+        let inode = self.lock.inode();
+        let (before, after) = (inode.data().blocks(), self.tree.blocks());
+        inode.data().replace(self.tree);
+        self.charge.keep(after.saturating_sub(before));
+        inode.freed(before.saturating_sub(after))
     }
 }

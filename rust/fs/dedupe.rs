@@ -2,7 +2,9 @@
 
 //! `FIDEDUPERANGE`: sharing what is equal.
 
-use super::{block_of, blocks_for, clone::stop_stores, offset_in_block, Data, Locked, ReflinkFs};
+use super::{
+    block_of, blocks_for, clone::stop_stores, offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
+};
 use crate::{
     bindings,
     store::{
@@ -20,7 +22,7 @@ const STEP: u64 = 256;
 ///
 /// # Errors
 ///
-/// `EBADE` where the bytes differ, `EINTR`, `ENOMEM`, and those of [`prepare`].
+/// `EBADE` where the bytes differ, `EINTR`, `EDQUOT`, `ENOMEM`, and those of [`prepare`].
 pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let files = request.lock();
     let locks = files.invalidate();
@@ -59,10 +61,13 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     keep(n)?;
 
     let source = from.data().snapshot(&reach);
-    let result = shared_tree(request, &source, to, len, busy.keys()).map(|(tree, len)| {
-        locks.to().unmap(to_first..to_first + n);
-        to.data().replace(tree);
-        len
+    let to_lock = locks.to();
+    let tree = shared_tree(request, &source, to, len, busy.keys());
+    let result = tree.and_then(|(tree, len)| {
+        let tree = ChargedTree::new(&to_lock, tree)?;
+        to_lock.unmap(to_first..to_first + n);
+        drop(tree.put());
+        Ok(len)
     });
     drop(source);
     for &index in &to_busy {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fallocate(2)`: giving room to a range, taking it, clearing it.
+//! `fallocate(2)`: giving room to a range, taking it, clearing it. What moves is in `shift.rs`.
 
-use super::{block_of, blocks_for, clear::Clearing, truncate::wipe_tail, Locked};
+use super::{
+    block_of, blocks_for, clear::Clearing, shift::shift, truncate::wipe_tail, ChargedBlock, Locked,
+    ReflinkFs,
+};
 use crate::{
     store::{Lookup, Reserve},
-    vfs::{go_on, Fallocate},
+    vfs::{go_on, Charge, Fallocate},
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -14,55 +17,74 @@ use kernel::prelude::*;
 const STEP: u64 = 256;
 
 /// See [`FileOperations::fallocate`](crate::vfs::FileOperations::fallocate).
-pub(crate) fn fallocate(
-    inode: &Locked,
-    what: Fallocate,
-    bytes: Range<u64>,
-    size: Option<u64>,
-) -> Result {
+pub(crate) fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
+    match what {
+        Fallocate::Collapse => return shift(inode, blocks.end, blocks.start, size),
+        Fallocate::Insert => return shift(inode, blocks.start, blocks.end, size),
+        _ => (),
+    }
     let fills = what != Fallocate::Punch;
     // Blocks that others hold are let go of by clearing, so that they cost as much as holes.
     let unshare = matches!(what, Fallocate::Unshare | Fallocate::Zero);
+    let mut charge = inode.no_charge();
     if fills {
-        inode
-            .data()
-            .pool()
-            .has_room(missing(inode, &blocks, unshare)?)?;
+        let Missing { holes, shared } = missing(inode, &blocks)?;
+        let room = if unshare { holes + shared } else { holes };
+        inode.data().pool().has_room(room)?;
+        charge = inode.charge(holes)?;
     }
     if matches!(what, Fallocate::Punch | Fallocate::Zero) {
         let lock = inode.invalidate();
-        Clearing::prepare(inode.data(), bytes, false)?.commit(inode, &lock, false);
+        // What goes here comes again below, so that its charge is not given back first.
+        charge.join(Clearing::prepare(&lock, bytes, false)?.commit(false));
     }
     if fills {
-        fill(inode, blocks, unshare)?;
+        fill(inode, blocks, unshare, &mut charge)?;
     }
-    if let Some(size) = size {
+    if size > inode.size() {
         wipe_tail(inode, size);
         inode.set_size(size);
     }
     Ok(())
 }
 
-/// How many blocks it takes so that there are no holes, and with `unshare` no shared blocks.
-fn missing(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
-    let mut there = 0;
+/// What a range has not, in blocks.
+struct Missing {
+    holes: u64,
+    /// Blocks that others hold, too.
+    shared: u64,
+}
+
+fn missing(inode: &Locked, blocks: &Range<u64>) -> Result<Missing> {
+    let (mut there, mut shared) = (0, 0);
     let mut index = blocks.start;
     while let Some(extent) = inode.data().extent(index) {
         if extent.index >= blocks.end {
             break;
         }
         index = extent.index + extent.len;
-        if !unshare || !extent.shared {
-            there += index.min(blocks.end) - extent.index.max(blocks.start);
+        let n = index.min(blocks.end) - extent.index.max(blocks.start);
+        there += n;
+        if extent.shared {
+            shared += n;
         }
         go_on()?;
     }
-    Ok(blocks.end - blocks.start - there)
+    Ok(Missing {
+        holes: blocks.end - blocks.start - there,
+        shared,
+    })
 }
 
-/// Puts blocks of zeros into holes, and with `unshare` copies in the place of shared blocks.
-fn fill(inode: &Locked, blocks: Range<u64>, unshare: bool) -> Result {
+/// Puts blocks of zeros into holes, and with `unshare` copies in the place of shared blocks. Takes
+/// what they cost from `charge`.
+fn fill<'a>(
+    inode: &'a Locked,
+    blocks: Range<u64>,
+    unshare: bool,
+    charge: &mut Charge<'a, ReflinkFs>,
+) -> Result {
     let data = inode.data();
     let mut reserve = Reserve::new();
     let mut start = blocks.start;
@@ -70,18 +92,20 @@ fn fill(inode: &Locked, blocks: Range<u64>, unshare: bool) -> Result {
         let end = blocks.end.min(start + STEP);
         let lock = inode.invalidate();
         for index in start..end {
-            let (block, old) = match data.lookup(index) {
-                Lookup::Hole => (data.pool().alloc()?, None),
-                Lookup::Shared(old) if unshare => (data.pool().alloc()?, Some(old)),
+            let old = data.lookup(index);
+            let advance = match old {
+                Lookup::Hole => charge.take(1),
+                Lookup::Shared(_) if unshare => inode.no_charge(),
                 _ => continue,
             };
-            match old {
+            let block = ChargedBlock::new(inode, &old, advance)?;
+            match old.block() {
                 Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
                 None => block.bytes().zero(0, usize::MAX),
             }
             // The old block, or the zeros that stand for a hole, may be mapped.
             lock.unmap(index..index + 1);
-            data.insert(index, block, &mut reserve)?;
+            block.insert(&lock, index, &mut reserve)?;
         }
         drop(lock);
         start = end;

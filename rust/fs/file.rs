@@ -5,7 +5,10 @@
 use super::{
     clone, copy, dedupe, extents, fallocate, read, truncate, write, Inode, Locked, ReflinkFs,
 };
-use crate::vfs::{Extent, Fallocate, FileOperations, Remap, RemapKind};
+use crate::{
+    store::block::BlockRef,
+    vfs::{Extent, Fallocate, FileOperations, Remap, RemapKind},
+};
 use core::ops::Range;
 use kernel::{
     iov::{IovIterDest, IovIterSource},
@@ -17,8 +20,17 @@ impl FileOperations for ReflinkFs {
         read::read(inode, pos, to)
     }
 
-    fn write(inode: &Locked, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
-        write::write(inode, pos, from)
+    fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
+        read::lend(inode, index)
+    }
+
+    fn write(
+        inode: &Locked,
+        pos: u64,
+        from: &mut IovIterSource<'_>,
+        may_wait: bool,
+    ) -> Result<usize> {
+        write::write(inode, pos, from, may_wait)
     }
 
     fn truncate(inode: &Locked, size: u64) -> Result {
@@ -33,7 +45,7 @@ impl FileOperations for ReflinkFs {
         extents::extent(inode, pos)
     }
 
-    fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: Option<u64>) -> Result {
+    fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
         fallocate::fallocate(inode, what, bytes, size)
     }
 

@@ -2,10 +2,10 @@
 
 //! Faults in mappings of files.
 
-use super::{blocks_for, Inode, ReflinkFs};
+use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
 use crate::{
     store::{Lookup, Reserve},
-    vfs::{Fault, FaultResult, MappingOperations},
+    vfs::{mapping::InvalidateShared, Fault, FaultResult, MappingOperations},
 };
 use kernel::prelude::*;
 
@@ -40,7 +40,11 @@ impl MappingOperations for ReflinkFs {
             };
             match block {
                 Some(block) if fault.makes_copy() => return fault.copy(&lock, block),
-                Some(block) => return fault.map(&lock, &block),
+                Some(block) => {
+                    let result = fault.map(&lock, &block);
+                    map_around(fault, &lock);
+                    return result;
+                }
                 None => drop(lock),
             }
             if let Err(err) = make_private(inode, index) {
@@ -50,28 +54,55 @@ impl MappingOperations for ReflinkFs {
     }
 }
 
+/// How many blocks around the one that was asked for are mapped for a reader, as with the kernel's
+/// `fault_around_bytes`.
+const NEAR: u64 = 16;
+
+/// How many are mapped for somebody who goes through the file from one block to the next, which is
+/// who faults at the first of so many, as all before were mapped at once.
+const FAR: u64 = 64;
+
+/// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
+fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
+    let (inode, asked) = (fault.inode(), fault.index());
+    let n = if asked % FAR == 0 { FAR } else { NEAR };
+    let mut first = asked - asked % n;
+    let end = (first + n).min(blocks_for(inode.size()));
+    while first < end {
+        let mut blocks = [const { None }; NEAR as usize];
+        let n = inode.data().read(first, &mut blocks) as u64;
+        for (index, block) in (first..end.min(first + n)).zip(blocks) {
+            let Some(block) = block.filter(|block| index != asked && !block.is_crowded()) else {
+                continue;
+            };
+            if !fault.map_around(lock, index, &block) {
+                return;
+            }
+        }
+        first += n;
+    }
+}
+
 /// Makes sure that the file has a block of its own at `index`, if that lies within it.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `ENOMEM`.
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`.
 fn make_private(inode: &Inode, index: u64) -> Result {
-    let data = inode.data();
     let lock = inode.invalidate();
     if index >= blocks_for(inode.size()) {
         return Ok(());
     }
-    let (block, old) = match data.lookup(index) {
-        Lookup::Private(_) => return Ok(()),
-        Lookup::Unshared(old) => (data.pool().alloc_over()?, Some(old)),
-        Lookup::Shared(old) => (data.pool().alloc()?, Some(old)),
-        Lookup::Hole => (data.pool().alloc()?, None),
-    };
-    match old {
+    let old = inode.data().lookup(index);
+    if let Lookup::Private(_) = old {
+        return Ok(());
+    }
+    let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
+    match old.block() {
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
         None => block.bytes().zero(0, usize::MAX),
     }
     // The old block, or the zeros that stand for a hole, may be mapped.
     lock.unmap(index..index + 1);
-    data.insert(index, block, &mut Reserve::new())
+    block.insert(&lock, index, &mut Reserve::new())
 }

@@ -4,11 +4,11 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `superblock.rs`, `options.rs` | mounts |
+//! | `superblock.rs`, `options.rs`, `quota.rs` | mounts |
 //! | `names.rs` | directories |
-//! | `data.rs` | a file's tree, and its lock |
+//! | `data.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `file.rs` | the table of contents of what follows |
-//! | `read.rs`, `write.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs` | bytes |
+//! | `read.rs`, `write.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
@@ -43,12 +43,18 @@ mod file;
 mod mmap;
 mod names;
 mod options;
+mod quota;
 mod read;
+mod shift;
 mod superblock;
 mod truncate;
 mod write;
 
-use self::{data::Data, options::Options, superblock::Super};
+use self::{
+    data::{ChargedBlock, ChargedTree, Data},
+    options::Options,
+    superblock::Super,
+};
 use crate::{
     bindings,
     store::block::{BLOCK_SHIFT, BLOCK_SIZE},
@@ -108,6 +114,10 @@ impl vfs::FileSystem for ReflinkFs {
 
     fn root(options: &Options) -> (u16, bindings::kuid_t, bindings::kgid_t) {
         (options.mode, options.uid, options.gid)
+    }
+
+    fn quota(sb: &vfs::SuperBlock<Self>, kind: vfs::quota::Kind) -> Option<vfs::quota::Limits> {
+        sb.data().quota.of(kind)
     }
 
     fn reconfigure(sb: &vfs::SuperBlock<Self>, context: &Context<'_>, options: &Options) -> Result {

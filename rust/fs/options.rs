@@ -2,6 +2,7 @@
 
 //! Mount options, in the syntax of tmpfs.
 
+use super::quota::QuotaOptions;
 use crate::{
     bindings,
     store::block::BLOCK_SIZE,
@@ -51,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) uid: bindings::kuid_t,
     /// `gid=`: its group.
     pub(crate) gid: bindings::kgid_t,
+    /// Those for quotas.
+    pub(crate) quota: QuotaOptions,
 }
 
 impl Options {
@@ -66,6 +69,7 @@ impl Options {
             mode: Self::DEFAULT_MODE,
             uid,
             gid,
+            quota: QuotaOptions::default(),
         }
     }
 
@@ -88,15 +92,11 @@ impl Options {
             b"gid" => id(value)
                 .and_then(|id| context.gid(id))
                 .map(|gid| self.gid = gid),
-            _ => return Ok(false),
+            _ => return self.quota.set(context, parameter, scaled),
         };
-        result.map(|()| true).ok_or_else(|| {
-            context.error(fmt!(
-                "Bad value for '{}'",
-                kernel::str::BStr::from_bytes(parameter.key)
-            ));
-            EINVAL
-        })
+        result
+            .map(|()| true)
+            .ok_or_else(|| context.bad_value(parameter))
     }
 }
 

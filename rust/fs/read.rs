@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading.
+//! Reading, and lending blocks to those who read later.
 
 use super::{block_of, offset_in_block, Inode};
-use crate::store::block::BLOCK_SIZE;
+use crate::store::{
+    block::{BlockRef, BLOCK_SIZE},
+    Loan,
+};
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// How many blocks are looked up under one hold of the tree's lock.
@@ -45,4 +48,26 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
         }
         done += copied;
     }
+}
+
+/// See [`FileOperations::lend`](crate::vfs::FileOperations::lend).
+///
+/// A block that is mapped writable is copied, since stores reach it. (One that comes to be mapped
+/// just now may still change, as it would on other filesystems.)
+pub(crate) fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
+    let mount = inode.super_block().data();
+    let unsteady = match inode.data().lend(index) {
+        Loan::Block(block) if !block.is_crowded() => return Ok(block),
+        Loan::Block(block) | Loan::Unsteady(block) => Some(block),
+        Loan::Hole => match mount.zeros() {
+            Some(zeros) => return Ok(zeros),
+            None => None,
+        },
+    };
+    let copy = mount.aside().alloc()?;
+    match unsteady {
+        Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX),
+        None => copy.bytes().zero(0, usize::MAX),
+    }
+    Ok(copy.bytes().clone())
 }

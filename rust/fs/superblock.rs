@@ -4,6 +4,7 @@
 
 use super::{
     options::{Limit, Options},
+    quota::QuotaOptions,
     ReflinkFs,
 };
 use crate::{
@@ -35,9 +36,12 @@ pub(crate) struct Super {
     max_inodes: Atomic<u64>,
     inodes: Atomic<u64>,
     next_inode: Atomic<u64>,
-    /// One block of zeros, outside of the pool, that stands for every hole in a mapping. (The
+    /// Has the blocks that are in no file.
+    aside: Arc<Pool>,
+    /// One block of zeros, of those, that stands for every hole in a mapping. (The
     /// kernel's zero page is refused in shared writable mappings of anything but DAX files.)
     zeros: Slots<1>,
+    pub(crate) quota: QuotaOptions,
     mode: u16,
     uid: bindings::kuid_t,
     gid: bindings::kgid_t,
@@ -51,17 +55,19 @@ impl Super {
     /// `ENOMEM`.
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let half = default_limit();
-        let zero_pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
-        let zero = zero_pool.alloc()?;
+        let aside = Arc::new(Pool::new(None), GFP_KERNEL)?;
+        let zero = aside.alloc()?;
         zero.bytes().zero(0, usize::MAX);
-        let mut zeros = Slots::new(zero_pool.clone());
+        let mut zeros = Slots::new(aside.clone());
         zeros.insert(0, zero, 0);
         Ok(Self {
             pool: Arc::new(Pool::new(options.blocks.or(half)), GFP_KERNEL)?,
             max_inodes: Atomic::new(options.inodes.or(half).unwrap_or(u64::MAX)),
             inodes: Atomic::new(0),
             next_inode: Atomic::new(1),
+            aside,
             zeros,
+            quota: options.quota.for_mount(),
             mode: options.mode,
             uid: options.uid,
             gid: options.gid,
@@ -74,12 +80,18 @@ impl Super {
         self.zeros.get(0).filter(|zeros| !zeros.is_crowded())
     }
 
+    /// The pool, without a limit, of blocks that are in no file.
+    pub(crate) fn aside(&self) -> &Pool {
+        &self.aside
+    }
+
     /// Changes limits. Mode and owner of the root directory are for `chmod` and `chown`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a limit below what is in use; nothing has changed.
+    /// `EINVAL` for a limit below what is in use, or what quotas would be; nothing has changed.
     pub(crate) fn reconfigure(&self, context: &Context<'_>, options: &Options) -> Result {
+        self.quota.may_become(context, &options.quota)?;
         let used = self.inodes.load(Relaxed);
         if let Limit::At(inodes) = options.inodes {
             if inodes < used {
@@ -122,6 +134,7 @@ impl Super {
         if gid != 0 {
             seq_print!(line, ",gid={gid}");
         }
+        self.quota.show(line);
     }
 
     /// The numbers for `statfs`.

@@ -31,9 +31,9 @@ pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
         return Ok(());
     }
     let lock = inode.invalidate();
-    let clearing = Clearing::prepare(inode.data(), size..u64::MAX, true)?;
+    let clearing = Clearing::prepare(&lock, size..u64::MAX, true)?;
     // Nothing fails from here on.
     inode.set_size(size);
-    clearing.commit(inode, &lock, true);
+    drop(clearing.commit(true));
     Ok(())
 }

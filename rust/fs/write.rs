@@ -6,10 +6,10 @@
 //! without a lock, as filling may fault on a mapping of this very file; then a batch of new
 //! blocks goes into the tree.
 
-use super::{block_of, offset_in_block, truncate, Locked};
+use super::{block_of, offset_in_block, truncate, ChargedBlock, Locked};
 use crate::{
     store::{
-        block::{BlockRef, NewBlock, BLOCK_SIZE},
+        block::{BlockRef, BLOCK_SIZE},
         Lookup, Reserve,
     },
     vfs::go_on,
@@ -45,26 +45,32 @@ impl Source for IovIterSource<'_> {
 }
 
 /// A new block with some bytes written to it, for the tree.
-struct Filled<'pool> {
+struct Filled<'a> {
     index: u64,
-    block: NewBlock<'pool>,
+    block: ChargedBlock<'a>,
     /// The part that was written; around it are the bytes that were there before.
     offset: usize,
     len: usize,
 }
 
 /// Writes `source` to `pos`, and moves the end of the file up where that lies beyond it. Returns
-/// how many bytes.
+/// how many bytes. Without `may_wait` only as far as the blocks are there, to be written in place.
 ///
 /// # Errors
 ///
-/// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written.
-pub(crate) fn write(inode: &Locked, pos: u64, source: &mut impl Source) -> Result<usize> {
+/// `EFAULT`, `ENOSPC`, `EDQUOT`, `ENOMEM` if not one byte could be written; `EAGAIN` if it may not
+/// wait.
+pub(crate) fn write(
+    inode: &Locked,
+    pos: u64,
+    source: &mut impl Source,
+    may_wait: bool,
+) -> Result<usize> {
     truncate::wipe_tail(inode, pos);
     let mut reserve = Reserve::new();
     let mut done = 0;
     while source.len() > 0 {
-        let (n, result) = write_batch(inode, pos + done as u64, source, &mut reserve);
+        let (n, result) = write_batch(inode, pos + done as u64, source, may_wait, &mut reserve);
         done += n;
         let end = pos + done as u64;
         if n > 0 && end > inode.size() {
@@ -85,24 +91,28 @@ fn write_batch(
     inode: &Locked,
     pos: u64,
     source: &mut impl Source,
+    may_wait: bool,
     reserve: &mut Reserve,
 ) -> (usize, Result) {
-    let pool = inode.data().pool();
+    let data = inode.data();
+    let n = BATCH.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
+    let mut olds = [const { Lookup::Hole }; BATCH];
+    data.lookup_run(block_of(pos), &mut olds[..n]);
+    let takes_room = |old: &&Lookup| matches!(old, Lookup::Hole | Lookup::Shared(_));
+    let needed = olds[..n].iter().filter(takes_room).count();
+    let mut run = data.pool().alloc_run(needed as u64);
     let mut batch = [const { None }; BATCH];
     let mut done = 0;
     let mut result = Ok(());
-    for filled in &mut batch {
-        if source.len() == 0 {
-            break;
-        }
+    for (filled, old) in batch.iter_mut().zip(olds).take(n) {
         let (index, offset) = (
             block_of(pos + done as u64),
             offset_in_block(pos + done as u64),
         );
         let len = source.len().min(BLOCK_SIZE - offset);
-        let old = match inode.data().lookup(index) {
+        match &old {
             Lookup::Private(block) => {
-                let n = source.fill(&block, offset, len);
+                let n = source.fill(block, offset, len);
                 done += n;
                 if n < len {
                     result = Err(EFAULT);
@@ -110,23 +120,25 @@ fn write_batch(
                 }
                 continue;
             }
+            _ if !may_wait => {
+                result = Err(EAGAIN);
+                break;
+            }
             Lookup::Hole if source.skip_hole(len) => {
                 done += len;
                 continue;
             }
-            Lookup::Hole => (pool.alloc(), None),
-            Lookup::Shared(block) => (pool.alloc(), Some(block)),
-            Lookup::Unshared(block) => (pool.alloc_over(), Some(block)),
-        };
-        let (block, old) = match old {
-            (Ok(block), old) => (block, old),
-            (Err(err), _) => {
+            _ => (),
+        }
+        let block = match ChargedBlock::from_run(&mut run, inode, &old, inode.no_charge()) {
+            Ok(block) => block,
+            Err(err) => {
                 result = Err(err);
                 break;
             }
         };
         let n = source.fill(block.bytes(), offset, len);
-        keep_around(block.bytes(), old.as_ref(), offset, n);
+        keep_around(block.bytes(), old.block().as_ref(), offset, n);
         if n > 0 {
             *filled = Some(Filled {
                 index,
@@ -182,7 +194,7 @@ fn insert_batch(
         // what was stored to it since is not for us to take back.
         if let Lookup::Private(own) = data.lookup(index) {
             own.copy_from(offset, block.bytes(), offset, len);
-        } else if let Err(err) = data.insert(index, block, reserve) {
+        } else if let Err(err) = block.insert(&lock, index, reserve) {
             return Some((index * BLOCK_SIZE as u64 + offset as u64, err));
         }
     }

@@ -10,4 +10,4 @@ mod reserve;
 mod tree;
 
 pub use self::reserve::Reserve;
-pub use self::tree::{Extent, Lookup, Tree};
+pub use self::tree::{Extent, Loan, Lookup, Tree};

@@ -67,6 +67,11 @@ pub enum Lookup {
 }
 
 impl Lookup {
+    /// Whether there is nothing.
+    pub fn is_hole(&self) -> bool {
+        matches!(self, Self::Hole)
+    }
+
     /// The block, whosever it is.
     pub fn block(self) -> Option<BlockRef> {
         match self {
@@ -74,6 +79,16 @@ impl Lookup {
             Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
         }
     }
+}
+
+/// What [`Tree::lend`] gives.
+pub enum Loan {
+    /// Nothing: reads as zeros.
+    Hole,
+    /// The block: this tree will not write it in place any more.
+    Block(BlockRef),
+    /// The block, to be copied, as this tree may.
+    Unsteady(BlockRef),
 }
 
 /// A run of blocks with consecutive numbers, all of them shared or none.
@@ -164,19 +179,66 @@ impl Tree {
         }
     }
 
-    /// Lets this tree write the block at `index` in place, if no other tree holds it.
+    /// Lets this tree write the block at `index` in place, if no other slot holds it.
     ///
     /// The caller knows that no reference to its page was got through another tree.
     pub fn keep_private(&mut self, index: u64) {
+        fn keep<const N: usize>(slots: &mut Slots<N>, i: usize, epoch: u64) {
+            // What several slots hold may be lent through one that has no mark.
+            if slots.is_sole_owner(i) {
+                slots.mark(i, epoch);
+            }
+        }
         let epoch = self.epoch;
         match &mut self.root {
-            Root::One(slots) if index == 0 => slots.mark(0, epoch),
+            Root::One(slots) if index == 0 => keep(slots, 0, epoch),
             Root::Node { node, height } if index < span(*height) => {
                 if let Some(slots) = node::own_slots(node, *height, index) {
-                    slots.mark(node::slot(1, index), epoch);
+                    keep(slots, node::slot(1, index), epoch);
                 }
             }
             _ => (),
+        }
+    }
+
+    /// The block at `index`, for somebody who looks at it later, when the file may have been written
+    /// to: its mark goes, so that it is copied then, as one is that others held once. That is of no
+    /// use for a block that is mapped writable, nor while the tree is being edited, as the edited
+    /// one has the mark, too.
+    pub fn lend(&mut self, index: u64) -> Loan {
+        let epoch = self.epoch;
+        let slots = match &mut self.root {
+            Root::One(slots) if index == 0 => return Self::lend_from(slots, 0, epoch),
+            Root::Node { node, height } if index < span(*height) => {
+                node::own_slots(node, *height, index)
+            }
+            _ => return Loan::Hole,
+        };
+        let i = node::slot(1, index);
+        if let Some(slots) = slots {
+            return Self::lend_from(slots, i, epoch);
+        }
+        match self.slots_for(index) {
+            Some((slots, i, _)) => match slots.get(i) {
+                None => Loan::Hole,
+                Some(block) if slots.is_marked(i, epoch) => Loan::Unsteady(block),
+                Some(block) => Loan::Block(block),
+            },
+            None => Loan::Hole,
+        }
+    }
+
+    fn lend_from<const N: usize>(slots: &mut Slots<N>, i: usize, epoch: u64) -> Loan {
+        match slots.get(i) {
+            None => Loan::Hole,
+            Some(block) if !slots.is_marked(i, epoch) => Loan::Block(block),
+            Some(block) if !slots.is_sole_owner(i) || block.is_mapped_writable() => {
+                Loan::Unsteady(block)
+            }
+            Some(block) => {
+                slots.unmark(i, i + 1);
+                Loan::Block(block)
+            }
         }
     }
 
@@ -223,6 +285,24 @@ impl Tree {
             Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
             Some(block) if slots.is_marked(i, self.epoch) => Lookup::Private(block),
             Some(block) => Lookup::Unshared(block),
+        }
+    }
+
+    /// Fills `found` with what lies at `index` and after it, as [`Tree::lookup`] says.
+    pub fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
+        let mut done = 0;
+        while done < found.len() {
+            let at = index + done as u64;
+            let Some((slots, first, unique)) = self.slots_for(at) else {
+                found[done] = self.lookup(at);
+                done += 1;
+                continue;
+            };
+            let n = (found.len() - done).min(FANOUT - first);
+            for (i, found) in found[done..done + n].iter_mut().enumerate() {
+                *found = self.lookup_in(slots, first + i, unique);
+            }
+            done += n;
         }
     }
 

@@ -3,10 +3,12 @@
 //! `getattr` and `setattr`, and the tables of inodes that have nothing else.
 
 use super::{
+    acl,
     file::FileOperations,
     filesystem::FileSystem,
+    flags,
     inode::{Inode, Locked},
-    to_errno,
+    quota, to_errno,
     xattr::AttributeHandlers,
 };
 use crate::bindings;
@@ -22,13 +24,18 @@ impl<T: FileSystem> AttributeTables<T> {
         listxattr: Some(AttributeHandlers::<T>::list),
         setattr: Some(setattr::<T>),
         getattr: Some(getattr::<T>),
+        fileattr_get: Some(flags::fileattr_get::<T>),
+        fileattr_set: Some(flags::fileattr_set::<T>),
         ..pin_init::zeroed()
     };
 
     pub(super) const SPECIAL: bindings::inode_operations = bindings::inode_operations {
         listxattr: Some(AttributeHandlers::<T>::list),
+        set_acl: Some(acl::set_acl::<T>),
         setattr: Some(setattr::<T>),
         getattr: Some(getattr::<T>),
+        fileattr_get: Some(flags::fileattr_get::<T>),
+        fileattr_set: Some(flags::fileattr_set::<T>),
         ..pin_init::zeroed()
     };
 }
@@ -47,9 +54,25 @@ pub(super) unsafe extern "C" fn getattr<T: FileSystem>(
     unsafe {
         let inode = (*(*path).dentry).d_inode;
         bindings::generic_fillattr(idmap, request_mask, inode, stat);
+        let inode = Inode::<T>::from_raw(inode);
+        let stat = &mut *stat;
         // `st_blocks` counts sectors of 512 bytes.
-        (*stat).blocks = T::inode_blocks(Inode::from_raw(inode))
-            << (kernel::page::PAGE_SHIFT - bindings::SECTOR_SHIFT as usize);
+        stat.blocks =
+            T::inode_blocks(inode) << (kernel::page::PAGE_SHIFT - bindings::SECTOR_SHIFT as usize);
+        let (attributes, mask) = inode.statx_attributes();
+        stat.attributes |= attributes;
+        stat.attributes_mask |= mask;
+        if request_mask & bindings::STATX_BTIME != 0 {
+            stat.result_mask |= bindings::STATX_BTIME;
+            stat.btime = inode.btime();
+        }
+        if request_mask & bindings::STATX_DIOALIGN != 0 && inode.file_type() == bindings::S_IFREG {
+            // No alignment is needed, see `FileTables::open`. But who asks may take the answer for the
+            // size of a disk's sectors, as the loop driver does.
+            stat.result_mask |= bindings::STATX_DIOALIGN;
+            stat.dio_mem_align = 1;
+            stat.dio_offset_align = 1 << bindings::SECTOR_SHIFT;
+        }
     }
     0
 }
@@ -100,10 +123,20 @@ unsafe fn set<T: FileSystem>(
     if resized {
         truncate(inode, size)?;
     }
+    if valid & (bindings::ATTR_UID | bindings::ATTR_GID) != 0 {
+        // SAFETY: By the safety requirements.
+        unsafe { quota::transfer(inode, idmap, attr)? };
+    }
     // SAFETY: By the safety requirements.
     unsafe { bindings::setattr_copy(idmap, inode.as_raw(), attr) };
     if resized {
         inode.touch();
+    }
+    if valid & bindings::ATTR_MODE != 0 {
+        // SAFETY: By the safety requirements.
+        let mode = unsafe { (*inode.as_raw()).i_mode };
+        // SAFETY: As above.
+        to_result(unsafe { bindings::posix_acl_chmod(idmap, dentry, mode) })?;
     }
     Ok(())
 }

@@ -30,6 +30,13 @@ impl Context<'_> {
         }
     }
 
+    /// Tells the user that the value of a parameter makes no sense. Returns `EINVAL`.
+    pub fn bad_value(&self, parameter: &Parameter<'_>) -> Error {
+        let key = BStr::from_bytes(parameter.key);
+        self.error(fmt!("Bad value for '{key}'"));
+        EINVAL
+    }
+
     /// The user id `uid` of the calling process, where it exists in the mount's user namespace.
     pub fn uid(&self, uid: u32) -> Option<bindings::kuid_t> {
         let mut kuid = bindings::kuid_t::default();
@@ -42,6 +49,12 @@ impl Context<'_> {
         let mut kgid = bindings::kgid_t::default();
         // SAFETY: As above.
         unsafe { bindings::shim_make_kgid((*self.0).user_ns, gid, &mut kgid) }.then_some(kgid)
+    }
+
+    /// Whether the mount is one of the initial user namespace.
+    pub fn is_initial(&self) -> bool {
+        // SAFETY: The context is valid; of the namespace only the address is taken.
+        unsafe { core::ptr::eq((*self.0).user_ns, &raw const bindings::init_user_ns) }
     }
 
     /// User and group of the calling process, as for files that it makes.

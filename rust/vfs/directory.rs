@@ -12,9 +12,10 @@
 //! renaming does.
 
 use super::{
-    attributes,
+    acl, attributes,
     file::FileOperations,
     filesystem::FileSystem,
+    flags,
     inode::{IdMap, Inode, Locked, NewInode},
     mapping::MappingOperations,
     to_errno,
@@ -232,7 +233,7 @@ impl<T: DirectoryOperations> Locked<T> {
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `ENOMEM`, and what a security module says.
+    /// `ENOSPC`, `EDQUOT`, `ENOMEM`, and what a security module says.
     pub fn add_new(&self, name: &Dentry<T>, new: New<'_>) -> Result {
         let place = Index::reserve()?;
         let kind = match new.kind {
@@ -241,7 +242,7 @@ impl<T: DirectoryOperations> Locked<T> {
             NewKind::Symlink(_) => bindings::S_IFLNK as u16,
             NewKind::Special(kind, _) => kind,
         };
-        let inode = NewInode::new(self.super_block(), new.idmap, Some(self), kind | new.mode)?;
+        let inode = NewInode::new(self.super_block(), new.idmap, self, kind | new.mode)?;
         let inode = match new.kind {
             NewKind::Regular => inode.regular(),
             NewKind::Directory => inode.directory(),
@@ -388,6 +389,9 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         rename: Some(Self::rename),
         tmpfile: Some(Self::tmpfile),
         listxattr: Some(AttributeHandlers::<T>::list),
+        set_acl: Some(acl::set_acl::<T>),
+        fileattr_get: Some(flags::fileattr_get::<T>),
+        fileattr_set: Some(flags::fileattr_set::<T>),
         setattr: Some(attributes::setattr::<T>),
         getattr: Some(attributes::getattr::<T>),
         ..pin_init::zeroed()
@@ -399,6 +403,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
         fsync: Some(bindings::noop_fsync),
+        setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };
 
@@ -588,7 +593,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     ) -> c_int {
         // SAFETY: By the safety requirements.
         let (dir, idmap) = unsafe { (Inode::<T>::from_raw(dir), IdMap::from_raw(idmap)) };
-        let made = NewInode::new(dir.super_block(), idmap, Some(dir), mode)
+        let made = NewInode::new(dir.super_block(), idmap, dir, mode)
             .map(NewInode::regular)
             .and_then(|inode| {
                 inode.init_security(dir, null_mut())?;

@@ -4,10 +4,10 @@
 
 use super::{
     file::{File, FileOperations},
-    to_errno,
+    to_errno, MAX_FILE_SIZE,
 };
 use crate::bindings;
-use kernel::{error::to_result, prelude::*};
+use kernel::{error::to_result, page::PAGE_SIZE, prelude::*};
 
 /// What is to be done with a range.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub enum Fallocate {
     Zero,
     /// As [`Fallocate::Allocate`], and share none of it any more.
     Unshare,
+    /// Take it out of the file: what lies behind moves to its place.
+    Collapse,
+    /// Put a hole of its length before it, which moves what lies there.
+    Insert,
 }
 
 impl Fallocate {
@@ -30,6 +34,8 @@ impl Fallocate {
             bindings::FALLOC_FL_PUNCH_HOLE => Some(Self::Punch),
             bindings::FALLOC_FL_ZERO_RANGE => Some(Self::Zero),
             bindings::FALLOC_FL_UNSHARE_RANGE => Some(Self::Unshare),
+            bindings::FALLOC_FL_COLLAPSE_RANGE => Some(Self::Collapse),
+            bindings::FALLOC_FL_INSERT_RANGE => Some(Self::Insert),
             _ => None,
         }
     }
@@ -53,12 +59,23 @@ pub(super) unsafe extern "C" fn fallocate<T: FileOperations>(
 fn fallocate_range<T: FileOperations>(file: &File<T>, mode: u32, start: u64, len: u64) -> Result {
     let what = Fallocate::of(mode).ok_or(EOPNOTSUPP)?;
     let inode = file.inode().lock();
-    let end = start + len;
-    let grows = mode & bindings::FALLOC_FL_KEEP_SIZE == 0 && end > inode.size();
-    if grows {
+    let (end, old_size) = (start + len, inode.size());
+    let is_aligned = start % PAGE_SIZE as u64 == 0 && len % PAGE_SIZE as u64 == 0;
+    let size = match what {
+        Fallocate::Collapse | Fallocate::Insert if !is_aligned => return Err(EINVAL),
+        // To take the end away is what truncation is for.
+        Fallocate::Collapse if end >= old_size => return Err(EINVAL),
+        Fallocate::Collapse => old_size - len,
+        Fallocate::Insert if len > MAX_FILE_SIZE - old_size => return Err(EFBIG),
+        Fallocate::Insert if start >= old_size => return Err(EINVAL),
+        Fallocate::Insert => old_size + len,
+        _ if mode & bindings::FALLOC_FL_KEEP_SIZE == 0 => old_size.max(end),
+        _ => old_size,
+    };
+    if size > old_size {
         // SAFETY: The inode is live and locked.
-        to_result(unsafe { bindings::inode_newsize_ok(inode.as_raw(), end as i64) })?;
+        to_result(unsafe { bindings::inode_newsize_ok(inode.as_raw(), size as i64) })?;
     }
     file.modified()?;
-    T::fallocate(&inode, what, start..end, grows.then_some(end))
+    T::fallocate(&inode, what, start..end, size)
 }

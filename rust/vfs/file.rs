@@ -3,17 +3,20 @@
 //! Open regular files.
 
 use super::{
+    acl,
     any::AnyFile,
     attributes, extents,
     fallocate::{self, Fallocate},
     filesystem::FileSystem,
+    flags,
     inode::{Inode, Locked},
     mapping::{self, MappingOperations},
     remap::{self, Remap},
+    splice,
     xattr::AttributeHandlers,
     Extent, MAX_FILE_SIZE,
 };
-use crate::{bindings, copy_flags::FOP_COPY_FLAGS};
+use crate::{bindings, copy_flags::FOP_COPY_FLAGS, store::block::BlockRef};
 use core::{
     marker::PhantomData,
     ops::{Deref, Range},
@@ -34,13 +37,27 @@ pub trait FileOperations: FileSystem {
     /// `EFAULT` if not one byte could be copied.
     fn read(inode: &Inode<Self>, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
 
+    /// The block at `index`, or one of zeros, for somebody who is to read it later: the file does not
+    /// write it in place any more, so that it stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn lend(inode: &Inode<Self>, index: u64) -> Result<BlockRef>;
+
     /// Writes `from` to `pos`. Limits were looked at, times and permissions are taken care of.
     /// Returns how many bytes.
     ///
     /// # Errors
     ///
-    /// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written.
-    fn write(inode: &Locked<Self>, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize>;
+    /// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written; `EAGAIN` where that would mean
+    /// to wait, for memory or a lock, and `may_wait` is false.
+    fn write(
+        inode: &Locked<Self>,
+        pos: u64,
+        from: &mut IovIterSource<'_>,
+        may_wait: bool,
+    ) -> Result<usize>;
 
     /// Changes the size. Shrinking gives blocks back, growing makes a hole.
     ///
@@ -56,17 +73,13 @@ pub trait FileOperations: FileSystem {
     /// The first extent that reaches beyond `pos`.
     fn extent(inode: &Inode<Self>, pos: u64) -> Option<Extent>;
 
-    /// `fallocate(2)` of `bytes`. `size` is what the size is to be afterwards, where it grows.
+    /// `fallocate(2)` of `bytes`. `size` is what the size is to be afterwards. What may be collapsed
+    /// or inserted was looked at.
     ///
     /// # Errors
     ///
     /// `ENOSPC` where there is not the room that is asked for; `EINTR`, `ENOMEM`.
-    fn fallocate(
-        inode: &Locked<Self>,
-        what: Fallocate,
-        bytes: Range<u64>,
-        size: Option<u64>,
-    ) -> Result;
+    fn fallocate(inode: &Locked<Self>, what: Fallocate, bytes: Range<u64>, size: u64) -> Result;
 
     /// `copy_file_range(2)`: without flags, copies as the filesystem likes best; or just copies.
     /// The range was cut at the end of the source, and does not overlap.
@@ -132,6 +145,9 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         setattr: Some(attributes::setattr_file::<T>),
         getattr: Some(attributes::getattr::<T>),
         fiemap: Some(extents::fiemap::<T>),
+        set_acl: Some(acl::set_acl::<T>),
+        fileattr_get: Some(flags::fileattr_get::<T>),
+        fileattr_set: Some(flags::fileattr_set::<T>),
         listxattr: Some(AttributeHandlers::<T>::list),
         ..pin_init::zeroed()
     };
@@ -143,16 +159,18 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         write_iter: Some(Self::write_iter),
         mmap: Some(mapping::mmap::<T>),
         fsync: Some(bindings::noop_fsync),
-        splice_read: Some(bindings::copy_splice_read),
+        splice_read: Some(splice::splice_read::<T>),
         splice_write: Some(bindings::iter_file_splice_write),
         copy_file_range: Some(remap::copy_file_range::<T>),
         remap_file_range: Some(remap::remap_file_range::<T>),
         fallocate: Some(fallocate::fallocate::<T>),
-        fop_flags: FOP_COPY_FLAGS,
+        setlease: Some(bindings::generic_setlease),
+        fop_flags: FOP_COPY_FLAGS | bindings::SHIM_FOP_DONTCACHE | bindings::SHIM_FOP_BUFFER_WASYNC,
         ..pin_init::zeroed()
     };
 
-    /// `O_DIRECT` is taken, and means nothing: no data is ever cached. So it needs no alignment.
+    /// `O_DIRECT` is taken, and means nothing: no data is ever cached. So it needs no alignment,
+    /// and `RWF_DONTCACHE` is what happens anyway.
     ///
     /// # Safety
     ///
@@ -160,7 +178,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: By the safety requirements.
         unsafe {
-            (*file).f_mode |= bindings::SHIM_FMODE_CAN_ODIRECT;
+            (*file).f_mode |= bindings::SHIM_FMODE_CAN_ODIRECT | bindings::SHIM_FMODE_NOWAIT;
             bindings::generic_file_open(inode, file)
         }
     }
@@ -195,7 +213,24 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         iter: *mut bindings::iov_iter,
     ) -> isize {
         // SAFETY: By the safety requirements.
-        let inode = unsafe { Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode) }.lock();
+        let (inode, may_wait) = unsafe {
+            (
+                Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode),
+                (*kiocb).ki_flags & bindings::SHIM_IOCB_NOWAIT == 0,
+            )
+        };
+        let inode = if may_wait {
+            inode.lock()
+        } else {
+            match inode.try_lock() {
+                Some(inode) => inode,
+                None => return EAGAIN.to_errno() as isize,
+            }
+        };
+        // It may have become so since it was opened.
+        if inode.is_immutable() {
+            return EPERM.to_errno() as isize;
+        }
         // SAFETY: By the safety requirements; the inode is locked, as these ask.
         let checked = unsafe {
             match bindings::generic_write_checks(kiocb, iter) {
@@ -205,7 +240,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         };
         // SAFETY: By the safety requirements.
         let (kiocb, from) = unsafe { (&mut *kiocb, IovIterSource::from_raw(iter)) };
-        match checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from)) {
+        match checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from, may_wait)) {
             Ok(n) => {
                 kiocb.ki_pos += n as i64;
                 n as isize

@@ -8,13 +8,14 @@
 use super::{
     context::{self, Context, Parameter},
     directory::DirectoryOperations,
+    export::ExportTable,
     inode::{self, Inode},
-    to_errno,
+    quota, to_errno,
     xattr::AttributeHandlers,
     MAX_FILE_SIZE,
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -67,6 +68,10 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// Mode, owner and group of the root directory.
     fn root(options: &Self::Options) -> (u16, bindings::kuid_t, bindings::kgid_t);
 
+    /// Whether those of this kind are charged for what inodes on a new superblock take, and the
+    /// limits of those of them who have none of their own.
+    fn quota(sb: &SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits>;
+
     /// Changes the options of a superblock.
     fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: &Self::Options)
         -> Result;
@@ -91,7 +96,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     fn dismiss_inode(sb: &SuperBlock<Self>);
 
     /// Counts what else inodes have, their extended attributes: `after` blocks, where it was
-    /// `before` until now.
+    /// `before` until now. (Charging their owners is not its concern.)
     ///
     /// # Errors
     ///
@@ -151,6 +156,8 @@ impl<T: FileSystem> SuperBlock<T> {
 pub struct Registration<T: FileSystem> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
+    #[pin]
+    quota_format: quota::Format<T>,
     cache: *mut bindings::kmem_cache,
     _type: PhantomData<T>,
 }
@@ -164,6 +171,7 @@ impl<T: DirectoryOperations> Registration<T> {
     /// Registers `T`, see `register_filesystem`.
     pub fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            quota_format <- quota::Format::new(module),
             cache: inode::new_cache::<T>()?,
             fs_type <- Opaque::try_ffi_init(|fs_type: *mut bindings::file_system_type| {
                 // SAFETY: `fs_type` is valid for writes; all zeros is a valid value.
@@ -241,19 +249,36 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
         raw.s_time_gran = 1;
         raw.s_op = &SuperTable::<T>::TABLE;
+        raw.s_flags |= bindings::SHIM_SB_POSIXACL | bindings::SHIM_SB_I_VERSION;
+        // Who watches with fanotify may be asked for data before it is used.
+        raw.s_iflags |= bindings::SHIM_SB_I_ALLOW_HSM as c_ulong;
+        raw.s_export_op = ptr::from_ref(&ExportTable::<T>::TABLE).cast();
         raw.s_xattr = AttributeHandlers::<T>::ALL.as_ptr();
         // SAFETY: `s_fs_info` was set above.
-        let root = inode::new_root(unsafe { SuperBlock::<T>::from_raw(sb) }, T::root(options))?;
-        // SAFETY: The inode is new; its reference goes to `d_make_root`, on failure too.
-        let root = unsafe { bindings::d_make_root(root) };
-        if root.is_null() {
-            return Err(ENOMEM);
-        }
+        let this = unsafe { SuperBlock::<T>::from_raw(sb) };
+        quota::enable(this)?;
+        let root = new_root(this, options).inspect_err(|_| {
+            // SAFETY: `s_umount` of a superblock that is being made is held. The one inode is gone.
+            unsafe { quota::disable(this) }
+        })?;
         // SAFETY: As above.
         unsafe { (*sb).s_root = root };
         Ok(())
     };
     to_errno(fill())
+}
+
+fn new_root<T: DirectoryOperations>(
+    sb: &SuperBlock<T>,
+    options: &T::Options,
+) -> Result<*mut bindings::dentry> {
+    let root = inode::new_root(sb, T::root(options))?;
+    // SAFETY: The inode is new; its reference goes to `d_make_root`, on failure too.
+    let root = unsafe { bindings::d_make_root(root) };
+    if root.is_null() {
+        return Err(ENOMEM);
+    }
+    Ok(root)
 }
 
 /// # Safety
@@ -280,12 +305,24 @@ impl<T: FileSystem> SuperTable<T> {
         free_inode: Some(inode::free::<T>),
         evict_inode: Some(inode::evict::<T>),
         drop_inode: Some(bindings::inode_just_drop),
+        get_dquots: Some(quota::get_dquots::<T>),
+        put_super: Some(Self::put_super),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
         freeze_fs: Some(Self::freeze),
         unfreeze_fs: Some(Self::freeze),
         ..pin_init::zeroed()
     };
+
+    /// After the inodes are gone, and while `s_umount` is still held: `kill_sb` is too late.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a superblock of `T` that is going away.
+    unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
+        // SAFETY: By the safety requirements, and when this is called.
+        unsafe { quota::disable(SuperBlock::<T>::from_raw(sb)) };
+    }
 
     /// # Safety
     ///

@@ -17,7 +17,7 @@
 use super::{filesystem::FileSystem, inode::Inode};
 use crate::{bindings, store::block::BlockRef};
 use core::{marker::PhantomData, ops::Range};
-use kernel::{error::to_result, prelude::*};
+use kernel::{error::to_result, page::PAGE_SHIFT, prelude::*};
 
 /// What can be done with a mapping of a regular file.
 pub trait MappingOperations: FileSystem {
@@ -79,6 +79,11 @@ impl<'a, T: FileSystem> Invalidate<'a, T> {
             inode,
             unlock: false,
         }
+    }
+
+    /// The inode whose lock it is.
+    pub fn inode(&self) -> &'a Inode<T> {
+        self.inode
     }
 
     /// Takes `blocks` out of every page table. The copies that private mappings made for
@@ -187,7 +192,14 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// Notes that the file is about to be written to: waits until it is not frozen, sets times.
     /// What is returned is held until the block is mapped.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` where the file has become immutable.
     pub fn start_write(&self) -> Result<PageFault<'a>> {
+        if self.inode().is_immutable() {
+            return Err(EPERM);
+        }
         // SAFETY: The file is open.
         let sb = unsafe { (*(*self.file()).f_inode).i_sb };
         // SAFETY: The superblock is live. No lock that ranks before freeze protection for faults
@@ -210,21 +222,56 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         _lock: &InvalidateShared<'_, T>,
         block: &BlockRef,
     ) -> FaultResult {
+        self.associate(block, self.index());
+        self.insert(block, true)
+    }
+
+    /// Maps `block` at `index` too, read-only, if that lies within the mapping and nothing is mapped
+    /// there yet: it saves a fault to come. Returns whether it makes sense to go on with others.
+    ///
+    /// What `do_fault_around` does for page caches. (`vm_insert_pages` does several at a time, but
+    /// wants the VMA to be `VM_MIXEDMAP`, and such a one never grows. Writable nothing can be mapped
+    /// so: where there is something already, a guard page for example, the kernel warns.)
+    pub fn map_around(
+        &mut self,
+        _lock: &InvalidateShared<'_, T>,
+        index: u64,
+        block: &BlockRef,
+    ) -> bool {
+        // SAFETY: By the type invariant; the VMA is locked.
+        let (first, start, end) = unsafe {
+            let vma = self.vma();
+            let bounds = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+            ((*vma).vm_pgoff as u64, bounds.vm_start, bounds.vm_end)
+        };
+        let Some(place) = index.checked_sub(first) else {
+            return true;
+        };
+        let address = start + ((place as usize) << PAGE_SHIFT);
+        if address >= end {
+            return false;
+        }
+        // SAFETY: By the type invariant. Of the copy only the VMA and the address are looked at, and
+        // an entry that is there already is left alone.
+        let result = unsafe {
+            let mut vmf = core::ptr::read(self.vmf);
+            vmf.__bindgen_anon_1.address = address;
+            bindings::vmf_insert_page_mkwrite(&mut vmf, block.as_ptr(), false)
+        };
+        result == bindings::vm_fault_reason_VM_FAULT_NOPAGE
+    }
+
+    /// Makes `block`, which is of this file alone, carry its mapping.
+    fn associate(&self, block: &BlockRef, index: u64) {
         let inode = self.inode();
         // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
         // evicted. The block was allocated for this file and never was in another, so that it
         // carries no other mapping.
-        unsafe {
-            inode
-                .mapped()
-                .associate(inode.mapping(), block, self.index())
-        };
-        self.insert(block, true)
+        unsafe { inode.mapped().associate(inode.mapping(), block, index) };
     }
 
     fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
-        // SAFETY: By the type invariant; `mmap` made this a mapping of mixed pages, and the page
-        // is live.
+        // SAFETY: By the type invariant; the page is live.
         FaultResult(unsafe { bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), write) })
     }
 
@@ -299,7 +346,6 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
     // SAFETY: By the safety requirements.
     unsafe {
         bindings::shim_file_accessed(file);
-        bindings::shim_vma_set_mixedmap(vma);
         (*vma).vm_ops = &MappingTables::<T>::VM;
     }
     0

@@ -14,12 +14,17 @@
 //! | [`inode`] | `struct inode`, its locks, and making new ones |
 //! | [`directory`] | `struct inode_operations` of a directory; names kept in the dcache, as libfs does |
 //! | [`attributes`] | `getattr`, `setattr` |
+//! | [`acl`] | POSIX access control lists |
+//! | [`flags`] | `fileattr_get`, `fileattr_set` |
+//! | [`export`] | `struct export_operations` |
 //! | [`file`] | `struct file_operations` of a regular file |
 //! | [`remap`] | `copy_file_range`, `remap_file_range`, and the locks of two files |
 //! | [`fallocate`] | `fallocate` |
+//! | [`splice`] | `splice_read` |
 //! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
 //! | [`extents`] | `fiemap` |
 //! | [`xattr`] | `struct xattr_handler` |
+//! | [`quota`] | `struct dquot`, `struct quota_format_type` |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
 //! # Locks
@@ -35,17 +40,22 @@
 //! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
 //! 5. what the filesystem has
 
+pub mod acl;
 pub mod any;
 pub mod attributes;
 pub mod context;
 pub mod directory;
+pub mod export;
 pub mod extents;
 pub mod fallocate;
 pub mod file;
 pub mod filesystem;
+pub mod flags;
 pub mod inode;
 pub mod mapping;
+pub mod quota;
 pub mod remap;
+pub mod splice;
 pub mod xattr;
 
 pub use self::{
@@ -57,6 +67,7 @@ pub use self::{
     filesystem::{FileSystem, Registration, Statistics, SuperBlock},
     inode::{IdMap, Inode, Locked},
     mapping::{Fault, FaultResult, Invalidate, MappingOperations},
+    quota::Charge,
     remap::{LockedPair, Remap, RemapKind},
 };
 

@@ -7,6 +7,7 @@
 //! VFS has looked at.
 
 use super::{
+    acl::AclKind,
     filesystem::FileSystem,
     inode::{Inode, Locked},
     to_errno,
@@ -51,8 +52,10 @@ fn blocks(bytes: usize) -> u64 {
 
 struct Entries {
     by_name: RBTree<Name, Value>,
-    /// Of all.
+    /// What all of them count as, with the access control lists.
     bytes: usize,
+    /// What the access list and the default list count as, see [`super::acl`].
+    acl_bytes: [usize; 2],
 }
 
 impl Entries {
@@ -60,6 +63,7 @@ impl Entries {
         Self {
             by_name: RBTree::new(),
             bytes: 0,
+            acl_bytes: [0; 2],
         }
     }
 }
@@ -83,6 +87,26 @@ impl Attributes {
     /// Forgets all of them. Returns how many blocks they counted as.
     pub(super) fn clear(&self) -> u64 {
         blocks(core::mem::replace(&mut *self.entries.lock(), Entries::new()).bytes)
+    }
+
+    /// Counts an access control list, of `bytes` bytes from now on. `charge` is told as in
+    /// [`Attributes::set`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `charge`. Nothing has changed.
+    pub(super) fn count_acl(
+        &self,
+        kind: AclKind,
+        bytes: usize,
+        charge: impl FnOnce(u64, u64) -> Result,
+    ) -> Result {
+        let mut entries = self.entries.lock();
+        let after = entries.bytes - entries.acl_bytes[kind as usize] + bytes;
+        charge(blocks(entries.bytes), blocks(after))?;
+        entries.bytes = after;
+        entries.acl_bytes[kind as usize] = bytes;
+        Ok(())
     }
 
     /// Copies the value of `name` to `to`, where `to` is not empty. Returns its length.
@@ -110,8 +134,12 @@ impl Attributes {
     ///
     /// `ERANGE` where they do not fit.
     fn list(&self, all: bool, to: &mut [u8]) -> Result<usize> {
+        let entries = self.entries.lock();
+        let acls = ACL_NAMES.iter().zip(entries.acl_bytes);
+        let acls = acls.filter_map(|(name, bytes)| (bytes > 0).then_some(name.to_bytes()));
         let mut len = 0;
-        for Name(name) in self.entries.lock().by_name.keys() {
+        let names = entries.by_name.keys().map(|Name(name)| name.as_slice());
+        for name in Iterator::chain(acls, names) {
             if !all && name.starts_with(TRUSTED.to_bytes()) {
                 continue;
             }
@@ -175,6 +203,9 @@ impl Attributes {
         Ok(())
     }
 }
+
+/// As which attributes the access list and the default list are seen.
+const ACL_NAMES: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 const USER: &CStr = c"user.";
 const TRUSTED: &CStr = c"trusted.";
@@ -276,7 +307,7 @@ impl<T: FileSystem> AttributeHandlers<T> {
                 (!value.is_null()).then(|| &*slice(value.cast_mut(), size)),
             )
         };
-        let charge = |before, after| T::recount(inode.super_block(), before, after);
+        let charge = |before, after| inode.recount(before, after);
         let result = inode
             .attributes()
             .set(name, value, flags as u32, charge)

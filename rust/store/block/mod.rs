@@ -11,6 +11,7 @@
 //! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
 //! | [`NodeCharge`] | counts a tree node, of which there is a limit, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
+//! | [`Run`] | several of them, allocated together |
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
@@ -28,12 +29,14 @@
 mod mapped;
 mod page;
 mod pool;
+mod run;
 mod shared;
 mod slots;
 
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
+pub use self::run::Run;
 pub use self::shared::Shared;
 pub use self::slots::Slots;
 

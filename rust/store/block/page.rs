@@ -24,7 +24,6 @@ use crate::bindings;
 use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     iov::{IovIterDest, IovIterSource},
-    prelude::*,
     sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
 };
 
@@ -35,7 +34,7 @@ const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
 ///
 /// # Invariants
 ///
-/// The page was allocated by [`NewBlock::new`], is of order 0, in no page cache, and has not been
+/// The page was allocated by [`Run`](super::Run), is of order 0, in no page cache, and has not been
 /// freed; whoever holds this value holds one of the page's references, or a slot of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct RawBlock(NonNull<bindings::page>);
@@ -102,7 +101,7 @@ impl RawBlock {
     /// Takes the caller's slot away, and the block out of the pool if it was the last.
     pub(super) fn release_slot(self, pool: &Pool) {
         if self.put_slot() {
-            pool.forget();
+            pool.give_room(1);
             mapped::release(self);
         }
     }
@@ -279,21 +278,22 @@ pub struct NewBlock<'pool> {
 }
 
 impl<'pool> NewBlock<'pool> {
-    pub(super) fn new(pool: &'pool Pool, number: u64) -> Result<Self> {
-        // SAFETY: Allocating a page has no preconditions beyond a context that may sleep, which
-        // `GFP_KERNEL` asserts.
-        let page = unsafe {
-            bindings::alloc_pages(bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_HIGHMEM, 0)
-        };
-        // SAFETY: `page` is null or a page that was just allocated to be a block.
-        let block = unsafe { RawBlock::from_raw(page) }.ok_or(ENOMEM)?;
+    /// # Safety
+    ///
+    /// `page` is of order 0, nobody else has it, and its reference is given away; `pool` has counted
+    /// the block.
+    pub(super) unsafe fn from_page(
+        pool: &'pool Pool,
+        page: NonNull<bindings::page>,
+        number: u64,
+    ) -> Self {
+        let block = RawBlock(page);
         block.state().store(number << SLOTS_BITS, Relaxed);
-        // INVARIANT: The reference is that of the allocation, the slot count 0, and the caller
-        // is the pool, which has counted the block.
-        Ok(Self {
+        // INVARIANT: By the safety requirements; the slot count is 0.
+        Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
             pool,
-        })
+        }
     }
 
     /// The block's bytes.
@@ -316,7 +316,7 @@ impl<'pool> NewBlock<'pool> {
 
 impl Drop for NewBlock<'_> {
     fn drop(&mut self) {
-        self.pool.forget();
+        self.pool.give_room(1);
         // SAFETY: Nothing uses the field again.
         unsafe { ManuallyDrop::drop(&mut self.bytes) };
     }

@@ -2,7 +2,7 @@
 
 //! The blocks of one mount.
 
-use super::page::NewBlock;
+use super::{page::NewBlock, Run};
 use kernel::{
     prelude::*,
     sync::{
@@ -128,20 +128,47 @@ impl Pool {
         }
     }
 
+    /// Counts `n` more blocks, or as many as there may be. Returns how many.
+    pub(super) fn take_room(&self, n: u64) -> u64 {
+        let mut used = self.used.load(Relaxed);
+        loop {
+            let taken = n.min(self.limit.load(Relaxed).saturating_sub(used));
+            match self.used.cmpxchg(used, used + taken, Relaxed) {
+                Ok(_) => return taken,
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Counts `n` blocks less.
+    pub(super) fn give_room(&self, n: u64) {
+        self.used.fetch_sub(n, Relaxed);
+    }
+
+    /// The first of `n` numbers that no block had.
+    pub(super) fn take_numbers(&self, n: u64) -> u64 {
+        self.next_number.fetch_add(n, Relaxed)
+    }
+
     /// Counts what else takes room, as if it were blocks: `after`, where it was `before` until now.
     ///
     /// # Errors
     ///
     /// `ENOSPC` where there is not the room for more; it counts as before.
     pub fn recount(&self, before: u64, after: u64) -> Result {
-        let (more, less) = (after.saturating_sub(before), before.saturating_sub(after));
-        let used = self.used.fetch_add(more, Relaxed) + more;
-        if more > 0 && used > self.limit.load(Relaxed) {
-            self.used.fetch_sub(more, Relaxed);
+        let more = after.saturating_sub(before);
+        let taken = self.take_room(more);
+        if taken < more {
+            self.give_room(taken);
             return Err(ENOSPC);
         }
-        self.used.fetch_sub(less, Relaxed);
+        self.give_room(before.saturating_sub(after));
         Ok(())
+    }
+
+    /// Up to `n` new blocks, as many as there may be.
+    pub fn alloc_run(&self, n: u64) -> Run<'_> {
+        Run::new(self, n)
     }
 
     /// Allocates a block. Its bytes are undefined until its owner has written them.
@@ -150,26 +177,17 @@ impl Pool {
     ///
     /// `ENOSPC` at the limit, `ENOMEM` where there is no page.
     pub fn alloc(&self) -> Result<NewBlock<'_>> {
-        if self.used.fetch_add(1, Relaxed) >= self.limit.load(Relaxed) {
-            self.forget();
-            return Err(ENOSPC);
-        }
-        self.alloc_counted()
+        self.alloc_run(1).take()
     }
 
     /// As [`Pool::alloc`], but goes over the limit where it must: for an operation that gives
     /// blocks back and must not fail for want of one, as truncation.
     pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
-        self.used.fetch_add(1, Relaxed);
-        self.alloc_counted()
+        Run::over(self).take()
     }
 
-    fn alloc_counted(&self) -> Result<NewBlock<'_>> {
-        NewBlock::new(self, self.next_number.fetch_add(1, Relaxed)).inspect_err(|_| self.forget())
-    }
-
-    /// One block less exists.
-    pub(super) fn forget(&self) {
-        self.used.fetch_sub(1, Relaxed);
+    /// Counts `n` blocks more, whatever the limit.
+    pub(super) fn add_room(&self, n: u64) {
+        self.used.add(n, Relaxed);
     }
 }

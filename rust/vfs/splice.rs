@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `splice(2)` and `sendfile(2)` from a file, without copying: a reference to the block goes into
+//! the pipe.
+//!
+//! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h). Compare
+//! `shmem_file_splice_read`.
+
+use super::{file::FileOperations, inode::Inode};
+use crate::bindings;
+use kernel::{
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+};
+
+/// # Safety
+///
+/// `file` is an open regular file of `T`, `pos` valid for writes, `pipe` valid and locked.
+pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
+    file: *mut bindings::file,
+    pos: *mut bindings::loff_t,
+    pipe: *mut bindings::pipe_inode_info,
+    len: usize,
+    _flags: c_uint,
+) -> isize {
+    // SAFETY: By the safety requirements.
+    let (inode, start) = unsafe { (Inode::<T>::from_raw((*file).f_inode), *pos as u64) };
+    let mut done = 0;
+    while done < len {
+        let at = start + done as u64;
+        if at >= inode.size() {
+            break;
+        }
+        let block = match T::lend(inode, at >> PAGE_SHIFT) {
+            Ok(block) => block,
+            Err(err) if done == 0 => return err.to_errno() as isize,
+            Err(_) => break,
+        };
+        let offset = at as usize % PAGE_SIZE;
+        // After the lookup, as for reading.
+        let left = inode.size().saturating_sub(at).min((len - done) as u64) as usize;
+        let n = left.min(PAGE_SIZE - offset);
+        if n == 0 {
+            break;
+        }
+        // SAFETY: The pipe is valid and locked; the page's reference goes to it, or is dropped.
+        let added = unsafe {
+            bindings::shim_add_page_to_pipe(pipe, block.into_page(), offset as u32, n as u32)
+        };
+        if added < 0 {
+            // It is full, or nobody reads any more.
+            if done == 0 {
+                return added;
+            }
+            break;
+        }
+        done += n;
+    }
+    // SAFETY: By the safety requirements.
+    unsafe {
+        *pos = (start + done as u64) as i64;
+        bindings::shim_file_accessed(file);
+    }
+    done as isize
+}

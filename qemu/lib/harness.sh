@@ -5,6 +5,9 @@
 # The library, as the toolchain root sees it.
 # shellcheck disable=SC2034 # for the callers
 CRATE=/src/samples/copy_fr/Cargo.toml
+# And the benchmark.
+# shellcheck disable=SC2034
+MEASURE=/src/qemu/measure/Cargo.toml
 
 # cargo_in_root ARGUMENT...: cargo's home is in the cache, what it builds in build/harness.
 cargo_in_root() {

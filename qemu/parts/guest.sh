@@ -5,6 +5,7 @@
 
 GUEST_PACKAGES='
 coreutils util-linux mount attr acl xfsprogs btrfs-progs e2fsprogs fio strace
+nfs-kernel-server nfs-common quota stress-ng
 python3-minimal libpython3-stdlib libgcc-s1 libstdc++6 procps kmod psmisc file diffutils findutils grep
 libacl1 libattr1 liburing2 libaio1t64
 '

@@ -78,6 +78,8 @@ pub struct Effort {
     pub race: Duration,
     /// How long the long race goes on.
     pub soak: Duration,
+    /// How long random operations on two files go on.
+    pub fuzz: Duration,
     /// Where random histories start.
     pub seed: u64,
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::failure::{Context, Failure, Outcome};
+use crate::instance::Configuration;
 use crate::sys::{c_path, check};
 
 /// The filesystem under test, or a referee: one that shows whether a test is right.
@@ -90,6 +91,10 @@ pub enum Need {
     FaultInjection,
     /// Programs that were built for the tests (`--programs`).
     Programs,
+    /// An instance of its own that keeps quotas.
+    Quota,
+    /// A kernel that does not check itself so much that many small steps take minutes.
+    FastKernel,
     /// A kernel whose XFS, which is loaded, keeps quotas.
     XfsQuota,
 }
@@ -103,9 +108,17 @@ impl Need {
             (Self::Programs, _) => crate::process::programs()
                 .is_none()
                 .then_some("needs the samples and the 32-bit caller (--programs)"),
+            (Self::FastKernel, _) => crate::is_debug_kernel().then_some(
+                "takes minutes on a kernel that checks itself; the stock kernel does it",
+            ),
             (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
             (_, Reflinkfs) => None,
+            (Self::Quota, Tmpfs) => Configuration::open("tmpfs")
+                .and_then(|tmpfs| tmpfs.set_flag("quota"))
+                .is_err()
+                .then_some("keeps no quotas on this kernel (CONFIG_TMPFS_QUOTA)"),
+            (Self::Quota, _) => Some("its quotas are on a disk, and set up otherwise"),
             (Self::Reflink, Tmpfs | Ext4) => Some("cannot clone"),
             (Self::Fiemap, Tmpfs) => Some("tmpfs has no FIEMAP"),
             (Self::Instance, Xfs | Btrfs | Ext4) => {
@@ -128,6 +141,8 @@ impl Need {
 pub const CLONES: &[Need] = &[Need::Reflink];
 pub const CLONES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
 pub const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
+pub const QUOTA: &[Need] = &[Need::Quota];
+pub const CLONES_CHARGED: &[Need] = &[Need::Reflink, Need::Quota];
 pub const INSTANCE: &[Need] = &[Need::Instance];
 
 /// Why btrfs says otherwise which blocks are shared.

@@ -72,6 +72,15 @@ impl Configuration {
         self.call(FSCONFIG_SET_FLAG, Some(key), None)
     }
 
+    /// An option with a value, or without where that is empty.
+    fn give(&self, key: &str, value: &str) -> Sys {
+        if value.is_empty() {
+            self.set_flag(key)
+        } else {
+            self.set(key, value)
+        }
+    }
+
     pub fn create(&self) -> Sys {
         self.call(FSCONFIG_CMD_CREATE, None, None)
     }
@@ -193,7 +202,7 @@ impl Instance {
             Configuration::open(filesystem).or_fail(format_args!("fsopen({filesystem})"))?;
         for (key, value) in options {
             configuration
-                .set(key, value)
+                .give(key, value)
                 .or_fail(format_args!("option {key}={value}"))?;
         }
         configuration
@@ -260,7 +269,7 @@ impl Instance {
         let configuration = Configuration::pick(&self.root).map_err(|e| (e, "fspick".into()))?;
         let result = options
             .iter()
-            .try_for_each(|(key, value)| configuration.set(key, value))
+            .try_for_each(|(key, value)| configuration.give(key, value))
             .and_then(|()| configuration.reconfigure());
         result.map_err(|error| (error, configuration.log()))
     }

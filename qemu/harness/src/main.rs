@@ -9,12 +9,18 @@ mod case;
 mod extents;
 mod failure;
 mod filesystem;
+mod flags_of_files;
+mod fuzz;
 mod instance;
 mod mapping;
 mod memory;
 mod model;
+mod notification;
 mod pattern;
+mod posix_acl;
 mod process;
+mod quota;
+mod ring;
 mod runner;
 mod sys;
 mod tests;
@@ -57,7 +63,11 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "5")]
     soak_seconds: f64,
 
-    /// How long a test may take (default: 60, on a debug kernel 120, and the soak's time)
+    /// How long random operations on two files go on
+    #[arg(long, value_name = "SECONDS", default_value = "4")]
+    fuzz_seconds: f64,
+
+    /// How long a test may take (default: 60, on a debug kernel 120, and the long ones' time)
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
 
@@ -102,6 +112,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     }
     let debug = is_debug_kernel();
     let soak = Duration::from_secs_f64(arguments.soak_seconds);
+    let fuzz = Duration::from_secs_f64(arguments.fuzz_seconds);
     let race = arguments
         .race_seconds
         .unwrap_or(if debug { 1.5 } else { 1.0 });
@@ -114,9 +125,10 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             divisor: arguments.scale.unwrap_or(if debug { 5 } else { 1 }).max(1),
             race: Duration::from_secs_f64(race),
             soak,
+            fuzz,
             seed: arguments.seed,
         },
-        limit: Duration::from_secs(limit) + soak,
+        limit: Duration::from_secs(limit) + soak.max(fuzz),
         kernel_log: KernelLog::open(),
     })
 }
@@ -134,6 +146,7 @@ fn main() -> ExitCode {
                 divisor: 1,
                 race: Duration::ZERO,
                 soak: Duration::ZERO,
+                fuzz: Duration::ZERO,
                 seed: 0,
             },
             limit: Duration::ZERO,

@@ -212,9 +212,18 @@ impl KernelLog {
             "refcount_t",
             "Call Trace:",
             "rust_kernel: panicked",
+            "constraint=CONSTRAINT_NONE",
         ];
         let news = self.news();
-        let lines: Vec<_> = news.lines().collect();
+        // How the kernel came to kill for want of memory; then it says whose: all, or a cgroup's
+        // that a test has limited.
+        let mut killing = false;
+        let complains = |line: &&str| {
+            killing |= line.contains("invoked oom-killer");
+            killing &= !line.contains("oom-kill:constraint=");
+            !killing
+        };
+        let lines: Vec<_> = news.lines().filter(complains).collect();
         match lines
             .iter()
             .position(|line| REPORTS.iter().any(|report| line.contains(report)))

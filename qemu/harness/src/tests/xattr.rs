@@ -38,7 +38,7 @@ pub const CASES: &[Case] = &[
     case!(readers_and_writers_race_without_tearing),
 ];
 
-fn set(path: impl AsRef<Path>, name: &str, value: &[u8], flags: i32) -> Sys {
+pub fn set(path: impl AsRef<Path>, name: &str, value: &[u8], flags: i32) -> Sys {
     let (path, name) = (c_path(path.as_ref()), CString::new(name).expect("no NUL"));
     // SAFETY: strings and value are valid during the call.
     check(unsafe {
@@ -55,14 +55,14 @@ fn get_into(path: impl AsRef<Path>, name: &str, buffer: &mut [u8]) -> Sys<usize>
     check(unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer_at, buffer.len()) as i64 })
 }
 
-fn get(path: impl AsRef<Path>, name: &str) -> Sys<Vec<u8>> {
+pub fn get(path: impl AsRef<Path>, name: &str) -> Sys<Vec<u8>> {
     let mut value = vec![0; 65536];
     let len = get_into(path, name, &mut value)?;
     value.truncate(len);
     Ok(value)
 }
 
-fn remove(path: impl AsRef<Path>, name: &str) -> Sys {
+pub fn remove(path: impl AsRef<Path>, name: &str) -> Sys {
     let (path, name) = (c_path(path.as_ref()), CString::new(name).expect("no NUL"));
     // SAFETY: both strings are valid during the call.
     check(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(|_| ())
@@ -75,15 +75,18 @@ fn list_into(path: impl AsRef<Path>, buffer: &mut [u8]) -> Sys<usize> {
     check(unsafe { libc::llistxattr(path.as_ptr(), buffer_at, buffer.len()) as i64 })
 }
 
-/// The names, in order, without what a security module adds.
-fn list(path: impl AsRef<Path>) -> Outcome<Vec<String>> {
+/// The names, in order, without what a security module adds or how XFS stores ACLs.
+pub fn list(path: impl AsRef<Path>) -> Outcome<Vec<String>> {
     let mut buffer = vec![0; 65536];
     let len = list_into(path, &mut buffer).or_fail("listxattr")?;
     let mut names: Vec<_> = buffer[..len]
         .split(|&b| b == 0)
         .filter(|name| !name.is_empty())
         .map(|name| String::from_utf8_lossy(name).into_owned())
-        .filter(|name| !["security.selinux", "security.SMACK64"].contains(&name.as_str()))
+        .filter(|name| {
+            !["security.selinux", "security.SMACK64"].contains(&name.as_str())
+                && !name.starts_with("trusted.SGI_ACL_")
+        })
         .collect();
     names.sort();
     Ok(names)

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What must hold at any time: sizes, bytes, holes, extents.
+
+use std::collections::HashMap;
+
+use crate::extents::{fiemap, Extent, FLAG_SYNC};
+use crate::failure::{expect, expect_eq, Context, Outcome};
+use crate::pattern::BLOCK;
+
+use super::operation::{Which, A, B};
+use super::world::World;
+
+/// `FIEMAP_EXTENT_UNWRITTEN`: room that reads as zeros.
+const UNWRITTEN: u32 = 0x800;
+
+impl World {
+    /// After each operation.
+    pub fn compare(&self) -> Outcome {
+        for which in [A, B] {
+            let (open, model) = (&self.open[which as usize], &self.model[which as usize]);
+            open.file
+                .expect_contents(&model.bytes, &format!("{which:?}"))?;
+        }
+        Ok(())
+    }
+
+    pub fn check(&mut self, file: Which) -> Outcome {
+        self.check_mappings(file)?;
+        self.check_holes(file)?;
+        if self.repertoire.fiemap {
+            self.check_extents(file)?;
+        }
+        Ok(())
+    }
+
+    pub fn check_all(&mut self) -> Outcome {
+        self.check(A)?;
+        self.check(B)?;
+        if self.repertoire.exact {
+            self.check_shared()?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the blocks that are not all zeros.
+    fn blocks_with_bytes(&self, file: Which) -> impl Iterator<Item = usize> + '_ {
+        let blocks = self.model[file as usize].bytes.chunks(BLOCK).enumerate();
+        blocks
+            .filter(|(_, block)| block.iter().any(|&b| b != 0))
+            .map(|(number, _)| number)
+    }
+
+    /// What is not zero lies in what `SEEK_DATA` finds, and all of that within the file.
+    fn check_holes(&self, file: Which) -> Outcome {
+        let ranges = self.open[file as usize].file.data_ranges()?;
+        for number in self.blocks_with_bytes(file) {
+            let at = (number * BLOCK) as u64;
+            expect(
+                ranges.iter().any(|(start, end)| *start <= at && at < *end),
+                format_args!("block {number} of {file:?} has data, but SEEK_DATA finds {ranges:?}"),
+            )?;
+        }
+        let size = self.model[file as usize].size() as u64;
+        expect(
+            ranges.iter().all(|(_, end)| *end <= size),
+            format_args!("SEEK_HOLE finds {ranges:?} in {file:?} of {size} bytes"),
+        )
+    }
+
+    fn extents(&self, file: Which) -> Outcome<Vec<Extent>> {
+        let (_, extents) = fiemap(&self.open[file as usize].file, 0, u64::MAX, FLAG_SYNC, 500)
+            .or_fail("FS_IOC_FIEMAP")?;
+        for pair in extents.windows(2) {
+            expect(
+                pair[0].end() <= pair[1].logical,
+                format_args!("extents of {file:?} out of order or overlapping: {pair:x?}"),
+            )?;
+        }
+        Ok(extents)
+    }
+
+    /// What is not zero lies in extents that were written.
+    fn check_extents(&self, file: Which) -> Outcome {
+        let extents = self.extents(file)?;
+        for number in self.blocks_with_bytes(file) {
+            let at = (number * BLOCK) as u64;
+            expect(
+                extents
+                    .iter()
+                    .any(|e| e.logical <= at && at < e.end() && e.flags & UNWRITTEN == 0),
+                format_args!("block {number} of {file:?} has data, but FIEMAP finds {extents:x?}"),
+            )?;
+        }
+        if self.repertoire.exact {
+            let blocks: u64 = extents.iter().map(|e| e.length / BLOCK as u64).sum();
+            let counted = self.open[file as usize].file.data_blocks()?;
+            expect_eq(
+                counted,
+                blocks,
+                format_args!("st_blocks of {file:?}, and its extents"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// FIEMAP says of those blocks that they are shared, and only of those, that are in two places.
+    fn check_shared(&self) -> Outcome {
+        let mut places: HashMap<u64, Vec<(Which, u64, bool)>> = HashMap::new();
+        for which in [A, B] {
+            for extent in self.extents(which)? {
+                for offset in (0..extent.length).step_by(BLOCK) {
+                    let block = places.entry(extent.physical + offset).or_default();
+                    block.push((which, extent.logical + offset, extent.shared()));
+                }
+            }
+        }
+        for (physical, places) in places {
+            expect(
+                places.iter().all(|(.., shared)| *shared == (places.len() > 1)),
+                format_args!("FIEMAP says of the block at {physical:#x} (file, position, shared): {places:x?}"),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Memory is charged to the cgroup of who made use of it, and a group that has none left fails alone.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::xattr;
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
+use crate::filesystem::{Btrfs, Ext4, Need, Xfs};
+use crate::pattern::{blocks, BLOCK};
+use crate::process::{signal_name, Child, End};
+use crate::sys::{mkdir, rmdir, sleep_ms, unlink, File};
+
+const LATER: &str = "gives it back when it likes";
+const RECLAIMS: &str = "writes to its disk what does not fit";
+
+pub const CASES: &[Case] = &[
+    case!(bytes_are_charged_to_who_writes_them),
+    case!(files_and_attributes_are_charged_to_who_makes_them)
+        .except(Xfs, LATER)
+        .except(Btrfs, LATER)
+        .except(Ext4, LATER),
+    case!(a_clone_is_charged_for_what_it_changes).needs(&[Need::Reflinkfs]),
+    case!(a_group_without_memory_fails_alone)
+        .except(Xfs, RECLAIMS)
+        .except(Btrfs, RECLAIMS)
+        .except(Ext4, RECLAIMS),
+];
+
+/// A cgroup of the test's own, removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(t: &Test) -> Outcome<Self> {
+        let root = t.elsewhere.join("cgroup");
+        mkdir(&root, 0o755).or_fail("mkdir")?;
+        crate::instance::mount("cgroup2", &root, 0, "").or_fail("mounting cgroup2")?;
+        std::fs::write(root.join("cgroup.subtree_control"), "+memory").or_fail("+memory")?;
+        // SAFETY: plain call.
+        let path = root.join(format!("harness-{}", unsafe { libc::getpid() }));
+        mkdir(&path, 0o755).or_fail("mkdir of a cgroup")?;
+        Ok(Self(path))
+    }
+
+    fn set(&self, name: &str, value: &str) -> Outcome {
+        std::fs::write(self.0.join(name), value).or_fail(format_args!("{name} = {value}"))
+    }
+
+    /// Moves the calling process here.
+    fn enter(&self) -> Outcome {
+        self.set("cgroup.procs", "0")
+    }
+
+    /// Bytes charged.
+    fn used(&self) -> Outcome<u64> {
+        let text = std::fs::read_to_string(self.0.join("memory.current")).or_fail("read")?;
+        text.trim().parse().or_fail("memory.current")
+    }
+
+    /// Runs a step here. How many bytes stay charged for it, the process being gone.
+    fn charged(&self, step: impl FnOnce() -> Outcome) -> Outcome<i64> {
+        let before = self.used()? as i64;
+        Child::spawn(|| {
+            self.enter()?;
+            step()
+        })?
+        .join()?;
+        // What the process itself had goes with it, a little later.
+        let mut now = self.used()? as i64;
+        loop {
+            sleep_ms(30);
+            let later = self.used()? as i64;
+            if later >= now {
+                return Ok(later - before);
+            }
+            now = later;
+        }
+    }
+
+    fn event(&self, name: &str) -> Outcome<u64> {
+        let text = std::fs::read_to_string(self.0.join("memory.events")).or_fail("read")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|n| n.parse().ok())
+            .ok_or("not there")
+            .or_fail(name)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = rmdir(&self.0);
+    }
+}
+
+#[track_caller]
+fn expect_about(seen: i64, expected: usize, what: &str) -> Outcome {
+    let expected = expected as i64;
+    // Pages are charged ahead in batches, on each processor.
+    let slack = (1 << 20) + expected / 10;
+    expect(
+        (seen - expected).abs() <= slack,
+        format_args!("{what}: {expected} bytes, but {seen} are charged"),
+    )
+}
+
+fn bytes_are_charged_to_who_writes_them(t: &Test) -> Outcome {
+    let group = Group::new(t)?;
+    const LEN: usize = 24 << 20;
+    let path = t.path("file");
+    let write = |path: &Path| -> Outcome {
+        let file = File::create(path)?;
+        let part = blocks(1, 256);
+        (0..LEN / part.len()).try_for_each(|i| file.write_at(&part, (i * part.len()) as u64))
+    };
+    expect_about(group.charged(|| write(&path))?, LEN, "written")?;
+    // Others may look at it, and remove it.
+    let before = group.used()?;
+    let file = File::open(&path, libc::O_RDONLY).or_fail("open")?;
+    expect(file.contents()?.len() == LEN, "read by another group")?;
+    drop(file);
+    unlink(&path).or_fail("unlink")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while before.saturating_sub(group.used()?) < LEN as u64 * 9 / 10 {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format_args!(
+                "{before} bytes were charged, {} still are after unlink",
+                group.used()?
+            )));
+        }
+        sleep_ms(10);
+    }
+    // Written through a mapping it is the same.
+    let charged = group.charged(|| {
+        let file = File::create(&path)?;
+        file.truncate(LEN as u64)?;
+        let map = crate::mapping::Mapping::shared(&file, LEN)?;
+        (0..LEN / BLOCK).for_each(|i| map.store(i * BLOCK, b"x"));
+        Ok(())
+    })?;
+    expect_about(charged, LEN, "stored")?;
+    unlink(&path).or_fail("unlink")
+}
+
+fn files_and_attributes_are_charged_to_who_makes_them(t: &Test) -> Outcome {
+    const COUNT: usize = 3000;
+    let group = Group::new(t)?;
+    let dir = t.mkdir("dir")?;
+    let at = |i: usize| dir.join(i.to_string());
+    let charged = group.charged(|| (0..COUNT).try_for_each(|i| File::create(at(i)).map(drop)))?;
+    expect(
+        charged > COUNT as i64 * 500,
+        format_args!("{COUNT} files take more than {charged} bytes"),
+    )?;
+    let charged = group.charged(|| {
+        (0..COUNT)
+            .try_for_each(|i| xattr::set(at(i), "trusted.a", &[7; 2000], 0).or_fail("setxattr"))
+    })?;
+    expect(
+        charged > COUNT as i64 * 1500,
+        format_args!("{COUNT} attributes of 2000 bytes take more than {charged} bytes"),
+    )?;
+    let before = group.used()? as i64;
+    (0..COUNT).try_for_each(|i| unlink(at(i)).or_fail("unlink"))?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while before - (group.used()? as i64) < charged / 2 && Instant::now() < deadline {
+        sleep_ms(10);
+    }
+    let back = before - group.used()? as i64;
+    expect(
+        back >= charged / 2,
+        format_args!("of {charged} bytes for attributes {back} came back"),
+    )
+}
+
+fn a_clone_is_charged_for_what_it_changes(t: &Test) -> Outcome {
+    const LEN: usize = 16 << 20;
+    let group = Group::new(t)?;
+    let source = t.create_with("source", &blocks(1, LEN / BLOCK))?;
+    let clone = t.create("clone")?;
+    let charged = group.charged(|| crate::sys::clone_file(&source, &clone).or_fail("FICLONE"))?;
+    expect_about(charged, 0, "cloned")?;
+    let charged = group.charged(|| clone.write_at(&blocks(2, LEN / BLOCK / 2), 0))?;
+    expect_about(charged, LEN / 2, "half of the clone written")
+}
+
+fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
+    let group = Group::new(t)?;
+    group.set("memory.max", "16M")?;
+    let _ = group.set("memory.swap.max", "0");
+    let path = t.path("file");
+    let file = File::create(&path)?;
+    let other = t.create_with("other", &blocks(2, 10))?;
+    let part = blocks(1, 16);
+    let writer = Child::spawn(|| {
+        group.enter()?;
+        for i in 0..4096 {
+            match file.try_pwrite(&part, (i * part.len()) as u64) {
+                Ok(_) => {}
+                Err(Errno(libc::ENOMEM)) => return Ok(()),
+                Err(error) => return Err(error).or_fail("pwrite"),
+            }
+        }
+        Err(Failure::new("256 MiB were written to a group of 16"))
+    })?;
+    // Outside nobody notices.
+    while !writer.is_over() {
+        other.write_at(b"others go on", 0)?;
+        other.truncate(5 * BLOCK as u64)?;
+        other.write_at(&blocks(3, 64), 0)?;
+    }
+    match writer.end()? {
+        End::Exited(0) => {}
+        End::Killed(libc::SIGKILL) => expect(
+            group.event("oom_kill")? > 0,
+            "the group counts who it killed",
+        )?,
+        End::Exited(status) => return Err(Failure::new(format_args!("it ended with {status}"))),
+        End::Killed(signal) => {
+            return Err(Failure::new(format_args!(
+                "killed by {}",
+                signal_name(signal)
+            )))
+        }
+    }
+    expect(group.event("max")? > 0, "the group was at its limit")?;
+    // What was written is there, whole blocks of it.
+    let seen = file.contents()?;
+    expect(
+        seen.len() > 4 << 20,
+        format_args!("{} bytes were written before", seen.len()),
+    )?;
+    let whole = seen.len() / BLOCK * BLOCK;
+    for (i, block) in seen[..whole].chunks(BLOCK).enumerate() {
+        let at = i * BLOCK % part.len();
+        expect(
+            block == &part[at..at + BLOCK],
+            format_args!("block {i} is as it was written"),
+        )?;
+    }
+    other.write_at(b"and on", 0)?;
+    drop(file);
+    unlink(&path).or_fail("unlink")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while group.used()? > 8 << 20 && Instant::now() < deadline {
+        sleep_ms(10);
+    }
+    let left = group.used()?;
+    expect(
+        left <= 8 << 20,
+        format_args!("{left} bytes are charged after unlink"),
+    )?;
+    expect_eq(other.read_at(0, 6)?, b"and on", "the other file")
+}

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# fsx, the crate: random operations on one file, what is read compared with what was written.
+
+FSX_VERSION=0.3.2
+
+# Built once, with the toolchain root's cargo, into build/.
+fsx_build() {
+	local root=fsx-$FSX_VERSION
+	[ -x "$TOP/build/$root/bin/fsx" ] ||
+		cargo_in_root install --locked --version "=$FSX_VERSION" --root "/src/build/$root" \
+			--target-dir "/src/build/$root/target" fsx
+	mkdir -p "$TOP/build/soak/fsx"
+	cp "$TOP/build/$root/bin/fsx" "$QEMU_DIR"/fsx/*.toml "$TOP/build/soak/fsx/"
+}
+
+# guest_script NAME: the words that run qemu/guest/NAME with what shell tests are written with.
+guest_script() { cat "$QEMU_DIR/guest/tests.sh" "$QEMU_DIR/guest/$1"; }
+
+# fsx_run KERNEL OPERATIONS SEED [OPTION]...: options are qemu/vm's. The output is like libtest's.
+fsx_run() {
+	local kernel=$1 operations=$2 seed=$3
+	shift 3
+	# See harness_run.
+	"$QEMU_DIR/vm" --kernel "$kernel" --append init_on_alloc=0 --share "$TOP/build/soak" "$@" -- \
+		bash -c "$(guest_script fsx)" fsx /mnt/reflinkfs "$operations" "$seed"
+}

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What goes on for as long as one likes, in a guest of its own; fsx is in fsx.sh.
+
+soak_build() {
+	harness_build
+	fsx_build
+	cp "$TOP/build/guest/harness" "$TOP/build/soak/"
+}
+
+# in_soak_guest KERNEL SECONDS COMMAND...: a guest that may take much longer than that to end.
+in_soak_guest() {
+	local kernel=$1 seconds=$2
+	shift 2
+	# See harness_run.
+	"$QEMU_DIR/vm" --kernel "$kernel" --append init_on_alloc=0 --share "$TOP/build/soak" \
+		--timeout $((seconds * 3 + 600)) -- "$@"
+}
+
+# stress_run KERNEL SECONDS SEED: stress-ng beside the harness's race of everything.
+stress_run() {
+	in_soak_guest "$1" "$2" bash -c "$(guest_script stress)" stress /mnt/reflinkfs "$2" "$3"
+}
+
+# fuzz_run KERNEL SECONDS SEED: random operations on two files, compared with a model.
+fuzz_run() {
+	in_soak_guest "$1" "$2" bash -c 'cp /share/soak/harness /tmp/ &&
+		exec /tmp/harness --fs reflinkfs --dir /mnt/reflinkfs --fuzz-seconds "$1" --seed "$2" fuzz' - "$2" "$3"
+}
+
+# races_run KERNEL SECONDS SEED: the harness's races, each as long as it fits.
+races_run() {
+	in_soak_guest "$1" "$2" bash -c 'cp /share/soak/harness /tmp/ || exit 1
+		races=$(/tmp/harness --list races:: | grep -c ": test$")
+		exec /tmp/harness --fs reflinkfs --dir /mnt/reflinkfs --race-seconds $(($1 / races + 1)) \
+			--soak-seconds $(($1 / 4 + 1)) --seed "$2" --limit $(($1 + 120)) races::' - "$2" "$3"
+}

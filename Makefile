@@ -5,7 +5,10 @@ MAKEFLAGS += --no-print-directory
 FS ?= reflinkfs
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check shell modules stock debug env clean distclean
+# Makes QUICK=0 and QUICK= the same.
+quick = $(filter-out 0,$(QUICK))
+
+.PHONY: help run test soak bench bench-charts check shell modules stock debug env clean distclean
 
 help:
 	@printf '%s\n' \
@@ -13,6 +16,11 @@ help:
 	'make test              all tests: KUnit on the debug kernel, the harness on both kernels' \
 	'                         FS=tmpfs|xfs|btrfs  the harness on another filesystem (Debian'\''s kernel)' \
 	'                         TESTS=FILTER        only tests whose name contains FILTER' \
+	'make soak HOURS=n      goes on testing with new seeds: fsx, a fuzzer, stress-ng, races (default 1;' \
+	'                         fractions are allowed; qemu/soak --help)' \
+	'make bench             all filesystems side by side, measured; a table and build/bench/ (15 minutes)' \
+	'                         QUICK=1             in 4 minutes, only to see whether something is far off' \
+	'make bench-charts      the same, and the charts in docs/charts/ made anew' \
 	'make check             format, clippy, checkpatch, shellcheck, build, harness on Debian'\''s kernel' \
 	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
 	'make shell             a shell in the guest, reflinkfs loaded (KERNEL=debug for the debug kernel)' \
@@ -30,8 +38,17 @@ run:
 test:
 	@qemu/test --fs '$(FS)' $(if $(TESTS),--filter '$(TESTS)')
 
+soak:
+	@qemu/soak --hours '$(or $(HOURS),1)'
+
 check:
 	@qemu/check
+
+bench:
+	@qemu/bench $(if $(quick),--quick)
+
+bench-charts:
+	@qemu/bench --charts docs/charts
 
 modules:
 	@qemu/modules --kdir '$(KDIR)'

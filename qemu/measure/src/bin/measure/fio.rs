@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Reads and writes by fio.
+
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+use serde_json::Value;
+
+/// One job: a name, and fio's options for it.
+pub struct Job<'a> {
+    pub name: &'a str,
+    pub options: &'a [&'a str],
+}
+
+/// Options of all jobs: nothing but the calls themselves, on what is in memory already.
+const COMMON: &[&str] = &[
+    "--output-format=json",
+    "--ioengine=psync",
+    "--thread",
+    "--fallocate=none",
+    "--invalidate=0",
+    "--scramble_buffers=0",
+    "--norandommap",
+    "--gtod_reduce=1",
+    "--group_reporting",
+];
+
+/// Runs the jobs one after the other; the bytes per second of each.
+pub fn run(jobs: &[Job]) -> Result<Vec<f64>> {
+    let mut command = Command::new("fio");
+    command.args(COMMON);
+    for job in jobs {
+        command
+            .arg(format!("--name={}", job.name))
+            .arg("--stonewall")
+            .args(job.options);
+    }
+    let output = command.output().context("fio")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!(
+            "fio: {} {}{text}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    // Warnings come before the result.
+    let json = text.find('{').map_or("", |start| &text[start..]);
+    let result: Value = serde_json::from_str(json).context("what fio printed")?;
+    jobs.iter()
+        .map(|job| bandwidth(&result, job.name))
+        .collect()
+}
+
+fn bandwidth(result: &Value, name: &str) -> Result<f64> {
+    let jobs = result["jobs"].as_array().context("fio printed no jobs")?;
+    let job = jobs.iter().find(|job| job["jobname"] == name);
+    let job = job.with_context(|| format!("fio printed no job {name}"))?;
+    let sum: f64 = ["read", "write"]
+        .iter()
+        .filter_map(|way| job[way]["bw_bytes"].as_f64())
+        .sum();
+    if job["error"] != 0 || sum == 0.0 {
+        bail!(
+            "fio: {name}: error {}, {sum} bytes per second",
+            job["error"]
+        );
+    }
+    Ok(sum)
+}

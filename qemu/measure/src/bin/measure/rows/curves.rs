@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! How costs grow: with the size of a file, the number of its clones, its fragmentation.
+
+use std::fs::{remove_dir_all, remove_file, File};
+use std::os::unix::fs::FileExt;
+
+use anyhow::Result;
+use measure::record::{Fs, Unit};
+
+use super::{clones::clone_time, row, Row};
+use crate::bench::{median_times, time, Bench, GIB, KIB, MIB};
+use crate::data::{self, Random, BLOCK};
+use crate::sys;
+
+pub const ROW: Row = Row {
+    rounds: 3,
+    ..row(16, "curves", prepare, round)
+};
+
+const SIZES: [u64; 6] = [64 * KIB, MIB, 16 * MIB, 128 * MIB, GIB, 4 * GIB];
+
+/// The sizes of files that are allocated in full.
+fn allocated(bench: &Bench) -> &'static [u64] {
+    bench.choose(&SIZES[..5], &SIZES[..5], &SIZES[..4])
+}
+
+fn fragments(bench: &Bench) -> &'static [u64] {
+    bench.choose(
+        &[10, 100, 1_000, 5_000],
+        &[10, 100, 1_000, 3_000],
+        &[10, 100, 500],
+    )
+}
+
+fn clones(bench: &Bench) -> &'static [u64] {
+    bench.choose(
+        &[1, 10, 100, 1_000, 5_000],
+        &[1, 10, 100, 1_000, 5_000],
+        &[1, 10, 100],
+    )
+}
+
+/// How many blocks of a sparse file there are, and are read.
+const PIECES: u64 = 256;
+
+fn prepare(bench: &Bench) -> Result<()> {
+    bench.setting(format!("sparse files have {PIECES} blocks"))?;
+    for size in SIZES {
+        let (file, block) = (
+            sys::create(&bench.path(&format!("sparse{size}")))?,
+            data::bytes(4096, 6),
+        );
+        file.set_len(size)?;
+        for piece in pieces(size) {
+            file.write_all_at(&block, piece)?;
+        }
+        file.sync_all()?;
+    }
+    if !bench.fs.clones() {
+        return Ok(());
+    }
+    for size in allocated(bench) {
+        data::allocate_file(&bench.path(&format!("allocated{size}")), *size)?;
+    }
+    for count in fragments(bench) {
+        data::fragment_file(&bench.path(&format!("fragments{count}")), *count)?;
+    }
+    data::write_file(&bench.path("source"), MIB)?;
+    Ok(())
+}
+
+/// Where the blocks of a sparse file are.
+fn pieces(size: u64) -> Vec<u64> {
+    let mut random = Random::new(size);
+    (0..PIECES)
+        .map(|_| random.next() % (size / BLOCK) * BLOCK)
+        .collect()
+}
+
+fn round(bench: &Bench) -> Result<()> {
+    read_sparse(bench)?;
+    if bench.fs.clones() {
+        by_size(bench)?;
+        for count in fragments(bench) {
+            let file = sys::open(&bench.path(&format!("fragments{count}")))?;
+            bench.point(
+                "clone, by extents",
+                *count,
+                clone_time(bench, &file)?,
+                Unit::Seconds,
+            )?;
+        }
+        by_clones(bench)?;
+    }
+    Ok(())
+}
+
+fn read_sparse(bench: &Bench) -> Result<()> {
+    let mut block = [0; 4096];
+    for size in SIZES {
+        let file = sys::open(&bench.path(&format!("sparse{size}")))?;
+        let pieces = pieces(size);
+        let repeat = bench.choose(16, 8, 4);
+        pieces
+            .iter()
+            .try_for_each(|at| file.read_exact_at(&mut block, *at))?;
+        let (spent, ()) = time(|| {
+            (0..repeat)
+                .flat_map(|_| &pieces)
+                .try_for_each(|at| Ok(file.read_exact_at(&mut block, *at)?))
+        })?;
+        let each = spent.as_secs_f64() / (repeat * PIECES) as f64;
+        bench.point("read 4 KiB, by size", size, each, Unit::Seconds)?;
+    }
+    Ok(())
+}
+
+/// One write to a fresh clone, and its removal.
+fn by_size(bench: &Bench) -> Result<()> {
+    let path = bench.path("clone");
+    let block = data::bytes(4096, 7);
+    let sizes = allocated(bench);
+    let count = bench.choose(25, 15, 7);
+    let clone = |size: u64| {
+        let clone = sys::create(&path)?;
+        sys::clone(
+            &sys::open(&bench.path(&format!("allocated{size}")))?,
+            &clone,
+        )?;
+        Ok(clone)
+    };
+    let remove = || Ok(remove_file(&path)?);
+    let write = |clone: &File, size| Ok(clone.write_all_at(&block, size / 2)?);
+    let writes = median_times(count, sizes, clone, write, |_, _| remove())?;
+    let unlinks = median_times(
+        count,
+        sizes,
+        |size| clone(size).map(drop),
+        |(), _| remove(),
+        |(), _| Ok(()),
+    )?;
+    for ((size, write), unlink) in sizes.iter().zip(writes).zip(unlinks) {
+        bench.point(
+            "first write, by size",
+            *size,
+            write.as_secs_f64(),
+            Unit::Seconds,
+        )?;
+        bench.point(
+            "unlink of a clone, by size",
+            *size,
+            unlink.as_secs_f64(),
+            Unit::Seconds,
+        )?;
+    }
+    Ok(())
+}
+
+/// A clone of a file that has many already.
+fn by_clones(bench: &Bench) -> Result<()> {
+    let source = sys::open(&bench.path("source"))?;
+    let dir = bench.path("clones");
+    std::fs::create_dir(&dir)?;
+    let mut there = 0;
+    let counts = clones(bench)
+        .iter()
+        .filter(|count| bench.fs == Fs::Reflinkfs || **count <= 1_000);
+    for count in counts {
+        while there < *count {
+            sys::clone(&source, &sys::create(&dir.join(there.to_string()))?)?;
+            there += 1;
+        }
+        bench.point(
+            "clone, by clones",
+            *count,
+            clone_time(bench, &source)?,
+            Unit::Seconds,
+        )?;
+    }
+    Ok(remove_dir_all(dir)?)
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Making equal data one, and asking for it again when it is.
+
+use std::fs::remove_file;
+use std::hint::black_box;
+
+use anyhow::{ensure, Result};
+use measure::record::{Fs, Unit};
+
+use super::{row, Row};
+use crate::bench::{median_times, time, Bench, MIB};
+use crate::{data, sys};
+
+pub const ROW: Row = Row {
+    on: Fs::clones,
+    ..row(11, "FIDEDUPERANGE", prepare, round)
+};
+
+fn size(bench: &Bench) -> u64 {
+    bench.choose(1024, 64, 32) * MIB
+}
+
+fn prepare(bench: &Bench) -> Result<()> {
+    bench.setting(format!(
+        "{} MiB; memcmp() is the C library's",
+        size(bench) / MIB
+    ))?;
+    data::write_file(&bench.path("one"), size(bench))?;
+    Ok(())
+}
+
+fn round(bench: &Bench) -> Result<()> {
+    let one = sys::open(&bench.path("one"))?;
+    let other = data::write_file(&bench.path("other"), size(bench))?;
+    let (spent, ()) = time(|| sys::dedupe(&one, &other, size(bench)))?;
+    bench.bandwidth("dedupe", size(bench), spent)?;
+    let sizes = [MIB, 8 * MIB, size(bench)];
+    let spent = median_times(
+        if bench.fs.on_disk() { 1 } else { 51 },
+        &sizes,
+        |_| Ok(()),
+        |(), size| sys::dedupe(&one, &other, size),
+        |(), _| Ok(()),
+    )?;
+    for (size, spent) in sizes.iter().zip(spent) {
+        bench.point(
+            "dedupe, shared already",
+            *size,
+            spent.as_secs_f64(),
+            Unit::Seconds,
+        )?;
+    }
+    remove_file(bench.path("other"))?;
+    if bench.fs == Fs::Reflinkfs {
+        compare(bench)?;
+    }
+    Ok(())
+}
+
+fn compare(bench: &Bench) -> Result<()> {
+    let len = 32 * MIB;
+    let (one, other) = (data::bytes(len as usize, 4), data::bytes(len as usize, 4));
+    let (spent, equal) = time(|| Ok((0..4).all(|_| black_box(&one) == black_box(&other))))?;
+    ensure!(equal, "equal memory is not equal");
+    bench.reference(
+        "memcmp",
+        (4 * len) as f64 / spent.as_secs_f64(),
+        Unit::BytesPerSecond,
+    )
+}

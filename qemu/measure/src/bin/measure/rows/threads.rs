@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Two processors.
+
+use std::fs::remove_dir_all;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, Result};
+use measure::record::Unit;
+
+use super::{row, Row};
+use crate::bench::{time, Bench, KIB, MIB};
+use crate::{data, sys};
+
+pub const ROW: Row = row(14, "two CPUs", prepare, round);
+
+const SIZE: u64 = 64 * MIB;
+const PART: u64 = 64 * KIB;
+
+fn files(bench: &Bench) -> u64 {
+    let files = bench.choose(3_000, 1_500, 1_000);
+    if bench.fs.on_disk() {
+        files / 10
+    } else {
+        files
+    }
+}
+
+fn prepare(bench: &Bench) -> Result<()> {
+    bench.setting(
+        "one thread reads 64 MiB, one overwrites 64 MiB, 64 KiB at a time; clones of 64 KiB".into(),
+    )?;
+    data::write_file(&bench.path("read"), SIZE)?;
+    data::write_file(&bench.path("written"), SIZE)?;
+    data::write_file(&bench.path("source"), PART)?;
+    Ok(())
+}
+
+fn round(bench: &Bench) -> Result<()> {
+    read_and_write(bench)?;
+    bench.settle()?;
+    for (threads, metric) in [
+        (1, "creations by one thread"),
+        (2, "creations by two threads"),
+    ] {
+        make(bench, metric, threads, false)?;
+    }
+    if bench.fs.clones() {
+        for (threads, metric) in [(1, "clones by one thread"), (2, "clones by two threads")] {
+            make(bench, metric, threads, true)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_and_write(bench: &Bench) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let (read, written) = (
+        sys::open(&bench.path("read"))?,
+        sys::open(&bench.path("written"))?,
+    );
+    let work = |call: &dyn Fn(&mut [u8], u64) -> std::io::Result<()>| -> Result<f64> {
+        let mut buffer = data::bytes(PART as usize, 5);
+        let (mut bytes, started) = (0, Instant::now());
+        while !stop.load(Ordering::Relaxed) {
+            call(&mut buffer, bytes % SIZE)?;
+            bytes += PART;
+        }
+        Ok(bytes as f64 / started.elapsed().as_secs_f64())
+    };
+    let (reader, writer) = thread::scope(|scope| {
+        let reader = scope.spawn(|| work(&|buffer, at| read.read_exact_at(buffer, at)));
+        let writer = scope.spawn(|| work(&|buffer, at| written.write_all_at(buffer, at)));
+        thread::sleep(Duration::from_millis(bench.choose(700, 500, 300)));
+        stop.store(true, Ordering::Relaxed);
+        (reader.join(), writer.join())
+    });
+    let panicked = |_| anyhow!("a thread panicked");
+    bench.sample(
+        "reader beside a writer",
+        reader.map_err(panicked)??,
+        Unit::BytesPerSecond,
+    )?;
+    bench.sample(
+        "writer beside a reader",
+        writer.map_err(panicked)??,
+        Unit::BytesPerSecond,
+    )
+}
+
+/// Each thread makes files in a directory of its own, empty or clones of one source.
+fn make(bench: &Bench, metric: &str, threads: u64, cloning: bool) -> Result<()> {
+    let source = sys::open(&bench.path("source"))?;
+    let dir = bench.path("made");
+    for thread in 0..threads {
+        std::fs::create_dir_all(dir.join(thread.to_string()))?;
+    }
+    let work = |thread: u64| -> Result<()> {
+        let dir = dir.join(thread.to_string());
+        for i in 0..files(bench) {
+            let file = sys::create(&dir.join(i.to_string()))?;
+            if cloning {
+                sys::clone(&source, &file)?;
+            }
+        }
+        Ok(())
+    };
+    let (spent, ()) = time(|| {
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..threads)
+                .map(|thread| scope.spawn(move || work(thread)))
+                .collect();
+            all.into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+        })
+    })?;
+    bench.sample(
+        metric,
+        (threads * files(bench)) as f64 / spent.as_secs_f64(),
+        Unit::PerSecond,
+    )?;
+    bench.settle()?;
+    Ok(remove_dir_all(dir)?)
+}

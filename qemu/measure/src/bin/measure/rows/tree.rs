@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! A real tree: unpacked, cloned and removed by the tools that people use.
+
+use std::fs::remove_dir_all;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{row, Row};
+use crate::bench::{time, Bench};
+
+pub const ROW: Row = Row {
+    rounds: 3,
+    ..row(15, "a real tree", prepare, round)
+};
+
+/// fs/ and include/ of the kernel's source.
+const ARCHIVE: &str = "/tmp/tree.tar";
+
+fn copies(bench: &Bench) -> u64 {
+    bench.choose(5, 1, 1)
+}
+
+fn parts(bench: &Bench) -> &'static [&'static str] {
+    let all: &[_] = &["fs", "include"];
+    bench.choose(all, all, &["fs/xfs", "fs/btrfs"])
+}
+
+fn prepare(bench: &Bench) -> Result<()> {
+    bench.setting(format!(
+        "{}; copied {} times a round, not 100 times; on tmpfs by a plain cp -a",
+        parts(bench).join(", "),
+        copies(bench)
+    ))?;
+    ensure!(Path::new(ARCHIVE).exists(), "no {ARCHIVE}");
+    Ok(())
+}
+
+fn round(bench: &Bench) -> Result<()> {
+    let tree = bench.path("tree");
+    std::fs::create_dir(&tree)?;
+    let (spent, ()) = time(|| {
+        run(Command::new("tar")
+            .arg("-xf")
+            .arg(ARCHIVE)
+            .arg("-C")
+            .arg(&tree)
+            .args(parts(bench)))
+    })?;
+    bench.each("tar -x", 1, spent)?;
+    bench.settle()?;
+    let copies = copies(bench);
+    let (spent, ()) = time(|| (0..copies).try_for_each(|copy| copy_tree(bench, &tree, copy)))?;
+    bench.each("cp -a", copies, spent)?;
+    bench.settle()?;
+    let paths = (0..copies).map(|copy| bench.path(&format!("copy{copy}")));
+    let (spent, ()) = time(|| run(Command::new("rm").arg("-rf").args(paths)))?;
+    bench.each("rm -rf", copies, spent)?;
+    bench.settle()?;
+    Ok(remove_dir_all(tree)?)
+}
+
+fn copy_tree(bench: &Bench, tree: &Path, copy: u64) -> Result<()> {
+    let reflink = if bench.fs.clones() {
+        "--reflink=always"
+    } else {
+        "--reflink=never"
+    };
+    run(Command::new("cp")
+        .args(["-a", reflink])
+        .arg(tree)
+        .arg(bench.path(&format!("copy{copy}"))))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}

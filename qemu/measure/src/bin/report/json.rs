@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! bench.json: the same as the table, for programs.
+
+use measure::record::Fs;
+use serde_json::{json, Value};
+
+use crate::goals::Verdict;
+use crate::summary::Summary;
+
+const ALL: [Fs; 5] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs, Fs::Processor];
+
+pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
+    let measurements = summary.keys.iter().map(|key| {
+        let results = ALL.iter().filter_map(|&fs| {
+            let series = summary.get(key, fs)?;
+            let result = json!({
+                "median": series.median(), "deviation": series.spread(), "rounds": series.values(),
+            });
+            Some((fs.name().to_owned(), result))
+        });
+        let unit = ALL.iter().find_map(|&fs| Some(summary.get(key, fs)?.unit));
+        json!({
+            "row": key.row, "metric": key.metric, "at": key.at, "unit": unit,
+            "results": Value::Object(results.collect()),
+        })
+    });
+    let goals = verdicts.iter().map(|verdict| {
+        let measured = verdict
+            .measured
+            .map(|ratio| json!({ "median": ratio.median, "low": ratio.low, "high": ratio.high }));
+        json!({
+            "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
+            "measured": measured, "met": verdict.met,
+        })
+    });
+    let failures = summary
+        .failures
+        .iter()
+        .map(|(row, fs, error)| json!({ "row": row, "fs": fs.name(), "error": error }));
+    json!({
+        "machine": summary.machine,
+        "settings": summary.settings,
+        "measurements": measurements.collect::<Vec<_>>(),
+        "goals": goals.collect::<Vec<_>>(),
+        "failures": failures.collect::<Vec<_>>(),
+        "seconds": summary.seconds,
+    })
+}

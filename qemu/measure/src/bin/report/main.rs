@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Reads what `measure` wrote, one line of JSON for each measurement; prints the table with the
+//! goals, writes bench.json and charts.
+
+mod charts;
+mod goals;
+mod json;
+mod summary;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Prints what was measured, and which goals are met")]
+struct Options {
+    /// The lines of `measure`
+    #[arg(long)]
+    input: PathBuf,
+    /// Where bench.json and the charts go
+    #[arg(long)]
+    output: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let text = std::fs::read_to_string(&options.input)
+        .with_context(|| format!("read {}", options.input.display()))?;
+    let summary = summary::Summary::read(&text)?;
+    let verdicts = goals::judge(&summary);
+    table::print(&summary, &verdicts);
+    let json = serde_json::to_string_pretty(&json::of(&summary, &verdicts))?;
+    std::fs::write(options.output.join("bench.json"), json + "\n")?;
+    charts::draw(&summary, &options.output)?;
+    let complete = summary.seconds.is_some() && summary.failures.is_empty();
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! The table on the terminal.
+
+use measure::record::{Fs, Record, Unit};
+
+use crate::goals::Verdict;
+use crate::summary::{Key, Series, Summary};
+
+const COLUMNS: [Fs; 4] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs];
+
+pub const TITLES: [&str; 16] = [
+    "whole files",
+    "fragmented file",
+    "FICLONERANGE that does not fit the tree",
+    "many small files",
+    "unlink",
+    "first write to a clone",
+    "new file",
+    "file in memory",
+    "page faults",
+    "names",
+    "FIDEDUPERANGE",
+    "copying",
+    "memory",
+    "two CPUs",
+    "kernel's sources",
+    "curves",
+];
+
+pub fn print(summary: &Summary, verdicts: &[Verdict]) {
+    print_machine(summary);
+    println!(
+        "{:44}{:>16}{:>16}{:>16}{:>16}{:>9}{:>9}",
+        "", "reflinkfs", "tmpfs", "xfs", "btrfs", "× tmpfs", "× disks"
+    );
+    for (row, title) in (1..).zip(TITLES) {
+        let keys: Vec<_> = summary.keys.iter().filter(|key| key.row == row).collect();
+        if keys.is_empty() && !summary.failures.iter().any(|failure| failure.0 == row) {
+            continue;
+        }
+        let settings = summary
+            .settings
+            .get(&row)
+            .map_or(String::new(), |all| format!(" ({})", all.join("; ")));
+        println!("{row:2}  {title}{settings}");
+        for key in keys {
+            print_line(summary, key);
+        }
+        print_rounds(summary, row);
+        for verdict in verdicts.iter().filter(|verdict| verdict.row == row) {
+            print_verdict(verdict);
+        }
+        for (_, fs, error) in summary.failures.iter().filter(|failure| failure.0 == row) {
+            println!("    FAILED on {}: {error}", fs.name());
+        }
+    }
+    let met = verdicts.iter().filter(|verdict| verdict.met).count();
+    println!(
+        "\n{met} of {} goals met; {} failures",
+        verdicts.len(),
+        summary.failures.len()
+    );
+    if summary.seconds.is_none() {
+        println!("CUT OFF: the guest ended before the end of the measurements");
+    }
+}
+
+fn print_machine(summary: &Summary) {
+    let Some(Record::Machine {
+        kernel,
+        processor,
+        emulated,
+        cpus,
+        memory,
+        quick,
+        rounds,
+    }) = &summary.machine
+    else {
+        return;
+    };
+    println!(
+        "Linux {kernel}, {cpus} CPUs ({processor}), {} MiB; {rounds} rounds{}",
+        memory >> 20,
+        if *quick { ", quick" } else { "" }
+    );
+    println!("Medians, ± the median deviation from them. ×: how many times as good reflinkfs is, round by round;");
+    println!("disks: the best of XFS and btrfs, both on disks of memory.");
+    if *emulated {
+        println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
+    }
+    println!();
+}
+
+/// Which filesystems got how many rounds, where that is not as many as were asked for.
+fn print_rounds(summary: &Summary, row: u8) {
+    let Some(Record::Machine { rounds: asked, .. }) = &summary.machine else {
+        return;
+    };
+    let measured = COLUMNS.iter().filter_map(|&fs| {
+        let series = summary
+            .series
+            .iter()
+            .filter(|((key, of), _)| (key.row, *of) == (row, fs));
+        let rounds = series.map(|(_, series)| series.rounds.len()).max()?;
+        (rounds < *asked as usize).then(|| format!("{} {rounds}", fs.name()))
+    });
+    let measured: Vec<_> = measured.collect();
+    if !measured.is_empty() {
+        println!(
+            "      fewer rounds, as they took too long: {}",
+            measured.join(", ")
+        );
+    }
+}
+
+fn print_line(summary: &Summary, key: &Key) {
+    let name = key.at.map_or(key.metric.clone(), |at| {
+        format!("{}, {}", key.metric, size(at))
+    });
+    if let Some(series) = summary.get(key, Fs::Processor) {
+        println!("    {name:40}{:>16}  (no filesystem)", cell(series));
+        return;
+    }
+    print!("    {name:40}");
+    for fs in COLUMNS {
+        let text = match summary.get(key, fs) {
+            Some(series) => cell(series),
+            None if summary.failed(key.row, fs) => "failed".to_owned(),
+            None => "-".to_owned(),
+        };
+        print!("{text:>16}");
+    }
+    for among in [&[Fs::Tmpfs][..], &[Fs::Xfs, Fs::Btrfs]] {
+        let ratio = summary.ratio_to_best((key, Fs::Reflinkfs), key, among);
+        print!(
+            "{:>9}",
+            ratio.map_or("-".to_owned(), |ratio| number(ratio.median))
+        );
+    }
+    println!();
+}
+
+fn print_verdict(verdict: &Verdict) {
+    let what = verdict.at.map_or(verdict.metric.to_owned(), |at| {
+        format!("{}, {}", verdict.metric, size(at))
+    });
+    let result = match (verdict.measured, verdict.met) {
+        (None, _) => "NOT MEASURED".to_owned(),
+        (Some(measured), true) => format!("met: {}", number(measured.median)),
+        (Some(measured), false) => {
+            let range = format!(
+                "{} ({} to {})",
+                number(measured.median),
+                number(measured.low),
+                number(measured.high)
+            );
+            format!(
+                "MISSED: {range}{}",
+                if verdict.close {
+                    ", which is within the spread"
+                } else {
+                    ""
+                }
+            )
+        }
+    };
+    println!("      goal: {what}: {}: {result}", verdict.text);
+    if let (false, Some(why)) = (verdict.met, verdict.why) {
+        println!("            {why}");
+    }
+}
+
+fn cell(series: &Series) -> String {
+    format!(
+        "{} ±{:.0}%",
+        value(series.median(), series.unit),
+        series.spread() * 100.0
+    )
+}
+
+/// A value with three digits and its unit.
+pub fn value(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Seconds if value < 1e-3 => format!("{} us", number(value * 1e6)),
+        Unit::Seconds if value < 1.0 => format!("{} ms", number(value * 1e3)),
+        Unit::Seconds => format!("{} s", number(value)),
+        Unit::BytesPerSecond => format!("{} MB/s", number(value / 1e6)),
+        Unit::PerSecond => format!("{}/s", number(value)),
+        Unit::Bytes => format!("{value:.0} B"),
+        Unit::Times => format!("{value:.4}"),
+        Unit::Count => format!("{value:.0}"),
+    }
+}
+
+/// Three digits.
+pub fn number(value: f64) -> String {
+    if value.abs() >= 100.0 || value == 0.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// A size in bytes, or a count: `4 Ki`, `2 Gi`, `100`.
+pub fn size(at: u64) -> String {
+    for (shift, prefix) in [(30, "Gi"), (20, "Mi"), (10, "Ki")] {
+        if at >= 1 << shift && at % (1 << shift) == 0 {
+            return format!("{} {prefix}", at >> shift);
+        }
+    }
+    at.to_string()
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! One line of JSON for each measurement, so that what fails loses nothing that was measured.
+
+use serde::{Deserialize, Serialize};
+
+/// The filesystems, in the order in which they take turns.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Fs {
+    Reflinkfs,
+    Tmpfs,
+    Xfs,
+    Btrfs,
+    /// No filesystem: what the processor does at best, as a measure for the others.
+    #[value(skip)]
+    Processor,
+}
+
+impl Fs {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reflinkfs => "reflinkfs",
+            Self::Tmpfs => "tmpfs",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Processor => "processor",
+        }
+    }
+
+    pub fn clones(self) -> bool {
+        self != Self::Tmpfs
+    }
+
+    /// Whether it lies on a block device.
+    pub fn on_disk(self) -> bool {
+        matches!(self, Self::Xfs | Self::Btrfs)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Seconds for one operation.
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "B/s")]
+    BytesPerSecond,
+    #[serde(rename = "1/s")]
+    PerSecond,
+    #[serde(rename = "B")]
+    Bytes,
+    /// How many times what it would be at best.
+    #[serde(rename = "times")]
+    Times,
+    #[serde(rename = "count")]
+    Count,
+}
+
+impl Unit {
+    pub fn more_is_better(self) -> bool {
+        matches!(self, Self::BytesPerSecond | Self::PerSecond)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// The machine, before all others.
+    Machine {
+        kernel: String,
+        processor: String,
+        emulated: bool,
+        cpus: usize,
+        memory: u64,
+        quick: bool,
+        rounds: u32,
+    },
+    /// What a row was measured with.
+    Setting {
+        row: u8,
+        text: String,
+    },
+    Sample {
+        row: u8,
+        metric: String,
+        /// The size or count that the metric was measured at, for curves.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        at: Option<u64>,
+        fs: Fs,
+        round: u32,
+        value: f64,
+        unit: Unit,
+    },
+    Failed {
+        row: u8,
+        fs: Fs,
+        error: String,
+    },
+    /// After all others; without it the run was cut off.
+    End {
+        seconds: f64,
+    },
+}

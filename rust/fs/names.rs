@@ -60,17 +60,20 @@ impl vfs::DirectoryOperations for ReflinkFs {
         if let Some(idmap) = whiteout {
             from_dir.add_whiteout(from, idmap)?;
         }
-        remove(to_dir, to);
-        from_dir.rename(place, from, to_dir);
+        uncount(to_dir, to);
+        from_dir.rename(place, from, to_dir, to);
         Ok(())
     }
 }
 
-/// Takes away a name, if it is one.
 fn remove(dir: &Locked, name: &Dentry) {
-    let Some(inode) = name.inode() else { return };
-    if !name.is_directory() && inode.link_count() > 1 {
+    uncount(dir, name);
+    dir.remove(name);
+}
+
+/// Before a name goes, if it is one: one of several of a file is counted as an inode.
+fn uncount(dir: &Locked, name: &Dentry) {
+    if name.inode().is_some_and(|inode| inode.link_count() > 1) && !name.is_directory() {
         dir.super_block().data().dismiss_inode();
     }
-    dir.remove(name);
 }

@@ -287,6 +287,11 @@ impl<T: DirectoryOperations> Locked<T> {
         let Some(inode) = name.inode() else { return };
         self.index().remove(name);
         self.touch();
+        self.drop_links(name, inode);
+    }
+
+    /// Ends what `name`, of this directory, is for its inode.
+    fn drop_links(&self, name: &Dentry<T>, inode: &Inode<T>) {
         // SAFETY: The VFS holds the locks of both inodes.
         unsafe {
             if name.is_directory() {
@@ -352,11 +357,19 @@ impl<T: DirectoryOperations> Locked<T> {
         Index::reserve()
     }
 
-    /// Prepares `from` to move to `to_dir`, to a place that no other name has any more; the VFS
-    /// moves the dentry.
-    pub fn rename(&self, place: Place, from: &Dentry<T>, to_dir: &Locked<T>) {
+    /// Prepares `from` to move to `to_dir`, to the place of `to`; the VFS moves the dentry.
+    ///
+    /// Where there is an inode of that name, the name is gone, and `from` gets its cookie: so a
+    /// listing under way shows one of the two, as there was a file of this name all the time.
+    pub fn rename(&self, place: Place, from: &Dentry<T>, to_dir: &Locked<T>, to: &Dentry<T>) {
         self.index().remove(from);
-        to_dir.index().insert(place, from);
+        match to.inode() {
+            Some(replaced) => {
+                to_dir.index().set(to.cookie(), from);
+                to_dir.drop_links(to, replaced);
+            }
+            None => to_dir.index().insert(place, from),
+        }
         if from.is_directory() && self.as_raw() != to_dir.as_raw() {
             // SAFETY: Both directories are locked.
             unsafe {

@@ -24,6 +24,8 @@ pub const CASES: &[Case] = &[
     case!(a_directory_can_be_emptied_while_it_is_listed),
     case!(a_listing_of_new_entries_ends).except(Xfs, "lists new entries as long as they are made"),
     case!(renames_while_listing_lose_nothing_that_stays),
+    case!(a_name_that_is_replaced_while_listing_is_listed)
+        .except(Btrfs, "gives what replaces it a place at the end"),
     case!(a_removed_directory_lists_nothing),
     case!(seeking_in_a_directory_refuses_what_it_must),
     case!(listing_a_file_is_enotdir),
@@ -371,6 +373,25 @@ fn renames_while_listing_lose_nothing_that_stays(t: &Test) -> Outcome {
     }
     let listed = names(&seen);
     (0..80).try_for_each(|i| expect_once(&listed, &format!("f{i:04}")))
+}
+
+/// As an editor replaces a file: there is one of this name all the time.
+fn a_name_that_is_replaced_while_listing_is_listed(t: &Test) -> Outcome {
+    fill(t, 100)?;
+    let elsewhere = t.mkdir("elsewhere")?;
+    let dir = open(&t.dir)?;
+    let mut seen = getdents(&dir, 150).or_fail("getdents64")?;
+    for i in (0..100).filter(|i| !names(&seen).contains_key(&format!("f{i:04}"))) {
+        let new = match i % 2 {
+            0 => t.path("new"),
+            _ => elsewhere.join("new"),
+        };
+        File::open(&new, libc::O_CREAT | libc::O_WRONLY).or_fail("a new file")?;
+        rename(&new, t.path(&format!("f{i:04}"))).or_fail("replacing")?;
+    }
+    seen.extend(rest(&dir, 150)?);
+    let listed = names(&seen);
+    (0..100).try_for_each(|i| expect_once(&listed, &format!("f{i:04}")))
 }
 
 fn a_removed_directory_lists_nothing(t: &Test) -> Outcome {

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn nodes_have_a_limit_too() -> Result {
-        for (limit, nodes) in [(Some(1), 1024), (Some(256), 1024), (Some(300), 1200)] {
+        for (limit, nodes) in [(Some(1), 1024), (Some(100), 1024), (Some(300), 2700)] {
             let pool = Arc::new(Pool::new(limit), GFP_KERNEL)?;
             let leaf = tree_of(&pool, [1])?;
             let mut many = Tree::new(pool.clone());

@@ -5,6 +5,7 @@
 #include <linux/fsnotify.h>
 #include <linux/highmem.h>
 #include <linux/iversion.h>
+#include <linux/leafops.h>
 #include <linux/list.h>
 #include <linux/pagemap.h>
 #include <linux/pipe_fs_i.h>
@@ -13,6 +14,8 @@
 #include <linux/sched/xacct.h>
 #include <linux/slab.h>
 #include <linux/splice.h>
+#include <linux/statfs.h>
+#include <linux/uuid.h>
 
 void shim_get_page(struct page *page)
 {
@@ -155,6 +158,11 @@ bool shim_inode_trylock(struct inode *inode)
 	return inode_trylock(inode);
 }
 
+bool shim_inode_trylock_shared(struct inode *inode)
+{
+	return inode_trylock_shared(inode);
+}
+
 void shim_inode_inc_iversion(struct inode *inode)
 {
 	inode_inc_iversion(inode);
@@ -208,6 +216,21 @@ bool shim_mapping_mapped(struct address_space *mapping)
 bool shim_vma_is_shared(const struct vm_area_struct *vma)
 {
 	return vma->vm_flags & VM_SHARED;
+}
+
+static int clear_uffd_wp_marker(pte_t *pte, unsigned long address, void *vma)
+{
+	if (pte_is_uffd_wp_marker(ptep_get(pte)))
+		pte_clear(((struct vm_area_struct *)vma)->vm_mm, address, pte);
+	return 0;
+}
+
+int shim_clear_uffd_wp_marker(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || !pte_is_uffd_wp_marker(vmf->orig_pte))
+		return 0;
+	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
+				   clear_uffd_wp_marker, vmf->vma);
 }
 
 void shim_sb_start_pagefault(struct super_block *sb)
@@ -303,6 +326,19 @@ bool shim_dir_emit_dots(struct file *file, struct dir_context *ctx)
 	return dir_emit_dots(file, ctx);
 }
 
+void shim_super_set_random_uuid(struct super_block *sb)
+{
+	uuid_t uuid;
+
+	uuid_gen(&uuid);
+	super_set_uuid(sb, uuid.b, sizeof(uuid));
+}
+
+__kernel_fsid_t shim_fsid_of_uuid(struct super_block *sb)
+{
+	return uuid_to_fsid(sb->s_uuid.b);
+}
+
 bool shim_d_is_dir(const struct dentry *dentry)
 {
 	return d_is_dir(dentry);
@@ -371,6 +407,6 @@ void shim_fs_context_error(struct fs_context *fc, const char *message)
 {
 	/* Without a log of its own the context's errors go to the kernel's anyway. */
 	if (fc->log.log)
-		pr_err("%s: %s\n", fc->fs_type->name, message);
+		pr_err_ratelimited("%s: %s\n", fc->fs_type->name, message);
 	errorf(fc, "%s: %s", fc->fs_type->name, message);
 }

@@ -50,6 +50,7 @@ void shim_lockdep_annotate_inode_mutex_key(struct inode *inode);
 bool shim_is_immutable(const struct inode *inode);
 bool shim_is_swapfile(const struct inode *inode);
 bool shim_inode_trylock(struct inode *inode);
+bool shim_inode_trylock_shared(struct inode *inode);
 void shim_inode_inc_iversion(struct inode *inode);
 bool shim_inode_unhashed(struct inode *inode);
 bool shim_fileattr_has_fsx(const struct file_kattr *attributes);
@@ -65,6 +66,7 @@ void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_mapping_mapped(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
+int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
 void shim_sb_start_pagefault(struct super_block *sb);
 void shim_sb_end_pagefault(struct super_block *sb);
 
@@ -83,6 +85,10 @@ int shim_folio_memcmp(struct folio *a, loff_t a_pos, struct folio *b, loff_t b_p
 bool shim_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		   unsigned int type);
 bool shim_dir_emit_dots(struct file *file, struct dir_context *ctx);
+
+/* superblocks */
+void shim_super_set_random_uuid(struct super_block *sb);
+__kernel_fsid_t shim_fsid_of_uuid(struct super_block *sb);
 
 /* names */
 bool shim_d_is_dir(const struct dentry *dentry);

@@ -45,7 +45,7 @@ pub(crate) fn share(
         let tail = block_of(to.size());
         stop_stores(to, &locks.to(), tail..tail + 1);
     }
-    let mut busy = KVec::new();
+    let mut busy = KVVec::new();
     from.mapped()
         .settle(reach.clone(), |index| Ok(busy.push(index, GFP_KERNEL)?))?;
 

@@ -78,14 +78,36 @@ impl Data {
         self.tree.lock().lend(index)
     }
 
+    /// The first index at or after `from` with a block that was written.
+    pub(crate) fn next_written(&self, from: u64) -> Option<u64> {
+        if !self.tree.lock().may_have_unwritten() {
+            return self.next_block(from);
+        }
+        let mut extent = self.extent(from)?;
+        while extent.unwritten {
+            extent = self.extent(extent.index + extent.len)?;
+        }
+        Some(extent.index)
+    }
+
+    /// The first index at or after `from` without a block that was written.
+    pub(crate) fn next_not_written(&self, from: u64) -> u64 {
+        if !self.tree.lock().may_have_unwritten() {
+            return self.tree.lock().next_hole(from);
+        }
+        let mut index = from;
+        while let Some(extent) = self.extent(index) {
+            if extent.index > index || extent.unwritten {
+                break;
+            }
+            index += extent.len;
+        }
+        index
+    }
+
     /// The first index at or after `from` with a block.
     pub(crate) fn next_block(&self, from: u64) -> Option<u64> {
         self.tree.lock().next_block(from)
-    }
-
-    /// The first index at or after `from` without a block.
-    pub(crate) fn next_hole(&self, from: u64) -> u64 {
-        self.tree.lock().next_hole(from)
     }
 
     /// The first extent at or after `from`, of any length.
@@ -195,6 +217,11 @@ impl<'a> ChargedBlock<'a> {
         };
         charge.raise(old.is_hole().into())?;
         Ok(Self { block, charge })
+    }
+
+    /// Makes it one of zeros, as a hole has them.
+    pub(crate) fn fill_unwritten(&self) {
+        self.block.fill_unwritten();
     }
 
     /// The block, to be written to.

@@ -45,7 +45,7 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         busy.try_create_and_insert(index, (), GFP_KERNEL)
             .map(|_| ())
     };
-    let mut from_busy = KVec::new();
+    let mut from_busy = KVVec::new();
     from.mapped().settle(reach.clone(), |index| {
         from_busy.push(index, GFP_KERNEL)?;
         if range.contains(&index) {
@@ -53,7 +53,7 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         }
         Ok(())
     })?;
-    let mut to_busy = KVec::new();
+    let mut to_busy = KVVec::new();
     to.mapped().settle(to_first..to_first + n, |index| {
         to_busy.push(index, GFP_KERNEL)?;
         keep(index - to_first)

@@ -8,14 +8,15 @@ use crate::{
     vfs::Extent,
 };
 
-/// See [`FileOperations::seek`](crate::vfs::FileOperations::seek).
+/// See [`FileOperations::seek`](crate::vfs::FileOperations::seek). What `fallocate(2)` has allocated
+/// and nobody wrote to counts as a hole, as on XFS and tmpfs.
 pub(crate) fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
     let size = inode.size();
     let index = block_of(pos);
     let found = if hole {
-        inode.data().next_hole(index)
+        inode.data().next_not_written(index)
     } else {
-        inode.data().next_block(index)?
+        inode.data().next_written(index)?
     };
     let found = (found << BLOCK_SHIFT).max(pos);
     if hole {
@@ -35,5 +36,6 @@ pub(crate) fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
         physical: extent.number << BLOCK_SHIFT,
         len: extent.len * BLOCK_SIZE as u64,
         shared: extent.shared,
+        unwritten: extent.unwritten,
     })
 }

@@ -77,7 +77,7 @@ fn missing(inode: &Locked, blocks: &Range<u64>) -> Result<Missing> {
     })
 }
 
-/// Puts blocks of zeros into holes, and with `unshare` copies in the place of shared blocks. Takes
+/// Puts unwritten blocks into holes, and with `unshare` copies in the place of shared blocks. Takes
 /// what they cost from `charge`.
 fn fill<'a>(
     inode: &'a Locked,
@@ -100,8 +100,8 @@ fn fill<'a>(
             };
             let block = ChargedBlock::new(inode, &old, advance)?;
             match old.block() {
-                Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
-                None => block.bytes().zero(0, usize::MAX),
+                Some(old) if !old.is_unwritten() => block.bytes().copy_from(0, &old, 0, usize::MAX),
+                _ => block.fill_unwritten(),
             }
             // The old block, or the zeros that stand for a hole, may be mapped.
             lock.unmap(index..index + 1);

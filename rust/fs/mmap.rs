@@ -25,9 +25,18 @@ impl MappingOperations for ReflinkFs {
             if index >= blocks_for(inode.size()) {
                 return FaultResult::SIGBUS;
             }
+            // It may have become so since the fault began; then everything was unmapped.
+            if writing.is_some() && inode.is_immutable() {
+                return FaultResult::SIGBUS;
+            }
             let block = match inode.data().lookup(index) {
                 Lookup::Private(block) if writing.is_some() => {
-                    return fault.map_writable(&lock, &block);
+                    // It may have been lent out until it was known to be mapped writable.
+                    let still_own = || matches!(inode.data().lookup(index), Lookup::Private(_));
+                    match fault.map_writable(&lock, &block, still_own) {
+                        Some(result) => return result,
+                        None => None,
+                    }
                 }
                 Lookup::Hole if writing.is_none() => inode.super_block().data().zeros(),
                 Lookup::Private(block) if writing.is_none() => Some(block),
@@ -98,11 +107,11 @@ fn make_private(inode: &Inode, index: u64) -> Result {
         return Ok(());
     }
     let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
+    // The old block, or the zeros that stand for a hole, may be mapped.
+    lock.unmap(index..index + 1);
     match old.block() {
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
         None => block.bytes().zero(0, usize::MAX),
     }
-    // The old block, or the zeros that stand for a hole, may be mapped.
-    lock.unmap(index..index + 1);
     block.insert(&lock, index, &mut Reserve::new())
 }

@@ -52,11 +52,18 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
 
 /// See [`FileOperations::lend`](crate::vfs::FileOperations::lend).
 ///
-/// A block that is mapped writable is copied, since stores reach it. (One that comes to be mapped
-/// just now may still change, as it would on other filesystems.)
+/// A block that is mapped writable is copied, since stores reach it; and any, while somebody writes,
+/// who may have found just now that it can be written in place.
 pub(crate) fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
     let mount = inode.super_block().data();
-    let unsteady = match inode.data().lend(index) {
+    let loan = match inode.try_lock_shared() {
+        Some(_guard) => inode.data().lend(index),
+        None => match inode.data().lookup(index).block() {
+            Some(block) => Loan::Unsteady(block),
+            None => Loan::Hole,
+        },
+    };
+    let unsteady = match loan {
         Loan::Block(block) if !block.is_crowded() => return Ok(block),
         Loan::Block(block) | Loan::Unsteady(block) => Some(block),
         Loan::Hole => match mount.zeros() {

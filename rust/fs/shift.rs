@@ -23,7 +23,7 @@ pub(crate) fn shift(inode: &Locked, from: u64, to: u64, size: u64) -> Result {
     stop_stores(inode, &lock, first..data::ALL.end);
     // A block knows the index at which somebody may still write to it, and so does not move. A
     // copy goes instead, as a page cache would forget the page.
-    let mut busy = KVec::new();
+    let mut busy = KVVec::new();
     inode.mapped().settle(from..data::ALL.end, |index| {
         Ok(busy.push(index, GFP_KERNEL)?)
     })?;

@@ -14,6 +14,7 @@ use crate::{
     },
     vfs::go_on,
 };
+use core::ops::Range;
 use kernel::{iov::IovIterSource, prelude::*};
 
 /// How many new blocks go into the tree at a time.
@@ -98,7 +99,7 @@ fn write_batch(
     let n = BATCH.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; BATCH];
     data.lookup_run(block_of(pos), &mut olds[..n]);
-    let takes_room = |old: &&Lookup| matches!(old, Lookup::Hole | Lookup::Shared(_));
+    let takes_room = |old: &&Lookup| may_wait && matches!(old, Lookup::Hole | Lookup::Shared(_));
     let needed = olds[..n].iter().filter(takes_room).count();
     let mut run = data.pool().alloc_run(needed as u64);
     let mut batch = [const { None }; BATCH];
@@ -154,9 +155,22 @@ fn write_batch(
         }
     }
     if let Some((end, err)) = insert_batch(inode, &mut batch, reserve) {
+        wipe_own(inode, end.max(inode.size())..pos + done as u64);
         return (end.saturating_sub(pos) as usize, Err(err));
     }
     (done, result)
+}
+
+/// Takes back what was written in place to `bytes`, which lie beyond the end of the file.
+fn wipe_own(inode: &Locked, bytes: Range<u64>) {
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let offset = offset_in_block(at);
+        if let Lookup::Private(block) = inode.data().lookup(block_of(at)) {
+            block.zero(offset, BLOCK_SIZE - offset);
+        }
+        at += (BLOCK_SIZE - offset) as u64;
+    }
 }
 
 /// Gives `block` the bytes of `old`, zeros for a hole, but for the `len` at `offset`.

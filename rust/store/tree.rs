@@ -33,6 +33,9 @@ pub struct Tree {
     pool: Arc<Pool>,
     /// What new blocks are marked with, see [`Slots`].
     epoch: u64,
+    /// Whether there may be unwritten blocks. Where there never were any, data is found without
+    /// a look at each block.
+    unwritten: bool,
     root: Root,
 }
 
@@ -91,7 +94,7 @@ pub enum Loan {
     Unsteady(BlockRef),
 }
 
-/// A run of blocks with consecutive numbers, all of them shared or none.
+/// A run of blocks with consecutive numbers, all of them shared or none, and all written or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
     /// The index in the file of the first block.
@@ -102,6 +105,8 @@ pub struct Extent {
     pub len: u64,
     /// Whether other slots hold these blocks too.
     pub shared: bool,
+    /// Whether these are zeros that were never written.
+    pub unwritten: bool,
 }
 
 impl Extent {
@@ -109,7 +114,8 @@ impl Extent {
     pub fn join(&mut self, next: &Extent) -> bool {
         let joins = next.index == self.index + self.len
             && next.number == self.number + self.len
-            && next.shared == self.shared;
+            && next.shared == self.shared
+            && next.unwritten == self.unwritten;
         if joins {
             self.len += next.len;
         }
@@ -124,6 +130,7 @@ impl Tree {
         Self {
             pool,
             epoch,
+            unwritten: false,
             root: EMPTY,
         }
     }
@@ -175,6 +182,7 @@ impl Tree {
         Self {
             pool: self.pool.clone(),
             epoch: self.epoch,
+            unwritten: self.unwritten,
             root: self.root.clone(),
         }
     }
@@ -326,6 +334,11 @@ impl Tree {
         1
     }
 
+    /// Whether some of the blocks may be unwritten.
+    pub fn may_have_unwritten(&self) -> bool {
+        self.unwritten
+    }
+
     /// The first index at or after `from` with a block.
     pub fn next_block(&self, from: u64) -> Option<u64> {
         match &self.root {
@@ -374,6 +387,7 @@ impl Tree {
                     number: slots.number(first + i)?,
                     len: 1,
                     shared: !unique || !slots.is_sole_owner(first + i),
+                    unwritten: slots.is_unwritten(first + i),
                 })
             };
             let mut extent = one(0)?;
@@ -420,6 +434,7 @@ impl Tree {
     /// `ENOMEM` where `reserve` has too few nodes, which [`Tree::can_insert`] tells in advance:
     /// the blocks of the tree are as they were.
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+        self.unwritten |= block.bytes().is_unwritten();
         if self.is_at_root(index) {
             let mut slots = Slots::new(self.pool.clone());
             slots.insert(0, block, self.epoch);
@@ -504,6 +519,7 @@ impl Tree {
         reserve: &mut Reserve,
         go_on: impl Fn() -> Result,
     ) -> Result {
+        self.unwritten |= from.unwritten;
         let mut done = 0;
         while done < len {
             go_on()?;

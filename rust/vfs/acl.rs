@@ -76,6 +76,15 @@ unsafe fn keep<T: FileSystem>(
 }
 
 impl<T: FileSystem> Inode<T> {
+    /// Notes that the inode, which is new, has no lists: where this is not known, the kernel asks,
+    /// and may then put its answer in the place of one that was set meanwhile.
+    pub(super) fn begin_without_acls(&self) {
+        for kind in [AclKind::Default, AclKind::Access] {
+            // SAFETY: The inode is live; null is no list.
+            unsafe { bindings::set_cached_acl(self.as_raw(), kind.as_raw(), null_mut()) };
+        }
+    }
+
     /// Gives the inode, which is new in `dir`, the lists and the mode that it inherits; without any
     /// the process's umask counts.
     ///

@@ -128,7 +128,10 @@ unsafe fn set<T: FileSystem>(
         unsafe { quota::transfer(inode, idmap, attr)? };
     }
     // SAFETY: By the safety requirements.
-    unsafe { bindings::setattr_copy(idmap, inode.as_raw(), attr) };
+    unsafe {
+        bindings::setattr_copy(idmap, inode.as_raw(), attr);
+        bindings::shim_inode_inc_iversion(inode.as_raw());
+    }
     if resized {
         inode.touch();
     }

@@ -20,6 +20,8 @@ pub struct Extent {
     pub len: u64,
     /// Whether it is shared.
     pub shared: bool,
+    /// Whether there is room for it, but nothing was written there.
+    pub unwritten: bool,
 }
 
 /// # Safety
@@ -52,6 +54,9 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
             let mut flags = 0;
             if extent.shared {
                 flags |= bindings::FIEMAP_EXTENT_SHARED;
+            }
+            if extent.unwritten {
+                flags |= bindings::FIEMAP_EXTENT_UNWRITTEN;
             }
             if next.is_none() {
                 flags |= bindings::FIEMAP_EXTENT_LAST;

@@ -240,7 +240,14 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         };
         // SAFETY: By the safety requirements.
         let (kiocb, from) = unsafe { (&mut *kiocb, IovIterSource::from_raw(iter)) };
-        match checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from, may_wait)) {
+        let len = from.len();
+        let written = checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from, may_wait));
+        // Bytes may have been taken that could not be stored in the end. Who goes on from where
+        // `iter` stands, as io_uring does, must not skip them.
+        let taken = len - from.len();
+        // SAFETY: No more is given back than was taken.
+        unsafe { bindings::iov_iter_revert(iter, taken - written.unwrap_or(0).min(taken)) };
+        match written {
             Ok(n) => {
                 kiocb.ki_pos += n as i64;
                 n as isize

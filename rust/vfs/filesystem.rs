@@ -253,6 +253,8 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         // Who watches with fanotify may be asked for data before it is used.
         raw.s_iflags |= bindings::SHIM_SB_I_ALLOW_HSM as c_ulong;
         raw.s_export_op = ptr::from_ref(&ExportTable::<T>::TABLE).cast();
+        // SAFETY: As above.
+        unsafe { bindings::shim_super_set_random_uuid(raw) };
         raw.s_xattr = AttributeHandlers::<T>::ALL.as_ptr();
         // SAFETY: `s_fs_info` was set above.
         let this = unsafe { SuperBlock::<T>::from_raw(sb) };
@@ -339,6 +341,8 @@ impl<T: FileSystem> SuperTable<T> {
                 &mut *buf.cast::<bindings::kstatfs>(),
             )
         };
+        // SAFETY: The superblock is live. `kernel::bindings` only has the type's name.
+        buf.f_fsid = unsafe { bindings::shim_fsid_of_uuid(sb.as_raw()) };
         let statistics = T::statistics(sb);
         if let (Some(limit), used) = statistics.blocks {
             buf.f_blocks = limit;

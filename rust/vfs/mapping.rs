@@ -216,14 +216,16 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         self.insert(block, false)
     }
 
-    /// Maps `block`, of this index and of this file alone, writable.
+    /// Maps `block`, of this index and of this file alone, writable, if `still_own` says that it is
+    /// so even when everybody can see that it is mapped writable.
     pub fn map_writable(
         &mut self,
         _lock: &InvalidateShared<'_, T>,
         block: &BlockRef,
-    ) -> FaultResult {
+        still_own: impl FnOnce() -> bool,
+    ) -> Option<FaultResult> {
         self.associate(block, self.index());
-        self.insert(block, true)
+        still_own().then(|| self.insert(block, true))
     }
 
     /// Maps `block` at `index` too, read-only, if that lies within the mapping and nothing is mapped
@@ -270,9 +272,21 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         unsafe { inode.mapped().associate(inode.mapping(), block, index) };
     }
 
+    /// Where userfaultfd(2) has marked a page as write-protected before it was there, the mark goes:
+    /// only `finish_fault`, which modules do not have, could keep it. So who tracks writes so
+    /// (`UFFD_FEATURE_WP_ASYNC`) takes the page for one that was written, which is harmless.
     fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
         // SAFETY: By the type invariant; the page is live.
-        FaultResult(unsafe { bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), write) })
+        unsafe {
+            if bindings::shim_clear_uffd_wp_marker(self.vmf) != 0 {
+                return FaultResult(bindings::vm_fault_reason_VM_FAULT_OOM);
+            }
+            FaultResult(bindings::vmf_insert_page_mkwrite(
+                self.vmf,
+                block.as_ptr(),
+                write,
+            ))
+        }
     }
 
     /// Hands `block` to the kernel, which copies it for a private mapping. (What DAX does here

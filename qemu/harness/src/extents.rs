@@ -12,6 +12,7 @@ pub const FLAG_SYNC: u32 = 1;
 pub const FLAG_XATTR: u32 = 2;
 pub const FLAG_CACHE: u32 = 4;
 const EXTENT_LAST: u32 = 1;
+const EXTENT_UNWRITTEN: u32 = 0x800;
 const EXTENT_SHARED: u32 = 0x2000;
 
 #[repr(C)]
@@ -48,6 +49,10 @@ pub struct Extent {
 impl Extent {
     pub fn shared(&self) -> bool {
         self.flags & EXTENT_SHARED != 0
+    }
+
+    pub fn unwritten(&self) -> bool {
+        self.flags & EXTENT_UNWRITTEN != 0
     }
 
     pub fn last(&self) -> bool {

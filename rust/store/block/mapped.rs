@@ -108,6 +108,7 @@ impl Mapped {
         index: u64,
     ) {
         let block = block.raw();
+        block.set_written();
         let lists = self.lists.lock();
         let current = block.mapping();
         debug_assert!(current.is_null() || current == mapping);

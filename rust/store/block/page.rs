@@ -2,18 +2,22 @@
 
 //! A block's page, its state, and the access to its bytes.
 //!
-//! `page->private` of a block holds two numbers:
+//! `page->private` of a block holds two numbers, and whether it was ever written:
 //!
 //! ```text
-//! 63                             24 23              0
-//! +--------------------------------+----------------+
-//! | the block's number             | slots          |
-//! +--------------------------------+----------------+
+//! 63        62                   24 23              0
+//! +---------+----------------------+----------------+
+//! | unwrit- | the block's number   | slots          |
+//! | ten     |                      |                |
+//! +---------+----------------------+----------------+
 //! ```
 //!
 //! The number is given out by the pool in the order of allocation, so that what was written in
 //! one go is adjacent. It never changes and says nothing about where the page lies in memory. It
-//! would come around after 2^40 blocks, 4 PiB of newly written blocks.
+//! would come around after 2^39 blocks, 2 PiB of newly written blocks.
+//!
+//! An unwritten block is one of zeros that `fallocate(2)` put there, which counts as a hole for
+//! those who look for data. It is written for good once anything may have been stored to it.
 //!
 //! The slot count does not overflow: at [`SLOTS_MAX`] it stays there for good, as a saturated
 //! `refcount_t` does. Such a block counts as shared and is never freed. 16 million slots are
@@ -29,6 +33,7 @@ use kernel::{
 
 const SLOTS_BITS: u32 = 24;
 const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
+const UNWRITTEN: u64 = 1 << 63;
 
 /// A page that is a block.
 ///
@@ -62,7 +67,22 @@ impl RawBlock {
     }
 
     pub(super) fn number(self) -> u64 {
-        self.state().load(Relaxed) >> SLOTS_BITS
+        (self.state().load(Relaxed) & !UNWRITTEN) >> SLOTS_BITS
+    }
+
+    pub(super) fn is_unwritten(self) -> bool {
+        self.state().load(Relaxed) & UNWRITTEN != 0
+    }
+
+    /// Notes that something is about to be stored to the block.
+    pub(super) fn set_written(self) {
+        let mut old = self.state().load(Relaxed);
+        while old & UNWRITTEN != 0 {
+            match self.state().cmpxchg(old, old & !UNWRITTEN, Relaxed) {
+                Ok(_) => return,
+                Err(now) => old = now,
+            }
+        }
     }
 
     /// How many slots hold the block.
@@ -102,8 +122,15 @@ impl RawBlock {
     pub(super) fn release_slot(self, pool: &Pool) {
         if self.put_slot() {
             pool.give_room(1);
+            self.forget();
             mapped::release(self);
         }
+    }
+
+    /// When it is no block any more: who else has a reference may put the page into a page cache, by
+    /// way of a pipe, where `private` is somebody else's pointer.
+    fn forget(self) {
+        self.state().store(0, Relaxed);
     }
 
     pub(super) fn page_count(self) -> i32 {
@@ -193,6 +220,7 @@ impl BlockRef {
     ///
     /// May fault in user memory: no lock that a fault takes may be held.
     pub fn copy_from_iter(&self, offset: usize, len: usize, from: &mut IovIterSource<'_>) -> usize {
+        self.0.set_written();
         let len = len.min(BLOCK_SIZE.saturating_sub(offset));
         // SAFETY: The page is live, the range lies within it, and `from` is a valid iterator.
         unsafe { bindings::copy_page_from_iter(self.as_ptr(), offset, len, from.as_raw()) }
@@ -204,6 +232,7 @@ impl BlockRef {
         let len = len
             .min(BLOCK_SIZE.saturating_sub(offset))
             .min(BLOCK_SIZE.saturating_sub(from_offset));
+        self.0.set_written();
         self.0.with_bytes(|to| {
             from.0.with_bytes(|from| {
                 // SAFETY: Both ranges lie within their pages, which may be one: that `copy` allows,
@@ -226,6 +255,11 @@ impl BlockRef {
             // SAFETY: The range lies within the page.
             unsafe { addr.add(offset).write_bytes(0, len) }
         });
+    }
+
+    /// Whether the block is one of zeros that `fallocate(2)` made and nobody wrote to.
+    pub fn is_unwritten(&self) -> bool {
+        self.0.is_unwritten()
     }
 
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
@@ -288,7 +322,8 @@ impl<'pool> NewBlock<'pool> {
         number: u64,
     ) -> Self {
         let block = RawBlock(page);
-        block.state().store(number << SLOTS_BITS, Relaxed);
+        let state = (number << SLOTS_BITS) & !UNWRITTEN;
+        block.state().store(state, Relaxed);
         // INVARIANT: By the safety requirements; the slot count is 0.
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
@@ -299,6 +334,15 @@ impl<'pool> NewBlock<'pool> {
     /// The block's bytes.
     pub fn bytes(&self) -> &BlockRef {
         &self.bytes
+    }
+
+    /// Makes it one of zeros that counts as unwritten.
+    pub fn fill_unwritten(&self) {
+        self.bytes.zero(0, BLOCK_SIZE);
+        let block = self.bytes.raw();
+        let state = block.state().load(Relaxed);
+        // Nobody else sees the block.
+        block.state().store(state | UNWRITTEN, Relaxed);
     }
 
     /// The pool that the block is of.
@@ -317,6 +361,7 @@ impl<'pool> NewBlock<'pool> {
 impl Drop for NewBlock<'_> {
     fn drop(&mut self) {
         self.pool.give_room(1);
+        self.bytes.raw().forget();
         // SAFETY: Nothing uses the field again.
         unsafe { ManuallyDrop::drop(&mut self.bytes) };
     }

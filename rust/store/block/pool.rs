@@ -25,10 +25,10 @@ pub struct Pool {
     nodes: Atomic<u64>,
 }
 
-/// How many nodes there may be for each block that there may be. A node takes 1 KiB, so that all
-/// of them never take more memory than the blocks may. A dense file has one for 63 blocks; a
-/// block on its own in a file of a TiB has up to five.
-const NODES_PER_BLOCK: u64 = 4;
+/// How many nodes there may be for each block that there may be. A dense file has one for 63 blocks;
+/// a block on its own in the largest of files has one at each of nine heights. So blocks that are
+/// not shared always find the nodes they need, and `statfs` need not tell of them.
+const NODES_PER_BLOCK: u64 = 9;
 
 /// How many nodes there may be in the smallest of pools.
 const NODES_AT_LEAST: u64 = 1024;

@@ -68,6 +68,15 @@ impl<const N: usize> Slots<N> {
         self.blocks.get(i).copied().flatten().map(RawBlock::number)
     }
 
+    /// Whether the block in slot `i` is unwritten, see [`BlockRef::is_unwritten`].
+    pub fn is_unwritten(&self, i: usize) -> bool {
+        self.blocks
+            .get(i)
+            .copied()
+            .flatten()
+            .is_some_and(RawBlock::is_unwritten)
+    }
+
     /// Whether no other slot anywhere holds the block in slot `i`. False for an empty slot.
     ///
     /// Whether the slot itself is reached through one owner only is for the tree to know, and

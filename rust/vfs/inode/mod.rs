@@ -144,6 +144,12 @@ impl<T: FileSystem> Inode<T> {
         SharedGuard(self)
     }
 
+    /// Takes `i_rwsem` shared, if that can be done at once.
+    pub fn try_lock_shared(&self) -> Option<SharedGuard<'_, T>> {
+        // SAFETY: The inode is live; the guard unlocks it.
+        unsafe { bindings::shim_inode_trylock_shared(self.as_raw()) }.then(|| SharedGuard(self))
+    }
+
     /// Takes `i_rwsem` exclusive, if that can be done at once.
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
         // SAFETY: The inode is live; the guard unlocks it.

@@ -196,6 +196,7 @@ pub(in super::super) fn new_root<T: DirectoryOperations>(
     // SAFETY: The idmap that maps nothing is static.
     let idmap = unsafe { IdMap::from_raw(&raw mut bindings::nop_mnt_idmap) };
     let inode = NewInode::uncharged(sb, idmap, None, bindings::S_IFDIR as u16 | mode)?;
+    inode.inode().begin_without_acls();
     // SAFETY: Nobody else has the inode yet.
     unsafe {
         (*inode.inode().as_raw()).i_uid = uid;

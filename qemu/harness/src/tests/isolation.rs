@@ -37,6 +37,8 @@ pub const CASES: &[Case] = &[
     case!(a_store_under_way_to_a_destination_stays_out_of_the_source).needs(CLONES),
     case!(a_store_under_way_never_reaches_what_was_deduplicated).needs(CLONES),
     case!(a_mapped_block_survives_the_file_that_shared_it).needs(CLONES),
+    case!(a_write_under_way_is_not_lost_when_the_block_goes_into_a_pipe)
+        .except(Xfs, "a splice waits for the write"),
 ];
 
 /// Bytes that are written to one file only, after it was cloned.
@@ -363,6 +365,37 @@ fn a_mapped_block_survives_the_file_that_shared_it(t: &Test) -> Outcome {
         stays.expect_contents(&model, "the file that stays")?;
         expect_bytes(&map.load_all(), &model, "its mapping")?;
         turn += 1;
+    }
+    Ok(())
+}
+
+/// The write found that it could be done in place, and waits; the pipe's bytes must stay as they are,
+/// so that a store goes elsewhere then.
+fn a_write_under_way_is_not_lost_when_the_block_goes_into_a_pipe(t: &Test) -> Outcome {
+    let file = t.create_with("file", &[b'a'; BLOCK])?;
+    let (reader, writer) = pipe()?;
+    let map = Mapping::shared(&file, BLOCK)?;
+    let stall = Stall::new()?;
+    let half = BLOCK / 2;
+    let write = || crate::sys::pwrite_from(&file, stall.buffer().at(0), half, half as i64);
+    let written = stall.during(write, b'w', || {
+        let mut at = 0;
+        // SAFETY: plain call; the offset is valid during it.
+        let spliced = check(unsafe {
+            let (from, to) = (file.as_raw_fd(), writer.as_raw_fd());
+            libc::splice(from, &mut at, to, std::ptr::null_mut(), BLOCK, 0) as i64
+        });
+        expect_eq(spliced.or_fail("splice")?, BLOCK, "bytes spliced")?;
+        map.store(0, b"stored");
+        Ok(())
+    })?;
+    expect_eq(written.or_fail("pwrite")?, half, "bytes written")?;
+    let mut data = [vec![b'a'; half], vec![b'w'; half]].concat();
+    data[..6].copy_from_slice(b"stored");
+    file.expect_contents(&data, "after a write and a store")?;
+    let seen = read_all(&reader, BLOCK)?;
+    if t.is_reflinkfs() {
+        expect_bytes(&seen, &[b'a'; BLOCK], "what is in the pipe")?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     case!(another_filesystem_is_exdev_and_nothing_is_done),
     case!(files_that_hide_their_size_are_never_called_copied),
     case!(between_two_mounts_bytes_are_copied_and_nothing_is_shared).needs(&[Need::Instance]),
-    case!(an_immutable_destination_is_eperm).except(Reflinkfs, "has no attributes yet"),
+    case!(an_immutable_destination_is_eperm),
     case!(a_swap_file_is_etxtbsy)
         .except(Reflinkfs, "cannot be swapped to")
         .except(Tmpfs, "cannot be swapped to"),

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Room that fallocate(2) gave and nobody wrote to: it counts as a hole for those who look for data.
+
+use crate::case::{case, Case, Test};
+use crate::extents::extents;
+use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
+use crate::filesystem::{Tmpfs, CLONES, CLONES_COUNTED};
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, BLOCK, BLOCK64};
+use crate::sys::{clone_range, new_clone, File};
+
+use super::fallocate::fallocate;
+
+pub const CASES: &[Case] = &[
+    case!(allocated_room_is_no_data),
+    case!(a_zeroed_range_is_no_data).except(Tmpfs, "has no FALLOC_FL_ZERO_RANGE"),
+    case!(what_is_written_is_data).except(Tmpfs, NO_EXTENTS),
+    case!(what_is_stored_is_data),
+    case!(what_is_read_is_no_data),
+    case!(a_clone_of_room_is_no_data_until_it_is_written).needs(CLONES),
+    case!(extents_show_what_is_unwritten).except(Tmpfs, NO_EXTENTS),
+    case!(a_failed_write_leaves_nothing_in_the_room_behind_the_end).needs(CLONES_COUNTED),
+];
+
+const NO_EXTENTS: &str = "has no FIEMAP";
+const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
+const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+const UNSHARE: i32 = libc::FALLOC_FL_UNSHARE_RANGE;
+
+/// A file of so many blocks, with room for all and data in none.
+fn room(t: &Test, name: &str, blocks: u64) -> Outcome<File> {
+    let file = t.create(name)?;
+    fallocate(&file, 0, 0, blocks * BLOCK64).or_fail("fallocate")?;
+    Ok(file)
+}
+
+#[track_caller]
+fn expect_data(file: &File, wanted: &[(u64, u64)], what: &str) -> Outcome {
+    let wanted: Vec<_> = wanted
+        .iter()
+        .map(|(from, to)| (from * BLOCK64, to * BLOCK64))
+        .collect();
+    expect_eq(file.data_ranges()?, wanted, what)
+}
+
+fn allocated_room_is_no_data(t: &Test) -> Outcome {
+    let file = room(t, "file", 200)?;
+    expect_errno(file.seek(0, libc::SEEK_DATA), libc::ENXIO, "SEEK_DATA")?;
+    expect_eq(
+        file.seek(0, libc::SEEK_HOLE).or_fail("SEEK_HOLE")?,
+        0,
+        "SEEK_HOLE",
+    )?;
+    let file = t.create_with("some", &blocks(1, 3))?;
+    fallocate(&file, 0, BLOCK64, 100 * BLOCK64).or_fail("fallocate over data")?;
+    expect_data(&file, &[(0, 3)], "data, with room behind it")?;
+    fallocate(&file, KEEP_SIZE, 50 * BLOCK64, 100 * BLOCK64).or_fail("KEEP_SIZE")?;
+    expect_data(&file, &[(0, 3)], "data, with room behind the end")?;
+    file.truncate(140 * BLOCK64)?;
+    expect_data(&file, &[(0, 3)], "data, when the file has grown")
+}
+
+fn a_zeroed_range_is_no_data(t: &Test) -> Outcome {
+    let file = t.create_with("file", &blocks(1, 100))?;
+    fallocate(&file, ZERO, 10 * BLOCK64, 70 * BLOCK64).or_fail("ZERO_RANGE")?;
+    file.sync()?;
+    expect_data(&file, &[(0, 10), (80, 100)], "data around a zeroed range")
+}
+
+fn what_is_written_is_data(t: &Test) -> Outcome {
+    let file = room(t, "file", 100)?;
+    let first = extents(&file)?;
+    file.write_at(b"x", 20 * BLOCK64 + 7)?;
+    file.write_at(&blocks(1, 10), 60 * BLOCK64)?;
+    file.sync()?;
+    expect_data(&file, &[(20, 21), (60, 70)], "what was written")?;
+    if t.is_reflinkfs() {
+        let starts = |list: &[crate::extents::Extent]| list.first().map(|e| e.physical);
+        expect_eq(
+            starts(&extents(&file)?),
+            starts(&first),
+            "where the room lies",
+        )?;
+        expect_eq(file.data_blocks()?, 100, "blocks of the file")?;
+    }
+    fallocate(&file, 0, 0, 100 * BLOCK64).or_fail("fallocate again")?;
+    expect_data(&file, &[(20, 21), (60, 70)], "after a second fallocate")?;
+    file.write_at(&vec![0; 100 * BLOCK], 0)?;
+    file.sync()?;
+    expect_data(&file, &[(0, 100)], "zeros that were written")
+}
+
+fn what_is_stored_is_data(t: &Test) -> Outcome {
+    let file = room(t, "file", 50)?;
+    let map = Mapping::shared(&file, 50 * BLOCK)?;
+    map.store(30 * BLOCK + 5, b"x");
+    let found = file.seek(0, libc::SEEK_DATA).or_fail("SEEK_DATA")?;
+    expect_eq(found, 30 * BLOCK64, "where the data is")?;
+    file.sync()?;
+    let found = file.seek(0, libc::SEEK_DATA).or_fail("SEEK_DATA")?;
+    expect_eq(found, 30 * BLOCK64, "where the data is, after fsync")
+}
+
+fn what_is_read_is_no_data(t: &Test) -> Outcome {
+    let file = room(t, "file", 10)?;
+    file.expect_contents(&[0; 10 * BLOCK], "room")?;
+    if !t.is_reflinkfs() {
+        // What was read is in the page cache, and some filesystems look there.
+        return Ok(());
+    }
+    let map = Mapping::shared_read(&file, 10 * BLOCK)?;
+    expect(map.load_all().iter().all(|&b| b == 0), "room, mapped")?;
+    expect_errno(file.seek(0, libc::SEEK_DATA), libc::ENXIO, "SEEK_DATA")
+}
+
+fn a_clone_of_room_is_no_data_until_it_is_written(t: &Test) -> Outcome {
+    let file = room(t, "file", 100)?;
+    file.write_at(&blocks(1, 5), 40 * BLOCK64)?;
+    file.sync()?;
+    let clone = new_clone(&file, t.path("clone"))?;
+    expect_data(&clone, &[(40, 45)], "data of the clone")?;
+    clone.write_at(b"x", 10 * BLOCK64)?;
+    clone.sync()?;
+    expect_data(
+        &clone,
+        &[(10, 11), (40, 45)],
+        "data of the clone, written to",
+    )?;
+    expect_data(&file, &[(40, 45)], "data of the source")?;
+    file.expect_contents(&clone_free_of_x(&clone)?, "the source")?;
+    let part = t.create("part")?;
+    clone_range(&file, 35 * BLOCK64, 30 * BLOCK64, &part, 3 * BLOCK64).or_fail("FICLONERANGE")?;
+    expect_data(&part, &[(8, 13)], "data of a part")?;
+    match fallocate(&clone, UNSHARE, 0, 100 * BLOCK64) {
+        Ok(()) => expect_data(&clone, &[(10, 11), (40, 45)], "data after unsharing"),
+        refused => expect_errno(refused, libc::EOPNOTSUPP, "UNSHARE_RANGE"),
+    }
+}
+
+fn clone_free_of_x(clone: &File) -> Outcome<Vec<u8>> {
+    let mut bytes = clone.contents()?;
+    bytes[10 * BLOCK] = 0;
+    Ok(bytes)
+}
+
+fn extents_show_what_is_unwritten(t: &Test) -> Outcome {
+    let file = room(t, "file", 64)?;
+    file.write_at(&blocks(1, 4), 16 * BLOCK64)?;
+    let mut unwritten = [false; 64];
+    for extent in extents(&file)? {
+        for block in extent.logical / BLOCK64..extent.end().min(64 * BLOCK64) / BLOCK64 {
+            unwritten[block as usize] = extent.unwritten();
+        }
+    }
+    let wanted: [bool; 64] = std::array::from_fn(|i| !(16..20).contains(&i));
+    expect_eq(unwritten, wanted, "which blocks are unwritten")
+}
+
+/// Some of it goes to room that is there, in place, and some needs what cannot be had.
+fn a_failed_write_leaves_nothing_in_the_room_behind_the_end(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "1M")])?;
+    let file = fs.create("file")?;
+    fallocate(&file, KEEP_SIZE, 64 * BLOCK64, BLOCK64).or_fail("fallocate")?;
+    // Each of these takes a node of a tree and no block, until there may be no more nodes.
+    let one = fs.create_with("one", &[b'o'; BLOCK])?;
+    let many = fs.create("many")?;
+    let mut shared = 0;
+    let refused = loop {
+        let at = (2 * shared + 1) * 64 * BLOCK64;
+        match clone_range(&one, 0, BLOCK64, &many, at) {
+            Ok(()) => shared += 1,
+            refused => break refused,
+        }
+        expect(shared < 100_000, "nodes have a limit")?;
+    };
+    expect_errno(refused, libc::ENOSPC, "FICLONERANGE")?;
+    // A clone takes more than one for a moment: the last ones go to files of two blocks.
+    let refused = (0..10).find_map(|i| {
+        let other = fs.create(&format!("other{i}")).ok()?;
+        other.try_pwrite(b"x", BLOCK64).err()
+    });
+    expect_eq(refused, Some(Errno(libc::ENOSPC)), "the last nodes are taken")?;
+    let refused = file
+        .try_pwrite(&[b'w'; 2 * BLOCK], 63 * BLOCK64)
+        .map(|_| ());
+    expect_errno(refused, libc::ENOSPC, "a write that needs a node")?;
+    expect_eq(file.size()?, 0, "size")?;
+    file.truncate(66 * BLOCK64)?;
+    file.expect_contents(&[0; 66 * BLOCK], "the file, when it has grown")
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! userfaultfd(2) with asynchronous write protection, which tracks who writes to any mapping: entries
+//! of page tables are marked where nothing is mapped yet.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_eq, Context, Failure, Outcome, Sys};
+use crate::filesystem::CLONES;
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, BLOCK};
+use crate::process::Child;
+use crate::sys::{check, new_clone, sleep_ms, File};
+
+pub const CASES: &[Case] = &[
+    case!(protected_pages_that_are_not_there_yet_can_be_read_and_written),
+    case!(protected_pages_that_are_there_can_be_read_and_written),
+    case!(protected_pages_survive_a_clone).needs(CLONES),
+];
+
+const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_WRITEPROTECT: libc::c_ulong = 0xc018_aa06;
+const UFFD_API: u64 = 0xaa;
+const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
+const FEATURE_WP_ASYNC: u64 = 1 << 15;
+const REGISTER_MODE_WP: u64 = 2;
+const WRITEPROTECT_MODE_WP: u64 = 1;
+
+const PAGES: usize = 200;
+
+fn request(uffd: &OwnedFd, number: libc::c_ulong, words: &mut [u64]) -> Sys {
+    // SAFETY: each of these requests takes a structure of 64-bit words, and is given as many as it has.
+    check(unsafe { libc::ioctl(uffd.as_raw_fd(), number, words.as_mut_ptr()) }).map(|_| ())
+}
+
+/// Tracks writes to a mapping, from now on. `None` where the kernel cannot.
+fn track(map: &Mapping) -> Outcome<Option<OwnedFd>> {
+    // SAFETY: plain call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) });
+    // SAFETY: the kernel just gave us the descriptor.
+    let uffd = unsafe { OwnedFd::from_raw_fd(fd.or_fail("userfaultfd")? as i32) };
+    let features = FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC;
+    if request(&uffd, UFFDIO_API, &mut [UFFD_API, features, 0]).is_err() {
+        return Ok(None);
+    }
+    let (start, len) = (map.at(0) as u64, map.len() as u64);
+    request(
+        &uffd,
+        UFFDIO_REGISTER,
+        &mut [start, len, REGISTER_MODE_WP, 0],
+    )
+    .or_fail("UFFDIO_REGISTER")?;
+    protect(&uffd, map)?;
+    Ok(Some(uffd))
+}
+
+fn protect(uffd: &OwnedFd, map: &Mapping) -> Outcome {
+    let (start, len) = (map.at(0) as u64, map.len() as u64);
+    request(
+        uffd,
+        UFFDIO_WRITEPROTECT,
+        &mut [start, len, WRITEPROTECT_MODE_WP],
+    )
+    .or_fail("UFFDIO_WRITEPROTECT")
+}
+
+/// Does it in a process of its own, which a fault without end would keep for ever.
+fn soon(step: impl FnOnce() -> Outcome) -> Outcome {
+    let child = Child::spawn(step)?;
+    let start = Instant::now();
+    while !child.is_over() {
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill(libc::SIGKILL);
+            return Err(Failure::new("it does not end"));
+        }
+        sleep_ms(5);
+    }
+    child.join()
+}
+
+/// The middle of a file of which every third block is a hole, with a page of each kind stored to.
+fn load_and_store(file: &File, map: &Mapping, data: &[u8]) -> Outcome {
+    expect(map.load_all() == data, "what is loaded")?;
+    let mut data = data.to_vec();
+    for page in (0..PAGES).step_by(7) {
+        map.store(page * BLOCK + 9, b"stored");
+        data[page * BLOCK + 9..][..6].copy_from_slice(b"stored");
+    }
+    expect(map.load_all() == data, "what is loaded after stores")?;
+    file.expect_contents(&data, "the file after stores")
+}
+
+fn sparse(t: &Test) -> Outcome<(File, Vec<u8>)> {
+    let mut data = blocks(1, PAGES);
+    let file = t.create("file")?;
+    file.truncate((PAGES * BLOCK) as u64)?;
+    for (i, block) in data.chunks_mut(BLOCK).enumerate() {
+        if i % 3 == 0 {
+            block.fill(0);
+        } else {
+            file.write_at(block, (i * BLOCK) as u64)?;
+        }
+    }
+    Ok((file, data))
+}
+
+fn protected_pages_that_are_not_there_yet_can_be_read_and_written(t: &Test) -> Outcome {
+    let (file, data) = sparse(t)?;
+    soon(|| {
+        let map = Mapping::shared(&file, PAGES * BLOCK)?;
+        let Some(_uffd) = track(&map)? else {
+            return Ok(());
+        };
+        // Stores first, to half of them.
+        for page in (0..PAGES).step_by(2) {
+            let byte = data[page * BLOCK];
+            map.store(page * BLOCK, &[byte]);
+        }
+        load_and_store(&file, &map, &data)
+    })
+}
+
+fn protected_pages_that_are_there_can_be_read_and_written(t: &Test) -> Outcome {
+    let (file, data) = sparse(t)?;
+    soon(|| {
+        let map = Mapping::shared(&file, PAGES * BLOCK)?;
+        expect(map.load_all() == data, "what is loaded before")?;
+        let Some(uffd) = track(&map)? else {
+            return Ok(());
+        };
+        load_and_store(&file, &map, &data)?;
+        protect(&uffd, &map)?;
+        map.store(0, b"again");
+        expect_eq(file.read_at(0, 5)?, b"again".to_vec(), "what was stored")
+    })
+}
+
+/// A clone takes the pages out of the page table, and leaves the marks.
+fn protected_pages_survive_a_clone(t: &Test) -> Outcome {
+    let (file, data) = sparse(t)?;
+    soon(|| {
+        let map = Mapping::shared(&file, PAGES * BLOCK)?;
+        expect(map.load_all() == data, "what is loaded before")?;
+        map.store(BLOCK, &data[BLOCK..BLOCK + 1]);
+        let Some(_uffd) = track(&map)? else {
+            return Ok(());
+        };
+        let clone = new_clone(&file, t.path("clone"))?;
+        load_and_store(&file, &map, &data)?;
+        clone.expect_contents(&data, "the clone")
+    })
+}

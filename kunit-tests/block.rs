@@ -4,7 +4,7 @@
 
 use crate::{
     bindings,
-    store::block::{BlockRef, Pool, BLOCK_SIZE},
+    store::block::{copy_to_iter, BlockRef, Pool, BLOCK_SIZE},
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -46,7 +46,7 @@ fn read(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
     with_iter(bytes, bindings::ITER_DEST, |iter| {
         // SAFETY: `iter` was made to be a destination.
         let iter = unsafe { IovIterDest::from_raw(iter) };
-        block.copy_to_iter(offset, len, iter)
+        copy_to_iter(&[Some(block.clone())], offset, len, iter)
     })
 }
 
@@ -61,6 +61,57 @@ fn check_bytes<const N: usize>(block: &BlockRef, offset: usize, bytes: [u8; N]) 
 #[kunit_tests(reflinkfs_block)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_blocks_are_read_at_once() -> Result {
+        let pool = Pool::new(None);
+        // Those of a run follow each other in memory, in either order of reading; one is on its own.
+        let mut run = pool.alloc_run(4);
+        let new = [
+            run.take()?,
+            run.take()?,
+            run.take()?,
+            run.take()?,
+            pool.alloc()?,
+        ];
+        for (i, block) in (0u8..).zip(&new) {
+            block.bytes().zero(0, BLOCK_SIZE);
+            write(block.bytes(), 0, &mut [i + 1]);
+            write(block.bytes(), BLOCK_SIZE - 1, &mut [i + 101]);
+        }
+        for order in [
+            [Some(0), Some(1), Some(2), Some(3), Some(4)],
+            [Some(3), Some(2), Some(1), Some(0), None],
+            [None, Some(1), Some(2), None, Some(3)],
+            [Some(0), Some(2), Some(3), Some(3), Some(4)],
+        ] {
+            let blocks = order.map(|i: Option<usize>| i.map(|i| new[i].bytes().clone()));
+            for (offset, len) in [
+                (0, 5 * BLOCK_SIZE),
+                (1, 5 * BLOCK_SIZE - 1),
+                (BLOCK_SIZE - 1, 2 * BLOCK_SIZE + 1),
+                (17, 3 * BLOCK_SIZE),
+                (0, 0),
+            ] {
+                let mut bytes = KVVec::from_elem(0xee, len, GFP_KERNEL)?;
+                let copied = with_iter(&mut bytes, bindings::ITER_DEST, |iter| {
+                    // SAFETY: `iter` was made to be a destination.
+                    copy_to_iter(&blocks, offset, len, unsafe { IovIterDest::from_raw(iter) })
+                });
+                check_eq!(copied, len);
+                for (at, &byte) in bytes.iter().enumerate() {
+                    let (i, at) = ((offset + at) / BLOCK_SIZE, (offset + at) % BLOCK_SIZE);
+                    let wanted = match (order[i], at) {
+                        (Some(n), 0) => n as u8 + 1,
+                        (Some(n), at) if at == BLOCK_SIZE - 1 => n as u8 + 101,
+                        _ => 0,
+                    };
+                    check_eq!(byte, wanted, "byte {at} of block {i}, from {offset} on");
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn bytes_are_where_they_were_written() -> Result {

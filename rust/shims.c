@@ -208,11 +208,6 @@ void shim_filemap_invalidate_unlock_shared(struct address_space *mapping)
 	filemap_invalidate_unlock_shared(mapping);
 }
 
-bool shim_mapping_mapped(struct address_space *mapping)
-{
-	return mapping_mapped(mapping);
-}
-
 bool shim_vma_is_shared(const struct vm_area_struct *vma)
 {
 	return vma->vm_flags & VM_SHARED;

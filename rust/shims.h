@@ -64,7 +64,6 @@ void shim_filemap_invalidate_lock(struct address_space *mapping);
 void shim_filemap_invalidate_unlock(struct address_space *mapping);
 void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
-bool shim_mapping_mapped(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
 int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
 void shim_sb_start_pagefault(struct super_block *sb);

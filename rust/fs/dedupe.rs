@@ -16,7 +16,10 @@ use crate::{
 use kernel::{prelude::*, rbtree::RBTree};
 
 /// How many blocks are compared between two looks at whether somebody wants to stop it.
-const STEP: u64 = 256;
+const STEP: usize = 256;
+
+/// How many are looked up at a time.
+const BATCH: usize = 16;
 
 /// Shares the range if it holds the same bytes in both files. Returns how many bytes.
 ///
@@ -191,22 +194,28 @@ fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64>
 fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> Result<u64> {
     let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
     let n = blocks_for(len);
+    let (mut a, mut b) = ([const { None }; BATCH], [const { None }; BATCH]);
     let mut done = 0;
     let mut compared = 0;
     while done < n {
-        let same = from.same(first + done, to, to_first + done, n - done);
-        done += same;
-        if done == n {
+        done += from.same(first + done, to, to_first + done, n - done);
+        let batch = BATCH.min((n - done) as usize);
+        if batch == 0 {
             break;
         }
-        let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
-        let (a, b) = (from.lookup(first + done), to.lookup(to_first + done));
-        if !equal(a.block(), b.block(), bytes) {
-            return Err(EBADE);
+        let found = from
+            .read(first + done, &mut a[..batch])
+            .min(to.read(to_first + done, &mut b[..batch]));
+        for (a, b) in a.iter().zip(&b).take(found) {
+            let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
+            if !equal(a, b, bytes) {
+                return Err(EBADE);
+            }
+            done += 1;
         }
-        done += 1;
-        compared += 1;
-        if compared % STEP == 0 {
+        compared += found;
+        if compared >= STEP {
+            compared = 0;
             if request.may_stop && signal_pending() {
                 return Ok(len.min(done * BLOCK_SIZE as u64));
             }
@@ -216,9 +225,9 @@ fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> 
     Ok(len)
 }
 
-fn equal(a: Option<BlockRef>, b: Option<BlockRef>, len: usize) -> bool {
+fn equal(a: &Option<BlockRef>, b: &Option<BlockRef>, len: usize) -> bool {
     match (a, b) {
-        (Some(a), Some(b)) => a.bytes_equal(&b, len),
+        (Some(a), Some(b)) => a.bytes_equal(b, len),
         (Some(block), None) | (None, Some(block)) => block.is_zero(0, len),
         (None, None) => true,
     }

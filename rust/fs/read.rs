@@ -4,7 +4,7 @@
 
 use super::{block_of, offset_in_block, Inode};
 use crate::store::{
-    block::{BlockRef, BLOCK_SIZE},
+    block::{copy_to_iter, BlockRef, BLOCK_SIZE},
     Loan,
 };
 use kernel::{iov::IovIterDest, prelude::*};
@@ -29,24 +29,14 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
         // After the lookup: where the file became shorter meanwhile, its end did first, so that
         // blocks that went with it do not read as zeros.
         let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
-        let mut copied = 0;
-        for block in &mut blocks[..found] {
-            if copied == left {
-                break;
-            }
-            let offset = offset_in_block(pos + copied as u64);
-            let len = (BLOCK_SIZE - offset).min(left - copied);
-            let n = match block.take() {
-                Some(block) => block.copy_to_iter(offset, len, to),
-                None => crate::vfs::zero_iter(len, to),
-            };
-            copied += n;
-            if n < len {
-                let done = done + copied;
-                return if done == 0 { Err(EFAULT) } else { Ok(done) };
-            }
-        }
+        let offset = offset_in_block(pos);
+        let len = left.min(found * BLOCK_SIZE - offset);
+        let copied = copy_to_iter(&blocks[..found], offset, len, to);
+        blocks[..found].fill_with(|| None);
         done += copied;
+        if copied < len {
+            return if done == 0 { Err(EFAULT) } else { Ok(done) };
+        }
     }
 }
 

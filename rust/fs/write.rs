@@ -71,7 +71,12 @@ pub(crate) fn write(
     let mut reserve = Reserve::new();
     let mut done = 0;
     while source.len() > 0 {
-        let (n, result) = write_batch(inode, pos + done as u64, source, may_wait, &mut reserve);
+        let at = pos + done as u64;
+        let (n, result) = if offset_in_block(at) + source.len() <= BLOCK_SIZE {
+            write_batch::<1>(inode, at, source, may_wait, &mut reserve)
+        } else {
+            write_batch::<BATCH>(inode, at, source, may_wait, &mut reserve)
+        };
         done += n;
         let end = pos + done as u64;
         if n > 0 && end > inode.size() {
@@ -87,8 +92,8 @@ pub(crate) fn write(
     Ok(done)
 }
 
-/// Writes up to a batch of blocks. Returns how many bytes, and what kept it from going on.
-fn write_batch(
+/// Writes up to `N` blocks. Returns how many bytes, and what kept it from going on.
+fn write_batch<const N: usize>(
     inode: &Locked,
     pos: u64,
     source: &mut impl Source,
@@ -96,13 +101,13 @@ fn write_batch(
     reserve: &mut Reserve,
 ) -> (usize, Result) {
     let data = inode.data();
-    let n = BATCH.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
-    let mut olds = [const { Lookup::Hole }; BATCH];
+    let n = N.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
+    let mut olds = [const { Lookup::Hole }; N];
     data.lookup_run(block_of(pos), &mut olds[..n]);
     let takes_room = |old: &&Lookup| may_wait && matches!(old, Lookup::Hole | Lookup::Shared(_));
     let needed = olds[..n].iter().filter(takes_room).count();
     let mut run = data.pool().alloc_run(needed as u64);
-    let mut batch = [const { None }; BATCH];
+    let mut batch = [const { None }; N];
     let mut done = 0;
     let mut result = Ok(());
     for (filled, old) in batch.iter_mut().zip(olds).take(n) {
@@ -206,7 +211,8 @@ fn insert_batch(
         };
         // A fault may have put a block there since it was looked up. It is the file's own, and
         // what was stored to it since is not for us to take back.
-        if let Lookup::Private(own) = data.lookup(index) {
+        let put = inode.was_mapped().then(|| data.lookup(index));
+        if let Some(Lookup::Private(own)) = put {
             own.copy_from(offset, block.bytes(), offset, len);
         } else if let Err(err) = block.insert(&lock, index, reserve) {
             return Some((index * BLOCK_SIZE as u64 + offset as u64, err));

@@ -159,6 +159,36 @@ pub(super) fn descend(
     Some((node, unique))
 }
 
+/// A root, its height, and a block index below it.
+type Place<'a> = (&'a Shared<Node>, u32, u64);
+
+/// How many nodes of height `at` are the same in two trees, as far as their parents reach: from those
+/// on that begin at the two indexes.
+pub(super) fn same_run((a, a_top, i): Place<'_>, (b, b_top, j): Place<'_>, at: u32) -> u64 {
+    if a_top == at || b_top == at {
+        let pair = descend(a, a_top, at, i).zip(descend(b, b_top, at, j));
+        return pair
+            .is_some_and(|((a, _), (b, _))| Shared::ptr_eq(a, b))
+            .into();
+    }
+    let parents = descend(a, a_top, at + 1, i).zip(descend(b, b_top, at + 1, j));
+    let Some(((a, _), (b, _))) = parents else {
+        return 0;
+    };
+    match (&**a, &**b) {
+        (Node::Inner { children: a, .. }, Node::Inner { children: b, .. }) => {
+            let (i, j) = (slot(at + 1, i), slot(at + 1, j));
+            let same = |(a, b): &(&Subtree, &Subtree)| match (a, b) {
+                (Some(a), Some(b)) => Shared::ptr_eq(a, b),
+                _ => false,
+            };
+            a[i..].iter().zip(&b[j..]).take_while(same).count() as u64
+        }
+        // Only leaves have nothing but blocks below them.
+        _ => 0,
+    }
+}
+
 /// How many nodes [`insert`] allocates: those that are missing, and those with several owners or
 /// below one that has.
 pub(super) fn nodes_to_insert(node: &Shared<Node>, height: u32, index: u64) -> usize {

@@ -620,8 +620,8 @@ impl Tree {
         done
     }
 
-    /// The length of a subtree, or the number of blocks in a leaf, that is the same at `a` here
-    /// and at `b` in `other`, where both hold a block.
+    /// The length of adjacent subtrees, or the number of blocks in a leaf, that are the same at `a`
+    /// here and at `b` in `other`, where both hold a block.
     fn same_here(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
         if let (Some((root, top)), Some((other_root, other_top))) =
             (self.root_for(a), other.root_for(b))
@@ -631,10 +631,9 @@ impl Tree {
                 if a % span != 0 || b % span != 0 || left < span {
                     continue;
                 }
-                let pair = node::descend(root, top, height, a)
-                    .zip(node::descend(other_root, other_top, height, b));
-                if pair.is_some_and(|((x, _), (y, _))| Shared::ptr_eq(x, y)) {
-                    return span;
+                let same = node::same_run((root, top, a), (other_root, other_top, b), height);
+                if same > 0 {
+                    return span * same.min(left / span);
                 }
             }
         }

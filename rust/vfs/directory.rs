@@ -160,6 +160,9 @@ pub(super) struct Index {
 /// Readdir positions 0 and 1 are "." and "..".
 const FIRST_COOKIE: u64 = 2;
 
+/// How many entries are listed under one hold of an index's lock.
+const LISTED: usize = 16;
+
 /// The memory for an entry of a directory.
 pub struct Place(RBTreeNodeReservation<u64, Entry>);
 
@@ -218,12 +221,17 @@ impl Index {
         self.entries.lock().next
     }
 
-    /// The first entry in `cookies`.
-    fn first(&self, cookies: Range<u64>) -> Option<(u64, Entry)> {
-        let entries = self.entries.lock();
-        let cursor = entries.by_cookie.cursor_lower_bound(&cookies.start)?;
-        let (cookie, entry) = cursor.current();
-        (*cookie < cookies.end).then_some((*cookie, *entry))
+    /// The first entries in `cookies`, as many as `found` has room for.
+    fn first(&self, cookies: Range<u64>, found: &mut [Option<(u64, Entry)>]) {
+        let mut entries = self.entries.lock();
+        let mut cursor = entries.by_cookie.cursor_lower_bound_mut(&cookies.start);
+        for found in found {
+            *found = cursor.as_ref().and_then(|cursor| {
+                let (cookie, entry) = cursor.current();
+                (*cookie < cookies.end).then_some((*cookie, *entry))
+            });
+            cursor = cursor.and_then(|cursor| cursor.move_next());
+        }
     }
 }
 
@@ -677,22 +685,38 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
             let end = (*file).private_data as u64;
             (Inode::<T>::from_raw((*file).f_inode), end, &mut *ctx)
         };
-        while let Some((cookie, Entry(dentry))) = dir.index().first(ctx.pos as u64..end) {
-            ctx.pos = cookie as i64;
-            // SAFETY: The directory's lock is held: the dentry is one of its names by the
-            // invariant of `Entry`, has an inode, and neither changes.
-            let taken = unsafe {
-                let mut len = 0;
-                let name = bindings::shim_dentry_name(dentry, &mut len);
-                let inode = (*dentry).d_inode;
-                let kind = u32::from((*inode).i_mode) >> 12 & 15;
-                bindings::shim_dir_emit(ctx, name, len as c_int, (*inode).i_ino, kind)
-            };
-            if !taken {
-                break;
+        loop {
+            let mut found = [None; LISTED];
+            dir.index().first(ctx.pos as u64..end, &mut found);
+            // The directory's lock keeps the entries what they are.
+            for (cookie, entry) in found.iter().flatten() {
+                ctx.pos = *cookie as i64;
+                // SAFETY: By the safety requirements; an entry of this directory.
+                if !unsafe { Self::emit(ctx, *entry) } {
+                    return 0;
+                }
+                ctx.pos += 1;
             }
-            ctx.pos += 1;
+            if found[LISTED - 1].is_none() {
+                return 0;
+            }
         }
-        0
+    }
+
+    /// Tells of an entry. Returns whether it was taken.
+    ///
+    /// # Safety
+    ///
+    /// The lock of the directory that the entry is of is held at least shared, `ctx` is valid.
+    unsafe fn emit(ctx: &mut bindings::dir_context, Entry(dentry): Entry) -> bool {
+        // SAFETY: The dentry is one of the directory's names by the invariant of `Entry`, has an inode,
+        // and neither changes.
+        unsafe {
+            let mut len = 0;
+            let name = bindings::shim_dentry_name(dentry, &mut len);
+            let inode = (*dentry).d_inode;
+            let kind = u32::from((*inode).i_mode) >> 12 & 15;
+            bindings::shim_dir_emit(ctx, name, len as c_int, (*inode).i_ino, kind)
+        }
     }
 }

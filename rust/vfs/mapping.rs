@@ -101,7 +101,7 @@ impl<'a, T: FileSystem> Invalidate<'a, T> {
     fn unmap_pages(&self, blocks: Range<u64>, copies: bool) {
         let len = blocks.end.saturating_sub(blocks.start);
         // A length of 0 means "to the end" there.
-        if len == 0 {
+        if len == 0 || !self.inode.was_mapped() {
             return;
         }
         // SAFETY: The inode is live. Looks itself whether there is any mapping.
@@ -359,6 +359,7 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
 ) -> c_int {
     // SAFETY: By the safety requirements.
     unsafe {
+        Inode::<T>::from_raw((*file).f_inode).set_mapped();
         bindings::shim_file_accessed(file);
         (*vma).vm_ops = &MappingTables::<T>::VM;
     }

@@ -29,6 +29,7 @@
 mod mapped;
 mod page;
 mod pool;
+mod read;
 mod run;
 mod shared;
 mod slots;
@@ -36,6 +37,7 @@ mod slots;
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
+pub use self::read::copy_to_iter;
 pub use self::run::Run;
 pub use self::shared::Shared;
 pub use self::slots::Slots;

@@ -25,9 +25,12 @@
 
 use super::{mapped, pool::Pool, BLOCK_SIZE};
 use crate::bindings;
-use core::{mem::ManuallyDrop, ptr::NonNull};
+use core::{
+    mem::{size_of, ManuallyDrop},
+    ptr::NonNull,
+};
 use kernel::{
-    iov::{IovIterDest, IovIterSource},
+    iov::IovIterSource,
     sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
 };
 
@@ -207,13 +210,9 @@ impl BlockRef {
         mapped::is_associated(self.0)
     }
 
-    /// Copies `len` bytes at `offset` of the block to `to`; returns how many were taken.
-    ///
-    /// May fault in user memory: no lock that a fault takes may be held.
-    pub fn copy_to_iter(&self, offset: usize, len: usize, to: &mut IovIterDest<'_>) -> usize {
-        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
-        // SAFETY: The page is live, the range lies within it, and `to` is a valid iterator.
-        unsafe { bindings::copy_page_to_iter(self.as_ptr(), offset, len, to.as_raw()) }
+    /// Calls `f` with the address of the block's bytes.
+    pub(super) fn with_bytes<R>(&self, f: impl FnOnce(*mut u8) -> R) -> R {
+        self.0.with_bytes(f)
     }
 
     /// Copies up to `len` bytes of `from` to `offset` in the block; returns how many there were.
@@ -226,22 +225,25 @@ impl BlockRef {
         unsafe { bindings::copy_page_from_iter(self.as_ptr(), offset, len, from.as_raw()) }
     }
 
-    /// Copies `len` bytes at `from_offset` of `from` to `offset` of this block; what would lie
+    /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block; what would lie
     /// outside of either block is left out.
-    pub fn copy_from(&self, offset: usize, from: &BlockRef, from_offset: usize, len: usize) {
+    pub fn copy_from(&self, offset: usize, other: &BlockRef, from_offset: usize, len: usize) {
         let len = len
             .min(BLOCK_SIZE.saturating_sub(offset))
             .min(BLOCK_SIZE.saturating_sub(from_offset));
         self.0.set_written();
         self.0.with_bytes(|to| {
-            from.0.with_bytes(|from| {
-                // SAFETY: Both ranges lie within their pages, which may be one: that `copy` allows,
-                // and a page copied onto itself is the same afterwards.
+            other.0.with_bytes(|from| {
+                // SAFETY: Both ranges lie within their pages. Those may be one, and a page copied onto
+                // itself is the same afterwards.
                 unsafe {
+                    let (from, to) = (from.add(from_offset), to.add(offset));
                     if len == BLOCK_SIZE {
                         bindings::copy_page(to.cast(), from.cast());
+                    } else if self.0 == other.0 {
+                        core::ptr::copy(from, to, len);
                     } else {
-                        core::ptr::copy(from.add(from_offset), to.add(offset), len);
+                        core::ptr::copy_nonoverlapping(from, to, len);
                     }
                 }
             })
@@ -265,10 +267,19 @@ impl BlockRef {
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
     pub fn bytes_equal(&self, other: &BlockRef, len: usize) -> bool {
         let len = len.min(BLOCK_SIZE);
+        if self.0 == other.0 {
+            return true;
+        }
         self.0.with_bytes(|a| {
             other.0.with_bytes(|b| {
                 // SAFETY: `len` bytes lie within both pages.
-                unsafe { bindings::memcmp(a.cast(), b.cast(), len) == 0 }
+                unsafe {
+                    if len == BLOCK_SIZE {
+                        pages_equal(a.cast(), b.cast())
+                    } else {
+                        bindings::memcmp(a.cast(), b.cast(), len) == 0
+                    }
+                }
             })
         })
     }
@@ -286,6 +297,25 @@ impl BlockRef {
     pub fn is_crowded(&self) -> bool {
         self.0.page_count() > i32::MAX / 2
     }
+}
+
+/// Whether two pages hold the same bytes. The kernel's `memcmp` branches at each word; this, which
+/// reads all memory that is deduplicated, at each cache line.
+///
+/// # Safety
+///
+/// Both are the addresses of pages. Their bytes may change meanwhile.
+unsafe fn pages_equal(a: *const u64, b: *const u64) -> bool {
+    const LINE: usize = 8;
+    (0..BLOCK_SIZE / size_of::<u64>())
+        .step_by(LINE)
+        .all(|start| {
+            let differ = (start..start + LINE).fold(0, |differ, i| {
+                // SAFETY: Within both pages, by the safety requirements, and aligned.
+                differ | unsafe { a.add(i).read_volatile() ^ b.add(i).read_volatile() }
+            });
+            differ == 0
+        })
 }
 
 impl Clone for BlockRef {

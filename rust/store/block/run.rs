@@ -29,11 +29,11 @@ pub struct Run<'pool> {
 impl<'pool> Run<'pool> {
     /// Up to `n` blocks of `pool`: fewer where there may be no more.
     pub(super) fn new(pool: &'pool Pool, n: u64) -> Self {
-        let n = pool.take_room(n);
+        let n = if n == 0 { 0 } else { pool.take_room(n) };
         // INVARIANT: The pool has counted them, and gives no number twice.
         Self {
             pool,
-            number: pool.take_numbers(n),
+            number: if n == 0 { 0 } else { pool.take_numbers(n) },
             left: n,
             page: null_mut(),
             pages: 0,
@@ -106,7 +106,9 @@ fn alloc(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> 
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        self.pool.give_room(self.left);
+        if self.left > 0 {
+            self.pool.give_room(self.left);
+        }
         for _ in 0..self.pages {
             // SAFETY: By the type invariant nobody else has the page, and its reference is ours.
             unsafe {

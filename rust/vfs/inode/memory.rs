@@ -37,6 +37,8 @@ pub(super) struct Container<T: FileSystem> {
     pub(super) index: Index,
     #[pin]
     pub(super) attributes: Attributes,
+    /// Whether the file was ever mapped. Set before the mapping can be used.
+    pub(super) was_mapped: Atomic<bool>,
     /// What `chattr(1)` set, `FS_*_FL`. Changed with `i_rwsem` held exclusive.
     pub(super) flags: Atomic<u32>,
     /// When the inode was made.
@@ -99,6 +101,7 @@ pub(in super::super) unsafe extern "C" fn alloc<T: FileSystem>(
         pin_init::raw_init(&raw mut (*container).mapped, Mapped::new());
         pin_init::raw_init(&raw mut (*container).index, Index::new());
         pin_init::raw_init(&raw mut (*container).attributes, Attributes::new());
+        (&raw mut (*container).was_mapped).write(Atomic::new(false));
         (&raw mut (*container).flags).write(Atomic::new(0));
         (&raw mut (*container).btime).write(Default::default());
         pin_init::raw_init(&raw mut (*container).hashing, new_spinlock!(()));

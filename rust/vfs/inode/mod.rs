@@ -23,7 +23,10 @@ use super::{
 use crate::{bindings, store::block::Mapped};
 use core::{marker::PhantomData, ops::Deref};
 use kernel::{
-    sync::{atomic::Atomic, SpinLock},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        SpinLock,
+    },
     types::Opaque,
 };
 
@@ -70,6 +73,18 @@ impl<T: FileSystem> Inode<T> {
     /// The blocks that carry this inode's mapping.
     pub fn mapped(&self) -> &Mapped {
         &self.container().mapped
+    }
+
+    /// Whether anybody has ever mapped the file into memory. Where not, and with `invalidate_lock` held
+    /// exclusive, no page table has any of its blocks, and no fault changes them.
+    pub fn was_mapped(&self) -> bool {
+        self.container().was_mapped.load(Relaxed)
+    }
+
+    /// Notes that the file is about to be mapped. Who faults then takes `invalidate_lock`, and so does
+    /// who wants to know, after that.
+    pub(super) fn set_mapped(&self) {
+        self.container().was_mapped.store(true, Relaxed);
     }
 
     /// The names in a directory, by cookie.

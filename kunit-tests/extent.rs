@@ -3,7 +3,7 @@
 //! `reflinkfs_extent`: runs of blocks with consecutive numbers, all of them shared or none.
 
 use crate::{
-    store::{Extent, Tree},
+    store::{Extent, Reserve, Tree},
     trees::{pool, put, remove, share, tree_of, CORNERS, FANOUT, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -17,6 +17,7 @@ fn check_extents(tree: &Tree, expected: &[(u64, u64, u64, bool)]) -> Result {
             number,
             len,
             shared,
+            unwritten: false,
         };
         check_eq!(tree.extent(from, u64::MAX), Some(wanted), "from {from}");
         from = index + len;
@@ -48,6 +49,7 @@ mod tests {
                 number: index - 9,
                 len: 200 - index,
                 shared: false,
+                unwritten: false,
             };
             check_eq!(tree.extent(from, u64::MAX), Some(wanted), "from {from}");
         }
@@ -105,6 +107,7 @@ mod tests {
                 number,
                 len: 2,
                 shared: false,
+                unwritten: false,
             };
             check_eq!(tree.extent(from, u64::MAX), Some(wanted));
             from = pair[1] + 1;
@@ -175,6 +178,51 @@ mod tests {
         Ok(())
     }
 
+    /// They stay so in a clone, until something is stored there.
+    #[test]
+    fn unwritten_blocks_are_extents_of_their_own() -> Result {
+        let pool = pool()?;
+        let mut tree = Tree::new(pool.clone());
+        check!(!tree.may_have_unwritten());
+        for index in 0..10 {
+            let block = pool.alloc()?;
+            if (2..7).contains(&index) {
+                block.fill_unwritten();
+            } else {
+                block.bytes().zero(0, usize::MAX);
+            }
+            tree.insert(index, block, &mut Reserve::on_demand())?;
+        }
+        let unwritten = |tree: &Tree| {
+            let mut found = [false; 10];
+            for (index, found) in (0..).zip(&mut found) {
+                let extent = tree.extent(index, 1).ok_or(ENOENT)?;
+                *found = extent.unwritten;
+            }
+            Ok::<_, Error>(found)
+        };
+        let mut wanted = [0, 0, 1, 1, 1, 1, 1, 0, 0, 0].map(|n| n == 1);
+        check_eq!(unwritten(&tree)?, wanted);
+        check_eq!(
+            tree.extent(2, 100).map(|e| (e.index, e.number, e.len)),
+            Some((2, 3, 5))
+        );
+        let clone = tree.snapshot();
+        check!(tree.may_have_unwritten() && clone.may_have_unwritten());
+        check_eq!(unwritten(&clone)?, wanted);
+
+        let (from, to) = (tree.lookup(0).block(), clone.lookup(4).block());
+        let (from, to) = from.zip(to).ok_or(ENOENT)?;
+        to.zero(0, 10);
+        check_eq!(unwritten(&tree)?, wanted, "zeros change nothing");
+        to.copy_from(5, &from, 5, 1);
+        wanted[4] = false;
+        check_eq!(unwritten(&tree)?, wanted);
+        check_eq!(unwritten(&clone)?, wanted);
+        check_eq!(clone.extent(4, 1).map(|e| e.number), Some(5));
+        Ok(())
+    }
+
     #[test]
     fn joining() -> Result {
         let extent = Extent {
@@ -182,12 +230,14 @@ mod tests {
             number: 9,
             len: 3,
             shared: true,
+            unwritten: false,
         };
         let next = Extent {
             index: 8,
             number: 12,
             len: 2,
             shared: true,
+            unwritten: false,
         };
         let mut whole = extent;
         check!(whole.join(&next));
@@ -199,6 +249,10 @@ mod tests {
             Extent { number: 11, ..next },
             Extent {
                 shared: false,
+                ..next
+            },
+            Extent {
+                unwritten: true,
                 ..next
             },
         ] {

@@ -323,6 +323,7 @@ impl File {
                 number,
                 len: 1,
                 shared: owners[*block] > 1,
+                unwritten: false,
             };
             if let Some(extent) = &mut wanted {
                 let continues = number == extent.number + extent.len

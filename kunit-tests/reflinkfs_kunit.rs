@@ -64,6 +64,7 @@ mod share;
 mod tree;
 
 use kernel::prelude::*;
+use store::block::NodeCache;
 
 module! {
     type: Module,
@@ -73,10 +74,14 @@ module! {
     license: "GPL",
 }
 
-struct Module;
+struct Module {
+    _nodes: NodeCache,
+}
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
+        Ok(Self {
+            _nodes: store::node_cache(c"reflinkfs_kunit_node")?,
+        })
     }
 }

@@ -18,6 +18,7 @@ pub mod store;
 pub mod vfs;
 
 use kernel::prelude::*;
+use store::block::NodeCache;
 
 module! {
     type: Module,
@@ -30,13 +31,16 @@ module! {
 
 #[pin_data]
 struct Module {
+    // Goes first: after that there are no mounts, and so no nodes.
     #[pin]
     registration: vfs::Registration<fs::ReflinkFs>,
+    _nodes: NodeCache,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _nodes: store::node_cache(c"reflinkfs_node")?,
             registration <- vfs::Registration::new(module),
         })
     }

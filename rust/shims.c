@@ -88,6 +88,11 @@ struct page *shim_first_page(struct list_head *head)
 	return list_first_entry_or_null(head, struct page, lru);
 }
 
+void *shim_cache_alloc(struct kmem_cache *cache)
+{
+	return kmem_cache_alloc(cache, GFP_KERNEL_ACCOUNT);
+}
+
 void shim_inode_lock(struct inode *inode)
 {
 	inode_lock(inode);

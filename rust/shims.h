@@ -35,6 +35,9 @@ void shim_list_move_tail(struct list_head *entry, struct list_head *head);
 void shim_list_splice_init(struct list_head *list, struct list_head *head);
 struct page *shim_first_page(struct list_head *head);
 
+/* memory */
+void *shim_cache_alloc(struct kmem_cache *cache);
+
 /* inodes */
 void shim_inode_lock(struct inode *inode);
 void shim_inode_unlock(struct inode *inode);

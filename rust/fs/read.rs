@@ -10,7 +10,7 @@ use crate::store::{
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// How many blocks are looked up under one hold of the tree's lock.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 
 /// See [`FileOperations::read`](crate::vfs::FileOperations::read).
 ///

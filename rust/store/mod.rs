@@ -9,5 +9,6 @@ mod node;
 mod reserve;
 mod tree;
 
+pub use self::node::node_cache;
 pub use self::reserve::Reserve;
 pub use self::tree::{Extent, Loan, Lookup, Tree};

@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NewBlock, NodeCharge, Pool, Shared, Slots},
+    block::{NewBlock, NodeCache, NodeCharge, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -44,6 +44,15 @@ pub(super) enum Node {
         children: [Option<Shared<Node>>; FANOUT],
         _charge: NodeCharge,
     },
+}
+
+/// Makes the cache for the memory of nodes, for as long as there are trees.
+///
+/// # Errors
+///
+/// Those of [`NodeCache::new`].
+pub fn node_cache(name: &'static CStr) -> Result<NodeCache> {
+    NodeCache::new::<Node>(name)
 }
 
 impl Node {

@@ -72,7 +72,7 @@ pub use self::{
 };
 
 use crate::bindings;
-use kernel::{iov::IovIterDest, prelude::*};
+use kernel::prelude::*;
 
 /// The largest offset in a file, `MAX_LFS_FILESIZE` of a 64-bit kernel.
 pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
@@ -103,10 +103,4 @@ pub fn go_on() -> Result {
 pub fn total_ram_pages() -> u64 {
     // SAFETY: Has no preconditions.
     unsafe { bindings::shim_totalram_pages() as u64 }
-}
-
-/// Copies `len` zeros to `to`; returns how many were taken. May fault in user memory.
-pub fn zero_iter(len: usize, to: &mut IovIterDest<'_>) -> usize {
-    // SAFETY: `to` is a valid iterator.
-    unsafe { bindings::iov_iter_zero(len, to.as_raw()) }
 }

@@ -15,7 +15,7 @@
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
-//! | [`Shared`] | a pointer to a tree node, counted by the slots that hold it |
+//! | [`Shared`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
 //!
 //! # The fields of `struct page`
 //!
@@ -39,7 +39,7 @@ pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
 pub use self::read::copy_to_iter;
 pub use self::run::Run;
-pub use self::shared::Shared;
+pub use self::shared::{NodeCache, Shared};
 pub use self::slots::Slots;
 
 /// The size of a block in bytes: the page size.

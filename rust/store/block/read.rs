@@ -29,7 +29,8 @@ pub fn copy_to_iter(
                 // the kernel's mapping of all memory, and to which there are references. `to` is valid.
                 unsafe { bindings::_copy_to_iter(bytes.add(offset).cast(), n, to.as_raw()) }
             }),
-            None => crate::vfs::zero_iter(n, to),
+            // SAFETY: `to` is a valid iterator.
+            None => unsafe { bindings::iov_iter_zero(n, to.as_raw()) },
         };
         done += copied;
         if copied < n {

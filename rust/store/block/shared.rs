@@ -4,12 +4,87 @@
 //!
 //! [`kernel::sync::Arc`] cannot say that it is the only one, and what may be written in place is
 //! decided by just that. So this is an `Arc` with [`Shared::get_mut`].
+//!
+//! The memory is that of a cache of its own, a [`NodeCache`]: half of what `kmalloc` takes for a node,
+//! and not cleared first.
 
-use core::{marker::PhantomData, ptr::NonNull};
+use crate::bindings;
+use core::{
+    alloc::Layout,
+    marker::PhantomData,
+    mem::size_of,
+    ptr::{drop_in_place, null_mut, NonNull},
+};
 use kernel::{
     prelude::*,
-    sync::{atomic::Acquire, Refcount},
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed},
+        Refcount,
+    },
 };
+
+/// The cache that [`Shared::new`] takes memory from; null where there is none.
+static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
+
+/// The size of what is in [`CACHE`].
+static SIZE: Atomic<usize> = Atomic::new(0);
+
+/// Memory for values of one type behind a [`Shared`]. One at a time may exist, and must outlive all
+/// of those values.
+///
+/// # Invariants
+///
+/// [`CACHE`] is a cache made by [`NodeCache::new`].
+pub struct NodeCache(());
+
+impl NodeCache {
+    /// Makes the cache, for values of type `T`. No other cache in the kernel has this name.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` where there is one already.
+    pub fn new<T>(name: &'static CStr) -> Result<Self> {
+        if !CACHE.load(Relaxed).is_null() {
+            return Err(EBUSY);
+        }
+        let layout = Layout::new::<Counted<T>>();
+        let mut args = bindings::kmem_cache_args {
+            align: layout.align() as u32,
+            // With one, the kernel does not clear what is about to be filled in.
+            ctor: Some(leave_alone),
+            ..Default::default()
+        };
+        // SAFETY: The name is static, and `args` only needed during the call.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                kernel::str::as_char_ptr_in_const_context(name),
+                layout.size() as u32,
+                &mut args,
+                bindings::SHIM_SLAB_NODE,
+            )
+        };
+        if cache.is_null() {
+            return Err(ENOMEM);
+        }
+        SIZE.store(layout.size(), Relaxed);
+        CACHE.store(cache, Relaxed);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for NodeCache {
+    fn drop(&mut self) {
+        let cache = CACHE.load(Relaxed);
+        CACHE.store(null_mut(), Relaxed);
+        // SAFETY: By the type invariant; nothing of it is in use, as the type asks.
+        unsafe { bindings::kmem_cache_destroy(cache) };
+    }
+}
+
+/// # Safety
+///
+/// None: does not look at its argument.
+unsafe extern "C" fn leave_alone(_memory: *mut c_void) {}
 
 struct Counted<T> {
     owners: Refcount,
@@ -37,16 +112,24 @@ impl<T> Unpin for Shared<T> {}
 impl<T> Shared<T> {
     /// Allocates a `T` with one owner, charged to the caller's cgroup.
     pub fn new(value: T) -> Result<Self> {
-        let counted = KBox::new(
-            Counted {
-                owners: Refcount::new(1),
-                value,
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let counted = Counted {
+            owners: Refcount::new(1),
+            value,
+        };
+        let cache = CACHE.load(Relaxed);
+        let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<Counted<T>>() {
+            KBox::leak(KBox::new(counted, GFP_KERNEL_ACCOUNT)?).into()
+        } else {
+            // SAFETY: A cache that is not null is live, see `NodeCache`. May sleep, as `KBox::new`.
+            let memory = unsafe { bindings::shim_cache_alloc(cache) };
+            let ptr = NonNull::new(memory.cast::<Counted<T>>()).ok_or(ENOMEM)?;
+            // SAFETY: The memory has the size and the alignment, and is nobody else's.
+            unsafe { ptr.write(counted) };
+            ptr
+        };
         // INVARIANT: The one owner is the new value.
         Ok(Self {
-            ptr: KBox::leak(counted).into(),
+            ptr,
             _owns: PhantomData,
         })
     }
@@ -104,9 +187,12 @@ impl<T> Clone for Shared<T> {
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         if self.counted().owners.dec_and_test() {
-            // SAFETY: This was the last owner, so nobody else has the pointer, which came from a
-            // `KBox` by the type invariant.
-            drop(unsafe { KBox::from_raw(self.ptr.as_ptr()) });
+            // SAFETY: This was the last owner, so nobody else has the pointer, whose memory is of a cache
+            // or of `kmalloc` by the type invariant: `kfree` takes both.
+            unsafe {
+                drop_in_place(self.ptr.as_ptr());
+                bindings::kfree(self.ptr.as_ptr().cast());
+            }
         }
     }
 }

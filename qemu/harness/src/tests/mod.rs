@@ -27,6 +27,7 @@ modules! {
     clone { contents, sharing, ranges, refusals, generations },
     dedupe,
     fallocate,
+    reservations,
     fiemap,
     mmap { shared, private, holes, end_of_file, lifetime, clones },
     direct,

@@ -44,6 +44,7 @@ modules! {
     privileges,
     rwf,
     io_uring,
+    registered_buffers,
     notify,
     refused,
     many_names,

@@ -46,6 +46,7 @@ modules! {
     io_uring,
     registered_buffers,
     notify,
+    pre_access,
     refused,
     many_names,
     madvise,

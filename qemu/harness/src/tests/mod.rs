@@ -54,6 +54,7 @@ modules! {
     lmdb,
     cgroup,
     splice,
+    zero_copy,
     futex,
     mounting { options, bad_options, remounting, lifetime, users, freezing },
     space,

@@ -41,6 +41,7 @@ modules! {
     locks,
     collapse_insert,
     statx,
+    mount_names,
     privileges,
     rwf,
     io_uring,

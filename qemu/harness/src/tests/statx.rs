@@ -22,7 +22,6 @@ pub const CASES: &[Case] = &[
     case!(the_alignment_for_direct_access_is_right)
         .except(Tmpfs, "tells none")
         .except(Btrfs, "tells none"),
-    case!(the_mount_is_named),
     case!(flags_and_masks_are_checked),
     case!(a_change_after_a_look_always_shows),
     case!(without_access_times_reading_changes_nothing),
@@ -33,9 +32,7 @@ pub const CASES: &[Case] = &[
     case!(lazy_times_show_at_once).needs(INSTANCE),
 ];
 
-const STATX_MNT_ID: u32 = 0x1000;
 const STATX_DIOALIGN: u32 = 0x2000;
-const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
 
 fn try_statx(path: &Path, flags: i32, mask: u32) -> Sys<libc::statx> {
     let path = c_path(path);
@@ -55,7 +52,7 @@ fn try_statx(path: &Path, flags: i32, mask: u32) -> Sys<libc::statx> {
 }
 
 #[track_caller]
-fn statx(path: impl AsRef<Path>, mask: u32) -> Outcome<libc::statx> {
+pub(super) fn statx(path: impl AsRef<Path>, mask: u32) -> Outcome<libc::statx> {
     let path = path.as_ref();
     try_statx(path, 0, mask).or_fail(format_args!("statx of {}", path.display()))
 }
@@ -205,33 +202,6 @@ fn the_alignment_for_direct_access_is_right(t: &Test) -> Outcome {
     // There is no direct access to what is not a file.
     let dir = statx(&t.dir, STATX_DIOALIGN)?;
     expect_eq(dir.stx_dio_mem_align, 0, "alignment for a directory")
-}
-
-fn the_mount_is_named(t: &Test) -> Outcome {
-    let view = t.read_only_view()?;
-    t.create("file")?;
-    let (here, there) = (
-        statx(t.path("file"), STATX_MNT_ID)?,
-        statx(view.join("file"), STATX_MNT_ID)?,
-    );
-    expect(
-        here.stx_mnt_id != there.stx_mnt_id,
-        "two mounts have two names",
-    )?;
-    expect_eq(here.stx_ino, there.stx_ino, "one file")?;
-    for (path, root) in [(&view, true), (&view.join("file"), false)] {
-        let seen = statx(path, 0)?;
-        expect(
-            seen.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT != 0,
-            "statx knows roots of mounts",
-        )?;
-        expect_eq(
-            seen.stx_attributes & STATX_ATTR_MOUNT_ROOT != 0,
-            root,
-            format_args!("{} is the root of a mount", path.display()),
-        )?;
-    }
-    Ok(())
 }
 
 fn flags_and_masks_are_checked(t: &Test) -> Outcome {

@@ -66,6 +66,8 @@ modules! {
     fuzz,
     isolation,
     ends,
+    last_block,
+    limits,
     large,
     accounting,
     failures,

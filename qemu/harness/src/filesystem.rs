@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::failure::{Context, Failure, Outcome};
 use crate::instance::Configuration;
+use crate::notification::{Group, FAN_CLASS_CONTENT};
 use crate::sys::{c_path, check};
 
 /// The filesystem under test, or a referee: one that shows whether a test is right.
@@ -97,6 +98,9 @@ pub enum Need {
     FastKernel,
     /// A kernel whose XFS, which is loaded, keeps quotas.
     XfsQuota,
+    /// A kernel that can ask somebody before a file is accessed:
+    /// `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
+    Questions,
 }
 
 impl Need {
@@ -113,6 +117,9 @@ impl Need {
             ),
             (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
+            (Self::Questions, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
+                "this kernel asks nobody before an access (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
+            ),
             (_, Reflinkfs) => None,
             (Self::Quota, Tmpfs) => Configuration::open("tmpfs")
                 .and_then(|tmpfs| tmpfs.set_flag("quota"))

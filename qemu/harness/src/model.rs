@@ -166,6 +166,8 @@ impl<'a> History<'a> {
         self.done.push(format!(
             "copy {len} bytes from {off_in} of {from} to {off_out} of {to}"
         ));
+        // A file copied onto its own end has more to copy then.
+        let len = if from == to { available } else { len };
         let source = &self.files[from].file;
         let copied = copy_loop(
             source,

@@ -95,6 +95,19 @@ impl Child {
         unsafe { libc::kill(self.pid, signal) };
     }
 
+    /// How long it has been at work in the kernel, in ticks.
+    pub fn time_in_kernel(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/stat", self.pid);
+        let stat = std::fs::read_to_string(&path).or_fail(format_args!("read {path}"))?;
+        // Behind the name, which may hold anything, stime is the thirteenth word.
+        let words = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = words.split_whitespace().nth(12);
+        ticks
+            .and_then(|ticks| ticks.parse().ok())
+            .ok_or("not there")
+            .or_fail("stime")
+    }
+
     /// Waits for the end, at most this long.
     pub fn wait_for(&self, limit: Duration) -> Outcome<Option<End>> {
         // SAFETY: plain call.

@@ -158,7 +158,15 @@ fn stacks_of_group(group: libc::pid_t) -> String {
 }
 
 /// The kernel's messages, watched for reports of its own checks.
-pub struct KernelLog(Mutex<Option<fs::File>>);
+pub struct KernelLog(Mutex<Log>);
+
+struct Log {
+    file: Option<fs::File>,
+    /// The last message is one of those by which the kernel tells that it kills for want of memory,
+    /// and how it came to that, until it says whose: all, or a cgroup's that a test has limited.
+    /// Who comes to read them may read but the first of them, and the next the rest.
+    killing: bool,
+}
 
 impl KernelLog {
     /// Starts after everything that was said before.
@@ -172,23 +180,31 @@ impl KernelLog {
                 fs::File::from_raw_fd(fd as i32)
             })
         };
-        Self(Mutex::new(file))
+        Self(Mutex::new(Log {
+            file,
+            killing: false,
+        }))
     }
 
-    /// What was said since the last call, one message a line.
+    /// What was said since the last call, one message a line, but for how the kernel came to kill.
     pub fn news(&self) -> String {
-        let Ok(guard) = self.0.lock() else {
+        let Ok(mut log) = self.0.lock() else {
             return String::new();
         };
+        let log = &mut *log;
         let mut text = String::new();
         let mut message = [0u8; 8192];
-        while let Some(file) = guard.as_ref() {
+        while let Some(file) = &log.file {
             match crate::sys::read_to(file, message.as_mut_ptr(), message.len()) {
                 Ok(n) => {
                     let line = String::from_utf8_lossy(&message[..n]);
                     let said = line.split_once(';').map_or("", |(_, said)| said);
-                    text.push_str(said.trim_end());
-                    text.push('\n');
+                    log.killing |= said.contains("invoked oom-killer");
+                    log.killing &= !said.contains("oom-kill:constraint=");
+                    if !log.killing {
+                        text.push_str(said.trim_end());
+                        text.push('\n');
+                    }
                 }
                 // The buffer ran over: go on with the oldest message that is left.
                 Err(crate::failure::Errno(libc::EPIPE)) => {}
@@ -215,15 +231,7 @@ impl KernelLog {
             "constraint=CONSTRAINT_NONE",
         ];
         let news = self.news();
-        // How the kernel came to kill for want of memory; then it says whose: all, or a cgroup's
-        // that a test has limited.
-        let mut killing = false;
-        let complains = |line: &&str| {
-            killing |= line.contains("invoked oom-killer");
-            killing &= !line.contains("oom-kill:constraint=");
-            !killing
-        };
-        let lines: Vec<_> = news.lines().filter(complains).collect();
+        let lines: Vec<_> = news.lines().collect();
         match lines
             .iter()
             .position(|line| REPORTS.iter().any(|report| line.contains(report)))

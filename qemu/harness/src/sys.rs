@@ -146,6 +146,21 @@ pub fn sleep_ms(ms: u64) {
     std::thread::sleep(std::time::Duration::from_millis(ms));
 }
 
+/// Waits until the clock that files use, which moves in ticks, is past this moment. On a busy machine
+/// a tick may be late.
+pub fn wait_for_the_clock() {
+    let read = |clock| {
+        let mut now = timespec(0, 0);
+        // SAFETY: plain call; the time is valid during it.
+        unsafe { libc::clock_gettime(clock, &mut now) };
+        (now.tv_sec, now.tv_nsec)
+    };
+    let moment = read(libc::CLOCK_REALTIME);
+    while read(libc::CLOCK_REALTIME_COARSE) <= moment {
+        sleep_ms(1);
+    }
+}
+
 /// A pipe: the reading end, the writing end.
 pub fn pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

@@ -87,18 +87,27 @@ impl World {
         match mode {
             Mode::Collapse => {
                 model.bytes.drain(pos..pos + len);
+                let blocks = pos / BLOCK..(pos + len) / BLOCK;
+                model.move_filled(|filled| drop(filled.drain(blocks)), (pos + len) / BLOCK);
                 let size = model.size();
                 model.stored_beyond_end = false;
                 model.resize(size);
             }
             Mode::Insert => {
                 model.bytes.splice(pos..pos, std::iter::repeat_n(0, len));
+                let (first, holes) = (pos / BLOCK, vec![false; len / BLOCK]);
+                model.move_filled(|filled| drop(filled.splice(first..first, holes)), first);
                 model.stored_beyond_end = false;
             }
-            Mode::Punch | Mode::Zero => {
+            Mode::Punch => {
                 model.bytes[pos.min(size)..(pos + len).min(size)].fill(0);
+                model.punch(pos, len);
             }
-            Mode::Allocate | Mode::Unshare => {}
+            Mode::Zero => {
+                model.bytes[pos.min(size)..(pos + len).min(size)].fill(0);
+                model.fill(pos, len);
+            }
+            Mode::Allocate | Mode::Unshare => model.fill(pos, len),
         }
         if !keep_size && !matches!(mode, Mode::Collapse | Mode::Insert) {
             model.extend_to(pos + len);

@@ -50,7 +50,14 @@ impl World {
             .map(|(number, _)| number)
     }
 
-    /// What is not zero lies in what `SEEK_DATA` finds, and all of that within the file.
+    /// The numbers of the blocks that were never filled.
+    fn holes(&self, file: Which) -> impl Iterator<Item = usize> + '_ {
+        let model = &self.model[file as usize];
+        (0..model.size().div_ceil(BLOCK)).filter(|&number| model.is_hole(number))
+    }
+
+    /// What is not zero lies in what `SEEK_DATA` finds, and all of that within the file; where the
+    /// filesystem is exact, no block that was never filled does.
     fn check_holes(&self, file: Which) -> Outcome {
         let ranges = self.open[file as usize].file.data_ranges()?;
         for number in self.blocks_with_bytes(file) {
@@ -59,6 +66,17 @@ impl World {
                 ranges.iter().any(|(start, end)| *start <= at && at < *end),
                 format_args!("block {number} of {file:?} has data, but SEEK_DATA finds {ranges:?}"),
             )?;
+        }
+        if self.repertoire.exact {
+            for number in self.holes(file) {
+                let at = (number * BLOCK) as u64;
+                expect(
+                    ranges.iter().all(|(start, end)| *end <= at || at < *start),
+                    format_args!(
+                        "block {number} of {file:?} is a hole, but SEEK_DATA finds {ranges:?}"
+                    ),
+                )?;
+            }
         }
         let size = self.model[file as usize].size() as u64;
         expect(
@@ -92,6 +110,15 @@ impl World {
             )?;
         }
         if self.repertoire.exact {
+            for number in self.holes(file) {
+                let at = (number * BLOCK) as u64;
+                expect(
+                    extents.iter().all(|e| e.end() <= at || at < e.logical),
+                    format_args!(
+                        "block {number} of {file:?} is a hole, but FIEMAP finds {extents:x?}"
+                    ),
+                )?;
+            }
             let blocks: u64 = extents.iter().map(|e| e.length / BLOCK as u64).sum();
             let counted = self.open[file as usize].file.data_blocks()?;
             expect_eq(

@@ -39,6 +39,7 @@ impl Model {
         let within = bytes.len().min(size.saturating_sub(pos));
         self.bytes[pos.min(size)..pos.min(size) + within].copy_from_slice(&bytes[..within]);
         self.stored_beyond_end |= within < bytes.len();
+        self.fill(pos, bytes.len());
     }
 }
 
@@ -95,18 +96,26 @@ impl World {
             )
         })
         .or_fail("MADV_POPULATE")?;
-        if write && sharing == Private {
-            for page in page..end {
-                model.copy_page(page);
+        match sharing {
+            Private if write => {
+                for page in page..end {
+                    model.copy_page(page);
+                }
             }
+            Shared if write => model.fill(page * BLOCK, (end - page) * BLOCK),
+            _ => {}
         }
         Ok(())
     }
 
-    /// Stores as much as there are pages for.
+    /// Stores as much as there are pages for, or bytes where the others would come to light.
     pub fn store(&mut self, sharing: Sharing, file: Which, pos: usize, bytes: &[u8]) -> Outcome {
         let model = &mut self.model[file as usize];
-        let len = bytes.len().min(model.mapped_end().saturating_sub(pos));
+        let end = match sharing {
+            Shared if !self.repertoire.hides => model.size(),
+            _ => model.mapped_end(),
+        };
+        let len = bytes.len().min(end.saturating_sub(pos));
         let Some(mapping) = self.open[file as usize].mapping(sharing) else {
             return Ok(());
         };

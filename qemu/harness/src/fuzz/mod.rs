@@ -7,11 +7,13 @@
 //! | `operation.rs` | the operations, and random ones |
 //! | `world.rs` | the two files and what they should hold |
 //! | `bytes.rs`, `sharing.rs`, `mapped.rs` | doing an operation, and what must come of it |
+//! | `holes.rs` | which blocks are holes for certain |
 //! | `check.rs` | sizes, bytes, holes, extents |
 //! | `shrink.rs` | the shortest list |
 
 mod bytes;
 mod check;
+mod holes;
 mod mapped;
 mod operation;
 mod sharing;

@@ -147,6 +147,8 @@ pub struct Repertoire {
     /// `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`.
     pub shift: bool,
     pub fiemap: bool,
+    /// What was stored beyond the end is not there any more once that moves up.
+    pub hides: bool,
     /// FIEMAP and st_blocks tell of each block whether it is there, and shared.
     pub exact: bool,
 }
@@ -160,6 +162,7 @@ impl Repertoire {
             unshare: matches!(filesystem, Reflinkfs | Xfs),
             shift: matches!(filesystem, Reflinkfs | Xfs | Ext4),
             fiemap: matches!(filesystem, Reflinkfs | Xfs | Btrfs | Ext4),
+            hides: filesystem != Tmpfs,
             exact: filesystem == Reflinkfs,
         }
     }

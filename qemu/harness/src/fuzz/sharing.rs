@@ -8,6 +8,7 @@ use crate::failure::{expect_eq, expect_errno, Context, Errno, Outcome, Sys};
 use crate::pattern::BLOCK;
 use crate::sys::{check, clone_file, clone_range, copy_loop, copy_once, dedupe, pipe, Deduped};
 
+use super::holes::filled_by_copy;
 use super::operation::{Span, Which};
 use super::world::World;
 
@@ -84,7 +85,10 @@ impl World {
             return expect_errno(result, libc::EINVAL, call);
         }
         result.or_fail(call)?;
+        let blocks = len.div_ceil(BLOCK);
+        let filled = self.model[span.from as usize].filled(span.from_pos / BLOCK, blocks);
         self.copied(span, len);
+        self.model[span.to as usize].set_filled(span.to_pos / BLOCK, &filled);
         Ok(())
     }
 
@@ -123,7 +127,15 @@ impl World {
         } else {
             Deduped::Differs
         };
-        expect_eq(result.or_fail("FIDEDUPERANGE")?, expected, "FIDEDUPERANGE")
+        expect_eq(result.or_fail("FIDEDUPERANGE")?, expected, "FIDEDUPERANGE")?;
+        if matches!(expected, Deduped::Same(_)) {
+            // Zeros and a hole are equal: either may be in both files then.
+            let filled = from.filled(span.from_pos / BLOCK, len.div_ceil(BLOCK));
+            for (i, _) in filled.iter().enumerate().filter(|(_, &filled)| filled) {
+                self.model[span.to as usize].fill(span.to_pos + i * BLOCK, 1);
+            }
+        }
+        Ok(())
     }
 
     pub fn copy(&mut self, span: Span) -> Outcome {
@@ -147,7 +159,13 @@ impl World {
         };
         let n = copy_loop(from, from_pos, to, to_pos, len)?;
         expect_eq(n, available, "bytes copied by copy_file_range")?;
+        let (from, to) = (
+            &self.model[span.from as usize],
+            &self.model[span.to as usize],
+        );
+        let filled = filled_by_copy(from, to, span, available);
         self.copied(span, available);
+        self.model[span.to as usize].set_filled(span.to_pos / BLOCK, &filled);
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub struct PrivatePage {
 #[derive(Default)]
 pub struct Model {
     pub bytes: Vec<u8>,
+    /// For each block whether it may be there; where not, it is a hole. See `holes.rs`.
+    pub filled: Vec<bool>,
     /// The pages that the private mapping has copies of.
     pub copies: BTreeMap<usize, PrivatePage>,
     /// Something was stored in the last page beyond the end.
@@ -40,6 +42,9 @@ impl Model {
 
     /// The end moves. Copies that private mappings have of pages beyond it are gone.
     pub fn resize(&mut self, size: usize) {
+        if size < self.size() {
+            self.filled.truncate(size.div_ceil(BLOCK));
+        }
         if size != self.size() {
             self.bytes.resize(size, 0);
             self.stored_beyond_end = false;
@@ -54,6 +59,7 @@ impl Model {
         }
         self.extend_to(pos + bytes.len());
         self.bytes[pos..pos + bytes.len()].copy_from_slice(bytes);
+        self.fill(pos, bytes.len());
     }
 
     pub fn extend_to(&mut self, size: usize) {

@@ -10,7 +10,8 @@ use crate::filesystem::{Need, CLONES};
 use crate::posix_acl::{decode, encode, entry, ACCESS, DEFAULT};
 use crate::process::{as_user, run_program, Child, End};
 use crate::sys::{
-    chmod, chown, link, lstat, mkdir, new_clone, path_call, sleep_ms, symlink, unlink, File, Times,
+    chmod, chown, link, lstat, mkdir, new_clone, path_call, symlink, unlink, wait_for_the_clock,
+    File, Times,
 };
 
 pub const CASES: &[Case] = &[
@@ -526,7 +527,7 @@ fn setting_an_acl_changes_the_change_time(t: &Test) -> Outcome {
         (DEFAULT, SOME),
     ] {
         let before = Times::of(&lstat(&dir).or_fail("lstat")?);
-        sleep_ms(20);
+        wait_for_the_clock();
         set_acl(&dir, kind, words).or_fail("set")?;
         let after = Times::of(&lstat(&dir).or_fail("lstat")?);
         expect(

@@ -7,8 +7,8 @@ use crate::filesystem::{Btrfs, Tmpfs, Xfs};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::as_user;
 use crate::sys::{
-    access, chmod, chown, link, lstat, mkdir, rename, rmdir, set_times, sleep_ms, symlink,
-    timespec, unlink, File, Times,
+    access, chmod, chown, link, lstat, mkdir, rename, rmdir, set_times, symlink, timespec, unlink,
+    wait_for_the_clock, File, Times,
 };
 
 pub const CASES: &[Case] = &[
@@ -48,11 +48,6 @@ fn mode_of(path: impl AsRef<std::path::Path>) -> Outcome<u32> {
 
 fn times_of(path: impl AsRef<std::path::Path>) -> Outcome<Times> {
     Ok(Times::of(&lstat(path).or_fail("lstat")?))
-}
-
-/// Long enough for the clock that files use to move on.
-fn wait_for_the_clock() {
-    sleep_ms(20);
 }
 
 fn chmod_sets_all_twelve_bits(t: &Test) -> Outcome {

@@ -8,6 +8,7 @@ use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
 use crate::filesystem::{Btrfs, Ext4, Need, Xfs};
+use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::{signal_name, Child, End};
 use crate::sys::{mkdir, rmdir, sleep_ms, unlink, File};
@@ -26,6 +27,10 @@ pub const CASES: &[Case] = &[
         .except(Xfs, RECLAIMS)
         .except(Btrfs, RECLAIMS)
         .except(Ext4, RECLAIMS),
+    case!(a_store_without_memory_kills_in_its_group_alone)
+        .except(Xfs, RECLAIMS)
+        .except(Btrfs, RECLAIMS)
+        .except(Ext4, RECLAIMS),
 ];
 
 /// A cgroup of the test's own, removed when dropped.
@@ -41,6 +46,14 @@ impl Group {
         let path = root.join(format!("harness-{}", unsafe { libc::getpid() }));
         mkdir(&path, 0o755).or_fail("mkdir of a cgroup")?;
         Ok(Self(path))
+    }
+
+    /// Allows it so much memory, and no more by swapping.
+    fn limit(&self, memory: &str) -> Outcome {
+        self.set("memory.max", memory)?;
+        // There is no such file where nothing can be swapped.
+        let _ = self.set("memory.swap.max", "0");
+        Ok(())
     }
 
     fn set(&self, name: &str, value: &str) -> Outcome {
@@ -136,7 +149,7 @@ fn bytes_are_charged_to_who_writes_them(t: &Test) -> Outcome {
     let charged = group.charged(|| {
         let file = File::create(&path)?;
         file.truncate(LEN as u64)?;
-        let map = crate::mapping::Mapping::shared(&file, LEN)?;
+        let map = Mapping::shared(&file, LEN)?;
         (0..LEN / BLOCK).for_each(|i| map.store(i * BLOCK, b"x"));
         Ok(())
     })?;
@@ -186,10 +199,11 @@ fn a_clone_is_charged_for_what_it_changes(t: &Test) -> Outcome {
     expect_about(charged, LEN / 2, "half of the clone written")
 }
 
+/// What is accepted of a write that gets no more memory: that it fails with ENOMEM, or that the
+/// kernel kills in the group, which counts it then; nothing else. What was written before is there.
 fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
     let group = Group::new(t)?;
-    group.set("memory.max", "16M")?;
-    let _ = group.set("memory.swap.max", "0");
+    group.limit("16M")?;
     let path = t.path("file");
     let file = File::create(&path)?;
     let other = t.create_with("other", &blocks(2, 10))?;
@@ -253,4 +267,56 @@ fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
         format_args!("{left} bytes are charged after unlink"),
     )?;
     expect_eq(other.read_at(0, 6)?, b"and on", "the other file")
+}
+
+/// What is accepted of a store that gets no page for want of memory: that the kernel kills who made
+/// it, and counts that for the group; nothing else, above all no SIGBUS, which is for a filesystem
+/// without room. What was stored before is there, and who is in another group goes on.
+fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
+    const LEN: usize = 256 << 20;
+    let group = Group::new(t)?;
+    group.limit("16M")?;
+    let (path, data) = (t.path("file"), blocks(1, 1));
+    let file = File::create(&path)?;
+    file.truncate(LEN as u64)?;
+    let others = t.create_with("others", &blocks(2, 64))?;
+    let bystander = Child::spawn(|| loop {
+        Mapping::shared(&others, 64 * BLOCK)?.store(5, b"others go on");
+        others.truncate(5 * BLOCK as u64)?;
+        others.write_at(&blocks(3, 64), 0)?;
+    })?;
+    let storer = Child::spawn(|| {
+        group.enter()?;
+        let map = Mapping::shared(&file, LEN)?;
+        (0..LEN / BLOCK).for_each(|i| map.store(i * BLOCK, &data));
+        Err(Failure::new("256 MiB were stored in a group of 16"))
+    })?;
+    expect_eq(storer.end()?, End::Killed(libc::SIGKILL), "how it ended")?;
+    expect_eq(group.event("oom_kill")?, 1, "killed in the group")?;
+    expect(!bystander.is_over(), "who is in no such group goes on")?;
+    bystander.kill(libc::SIGKILL);
+    bystander.end()?;
+    let ranges = file.data_ranges()?;
+    let stored = ranges.last().map_or(0, |(_, end)| *end as usize);
+    expect(
+        (4 << 20..16 << 20).contains(&stored),
+        format_args!("{stored} bytes were stored before"),
+    )?;
+    // The block that memory was wanted for may be there, untouched.
+    for i in 0..stored / BLOCK - 1 {
+        expect(
+            file.read_at((i * BLOCK) as u64, BLOCK)? == data,
+            format_args!("block {i} is as it was stored"),
+        )?;
+    }
+    // Who has memory may go on where the other had none.
+    let map = Mapping::shared(&file, LEN)?;
+    map.store(stored, b"more");
+    expect_eq(
+        file.read_at(stored as u64, 4)?,
+        b"more",
+        "what is stored then",
+    )?;
+    drop((map, file));
+    unlink(&path).or_fail("unlink")
 }

@@ -17,8 +17,8 @@ use crate::pattern::{blocks, BLOCK64};
 use crate::process::{as_user, in_child, run_program, End};
 use crate::sys::{
     c_path, check, chmod, chown, clone_file, clone_range, copy_once, dedupe, link, lstat, mkdir,
-    new_clone, rename, rmdir, set_times, sleep_ms, symlink, timespec, truncate, unlink, Deduped,
-    File, Times,
+    new_clone, rename, rmdir, set_times, symlink, timespec, truncate, unlink, wait_for_the_clock,
+    Deduped, File, Times,
 };
 
 pub const CASES: &[Case] = &[
@@ -502,7 +502,7 @@ fn a_read_only_mount_refuses_flags(t: &Test) -> Outcome {
 fn changing_flags_changes_the_change_time(t: &Test) -> Outcome {
     let file = t.create("file")?;
     let before = file.times()?;
-    sleep_ms(20);
+    wait_for_the_clock();
     let _guard = Flagged::new(&file.path, NODUMP)?;
     let after = file.times()?;
     expect(after.changed > before.changed, "ctime is new")?;

@@ -11,7 +11,7 @@ use crate::filesystem::{Btrfs, Need, Tmpfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::{limit_file_size, Child};
-use crate::sys::{check, new_clone, sleep_ms, File};
+use crate::sys::{check, new_clone, sleep_ms, wait_for_the_clock, File};
 
 /// Without the filesystems that move no ranges.
 const fn moves(case: Case) -> Case {
@@ -489,7 +489,7 @@ fn times_change(t: &Test) -> Outcome {
     let (file, _) = subject(t, "file", 10)?;
     for mode in [COLLAPSE, INSERT] {
         let before = file.times()?;
-        sleep_ms(20);
+        wait_for_the_clock();
         fallocate(&file, mode, 0, BLOCK64).or_fail("fallocate")?;
         let after = file.times()?;
         expect(after.modified > before.modified, "mtime is new")?;

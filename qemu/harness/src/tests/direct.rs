@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! `O_DIRECT`.
 
+use std::os::fd::AsRawFd;
+
 use crate::case::{case, Case, Test};
-use crate::failure::{expect_eq, Context, Outcome};
+use crate::failure::{expect_bytes, expect_eq, Context, Outcome};
 use crate::filesystem::{Btrfs, Ext4, Xfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
-use crate::sys::{new_clone, pread_to, pwrite_from, File};
+use crate::sys::{check, new_clone, pread_to, pwrite_from, File};
 
 const ALIGNED: &str = "wants aligned offsets and memory";
 
@@ -86,12 +88,38 @@ fn a_direct_write_to_a_clone_keeps_the_source(t: &Test) -> Outcome {
 }
 
 fn fcntl_switches_it_on_and_off(t: &Test) -> Outcome {
-    use std::os::fd::AsRawFd;
-    let file = t.create_with("file", &blocks(1, 1))?;
-    for flags in [libc::O_DIRECT, 0, libc::O_DIRECT] {
-        // SAFETY: plain call on an open descriptor.
-        crate::sys::check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) })
-            .or_fail(format_args!("F_SETFL {flags:#o}"))?;
+    let mut model = blocks(1, 3);
+    let file = t.create_with("file", &model)?;
+    let buffered = file.reopen(libc::O_RDWR)?;
+    let memory = Mapping::anonymous(BLOCK)?;
+    for (i, flags) in [libc::O_DIRECT, 0, libc::O_DIRECT].into_iter().enumerate() {
+        // SAFETY: plain calls on an open descriptor.
+        let seen = unsafe {
+            check(libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags))
+                .or_fail(format_args!("F_SETFL {flags:#o}"))?;
+            check(libc::fcntl(file.as_raw_fd(), libc::F_GETFL)).or_fail("F_GETFL")?
+        };
+        expect_eq(
+            seen as i32 & libc::O_DIRECT,
+            flags,
+            "O_DIRECT among the flags",
+        )?;
+        // What the one writes, the other reads, whatever lies in a cache.
+        let what = format!("with {flags:#o} set");
+        for (at, direct_first) in [(0, true), (BLOCK, false)] {
+            let data = blocks(10 * i as u8 + direct_first as u8 + 2, 1);
+            model[at..at + BLOCK].copy_from_slice(&data);
+            if direct_first {
+                memory.store(0, &data);
+                let n = pwrite_from(&file, memory.at(0), BLOCK, at as i64);
+                expect_eq(n.or_fail("pwrite")?, BLOCK, "bytes written")?;
+            } else {
+                buffered.write_at(&data, at as u64)?;
+            }
+            let n = pread_to(&file, memory.at(0), BLOCK, at as i64).or_fail("pread")?;
+            expect_bytes(&memory.load(0, n), &data, format_args!("read {what}"))?;
+            buffered.expect_contents(&model, &what)?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::ring::{fd, Ring, DEPTH};
-use crate::sys::{c_path, exists, lstat, new_clone, pipe, sleep_ms, write_all, File};
+use crate::sys::{c_path, exists, lstat, new_clone, pipe, sleep_ms, File};
 
 pub const CASES: &[Case] = &[
     case!(bytes_are_written_and_read_by_every_request),
@@ -25,8 +25,6 @@ pub const CASES: &[Case] = &[
     case!(many_writes_under_way_all_arrive),
     case!(clones_taken_while_writes_are_under_way_stay_as_they_are).needs(CLONES),
     case!(reads_under_way_see_blocks_of_before_or_after),
-    case!(registered_buffers_of_a_private_mapping_stay_private),
-    case!(registered_buffers_in_a_shared_mapping_stay_out_of_a_clone).needs(CLONES),
     case!(a_process_that_ends_with_requests_under_way_leaves_nothing).needs(INSTANCE),
 ];
 
@@ -44,7 +42,12 @@ fn read_at(file: &File, data: &mut [u8], offset: u64) -> squeue::Entry {
 
 /// Makes a request that must give `expected`.
 #[track_caller]
-fn expect_one(ring: &mut Ring, request: squeue::Entry, expected: usize, what: &str) -> Outcome {
+pub(super) fn expect_one(
+    ring: &mut Ring,
+    request: squeue::Entry,
+    expected: usize,
+    what: &str,
+) -> Outcome {
     // SAFETY: callers hand in requests whose buffers live across the call, which waits.
     let seen = unsafe { ring.one(request)? }.or_fail(what)?;
     expect_eq(seen, expected, what)
@@ -388,70 +391,6 @@ fn reads_under_way_see_blocks_of_before_or_after(t: &Test) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// Registers memory as buffer 0.
-fn register(ring: &Ring, map: &Mapping) -> std::io::Result<()> {
-    let vector = libc::iovec {
-        iov_base: map.at(0).cast(),
-        iov_len: map.len(),
-    };
-    // SAFETY: the mapping outlives its use by the ring, or its pages do.
-    unsafe { ring.0.submitter().register_buffers(&[vector]) }
-}
-
-/// Has the kernel store bytes to the registered buffer.
-fn store_fixed(ring: &mut Ring, map: &Mapping, offset: usize, data: &[u8]) -> Outcome {
-    let (output, input) = pipe()?;
-    write_all(&input, data)?;
-    let read = opcode::ReadFixed::new(fd(&output), map.at(offset), data.len() as u32, 0).build();
-    expect_one(ring, read, data.len(), "READ_FIXED from a pipe")
-}
-
-fn registered_buffers_of_a_private_mapping_stay_private(t: &Test) -> Outcome {
-    let data = blocks(1, 8);
-    let file = t.create_with("file", &data)?;
-    let map = Mapping::private(&file, data.len())?;
-    let mut ring = Ring::new()?;
-    register(&ring, &map).or_fail("registering a private mapping")?;
-    store_fixed(&mut ring, &map, 5, b"mine")?;
-    expect_eq(map.load(5, 4), b"mine", "the mapping")?;
-    file.expect_contents(&data, "the file")?;
-    file.write_at(&blocks(2, 8), 0)?;
-    expect_eq(
-        map.load(5, 4),
-        b"mine",
-        "the mapping, after the file was written",
-    )?;
-    file.truncate(0)?;
-    store_fixed(&mut ring, &map, BLOCK, b"again")?;
-    file.truncate(8 * BLOCK64)?;
-    file.expect_contents(&vec![0; 8 * BLOCK], "the file, cut off and grown")
-}
-
-fn registered_buffers_in_a_shared_mapping_stay_out_of_a_clone(t: &Test) -> Outcome {
-    let mut model = blocks(1, 8);
-    let file = t.create_with("file", &model)?;
-    let map = Mapping::shared(&file, model.len())?;
-    let mut ring = Ring::new()?;
-    if let Err(error) = register(&ring, &map) {
-        // A filesystem that must know of every store refuses memory that is stored to unseen.
-        let refused = [libc::EFAULT, libc::EOPNOTSUPP].map(Some);
-        return expect(
-            refused.contains(&error.raw_os_error()),
-            format_args!("a shared mapping is registered, or refused, not {error}"),
-        );
-    }
-    let clone = new_clone(&file, t.path("clone"))?;
-    store_fixed(&mut ring, &map, 3 * BLOCK + 5, b"stored")?;
-    clone.expect_contents(&model, "the clone")?;
-    model[3 * BLOCK + 5..][..6].copy_from_slice(b"stored");
-    file.expect_contents(&model, "the file")?;
-    // Blocks that are no file's any more are nobody else's either while the ring has them.
-    file.truncate(0)?;
-    let other = t.create_with("other", &blocks(2, 64))?;
-    store_fixed(&mut ring, &map, 0, b"to nobody")?;
-    other.expect_contents(&blocks(2, 64), "a file made of new blocks")
 }
 
 fn a_process_that_ends_with_requests_under_way_leaves_nothing(t: &Test) -> Outcome {

@@ -5,29 +5,45 @@
 use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
-use crate::extents::fiemap;
-use crate::failure::{expect, expect_eq, Context, Outcome};
+use crate::extents::{fiemap, Extent};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
 use crate::filesystem::CLONES_COUNTED;
 use crate::instance::Instance;
-use crate::pattern::{blocks, BLOCK, BLOCK64};
-use crate::process::Child;
-use crate::sys::{clone_range, copy_once, dedupe, sleep_ms, unlink, File};
+use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
+use crate::process::{Child, End};
+use crate::sys::{
+    clone_range, copy_once, dedupe, pipe, read_all, sleep_ms, unlink, write_all, Deduped, File,
+};
 
 pub const CASES: &[Case] = &[
     case!(a_huge_file_is_made_read_and_removed_at_once).needs(CLONES_COUNTED),
+    case!(a_hole_in_a_huge_file_is_found_at_once).needs(CLONES_COUNTED),
     case!(counting_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(listing_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(a_misaligned_clone_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(a_misaligned_copy_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(comparing_huge_files_can_be_killed).needs(CLONES_COUNTED),
-    case!(finding_a_hole_in_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(the_source_is_read_while_it_is_cloned).needs(CLONES_COUNTED),
+    case!(the_source_is_read_while_it_is_compared).needs(CLONES_COUNTED),
 ];
 
 const HUGE: u64 = 1 << 61;
 
+/// How many bytes `FIDEDUPERANGE` looks at in one go, whatever it is asked for.
+const COMPARED: u64 = 1 << 30;
+
+/// How often something is tried that a busy machine can spoil.
+const TRIES: usize = 5;
+
 /// Within what time something ends that takes no time but for the machine's being slow.
 fn soon(t: &Test) -> Duration {
     Duration::from_secs(if t.effort.divisor > 1 { 15 } else { 4 })
+}
+
+/// An instance with room for so many nodes of trees that to fill it takes a while.
+fn roomy(t: &Test) -> Outcome<Instance> {
+    let size = if t.effort.divisor > 1 { "8M" } else { "64M" };
+    t.mount(&[("size", size)])
 }
 
 /// A file of one block, cloned behind itself until it is huge.
@@ -44,24 +60,117 @@ fn huge(fs: &Instance, name: &str) -> Outcome<File> {
     Ok(file)
 }
 
-/// Starts a step in a process of its own, kills it, and expects it to be gone soon, and the
-/// filesystem to be as good as new.
+/// Starts a call in a process of its own, and waits until it is at work in the kernel.
+fn start(call: impl FnOnce() -> Outcome) -> Outcome<Child> {
+    let (output, input) = pipe()?;
+    let child = Child::spawn(|| {
+        write_all(&input, b"!")?;
+        call()
+    })?;
+    drop(input);
+    expect_eq(read_all(&output, 1)?, b"!", "what it says before the call")?;
+    // The first tick may be one of before.
+    let before = child.time_in_kernel()?;
+    while child.time_in_kernel()? < before + 2 && !child.is_over() {
+        sleep_ms(1);
+    }
+    Ok(child)
+}
+
+/// Kills it, and tells how long it took to die; `None` where it was over before.
+fn kill(t: &Test, what: &str, child: Child) -> Outcome<Option<Duration>> {
+    if child.is_over() {
+        return child.join().map(|()| None);
+    }
+    let killed = Instant::now();
+    child.kill(libc::SIGKILL);
+    match child.wait_for(10 * soon(t))? {
+        Some(End::Killed(libc::SIGKILL)) => Ok(Some(killed.elapsed())),
+        // It came just before that to its end.
+        Some(End::Exited(0)) => Ok(None),
+        end => Err(Failure::new(format_args!(
+            "{what}: how it ended, within {:?} after SIGKILL: {end:?} {}",
+            10 * soon(t),
+            child.said()
+        ))),
+    }
+}
+
+/// Expects a call that has no end to be gone soon after it was killed, and the filesystem to be
+/// as good as new.
 fn expect_to_end_when_killed(
     t: &Test,
     what: &str,
-    step: impl FnOnce(&Instance, &File) -> Outcome,
+    call: impl Fn(&File) -> Sys<(u32, Vec<Extent>)>,
 ) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let file = huge(&fs, "huge")?;
-    let child = Child::spawn(|| step(&fs, &file))?;
-    sleep_ms(100);
-    child.kill(libc::SIGKILL);
-    let end = child.wait_for(soon(t))?;
+    let child = start(|| {
+        let (count, _) = call(&file).or_fail(what)?;
+        Err(Failure::new(format_args!("{what} ended with {count}")))
+    })?;
+    let took = kill(t, what, child)?;
     expect(
-        end.is_some(),
-        format_args!("{what}: not dead {:?} after SIGKILL", soon(t)),
+        took.is_some_and(|took| took < soon(t)),
+        format_args!("{what}: dead {took:?} after SIGKILL"),
     )?;
     expect_removal(t, fs, file)
+}
+
+/// Expects a call that takes a while to end long before that when it is killed, and to have done
+/// nothing then: `unchanged` looks.
+fn expect_to_stop_when_killed(
+    t: &Test,
+    what: &str,
+    fs: &Instance,
+    call: impl Fn() -> Outcome,
+    unchanged: impl Fn() -> Outcome,
+) -> Outcome {
+    let used = fs.used()?;
+    let started = Instant::now();
+    call()?;
+    let whole = started.elapsed();
+    let mut quickest = None;
+    for _ in 0..TRIES {
+        let took = kill(t, what, start(&call)?)?;
+        quickest = quickest.into_iter().chain(took).min();
+        expect_eq(fs.used()?, used, format_args!("{what}: blocks afterwards"))?;
+        unchanged()?;
+    }
+    expect(
+        quickest.is_some_and(|quickest| quickest < whole / 4),
+        format_args!("{what}: it takes {whole:?}, but to die {quickest:?}"),
+    )
+}
+
+/// Expects the huge file to be read while a call that takes a while is made of it: each read
+/// that had to wait for that would take as long.
+fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> Outcome) -> Outcome {
+    const READS: usize = 50;
+    let mut random = Random::new(t.effort.seed);
+    let started = Instant::now();
+    call()?;
+    let whole = started.elapsed();
+    let mut quickest = None;
+    for _ in 0..TRIES {
+        let child = start(&call)?;
+        let started = Instant::now();
+        for _ in 0..READS {
+            let at = random.next() % (HUGE / BLOCK64) * BLOCK64;
+            expect(
+                file.read_at(at, BLOCK)? == blocks(1, 1),
+                format_args!("{what}: the block at {at} meanwhile"),
+            )?;
+        }
+        let took = started.elapsed();
+        // Over by now, it may have kept the reads waiting.
+        let meanwhile = kill(t, what, child)?.map(|_| took);
+        quickest = quickest.into_iter().chain(meanwhile).min();
+    }
+    expect(
+        quickest.is_some_and(|quickest| quickest < whole / 4),
+        format_args!("{what}: it takes {whole:?}, and {READS} reads meanwhile {quickest:?}"),
+    )
 }
 
 /// Expects the file, and then the whole filesystem, to go away soon.
@@ -111,50 +220,123 @@ fn a_huge_file_is_made_read_and_removed_at_once(t: &Test) -> Outcome {
     expect_removal(t, fs, file)
 }
 
+fn a_hole_in_a_huge_file_is_found_at_once(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "1M")])?;
+    let file = huge(&fs, "huge")?;
+    let started = Instant::now();
+    let hole = |from: u64| file.seek(from as i64, libc::SEEK_HOLE).or_fail("SEEK_HOLE");
+    expect_eq(hole(0)?, HUGE, "the first hole")?;
+    let middle = HUGE / 2 + 5 * BLOCK64;
+    super::fallocate::fallocate(&file, super::fallocate::PUNCH, middle, BLOCK64)
+        .or_fail("punching a hole")?;
+    expect_eq(hole(BLOCK64)?, middle, "the first hole")?;
+    expect_eq(hole(middle + BLOCK64)?, HUGE, "the next")?;
+    let data = file.seek(middle as i64, libc::SEEK_DATA);
+    expect_eq(data, Ok(middle + BLOCK64), "data behind it")?;
+    let took = started.elapsed();
+    expect(took < soon(t), format_args!("finding holes took {took:?}"))?;
+    expect_removal(t, fs, file)
+}
+
 fn counting_the_extents_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "FIEMAP with fm_extent_count = 0", |_, file| {
+    expect_to_end_when_killed(t, "FIEMAP with fm_extent_count = 0", |file| {
         fiemap(file, 0, u64::MAX, 0, 0)
-            .map(|_| ())
-            .or_fail("FIEMAP")
     })
 }
 
 fn listing_the_extents_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "FIEMAP with room for millions", |_, file| {
-        fiemap(file, 0, u64::MAX, 0, 2 << 20)
-            .map(|_| ())
-            .or_fail("FIEMAP")
+    expect_to_end_when_killed(t, "FIEMAP with room for millions", |file| {
+        fiemap(file, 0, u64::MAX, 0, 16 << 20)
     })
+}
+
+/// What is cloned or copied block by block, since it comes to another place in the leaves: until
+/// there may be no more nodes.
+const MISALIGNED: u64 = 1 << 46;
+
+fn clone_without_end(file: &File, to: &File) -> Outcome {
+    let cloned = clone_range(file, 0, MISALIGNED, to, BLOCK64);
+    expect_errno(cloned, libc::ENOSPC, "FICLONERANGE of 2^46 bytes")
 }
 
 fn a_misaligned_clone_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "FICLONERANGE of 2^46 bytes", |fs, file| {
-        let to = fs.create("to")?;
-        clone_range(file, 0, 1 << 46, &to, BLOCK64).or_fail("FICLONERANGE")
-    })
+    let fs = roomy(t)?;
+    let (file, to) = (huge(&fs, "huge")?, fs.create_with("to", &blocks(2, 3))?);
+    expect_to_stop_when_killed(
+        t,
+        "FICLONERANGE",
+        &fs,
+        || clone_without_end(&file, &to),
+        || to.expect_contents(&blocks(2, 3), "the destination of a clone that was killed"),
+    )?;
+    drop(to);
+    expect_removal(t, fs, file)
 }
 
 fn a_misaligned_copy_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "copy_file_range of 2^46 bytes", |fs, file| {
-        let to = fs.create("to")?;
-        let copied = copy_once(file, 0, &to, BLOCK64, 1 << 46);
-        copied.map(|_| ()).or_fail("copy_file_range")
-    })
+    let fs = roomy(t)?;
+    let (file, to) = (huge(&fs, "huge")?, fs.create_with("to", &blocks(2, 3))?);
+    expect_to_stop_when_killed(
+        t,
+        "copy_file_range",
+        &fs,
+        || {
+            let copied = copy_once(&file, 0, &to, BLOCK64, MISALIGNED as usize);
+            expect_errno(copied, libc::ENOSPC, "copy_file_range of 2^46 bytes")
+        },
+        || to.expect_contents(&blocks(2, 3), "the destination of a copy that was killed"),
+    )?;
+    drop(to);
+    expect_removal(t, fs, file)
+}
+
+/// Another huge file, of the same bytes in a block of its own, but for the last of those that are
+/// compared from its second block on.
+fn nearly_the_same(fs: &Instance) -> Outcome<File> {
+    let other = huge(fs, "other")?;
+    other.write_at(b"x", COMPARED + 7)?;
+    Ok(other)
+}
+
+fn compare(file: &File, other: &File) -> Outcome {
+    let result = dedupe(file, 0, HUGE / 2, other, BLOCK64).or_fail("FIDEDUPERANGE")?;
+    expect_eq(result, Deduped::Differs, "FIDEDUPERANGE of what differs")
 }
 
 fn comparing_huge_files_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "FIDEDUPERANGE of 2^60 bytes", |fs, file| {
-        // The same bytes in a block of its own.
-        let other = huge(fs, "other")?;
-        dedupe(file, 0, HUGE / 2, &other, BLOCK64)
-            .map(|_| ())
-            .or_fail("FIDEDUPERANGE")
-    })
+    let fs = roomy(t)?;
+    let (file, other) = (huge(&fs, "huge")?, nearly_the_same(&fs)?);
+    expect_to_stop_when_killed(
+        t,
+        "FIDEDUPERANGE",
+        &fs,
+        || compare(&file, &other),
+        || expect(!have_a_block_in_common(&file, &other)?, "nothing is shared"),
+    )?;
+    drop(other);
+    expect_removal(t, fs, file)
 }
 
-fn finding_a_hole_in_a_huge_file_can_be_killed(t: &Test) -> Outcome {
-    expect_to_end_when_killed(t, "SEEK_HOLE", |_, file| {
-        let hole = file.seek(0, libc::SEEK_HOLE).or_fail("SEEK_HOLE")?;
-        expect_eq(hole, HUGE, "the first hole")
-    })
+/// Whether one of the first blocks of the one file is the first of the other.
+fn have_a_block_in_common(file: &File, other: &File) -> Outcome<bool> {
+    let first = |file, len| fiemap(file, 0, len, 0, 8).or_fail("FIEMAP");
+    let (_, one) = first(file, BLOCK64)?;
+    let (_, others) = first(other, 8 * BLOCK64)?;
+    Ok(others.iter().any(|e| e.physical == one[0].physical))
+}
+
+fn the_source_is_read_while_it_is_cloned(t: &Test) -> Outcome {
+    let fs = roomy(t)?;
+    let (file, to) = (huge(&fs, "huge")?, fs.create("to")?);
+    expect_reads_to_go_on(t, "FICLONERANGE", &file, || clone_without_end(&file, &to))?;
+    drop(to);
+    expect_removal(t, fs, file)
+}
+
+fn the_source_is_read_while_it_is_compared(t: &Test) -> Outcome {
+    let fs = roomy(t)?;
+    let (file, other) = (huge(&fs, "huge")?, nearly_the_same(&fs)?);
+    expect_reads_to_go_on(t, "FIDEDUPERANGE", &file, || compare(&file, &other))?;
+    drop(other);
+    expect_removal(t, fs, file)
 }

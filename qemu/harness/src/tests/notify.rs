@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::handles::handle_of;
 use super::xattr;
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
-use crate::filesystem::{Btrfs, CLONES, INSTANCE};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
+use crate::filesystem::{Btrfs, Need, CLONES, INSTANCE};
 use crate::flags_of_files::{set_flags, NODUMP};
 use crate::notification::{
-    Event, Group, Watch, FAN_ACCESS_PERM, FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT,
-    FAN_EVENT_ON_CHILD, FAN_MARK_FILESYSTEM, FAN_ONDIR, FAN_OPEN_PERM, FAN_PRE_ACCESS,
-    FAN_REPORT_DIR_FID, FAN_REPORT_FID, FAN_REPORT_NAME,
+    Event, Group, Watch, FAN_ACCESS_PERM, FAN_CLASS_CONTENT, FAN_EVENT_ON_CHILD,
+    FAN_MARK_FILESYSTEM, FAN_ONDIR, FAN_OPEN_PERM, FAN_REPORT_DIR_FID, FAN_REPORT_FID,
+    FAN_REPORT_NAME,
 };
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::Child;
@@ -31,9 +31,8 @@ pub const CASES: &[Case] = &[
     case!(unmounting_is_told).needs(INSTANCE),
     case!(fanotify_tells_handles_and_names),
     case!(fanotify_watches_a_whole_filesystem).except(Btrfs, "a subvolume is not the filesystem"),
-    case!(opening_asks_for_permission),
-    case!(reading_asks_for_permission),
-    case!(access_is_told_beforehand_with_its_range_or_refused),
+    case!(opening_asks_for_permission).needs(&[Need::Questions]),
+    case!(reading_asks_for_permission).needs(&[Need::Questions]),
 ];
 
 const ALL: u32 = 0xfff;
@@ -416,43 +415,4 @@ fn reading_asks_for_permission(t: &Test) -> Outcome {
     }
     // Writing is not asked about.
     file.write_at(b"x", 0)
-}
-
-fn access_is_told_beforehand_with_its_range_or_refused(t: &Test) -> Outcome {
-    let data = blocks(1, 16);
-    let file = t.create_with("file", &data)?;
-    let group = Group::new(FAN_CLASS_PRE_CONTENT).or_fail("fanotify_init")?;
-    match group.mark(&file.path, 0, FAN_PRE_ACCESS) {
-        // A filesystem that does not ask before it maps a page must refuse to be asked.
-        Err(Errno(libc::EOPNOTSUPP | libc::EINVAL)) => return Ok(()),
-        marked => marked.or_fail("fanotify_mark(FAN_PRE_ACCESS)")?,
-    }
-    let opened = file.reopen(libc::O_RDONLY)?;
-    let child = Child::spawn(|| {
-        expect_eq(
-            opened.read_at(3 * BLOCK64, 4096)?,
-            &data[3 * 4096..4 * 4096],
-            "what is read",
-        )
-    })?;
-    let events = wait_for(&group)?;
-    let (start, len) = events[0]
-        .range
-        .ok_or("none")
-        .or_fail("the range of the access")?;
-    expect(
-        start <= 3 * BLOCK64 && start + len >= 4 * BLOCK64,
-        format_args!("{len} bytes at {start} hold the block that is read"),
-    )?;
-    for event in &events {
-        group.answer(
-            event
-                .file
-                .as_ref()
-                .ok_or("none")
-                .or_fail("the descriptor")?,
-            true,
-        )?;
-    }
-    answer_until(&group, child, true).map(drop)
 }

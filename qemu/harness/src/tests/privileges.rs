@@ -4,13 +4,16 @@
 
 use std::os::fd::AsRawFd;
 
+use io_uring::{opcode, squeue};
+
 use super::xattr;
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
+use crate::filesystem::{Ext4, Need, Reflinkfs, Tmpfs, Xfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::as_user;
+use crate::ring::{fd, Ring};
 use crate::sys::{
     check, chmod, chown, clone_file, clone_range, copy_once, dedupe, lstat, mkdir, path_call, pipe,
     truncate, write_all, File,
@@ -36,8 +39,66 @@ fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> Outcome {
     Ok(())
 }
 
+/// Writes by io_uring, with flags of the request.
+fn write_by_ring(file: &File, flags: squeue::Flags) -> Outcome {
+    let request = opcode::Write::new(fd(file), b"x".as_ptr(), 1)
+        .offset(0)
+        .build();
+    // SAFETY: the byte lives until the result is there.
+    let result = unsafe { Ring::new()?.one(request.flags(flags))? };
+    expect_eq(result, Ok(1), "bytes written by io_uring")
+}
+
+/// Writes without waiting, or says that it would have to, and then waits.
+fn write_without_waiting(file: &File) -> Outcome {
+    let vector = libc::iovec {
+        iov_base: b"x".as_ptr().cast_mut().cast(),
+        iov_len: 1,
+    };
+    // SAFETY: the vector describes a byte, which the kernel reads.
+    let written =
+        check(unsafe { libc::pwritev2(file.as_raw_fd(), &vector, 1, 0, libc::RWF_NOWAIT) as i64 });
+    match written {
+        Err(Errno(libc::EAGAIN)) => file.write_at(b"x", 0),
+        written => expect_eq(written, Ok(1), "bytes written without waiting"),
+    }
+}
+
+/// All changes that the filesystem can make.
+fn changes<'a>(t: &Test, source: &'a File) -> Vec<Change<'a>> {
+    let mut changes = changes_anywhere(source);
+    if t.filesystem != Tmpfs {
+        changes.extend::<[Change; 2]>([
+            (
+                "zeroing a range",
+                Box::new(|file| fallocate(file, libc::FALLOC_FL_ZERO_RANGE, 0, 1 << 20)),
+            ),
+            ("a write without waiting", Box::new(write_without_waiting)),
+        ]);
+    }
+    if matches!(t.filesystem, Reflinkfs | Xfs) {
+        changes.push((
+            "unsharing",
+            Box::new(|file| fallocate(file, libc::FALLOC_FL_UNSHARE_RANGE, 0, 1 << 20)),
+        ));
+    }
+    if matches!(t.filesystem, Reflinkfs | Xfs | Ext4) {
+        changes.extend::<[Change; 2]>([
+            (
+                "collapsing a range",
+                Box::new(|file| fallocate(file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, BLOCK64)),
+            ),
+            (
+                "inserting a range",
+                Box::new(|file| fallocate(file, libc::FALLOC_FL_INSERT_RANGE, BLOCK64, BLOCK64)),
+            ),
+        ]);
+    }
+    changes
+}
+
 /// All changes that any filesystem can make.
-fn changes(source: &File) -> Vec<Change<'_>> {
+fn changes_anywhere(source: &File) -> Vec<Change<'_>> {
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     vec![
         ("a write", Box::new(|file| file.write_at(b"x", 0))),
@@ -89,6 +150,14 @@ fn changes(source: &File) -> Vec<Change<'_>> {
             "punching a hole",
             Box::new(move |file| fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | keep, 0, BLOCK64)),
         ),
+        (
+            "a write by io_uring",
+            Box::new(|file| write_by_ring(file, squeue::Flags::empty())),
+        ),
+        (
+            "a write by a thread of io_uring",
+            Box::new(|file| write_by_ring(file, squeue::Flags::ASYNC)),
+        ),
     ]
 }
 
@@ -115,7 +184,7 @@ fn program(t: &Test) -> Outcome<File> {
 
 fn every_change_by_the_owner_takes_the_bits(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(2, 8))?;
-    for (what, change) in changes(&source) {
+    for (what, change) in changes(t, &source) {
         let file = program(t)?;
         as_user(1000, 1000, || change(&file.reopen(libc::O_RDWR)?))?;
         let mode = mode_of(&file)?;
@@ -129,7 +198,7 @@ fn every_change_by_the_owner_takes_the_bits(t: &Test) -> Outcome {
 
 fn every_change_takes_the_capabilities(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(2, 8))?;
-    for (what, change) in changes(&source) {
+    for (what, change) in changes(t, &source) {
         let file = program(t)?;
         xattr::set(&file.path, CAPABILITY, &capability(), 0).or_fail("setxattr")?;
         change(&file)?;
@@ -216,7 +285,7 @@ fn what_changes_nothing_takes_nothing(t: &Test) -> Outcome {
 
 fn root_keeps_the_bits(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(2, 8))?;
-    for (what, change) in changes(&source) {
+    for (what, change) in changes(t, &source) {
         let file = program(t)?;
         change(&file)?;
         let mode = mode_of(&file)?;

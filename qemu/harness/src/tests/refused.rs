@@ -8,7 +8,9 @@ use crate::failure::{expect, expect_errno, expect_one_of, Context, Outcome, Sys}
 use crate::filesystem::{Btrfs, Ext4, Xfs};
 use crate::mapping::{Mapping, READ};
 use crate::pattern::blocks;
-use crate::sys::{c_path, check, exists, rename, File};
+use crate::process::as_user;
+use crate::quota::{self, Group, User};
+use crate::sys::{c_path, check, chmod, exists, rename, File};
 
 pub const CASES: &[Case] = &[
     case!(verity_is_refused)
@@ -99,7 +101,7 @@ fn ioctls_of_other_filesystems_are_refused(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(1, 4))?;
     for (name, number) in [
         ("FITRIM", 0xc018_5879),
-        ("FS_IOC_RESVSP", 0x4030_5828 + 0x100),
+        ("XFS_IOC_ALLOCSP", 0x4030_580a),
         ("EXT4_IOC_MOVE_EXT", 0xc028_660f),
         ("BTRFS_IOC_DEFRAG", 0x5000_9402),
         ("BTRFS_IOC_SNAP_CREATE", 0x5000_9401),
@@ -165,25 +167,32 @@ fn there_are_no_block_numbers(t: &Test) -> Outcome {
 }
 
 fn quotas_are_not_on(t: &Test) -> Outcome {
-    // There are no quotas to switch on: nobody asked for any.
-    let path = c_path(&t.dir);
-    let file = t.create("quota")?;
-    const Q_QUOTAON: i32 = 0x80_0002u32 as i32;
-    let special = c_path(&file.path);
-    // SAFETY: all paths are valid during the call.
-    let refused = check(unsafe {
-        let command = Q_QUOTAON << 8;
-        libc::syscall(
-            libc::SYS_quotactl,
-            command,
-            special.as_ptr(),
-            1,
-            path.as_ptr(),
-        )
-    });
-    expect_one_of(
-        refused,
-        &[libc::ENOTBLK, libc::ENOSYS, libc::ESRCH, libc::EINVAL],
-        "quotas by a file that is no disk",
-    )
+    // Nobody asked for any: so there is none to look at, to set, or to turn on or off.
+    for kind in [User, Group] {
+        let what = |call: &str| format!("{call} of {kind:?}");
+        let errnos = [libc::ENOSYS, libc::ESRCH];
+        let quota = quota::get(&t.dir, kind, 0);
+        expect_one_of(quota, &errnos, what("Q_GETQUOTA"))?;
+        let next = quota::get_next(&t.dir, kind, 0);
+        expect_one_of(next, &errnos, what("Q_GETNEXTQUOTA"))?;
+        let limited = quota::set_limits(&t.dir, kind, 1000, quota::hard(1, 1));
+        expect_one_of(limited, &errnos, what("Q_SETQUOTA"))?;
+        let format = quota::format(&t.dir, kind);
+        expect_one_of(format, &errnos, what("Q_GETFMT"))?;
+        let info = quota::info(&t.dir, kind);
+        expect_one_of(info, &errnos, what("Q_GETINFO"))?;
+        for (call, command) in [
+            ("Q_QUOTAON", quota::Q_QUOTAON),
+            ("Q_QUOTAOFF", quota::Q_QUOTAOFF),
+        ] {
+            let turned = quota::quotactl(&t.dir, command, kind, 1, &mut [0u8; 4096]);
+            expect_one_of(turned, &errnos, what(call))?;
+        }
+    }
+    // And nothing is limited.
+    chmod(&t.dir, 0o777).or_fail("chmod")?;
+    as_user(1000, 1000, || {
+        t.create_with("file", &blocks(1, 8))?
+            .expect_contents(&blocks(1, 8), "what a user writes")
+    })
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
 use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs, CLONES};
+use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::limit_file_size;
 use crate::sys::{check, new_clone, File};
@@ -272,17 +273,30 @@ fn synchronous_writing_writes(t: &Test) -> Outcome {
         }
         file.expect_contents(&model, "after a synchronous write")?;
     }
-    for flags in [libc::O_SYNC, libc::O_DSYNC, libc::O_SYNC | libc::O_DIRECT] {
+    // The same of a file that was opened so; direct access wants aligned memory.
+    let memory = Mapping::anonymous(BLOCK)?;
+    for (i, flags) in [
+        libc::O_SYNC,
+        libc::O_DSYNC,
+        libc::O_SYNC | libc::O_DIRECT,
+        libc::O_DSYNC | libc::O_DIRECT,
+        libc::O_SYNC | libc::O_APPEND,
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let opened = file.reopen(libc::O_RDWR | flags)?;
-        opened.write_at(&model[..BLOCK], 0).or_else(|failure| {
-            // Direct access may want aligned memory, which a vector's is not.
-            if flags & libc::O_DIRECT != 0 {
-                Ok(())
-            } else {
-                Err(failure)
-            }
-        })?;
-        file.expect_contents(&model, "after a write to a file open with O_SYNC")?;
+        let data = blocks(i as u8 + 20, 1);
+        memory.store(0, &data);
+        let what = format!("a write to a file open with {flags:#o}");
+        let n = crate::sys::pwrite_from(&opened, memory.at(0), BLOCK, BLOCK as i64);
+        expect_eq(n.or_fail(&what)?, BLOCK, &what)?;
+        if flags & libc::O_APPEND != 0 {
+            model.extend(&data);
+        } else {
+            model[BLOCK..2 * BLOCK].copy_from_slice(&data);
+        }
+        file.expect_contents(&model, &what)?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub const CASES: &[Case] = &[
     case!(user_attributes_follow_the_permissions),
     case!(changes_of_attributes_change_the_change_time),
     case!(many_attributes_are_kept_apart),
+    case!(a_list_of_more_than_64_kib_is_e2big),
     case!(attributes_are_counted_and_given_back).needs(&[Need::Reflinkfs]),
     case!(attributes_without_room_are_enospc).needs(INSTANCE),
     case!(capabilities_of_a_file_go_with_a_write),
@@ -290,7 +291,7 @@ fn user_attributes_follow_the_permissions(t: &Test) -> Outcome {
 fn changes_of_attributes_change_the_change_time(t: &Test) -> Outcome {
     let file = t.create("file")?;
     let before = file.times()?;
-    crate::sys::sleep_ms(20);
+    crate::sys::wait_for_the_clock();
     set(t.path("file"), "user.a", b"x", 0).or_fail("set")?;
     let after = file.times()?;
     expect(after.changed > before.changed, "the change time is later")?;
@@ -315,6 +316,45 @@ fn many_attributes_are_kept_apart(t: &Test) -> Outcome {
         expect(value == pattern(i, 20), format_args!("value {i}"))?;
     }
     Ok(())
+}
+
+fn a_list_of_more_than_64_kib_is_e2big(t: &Test) -> Outcome {
+    t.create("file")?;
+    let file = t.path("file");
+    // Each takes 256 bytes with the NUL behind it.
+    let name = |i: usize| format!("trusted.{i:0247}");
+    const MOST: usize = 65536 / 256;
+    for i in 0..MOST {
+        set(&file, &name(i), b"", 0).or_fail(format_args!("attribute {i}"))?;
+    }
+    let mut buffer = vec![0; 1 << 20];
+    for room in [65536, 1 << 20] {
+        let len = list_into(&file, &mut buffer[..room]).or_fail("a list of 64 KiB")?;
+        expect_eq(len, 65536, "length of the list")?;
+    }
+    expect_eq(list(&file)?.len(), MOST, "names")?;
+    set(&file, &name(MOST), b"value", 0).or_fail("one more")?;
+    for room in [65536, 1 << 20] {
+        let listed = list_into(&file, &mut buffer[..room]);
+        expect_errno(
+            listed,
+            libc::E2BIG,
+            format_args!("a longer one, room for {room} bytes"),
+        )?;
+    }
+    let listed = list_into(&file, &mut buffer[..65535]);
+    expect_errno(
+        listed,
+        libc::ERANGE,
+        "a longer one in a buffer that is too small",
+    )?;
+    expect_eq(
+        get(&file, &name(MOST)).or_fail("get")?,
+        b"value".to_vec(),
+        "the value of what is in no list",
+    )?;
+    remove(&file, &name(MOST / 2)).or_fail("remove")?;
+    expect_eq(list(&file)?.len(), MOST, "names once there are less")
 }
 
 fn attributes_are_counted_and_given_back(t: &Test) -> Outcome {

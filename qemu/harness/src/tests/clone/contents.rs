@@ -172,7 +172,7 @@ fn the_times_of_the_destination_change(t: &Test) -> Outcome {
         set_times(path, [old, old]).or_fail("utimensat")?;
     }
     let before = (source.times()?, to.times()?);
-    crate::sys::sleep_ms(20);
+    crate::sys::wait_for_the_clock();
     clone_file(&source, &to).or_fail("FICLONE")?;
     let after = to.times()?;
     expect(

@@ -9,8 +9,8 @@ use crate::filesystem::INSTANCE;
 use crate::instance::{mount, shown_options, Instance};
 use crate::memory;
 use crate::pattern::{blocks, BLOCK64};
-use crate::process::as_user;
-use crate::sys::{lstat, mkdir, unlink, File};
+use crate::process::{as_user, run_program, End};
+use crate::sys::{chmod, chown, lstat, mkdir, path_call, unlink, File};
 
 pub const CASES: &[Case] = &[
     case!(a_mount_without_options_works).needs(INSTANCE),
@@ -27,7 +27,10 @@ pub const CASES: &[Case] = &[
     case!(defaults_are_not_shown_as_options).needs(INSTANCE),
     case!(the_old_mount_call_takes_the_same_options).needs(INSTANCE),
     case!(the_last_of_repeated_options_counts).needs(INSTANCE),
-    case!(mount_flags_work).needs(INSTANCE),
+    case!(no_program_runs_on_a_mount_without_execution).needs(INSTANCE),
+    case!(a_mount_without_set_user_programs_changes_no_user).needs(INSTANCE),
+    case!(a_mount_without_devices_opens_none).needs(INSTANCE),
+    case!(a_mount_without_access_times_keeps_them).needs(INSTANCE),
 ];
 
 fn a_mount_without_options_works(t: &Test) -> Outcome {
@@ -322,20 +325,83 @@ fn the_last_of_repeated_options_counts(t: &Test) -> Outcome {
     expect_eq(fs.space()?.blocks, 512, "blocks with size=1M,size=2M")
 }
 
-fn mount_flags_work(t: &Test) -> Outcome {
-    let root: PathBuf = t.elsewhere.join("flags");
+/// An instance with such flags.
+fn with_flags(t: &Test, name: &str, flags: u64) -> Outcome<Instance> {
+    let root: PathBuf = t.elsewhere.join(name);
     mkdir(&root, 0o755).or_fail("mkdir")?;
-    let flags = libc::MS_NOEXEC | libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOATIME;
     mount(t.filesystem.name(), &root, flags, "size=4M").or_fail("mount(2)")?;
-    let fs = Instance { root };
-    let file = fs.create_with("program", b"#!/bin/true\n")?;
-    crate::sys::chmod(&file.path, 0o755).or_fail("chmod")?;
-    drop(file);
-    let run = crate::process::run_program(&fs.path("program"), &[]);
-    expect(run.is_err(), "a program on a noexec mount does not run")?;
-    let file = File::open(fs.path("program"), libc::O_RDWR).or_fail("open")?;
+    Ok(Instance { root })
+}
+
+/// A program of this mode and user in it.
+fn program(fs: &Instance, from: &str, mode: u32, user: u32) -> Outcome<PathBuf> {
+    let bytes = std::fs::read(from).or_fail(format_args!("read {from}"))?;
+    let path = fs.create_with("program", &bytes)?.path.clone();
+    chown(&path, user, user).or_fail("chown")?;
+    chmod(&path, mode).or_fail("chmod")?;
+    Ok(path)
+}
+
+fn no_program_runs_on_a_mount_without_execution(t: &Test) -> Outcome {
+    for (flags, runs) in [(0, true), (libc::MS_NOEXEC, false)] {
+        let fs = with_flags(t, &format!("{flags:#x}"), flags)?;
+        let run = run_program(&program(&fs, "/bin/true", 0o755, 0)?, &[]);
+        expect(
+            match &run {
+                Ok((end, _)) => runs && *end == End::Exited(0),
+                Err(failure) => !runs && failure.0.contains("EACCES"),
+            },
+            format_args!("a program runs: {runs}, but {run:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn a_mount_without_set_user_programs_changes_no_user(t: &Test) -> Outcome {
+    for (flags, user) in [(0, "4321\n"), (libc::MS_NOSUID, "1000\n")] {
+        let fs = with_flags(t, &format!("{flags:#x}"), flags)?;
+        let path = program(&fs, "/usr/bin/id", 0o6755, 4321)?;
+        for whose in ["-u", "-g"] {
+            as_user(1000, 1000, || {
+                let (end, said) = run_program(&path, &[whose])?;
+                expect_eq(
+                    (end, said.as_str()),
+                    (End::Exited(0), user),
+                    format_args!("how `id {whose}` ends and what it prints, flags {flags:#x}"),
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn a_mount_without_devices_opens_none(t: &Test) -> Outcome {
+    for (flags, opens) in [(0, true), (libc::MS_NODEV, false)] {
+        let fs = with_flags(t, &format!("{flags:#x}"), flags)?;
+        let open = |name: &str, kind: u32, device: u64| {
+            path_call!(mknod(fs.path(name), kind | 0o666, device)).or_fail("mknod")?;
+            let seen = lstat(fs.path(name)).or_fail("lstat")?.st_rdev;
+            expect_eq(seen, device, "the device's number")?;
+            Ok(File::open(fs.path(name), libc::O_RDWR))
+        };
+        let null = open("null", libc::S_IFCHR, libc::makedev(1, 3))?;
+        if opens {
+            let null = null.or_fail("opening a null device")?;
+            expect_eq(null.try_pwrite(b"gone", 0), Ok(4), "bytes it takes")?;
+            continue;
+        }
+        expect_errno(null, libc::EACCES, "opening a null device")?;
+        let disk = open("disk", libc::S_IFBLK, libc::makedev(7, 0))?;
+        expect_errno(disk, libc::EACCES, "opening a disk")?;
+    }
+    Ok(())
+}
+
+fn a_mount_without_access_times_keeps_them(t: &Test) -> Outcome {
+    let fs = with_flags(t, "flags", libc::MS_NOATIME)?;
+    let file = fs.create_with("file", b"data")?;
     let before = file.times()?.accessed;
-    crate::sys::sleep_ms(20);
+    crate::sys::wait_for_the_clock();
     file.contents()?;
     expect_eq(file.times()?.accessed, before, "atime on a noatime mount")
 }

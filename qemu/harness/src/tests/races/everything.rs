@@ -88,7 +88,7 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
     }
     let deadline = Instant::now() + t.effort.soak;
     let play = |who: u64| -> Outcome {
-        let mut random = Random::new(t.effort.seed * 1000 + who);
+        let mut random = Random::new(t.effort.seed.wrapping_mul(1000) + who);
         // One mapping stays for long, as in real programs; the others come and go.
         let file = File::open(names(who as usize % FILES), libc::O_RDWR).or_fail("open")?;
         let lasting = Mapping::shared(&file, PAGES * BLOCK)?;

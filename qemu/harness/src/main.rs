@@ -24,6 +24,7 @@ mod ring;
 mod runner;
 mod sys;
 mod tests;
+mod uffd;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -2,16 +2,17 @@
 //! userfaultfd(2) with asynchronous write protection, which tracks who writes to any mapping: entries
 //! of page tables are marked where nothing is mapped yet.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, Context, Failure, Outcome, Sys};
+use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
 use crate::filesystem::CLONES;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
-use crate::sys::{check, new_clone, sleep_ms, File};
+use crate::sys::{new_clone, sleep_ms, File};
+use crate::uffd::{self, request, UFFDIO_API, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT, UFFD_API};
 
 pub const CASES: &[Case] = &[
     case!(protected_pages_that_are_not_there_yet_can_be_read_and_written),
@@ -19,10 +20,6 @@ pub const CASES: &[Case] = &[
     case!(protected_pages_survive_a_clone).needs(CLONES),
 ];
 
-const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
-const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
-const UFFDIO_WRITEPROTECT: libc::c_ulong = 0xc018_aa06;
-const UFFD_API: u64 = 0xaa;
 const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
 const REGISTER_MODE_WP: u64 = 2;
@@ -30,17 +27,9 @@ const WRITEPROTECT_MODE_WP: u64 = 1;
 
 const PAGES: usize = 200;
 
-fn request(uffd: &OwnedFd, number: libc::c_ulong, words: &mut [u64]) -> Sys {
-    // SAFETY: each of these requests takes a structure of 64-bit words, and is given as many as it has.
-    check(unsafe { libc::ioctl(uffd.as_raw_fd(), number, words.as_mut_ptr()) }).map(|_| ())
-}
-
 /// Tracks writes to a mapping, from now on. `None` where the kernel cannot.
 fn track(map: &Mapping) -> Outcome<Option<OwnedFd>> {
-    // SAFETY: plain call.
-    let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) });
-    // SAFETY: the kernel just gave us the descriptor.
-    let uffd = unsafe { OwnedFd::from_raw_fd(fd.or_fail("userfaultfd")? as i32) };
+    let uffd = uffd::open()?;
     let features = FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC;
     if request(&uffd, UFFDIO_API, &mut [UFFD_API, features, 0]).is_err() {
         return Ok(None);

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Calls that are made to wait in the middle: userfaultfd(2) keeps the page of their buffer back.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::failure::{expect_eq, Context, Errno, Failure, Outcome, Sys};
 use crate::mapping::Mapping;
 use crate::pattern::BLOCK;
-use crate::sys::{check, read_to};
+use crate::sys::read_to;
+use crate::uffd::{self, UFFDIO_API, UFFDIO_COPY, UFFDIO_REGISTER, UFFD_API};
 
-const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
-const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
-const UFFDIO_COPY: libc::c_ulong = 0xc028_aa03;
-const UFFD_API: u64 = 0xaa;
 const REGISTER_MODE_MISSING: u64 = 1;
 /// `sizeof(struct uffd_msg)`.
 const MESSAGE: usize = 32;
@@ -28,14 +25,8 @@ pub struct Stall {
 impl Stall {
     #[track_caller]
     pub fn new() -> Outcome<Self> {
-        // SAFETY: plain call.
-        let uffd = match check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) }) {
-            // SAFETY: the kernel just gave us the descriptor.
-            Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd as i32) },
-            Err(error) => return Err(error).or_fail("userfaultfd"),
-        };
         let stall = Self {
-            uffd,
+            uffd: uffd::open()?,
             buffer: Mapping::anonymous(BLOCK)?,
         };
         stall
@@ -52,9 +43,7 @@ impl Stall {
     }
 
     fn request(&self, number: libc::c_ulong, words: &mut [u64]) -> Sys {
-        // SAFETY: each of these requests takes a structure of 64-bit words, and is given as many
-        // as it has.
-        check(unsafe { libc::ioctl(self.uffd.as_raw_fd(), number, words.as_mut_ptr()) }).map(|_| ())
+        uffd::request(&self.uffd, number, words)
     }
 
     /// The buffer to give to a call. Touched by this program itself, it must be released.

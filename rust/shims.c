@@ -15,6 +15,7 @@
 #include <linux/slab.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/uuid.h>
 
 void shim_get_page(struct page *page)
@@ -231,6 +232,33 @@ int shim_clear_uffd_wp_marker(struct vm_fault *vmf)
 		return 0;
 	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
 				   clear_uffd_wp_marker, vmf->vma);
+}
+
+bool shim_may_map_around(struct vm_area_struct *vma, bool write)
+{
+	if ((vma->vm_flags & VM_LOCKED) || uffd_disable_fault_around(vma))
+		return false;
+	return !write || !IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) || (vma->vm_flags & VM_SOFTDIRTY);
+}
+
+/*
+ * vm_insert_pages() wants VM_MIXEDMAP, and such a VMA could not grow with
+ * mremap(), be merged or mlock()ed. The flag tells those who walk page tables
+ * that there may be entries without a page, of which there are none here. So
+ * the function, which uses nothing of a VMA but these fields, gets another one.
+ */
+int shim_insert_pages(struct vm_area_struct *vma, unsigned long address, struct page **pages,
+		      unsigned long *n, bool write)
+{
+	struct vm_area_struct pseudo = {
+		.vm_mm = vma->vm_mm,
+		.vm_start = vma->vm_start,
+		.vm_end = vma->vm_end,
+		.vm_page_prot = write ? vm_get_page_prot(vma->vm_flags) : vma->vm_page_prot,
+	};
+
+	vm_flags_init(&pseudo, VM_MIXEDMAP);
+	return vm_insert_pages(&pseudo, address, pages, n);
 }
 
 void shim_sb_start_pagefault(struct super_block *sb)

@@ -69,6 +69,11 @@ void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
 int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
+/* Whether those who watch the VMA allow that more is mapped than was asked for. */
+bool shim_may_map_around(struct vm_area_struct *vma, bool write);
+/* As vm_insert_pages(), in a VMA without VM_MIXEDMAP. */
+int shim_insert_pages(struct vm_area_struct *vma, unsigned long address, struct page **pages,
+		      unsigned long *n, bool write);
 void shim_sb_start_pagefault(struct super_block *sb);
 void shim_sb_end_pagefault(struct super_block *sb);
 

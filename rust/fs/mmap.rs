@@ -4,9 +4,10 @@
 
 use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
 use crate::{
-    store::{Lookup, Reserve},
+    store::{block::BlockRef, Lookup, Reserve},
     vfs::{mapping::InvalidateShared, Fault, FaultResult, MappingOperations},
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 impl MappingOperations for ReflinkFs {
@@ -20,6 +21,7 @@ impl MappingOperations for ReflinkFs {
             None
         };
         let (inode, index) = (fault.inode(), fault.index());
+        let mut made = false;
         loop {
             let lock = inode.invalidate_shared();
             if index >= blocks_for(inode.size()) {
@@ -33,10 +35,14 @@ impl MappingOperations for ReflinkFs {
                 Lookup::Private(block) if writing.is_some() => {
                     // It may have been lent out until it was known to be mapped writable.
                     let still_own = || matches!(inode.data().lookup(index), Lookup::Private(_));
-                    match fault.map_writable(&lock, &block, still_own) {
-                        Some(result) => return result,
-                        None => None,
+                    if let Some(result) = fault.map_writable(&lock, &block, still_own) {
+                        // Where this one had to be made, those after it are to be, too.
+                        if !made {
+                            map_writable_around(fault, &lock);
+                        }
+                        return result;
                     }
+                    None
                 }
                 Lookup::Hole if writing.is_none() => inode.super_block().data().zeros(),
                 Lookup::Private(block) if writing.is_none() => Some(block),
@@ -59,36 +65,70 @@ impl MappingOperations for ReflinkFs {
             if let Err(err) = make_private(inode, index) {
                 return err.into();
             }
+            made = true;
         }
     }
 }
 
-/// How many blocks around the one that was asked for are mapped for a reader, as with the kernel's
+/// How many blocks around the one that was asked for are mapped with it, as with the kernel's
 /// `fault_around_bytes`.
-const NEAR: u64 = 16;
+const NEAR: usize = 16;
 
 /// How many are mapped for somebody who goes through the file from one block to the next, which is
 /// who faults at the first of so many, as all before were mapped at once.
 const FAR: u64 = 64;
 
+/// The blocks around the one that was asked for that are to be mapped too.
+fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
+    let n = match fault.index() % FAR {
+        0 => FAR,
+        _ => NEAR as u64,
+    };
+    let around = fault.around(n);
+    around.start..around.end.min(blocks_for(fault.inode().size()))
+}
+
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
 fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
-    let (inode, asked) = (fault.inode(), fault.index());
-    let n = if asked % FAR == 0 { FAR } else { NEAR };
-    let mut first = asked - asked % n;
-    let end = (first + n).min(blocks_for(inode.size()));
+    let Range { start, end } = around(fault);
+    let mut first = start;
     while first < end {
-        let mut blocks = [const { None }; NEAR as usize];
-        let n = inode.data().read(first, &mut blocks) as u64;
-        for (index, block) in (first..end.min(first + n)).zip(blocks) {
-            let Some(block) = block.filter(|block| index != asked && !block.is_crowded()) else {
-                continue;
-            };
-            if !fault.map_around(lock, index, &block) {
-                return;
-            }
+        let mut blocks = [const { None }; NEAR];
+        let n = NEAR.min((end - first) as usize);
+        let n = fault.inode().data().read(first, &mut blocks[..n]);
+        for block in &mut blocks {
+            *block = block.take().filter(|block| !block.is_crowded());
         }
-        first += n;
+        fault.map_around(lock, first, &blocks[..n]);
+        first += n as u64;
+    }
+}
+
+/// As [`map_around`], writable: the blocks that can be written in place, and that were written
+/// before, as others would count as written then.
+///
+/// The time of the last write is that of the fault, as it is for more stores to one block.
+fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
+    let data = fault.inode().data();
+    let around = around(fault);
+    for first in around.clone().step_by(NEAR) {
+        let n = NEAR.min((around.end - first) as usize);
+        let lookup = || {
+            let mut found = [const { Lookup::Hole }; NEAR];
+            data.lookup_run(first, &mut found[..n]);
+            found.map(|found| match found {
+                Lookup::Private(block) if !block.is_crowded() => Some(block),
+                _ => None,
+            })
+        };
+        let blocks = lookup().map(|block| block.filter(|block| !block.is_unwritten()));
+        // As for the one that was asked for.
+        let keep_own = |blocks: &mut [Option<BlockRef>; NEAR]| {
+            for (block, own) in blocks.iter_mut().zip(lookup()) {
+                *block = block.take().and(own);
+            }
+        };
+        fault.map_writable_around(lock, first, blocks, keep_own);
     }
 }
 

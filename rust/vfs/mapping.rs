@@ -224,52 +224,96 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         block: &BlockRef,
         still_own: impl FnOnce() -> bool,
     ) -> Option<FaultResult> {
-        self.associate(block, self.index());
+        self.associate([(self.index(), block)]);
         still_own().then(|| self.insert(block, true))
     }
 
-    /// Maps `block` at `index` too, read-only, if that lies within the mapping and nothing is mapped
-    /// there yet: it saves a fault to come. Returns whether it makes sense to go on with others.
-    ///
-    /// What `do_fault_around` does for page caches. (`vm_insert_pages` does several at a time, but
-    /// wants the VMA to be `VM_MIXEDMAP`, and such a one never grows. Writable nothing can be mapped
-    /// so: where there is something already, a guard page for example, the kernel warns.)
-    pub fn map_around(
-        &mut self,
-        _lock: &InvalidateShared<'_, T>,
-        index: u64,
-        block: &BlockRef,
-    ) -> bool {
+    /// The indexes around the one that was asked for that may be mapped too, to save faults to
+    /// come, as `do_fault_around` does for page caches: of a multiple of `n`, as far as the mapping
+    /// reaches. None where somebody wants to see each fault, as with `userfaultfd(2)`, or counts each
+    /// page, as with `mlock(2)`; nor where the page was mapped already, as those around it are then.
+    pub fn around(&self, n: u64) -> Range<u64> {
         // SAFETY: By the type invariant; the VMA is locked.
         let (first, start, end) = unsafe {
             let vma = self.vma();
+            if (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_MKWRITE != 0
+                || !bindings::shim_may_map_around(vma, self.writes_file())
+            {
+                return 0..0;
+            }
             let bounds = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
             ((*vma).vm_pgoff as u64, bounds.vm_start, bounds.vm_end)
         };
-        let Some(place) = index.checked_sub(first) else {
-            return true;
-        };
-        let address = start + ((place as usize) << PAGE_SHIFT);
-        if address >= end {
-            return false;
-        }
-        // SAFETY: By the type invariant. Of the copy only the VMA and the address are looked at, and
-        // an entry that is there already is left alone.
-        let result = unsafe {
-            let mut vmf = core::ptr::read(self.vmf);
-            vmf.__bindgen_anon_1.address = address;
-            bindings::vmf_insert_page_mkwrite(&mut vmf, block.as_ptr(), false)
-        };
-        result == bindings::vm_fault_reason_VM_FAULT_NOPAGE
+        let last = first + ((end - start) >> PAGE_SHIFT) as u64;
+        let from = self.index() - self.index() % n;
+        from.max(first)..(from + n).min(last)
     }
 
-    /// Makes `block`, which is of this file alone, carry its mapping.
-    fn associate(&self, block: &BlockRef, index: u64) {
+    /// Maps `blocks`, of `first` and the indexes after it, too, read-only, where nothing is mapped
+    /// yet. All lie within what [`Fault::around`] gave.
+    pub fn map_around(
+        &mut self,
+        _lock: &InvalidateShared<'_, T>,
+        first: u64,
+        blocks: &[Option<BlockRef>],
+    ) {
+        self.insert_around(first, blocks, false);
+    }
+
+    /// As [`Fault::map_around`], writable, for a fault that [writes](Fault::writes_file): all are
+    /// of this file alone. `keep_own` is to take those out that are not even when everybody can see
+    /// that they are mapped writable.
+    pub fn map_writable_around<const N: usize>(
+        &mut self,
+        _lock: &InvalidateShared<'_, T>,
+        first: u64,
+        mut blocks: [Option<BlockRef>; N],
+        keep_own: impl FnOnce(&mut [Option<BlockRef>; N]),
+    ) {
+        let with_index = (first..).zip(&blocks);
+        self.associate(with_index.filter_map(|(index, block)| Some((index, block.as_ref()?))));
+        keep_own(&mut blocks);
+        self.insert_around(first, &blocks, true);
+    }
+
+    fn insert_around(&mut self, first: u64, blocks: &[Option<BlockRef>], write: bool) {
+        // SAFETY: By the type invariant.
+        let address = unsafe { (*self.vmf).__bindgen_anon_1.address };
+        let mut at = 0;
+        while at < blocks.len() {
+            let run = blocks[at..].iter().take_while(|block| block.is_some());
+            let run = run.count();
+            if run > 0 {
+                let place = (first + at as u64).wrapping_sub(self.index()) as usize;
+                let mut left = run;
+                // SAFETY: By the type invariant; the VMA is locked. The `run` pointers to live pages
+                // are only read. An entry that is there already is left alone.
+                let result = to_result(unsafe {
+                    bindings::shim_insert_pages(
+                        self.vma(),
+                        address.wrapping_add(place << PAGE_SHIFT),
+                        BlockRef::as_ptrs(&blocks[at..]),
+                        &mut left,
+                        write,
+                    )
+                });
+                match result {
+                    Ok(()) | Err(EBUSY) => at += run - left,
+                    Err(_) => return,
+                }
+            }
+            // What is a hole, or mapped.
+            at += 1;
+        }
+    }
+
+    /// Makes blocks of this file alone carry its mapping, and their index.
+    fn associate<'b>(&self, blocks: impl IntoIterator<Item = (u64, &'b BlockRef)>) {
         let inode = self.inode();
         // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
-        // evicted. The block was allocated for this file and never was in another, so that it
-        // carries no other mapping.
-        unsafe { inode.mapped().associate(inode.mapping(), block, index) };
+        // evicted. The blocks were allocated for this file and never were in another, so that they
+        // carry no other mapping.
+        unsafe { inode.mapped().associate(inode.mapping(), blocks) };
     }
 
     /// Where userfaultfd(2) has marked a page as write-protected before it was there, the mark goes:

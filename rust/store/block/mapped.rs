@@ -92,36 +92,37 @@ impl Mapped {
         })
     }
 
-    /// Makes `block` carry `mapping` and `index` (in blocks), because it is about to be mapped
-    /// writable there.
+    /// Makes `blocks` carry `mapping` and their index (in blocks), because they are about to be
+    /// mapped writable there.
     ///
     /// # Safety
     ///
     /// * `mapping->host->i_private` points to `self`, and the inode is not being evicted.
-    /// * `block` carries no mapping, or that inode's.
+    /// * Each block carries no mapping, or that inode's.
     ///
-    /// The caller holds `invalidate_lock` shared at least, and the block is the inode's own.
-    pub unsafe fn associate(
+    /// The caller holds `invalidate_lock` shared at least, and the blocks are the inode's own.
+    pub unsafe fn associate<'a>(
         &self,
         mapping: *mut bindings::address_space,
-        block: &BlockRef,
-        index: u64,
+        blocks: impl IntoIterator<Item = (u64, &'a BlockRef)>,
     ) {
-        let block = block.raw();
-        block.set_written();
         let lists = self.lists.lock();
-        let current = block.mapping();
-        debug_assert!(current.is_null() || current == mapping);
-        // SAFETY: The page is live. The index is in place before the mapping is, for those who
-        // read the mapping first.
-        unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
-        if current.is_null() {
-            block.set_mapping(mapping);
-            // SAFETY: The block was on no list, the list is valid, and locked.
-            unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
-        } else if current == mapping {
-            // SAFETY: The block is on a list of this inode, which is locked.
-            unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
+        for (index, block) in blocks {
+            let block = block.raw();
+            block.set_written();
+            let current = block.mapping();
+            debug_assert!(current.is_null() || current == mapping);
+            // SAFETY: The page is live. The index is in place before the mapping is, for those who
+            // read the mapping first.
+            unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
+            if current.is_null() {
+                block.set_mapping(mapping);
+                // SAFETY: The block was on no list, the list is valid, and locked.
+                unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
+            } else if current == mapping {
+                // SAFETY: The block is on a list of this inode, which is locked.
+                unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
+            }
         }
         // SAFETY: The lists are locked.
         unsafe { reap(&lists) };

@@ -45,6 +45,7 @@ const UNWRITTEN: u64 = 1 << 63;
 /// The page was allocated by [`Run`](super::Run), is of order 0, in no page cache, and has not been
 /// freed; whoever holds this value holds one of the page's references, or a slot of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct RawBlock(NonNull<bindings::page>);
 
 impl RawBlock {
@@ -177,6 +178,7 @@ impl RawBlock {
 /// # Invariants
 ///
 /// Owns one reference to the page.
+#[repr(transparent)]
 pub struct BlockRef(RawBlock);
 
 // SAFETY: A page reference may be dropped on any thread.
@@ -198,6 +200,12 @@ impl BlockRef {
     /// The page, for the parts of the VFS that work on one. Valid as long as `self`.
     pub fn as_ptr(&self) -> *mut bindings::page {
         self.0.as_ptr()
+    }
+
+    /// As [`BlockRef::as_ptr`], of several: an array to be read, with a null pointer for each `None`.
+    pub fn as_ptrs(blocks: &[Option<Self>]) -> *mut *mut bindings::page {
+        // Both types are transparent, down to a `NonNull`.
+        blocks.as_ptr().cast_mut().cast()
     }
 
     /// Gives the reference to the caller, as the kernel's `get_page` would.

@@ -30,7 +30,7 @@ modules! {
     preallocated,
     reservations,
     fiemap,
-    mmap { shared, private, holes, end_of_file, lifetime, clones },
+    mmap { shared, private, holes, around, end_of_file, lifetime, clones },
     direct,
     readdir,
     attributes,

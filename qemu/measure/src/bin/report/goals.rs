@@ -61,9 +61,8 @@ impl Goal {
 const PUT_OFF: &str =
     "either takes a page, which the kernel clears, and fills it, and that is most of the time; \
     XFS copies what is shared when it writes back: see the same with fsync";
-const ONE_BY_ONE: &str = "a module can map one page a call (vmf_insert_page_mkwrite), where XFS \
-    and btrfs map a large folio at once (finish_fault, set_pte_range: not exported; with \
-    vm_insert_pages the mapping could not grow)";
+const ONE_BY_ONE: &str = "a module has vm_insert_pages, which makes and counts an entry for \
+    each page, where XFS and btrfs map a large folio at once (set_pte_range: not exported)";
 
 /// As good as the best of all others at the same.
 const fn best(row: u8, metric: &'static str) -> Goal {

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! A fault maps what lies around it, too: what is stored there without one.
+
+use std::os::fd::AsRawFd;
+
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
+use crate::filesystem::{Need, CLONES};
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, BLOCK, BLOCK64};
+use crate::sys::{check, new_clone, pipe, read_all, File};
+use crate::tests::fallocate::fallocate;
+
+pub const CASES: &[Case] = &[
+    case!(few_faults_map_a_file).needs(&[Need::Reflinkfs]),
+    case!(a_mapping_of_a_part_is_mapped_as_far_as_it_reaches),
+    case!(stores_beside_one_reach_no_clone).needs(CLONES),
+    case!(stores_beside_one_reach_no_pipe).needs(&[Need::Reflinkfs]),
+    case!(holes_and_room_beside_a_store_stay),
+    case!(a_store_beside_one_dirties_its_page),
+    case!(a_locked_mapping_takes_stores),
+];
+
+const COUNT: usize = 256;
+
+fn stored(t: &Test) -> Outcome<(File, Vec<u8>)> {
+    let data = blocks(90, COUNT);
+    Ok((t.create_with("file", &data)?, data))
+}
+
+fn faults() -> Outcome<i64> {
+    // SAFETY: all zeros is a valid value, which the call overwrites.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is valid for the call.
+    check(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) }).or_fail("getrusage")?;
+    Ok(usage.ru_minflt)
+}
+
+fn few_faults_map_a_file(t: &Test) -> Outcome {
+    // What the test itself may need beside, for its stack for example.
+    const OTHERS: i64 = 8;
+    let (file, _) = stored(t)?;
+    for (stores, backwards) in [(false, false), (true, false), (false, true), (true, true)] {
+        let map = Mapping::shared(&file, COUNT * BLOCK)?;
+        let before = faults()?;
+        for i in 0..COUNT {
+            let at = if backwards { COUNT - 1 - i } else { i } * BLOCK;
+            if stores {
+                map.store(at, b"x");
+            } else {
+                map.load_byte(at);
+            }
+        }
+        let taken = faults()? - before;
+        let most = (COUNT / 16) as i64 + OTHERS;
+        let what = format!("{taken} faults, stores: {stores}, backwards: {backwards}");
+        expect(taken <= most, &what)?;
+    }
+    Ok(())
+}
+
+fn a_mapping_of_a_part_is_mapped_as_far_as_it_reaches(t: &Test) -> Outcome {
+    let (file, mut model) = stored(t)?;
+    for (first, count) in [(3, 5), (61, 7), (15, 1), (16, 64), (COUNT - 2, 2)] {
+        let map = Mapping::try_new(
+            &file,
+            (first * BLOCK) as u64,
+            count * BLOCK,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+        )
+        .or_fail("mmap")?;
+        for i in [count / 2, 0, count - 1] {
+            let bytes = format!("{first} {i}");
+            map.store(i * BLOCK + 7, bytes.as_bytes());
+            model[(first + i) * BLOCK + 7..][..bytes.len()].copy_from_slice(bytes.as_bytes());
+        }
+        expect_bytes(
+            &map.load_all(),
+            &model[first * BLOCK..][..count * BLOCK],
+            "the mapping",
+        )?;
+        file.expect_contents(&model, "the file")?;
+    }
+    Ok(())
+}
+
+fn stores_beside_one_reach_no_clone(t: &Test) -> Outcome {
+    let (source, mut model) = stored(t)?;
+    let map = Mapping::shared(&source, COUNT * BLOCK)?;
+    for round in 0..3u8 {
+        // Of its own again, each.
+        for i in 0..COUNT {
+            map.store(i * BLOCK, &[round]);
+            model[i * BLOCK] = round;
+        }
+        for i in (0..COUNT).step_by(64) {
+            map.store(i * BLOCK, b"first");
+            model[i * BLOCK..][..5].copy_from_slice(b"first");
+        }
+        let clone = new_clone(&source, t.path("clone"))?;
+        let before = model.clone();
+        for i in 0..COUNT {
+            map.store(i * BLOCK + 9, b"then");
+            model[i * BLOCK + 9..][..4].copy_from_slice(b"then");
+        }
+        clone.expect_contents(&before, "the clone")?;
+        source.expect_contents(&model, "the source")?;
+    }
+    Ok(())
+}
+
+fn stores_beside_one_reach_no_pipe(t: &Test) -> Outcome {
+    const LENT: usize = 5;
+    let (file, data) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    let (output, input) = pipe()?;
+    let mut at = (LENT * BLOCK) as i64;
+    // SAFETY: the offset is valid for the call; the pipe has none.
+    let moved = check(unsafe {
+        let (from, to) = (file.as_raw_fd(), input.as_raw_fd());
+        libc::splice(from, &mut at, to, std::ptr::null_mut(), BLOCK, 0) as i64
+    });
+    expect_eq(moved.or_fail("splice")?, BLOCK, "bytes in the pipe")?;
+    for i in [0, LENT + 1, LENT] {
+        map.store(i * BLOCK, b"stored");
+    }
+    expect_bytes(
+        &read_all(&output, BLOCK)?,
+        &data[LENT * BLOCK..][..BLOCK],
+        "what was in the pipe before the stores",
+    )
+}
+
+fn holes_and_room_beside_a_store_stay(t: &Test) -> Outcome {
+    let file = t.create("file")?;
+    file.truncate(32 * BLOCK64)?;
+    for i in [0, 2, 9] {
+        file.write_at(&blocks(i as u8, 1), i * BLOCK64)?;
+    }
+    fallocate(&file, 0, 3 * BLOCK64, 2 * BLOCK64).or_fail("fallocate")?;
+    let before = (file.data_ranges()?, file.stat()?.st_blocks);
+    let map = Mapping::shared(&file, 32 * BLOCK)?;
+    map.store(0, b"x");
+    expect_eq(
+        (file.data_ranges()?, file.stat()?.st_blocks),
+        before,
+        "data and blocks after a store to the first block",
+    )?;
+    for i in [1, 4, 20] {
+        map.store(i * BLOCK, b"stored");
+        expect_bytes(&file.read_at((i * BLOCK) as u64, 6)?, b"stored", "the file")?;
+    }
+    Ok(())
+}
+
+fn a_store_beside_one_dirties_its_page(t: &Test) -> Outcome {
+    const SOFT_DIRTY: u64 = 1 << 55;
+    let (file, _) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    let pagemap = File::open("/proc/self/pagemap", libc::O_RDONLY).or_fail("open pagemap")?;
+    let is_dirty = |i: usize| -> Outcome<bool> {
+        let entry = pagemap.read_at(map.at(i * BLOCK) as u64 / BLOCK64 * 8, 8)?;
+        let mut word = [0; 8];
+        word.copy_from_slice(&entry);
+        Ok(u64::from_ne_bytes(word) & SOFT_DIRTY != 0)
+    };
+    std::fs::write("/proc/self/clear_refs", "4").or_fail("write clear_refs")?;
+    map.store(0, b"x");
+    if !is_dirty(0)? {
+        // Not with every kernel.
+        return Ok(());
+    }
+    map.store(5 * BLOCK, b"x");
+    expect(is_dirty(5)?, "the page beside the first is soft-dirty")
+}
+
+fn a_locked_mapping_takes_stores(t: &Test) -> Outcome {
+    let (file, _) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    for i in 0..2 {
+        // SAFETY: the mapping is there.
+        check(unsafe { libc::mlock2(map.at(0).cast(), map.len(), libc::MLOCK_ONFAULT) })
+            .or_fail("mlock2(MLOCK_ONFAULT)")?;
+        for i in [0, 3, 70] {
+            map.store(i * BLOCK, b"x");
+        }
+        // SAFETY: as above. The second time it ends locked.
+        check(unsafe { libc::mlock(map.at(0).cast(), map.len()) }).or_fail("mlock")?;
+        if i == 0 {
+            // SAFETY: as above.
+            check(unsafe { libc::munlock(map.at(0).cast(), map.len()) }).or_fail("munlock")?;
+        }
+    }
+    Ok(())
+}

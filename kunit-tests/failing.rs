@@ -255,6 +255,44 @@ fn fail_all(changes: impl IntoIterator<Item = Change>) -> Result {
     Ok(())
 }
 
+/// Does everything that must not fail for want of memory. Returns whether nothing was allocated.
+fn allocates_nothing() -> Result<bool> {
+    let mut scene = Scene::new(SHAPES[4])?;
+    let ((), looking) = nth(1, || {
+        let tree = &mut scene.tree;
+        let whole = tree.snapshot();
+        let part = tree.snapshot_range(1..FANOUT + 1);
+        let edit = tree.edit();
+        tree.keep_private(0);
+        let mut read = [const { None }; 8];
+        tree.read(0, &mut read);
+        found(tree, LAST);
+        tree.next_block(1);
+        tree.next_hole(0);
+        tree.extent(0, u64::MAX);
+        tree.same(0, &whole, 0, LAST);
+        tree.can_insert(LAST, &mut Reserve::new());
+        drop((whole, part, edit));
+    });
+    check!(nth(1, || scene.pool.alloc().is_err()).0, "failures are off");
+    // The last owner gives back all of it.
+    let Scene {
+        pool,
+        mut tree,
+        clone,
+        source,
+    } = scene;
+    drop(clone);
+    let (result, removing) = nth(1, || {
+        remove(&mut tree, 5, LAST)?;
+        remove(&mut tree, 0, u64::MAX)
+    });
+    check!(removing || result.is_ok());
+    let ((), dropping) = nth(1, || drop((tree, source)));
+    check_eq!((pool.used(), pool.nodes()), (0, 0));
+    Ok(!(looking || removing || dropping))
+}
+
 #[kunit_tests(reflinkfs_failing)]
 mod tests {
     use super::*;
@@ -398,44 +436,17 @@ mod tests {
         Ok(())
     }
 
+    /// The kernel itself allocates memory now and then, where it notes who allocated and freed some
+    /// (`lib/stackdepot.c`), but not three times in a row.
     #[test]
     fn what_must_not_fail_allocates_nothing() -> Result {
-        let mut scene = Scene::new(SHAPES[4])?;
-        let ((), failed) = nth(1, || {
-            let tree = &mut scene.tree;
-            let whole = tree.snapshot();
-            let part = tree.snapshot_range(1..FANOUT + 1);
-            let edit = tree.edit();
-            tree.keep_private(0);
-            let mut read = [const { None }; 8];
-            tree.read(0, &mut read);
-            found(tree, LAST);
-            tree.next_block(1);
-            tree.next_hole(0);
-            tree.extent(0, u64::MAX);
-            tree.same(0, &whole, 0, LAST);
-            tree.can_insert(LAST, &mut Reserve::new());
-            drop((whole, part, edit));
-        });
-        check!(!failed, "something was allocated");
-        check!(nth(1, || scene.pool.alloc().is_err()).0, "failures are off");
-        // The last owner gives back all of it.
-        let Scene {
-            pool,
-            mut tree,
-            clone,
-            source,
-        } = scene;
-        drop(clone);
-        let (result, failed) = nth(1, || {
-            remove(&mut tree, 5, LAST)?;
-            remove(&mut tree, 0, u64::MAX)
-        });
-        check_eq!((result, failed), (Ok(()), false));
-        let ((), failed) = nth(1, || drop((tree, source)));
-        check!(!failed, "something was allocated");
-        check_eq!((pool.used(), pool.nodes()), (0, 0));
-        Ok(())
+        for _ in 0..3 {
+            if allocates_nothing()? {
+                return Ok(());
+            }
+        }
+        pr_err!("something was allocated\n");
+        Err(EINVAL)
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Inode {
     /// `block` carries no mapping, or this inode's.
     pub(crate) unsafe fn associate(&self, block: &BlockRef, index: u64) {
         // SAFETY: `new` has set `i_private`; eviction takes a `&mut`. The rest is the caller's.
-        unsafe { self.mapped.associate(self.mapping(), block, index) };
+        unsafe { self.mapped.associate(self.mapping(), [(index, block)]) };
     }
 
     /// Whether the page carries this inode's mapping.

@@ -33,6 +33,16 @@ int shim_page_count(const struct page *page)
 	return page_count(page);
 }
 
+bool shim_pages_come_cleared(void)
+{
+	return want_init_on_alloc(GFP_KERNEL_ACCOUNT) || want_init_on_free();
+}
+
+bool shim_page_mapped(const struct page *page)
+{
+	return folio_mapped(page_folio(page));
+}
+
 void shim_lock_page(struct page *page)
 {
 	lock_page(page);

@@ -21,6 +21,8 @@
 void shim_get_page(struct page *page);
 void shim_put_page(struct page *page);
 int shim_page_count(const struct page *page);
+bool shim_pages_come_cleared(void);
+bool shim_page_mapped(const struct page *page);
 void shim_lock_page(struct page *page);
 struct address_space *shim_page_mapping(const struct page *page);
 void shim_page_set_mapping(struct page *page, struct address_space *mapping);

@@ -71,7 +71,7 @@ pub(crate) fn share(
 /// What the destination's tree is to be: `n` blocks at `to_first` shared with those at `first` of
 /// the source, but for those that are busy, which are copied.
 fn shared_tree(
-    mut source: Tree,
+    source: Tree,
     to: &Locked,
     (first, to_first, n): (u64, u64, u64),
     whole: bool,
@@ -79,7 +79,7 @@ fn shared_tree(
 ) -> Result<Tree> {
     let mut reserve = Reserve::on_demand();
     let mut tree = if whole {
-        let mut tree = source.snapshot();
+        let mut tree = source;
         // What fallocate put beyond the end stays the source's.
         if tree.next_block(n).is_some() {
             tree.remove(n, u64::MAX, &mut reserve)?;
@@ -94,12 +94,13 @@ fn shared_tree(
         .iter()
         .filter(|&&index| (first..first + n).contains(&index))
     {
-        let Some(pinned) = source.lookup(index).block() else {
+        let to_index = index - first + to_first;
+        let Some(pinned) = tree.lookup(to_index).block() else {
             continue;
         };
         let copy = to.data().pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
-        tree.insert(index - first + to_first, copy, &mut reserve)?;
+        tree.insert(to_index, copy, &mut reserve)?;
     }
     Ok(tree)
 }

@@ -224,6 +224,11 @@ impl<'a> ChargedBlock<'a> {
         self.block.fill_unwritten();
     }
 
+    /// See [`NewBlock::clear_around`].
+    pub(crate) fn clear_around(&self, offset: usize, len: usize) {
+        self.block.clear_around(offset, len);
+    }
+
     /// The block, to be written to.
     pub(crate) fn bytes(&self) -> &BlockRef {
         self.block.bytes()

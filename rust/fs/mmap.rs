@@ -147,11 +147,14 @@ fn make_private(inode: &Inode, index: u64) -> Result {
         return Ok(());
     }
     let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
-    // The old block, or the zeros that stand for a hole, may be mapped.
-    lock.unmap(index..index + 1);
-    match old.block() {
+    let old = old.block();
+    // For a hole the zeros may be mapped, which stand for others, too.
+    if old.as_ref().is_none_or(BlockRef::is_mapped) {
+        lock.unmap(index..index + 1);
+    }
+    match old {
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
-        None => block.bytes().zero(0, usize::MAX),
+        None => block.clear_around(0, 0),
     }
     block.insert(&lock, index, &mut Reserve::new())
 }

@@ -17,14 +17,23 @@ const BATCH: usize = 32;
 /// Takes references to the blocks and copies without a lock, since copying may fault on a mapping
 /// of this very file.
 pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
-    let mut blocks = [const { None }; BATCH];
+    if offset_in_block(pos) + to.len() <= BLOCK_SIZE {
+        read_by::<1>(inode, pos, to)
+    } else {
+        read_by::<BATCH>(inode, pos, to)
+    }
+}
+
+/// Reads `N` blocks at a time.
+fn read_by<const N: usize>(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+    let mut blocks = [const { None }; N];
     let mut done = 0;
     loop {
         let pos = pos + done as u64;
         if to.is_empty() || pos >= inode.size() {
             return Ok(done);
         }
-        let wanted = BATCH.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE));
+        let wanted = N.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE));
         let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
         // After the lookup: where the file became shorter meanwhile, its end did first, so that
         // blocks that went with it do not read as zeros.
@@ -64,7 +73,7 @@ pub(crate) fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
     let copy = mount.aside().alloc()?;
     match unsteady {
         Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX),
-        None => copy.bytes().zero(0, usize::MAX),
+        None => copy.clear_around(0, 0),
     }
     Ok(copy.bytes().clone())
 }

@@ -57,7 +57,7 @@ impl Super {
         let half = default_limit();
         let aside = Arc::new(Pool::new(None), GFP_KERNEL)?;
         let zero = aside.alloc()?;
-        zero.bytes().zero(0, usize::MAX);
+        zero.clear_around(0, 0);
         let mut zeros = Slots::new(aside.clone());
         zeros.insert(0, zero, 0);
         Ok(Self {

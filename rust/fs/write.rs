@@ -144,7 +144,14 @@ fn write_batch<const N: usize>(
             }
         };
         let n = source.fill(block.bytes(), offset, len);
-        keep_around(block.bytes(), old.block().as_ref(), offset, n);
+        match old.block() {
+            Some(old) => keep_around(block.bytes(), &old, offset, n),
+            None => {
+                // Of the rest a part may have come.
+                block.bytes().zero(offset + n, len - n);
+                block.clear_around(offset, len);
+            }
+        }
         if n > 0 {
             *filled = Some(Filled {
                 index,
@@ -178,14 +185,11 @@ fn wipe_own(inode: &Locked, bytes: Range<u64>) {
     }
 }
 
-/// Gives `block` the bytes of `old`, zeros for a hole, but for the `len` at `offset`.
-fn keep_around(block: &BlockRef, old: Option<&BlockRef>, offset: usize, len: usize) {
-    for (offset, len) in [(0, offset), (offset + len, BLOCK_SIZE - offset - len)] {
-        match old {
-            Some(old) => block.copy_from(offset, old, offset, len),
-            None => block.zero(offset, len),
-        }
-    }
+/// Gives `block` the bytes of `old`, but for the `len` at `offset`.
+fn keep_around(block: &BlockRef, old: &BlockRef, offset: usize, len: usize) {
+    block.copy_from(0, old, 0, offset);
+    let end = offset + len;
+    block.copy_from(end, old, end, BLOCK_SIZE - end);
 }
 
 /// Puts a batch into the tree. Where it fails, says at which byte, and why.

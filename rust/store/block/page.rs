@@ -218,6 +218,13 @@ impl BlockRef {
         mapped::is_associated(self.0)
     }
 
+    /// Whether the page is in some page table. Nobody whose mapping of a file shows this block is left
+    /// out, as long as `invalidate_lock` of the file is held.
+    pub fn is_mapped(&self) -> bool {
+        // SAFETY: The page is live by the type invariant.
+        unsafe { bindings::shim_page_mapped(self.as_ptr()) }
+    }
+
     /// Calls `f` with the address of the block's bytes.
     pub(super) fn with_bytes<R>(&self, f: impl FnOnce(*mut u8) -> R) -> R {
         self.0.with_bytes(f)
@@ -374,9 +381,19 @@ impl<'pool> NewBlock<'pool> {
         &self.bytes
     }
 
-    /// Makes it one of zeros that counts as unwritten.
+    /// Makes the bytes around the `len` at `offset` zeros, where nothing was written to: the kernel may
+    /// have done it already, see `init_on_alloc` in its list of parameters.
+    pub fn clear_around(&self, offset: usize, len: usize) {
+        // SAFETY: Looks at how the kernel was configured and booted.
+        if !unsafe { bindings::shim_pages_come_cleared() } {
+            self.bytes.zero(0, offset);
+            self.bytes.zero(offset.saturating_add(len), usize::MAX);
+        }
+    }
+
+    /// Makes it one of zeros that counts as unwritten. Nothing was written to it.
     pub fn fill_unwritten(&self) {
-        self.bytes.zero(0, BLOCK_SIZE);
+        self.clear_around(0, 0);
         let block = self.bytes.raw();
         let state = block.state().load(Relaxed);
         // Nobody else sees the block.

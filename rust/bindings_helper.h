@@ -34,6 +34,7 @@ const int SHIM_IOCB_NOWAIT = IOCB_NOWAIT;
 const unsigned long SHIM_SB_POSIXACL = SB_POSIXACL;
 const unsigned long SHIM_SB_I_ALLOW_HSM = SB_I_ALLOW_HSM;
 const unsigned long SHIM_SB_I_VERSION = SB_I_VERSION;
+const unsigned long SHIM_SB_NOSEC = SB_NOSEC;
 const int SHIM_FILEID_INVALID = FILEID_INVALID;
 const slab_flags_t SHIM_SLAB_INODE = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;
 const slab_flags_t SHIM_SLAB_NODE = SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN;

@@ -179,6 +179,11 @@ bool shim_inode_trylock_shared(struct inode *inode)
 	return inode_trylock_shared(inode);
 }
 
+void shim_inode_has_no_xattr(struct inode *inode)
+{
+	inode_has_no_xattr(inode);
+}
+
 void shim_inode_inc_iversion(struct inode *inode)
 {
 	inode_inc_iversion(inode);

@@ -56,6 +56,7 @@ bool shim_is_immutable(const struct inode *inode);
 bool shim_is_swapfile(const struct inode *inode);
 bool shim_inode_trylock(struct inode *inode);
 bool shim_inode_trylock_shared(struct inode *inode);
+void shim_inode_has_no_xattr(struct inode *inode);
 void shim_inode_inc_iversion(struct inode *inode);
 bool shim_inode_unhashed(struct inode *inode);
 bool shim_fileattr_has_fsx(const struct file_kattr *attributes);

@@ -249,7 +249,10 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
         raw.s_time_gran = 1;
         raw.s_op = &SuperTable::<T>::TABLE;
-        raw.s_flags |= bindings::SHIM_SB_POSIXACL | bindings::SHIM_SB_I_VERSION;
+        raw.s_flags |= bindings::SHIM_SB_POSIXACL
+            | bindings::SHIM_SB_I_VERSION
+            // Who writes need not look for attributes each time, where once there were none.
+            | bindings::SHIM_SB_NOSEC;
         // Who watches with fanotify may be asked for data before it is used.
         raw.s_iflags |= bindings::SHIM_SB_I_ALLOW_HSM as c_ulong;
         raw.s_export_op = ptr::from_ref(&ExportTable::<T>::TABLE).cast();

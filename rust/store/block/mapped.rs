@@ -141,14 +141,18 @@ impl Mapped {
     pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {
+            let lists = self.lists.lock();
+            // SAFETY: The list is locked, and of pages by `lru`.
+            if unsafe { first(lists.writable.get()) }.is_none() {
+                // SAFETY: Both lists are valid and locked.
+                unsafe { bindings::shim_list_splice_init(lists.busy.get(), lists.writable.get()) };
+                return result;
+            }
             let mut indexes = [0; BATCH];
             let mut n = 0;
-            let lists = self.lists.lock();
-            let mut empty = false;
             for _ in 0..BATCH {
                 // SAFETY: The list is locked, and of pages by `lru`.
                 let Some(block) = (unsafe { first(lists.writable.get()) }) else {
-                    empty = true;
                     break;
                 };
                 let to = if block.page_count() > 1 {
@@ -164,16 +168,9 @@ impl Mapped {
                 // SAFETY: Both lists are locked, the block is on the first of them.
                 unsafe { bindings::shim_list_move(block.link(), to) };
             }
-            if empty {
-                // SAFETY: Both lists are valid and locked.
-                unsafe { bindings::shim_list_splice_init(lists.busy.get(), lists.writable.get()) };
-            }
             drop(lists);
             for &index in &indexes[..n] {
                 result = result.and_then(|()| busy(index));
-            }
-            if empty {
-                return result;
             }
         }
     }

@@ -110,6 +110,7 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
             (*inode).__bindgen_anon_3.i_fop = &FileTables::<T>::FILE;
             (*inode).i_data.a_ops = &MappingTables::<T>::ADDRESS_SPACE;
             bindings::shim_mapping_set_unevictable(&raw mut (*inode).i_data);
+            bindings::shim_inode_has_no_xattr(inode);
         }
         self
     }

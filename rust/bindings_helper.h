@@ -31,6 +31,7 @@ const fop_flags_t SHIM_FOP_BUFFER_WASYNC = FOP_BUFFER_WASYNC;
 /* As GFP_KERNEL_ACCOUNT, for what there is another way without. */
 const gfp_t SHIM_GFP_KERNEL_EASY = GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN;
 const int SHIM_IOCB_NOWAIT = IOCB_NOWAIT;
+const unsigned int SHIM_PMD_SHIFT = PMD_SHIFT;
 const unsigned long SHIM_SB_POSIXACL = SB_POSIXACL;
 const unsigned long SHIM_SB_I_ALLOW_HSM = SB_I_ALLOW_HSM;
 const unsigned long SHIM_SB_I_VERSION = SB_I_VERSION;

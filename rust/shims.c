@@ -38,11 +38,6 @@ bool shim_pages_come_cleared(void)
 	return want_init_on_alloc(GFP_KERNEL_ACCOUNT) || want_init_on_free();
 }
 
-bool shim_page_mapped(const struct page *page)
-{
-	return folio_mapped(page_folio(page));
-}
-
 void shim_lock_page(struct page *page)
 {
 	lock_page(page);
@@ -179,6 +174,26 @@ bool shim_inode_trylock_shared(struct inode *inode)
 	return inode_trylock_shared(inode);
 }
 
+/* As drop_pagecache_sb(). */
+void shim_for_each_inode(struct super_block *sb, void (*call)(struct inode *inode))
+{
+	struct inode *inode, *previous = NULL;
+
+	spin_lock(&sb->s_inode_list_lock);
+	list_for_each_entry(inode, &sb->s_inodes, i_sb_list) {
+		if (!igrab(inode))
+			continue;
+		spin_unlock(&sb->s_inode_list_lock);
+		call(inode);
+		iput(previous);
+		previous = inode;
+		cond_resched();
+		spin_lock(&sb->s_inode_list_lock);
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	iput(previous);
+}
+
 void shim_inode_has_no_xattr(struct inode *inode)
 {
 	inode_has_no_xattr(inode);
@@ -247,6 +262,25 @@ int shim_clear_uffd_wp_marker(struct vm_fault *vmf)
 		return 0;
 	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
 				   clear_uffd_wp_marker, vmf->vma);
+}
+
+static int dirty_entry(pte_t *pte, unsigned long address, void *vma)
+{
+	pte_t entry = ptep_get(pte);
+
+	if (pte_present(entry) && pte_write(entry))
+		set_pte_at(((struct vm_area_struct *)vma)->vm_mm, address, pte, pte_mkdirty(entry));
+	return 0;
+}
+
+/* An entry that was there read-only, vmf_insert_page_mkwrite() only makes writable. */
+void shim_dirty_entry(struct vm_fault *vmf)
+{
+	if (!IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) || !(vmf->flags & FAULT_FLAG_MKWRITE) ||
+	    (vmf->vma->vm_flags & VM_SOFTDIRTY))
+		return;
+	apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, dirty_entry,
+			    vmf->vma);
 }
 
 bool shim_may_map_around(struct vm_area_struct *vma, bool write)

@@ -22,7 +22,6 @@ void shim_get_page(struct page *page);
 void shim_put_page(struct page *page);
 int shim_page_count(const struct page *page);
 bool shim_pages_come_cleared(void);
-bool shim_page_mapped(const struct page *page);
 void shim_lock_page(struct page *page);
 struct address_space *shim_page_mapping(const struct page *page);
 void shim_page_set_mapping(struct page *page, struct address_space *mapping);
@@ -56,6 +55,8 @@ bool shim_is_immutable(const struct inode *inode);
 bool shim_is_swapfile(const struct inode *inode);
 bool shim_inode_trylock(struct inode *inode);
 bool shim_inode_trylock_shared(struct inode *inode);
+/* Calls it with each inode that is not going away. */
+void shim_for_each_inode(struct super_block *sb, void (*call)(struct inode *inode));
 void shim_inode_has_no_xattr(struct inode *inode);
 void shim_inode_inc_iversion(struct inode *inode);
 bool shim_inode_unhashed(struct inode *inode);
@@ -72,6 +73,8 @@ void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
 int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
+/* For those who track writes with the soft-dirty bit. */
+void shim_dirty_entry(struct vm_fault *vmf);
 /* Whether those who watch the VMA allow that more is mapped than was asked for. */
 bool shim_may_map_around(struct vm_area_struct *vma, bool write);
 /* As vm_insert_pages(), in a VMA without VM_MIXEDMAP. */

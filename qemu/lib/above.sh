@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What stands above a filesystem: NFS, overlayfs, loop devices. Shell tests, on the stock kernel,
-# which has all of these.
+# What stands above a filesystem: NFS, overlayfs, loop devices. Shell tests.
 
-# above_run SCRIPT FS: the output is like libtest's. The filesystem is an instance of the test's own.
+# above_run KERNEL SCRIPT FS: the output is like libtest's. The filesystem is an instance of the
+# test's own.
 above_run() {
-	local script=$1 fs=$2 options=()
+	local kernel=$1 script=$2 fs=$3 options=()
 	[ "$fs" = reflinkfs ] || options=(--no-modules --disk 2G)
-	"$QEMU_DIR/vm" --append init_on_alloc=0 --timeout 240 ${options[@]+"${options[@]}"} -- bash -c '
+	"$QEMU_DIR/vm" --kernel "$kernel" --timeout 900 ${options[@]+"${options[@]}"} -- bash -c '
 		fs=$1
 		mkdir /mnt/above
 		case $fs in

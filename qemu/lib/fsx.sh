@@ -21,7 +21,6 @@ guest_script() { cat "$QEMU_DIR/guest/tests.sh" "$QEMU_DIR/guest/$1"; }
 fsx_run() {
 	local kernel=$1 operations=$2 seed=$3
 	shift 3
-	# See harness_run.
-	"$QEMU_DIR/vm" --kernel "$kernel" --append init_on_alloc=0 --share "$TOP/build/soak" "$@" -- \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" "$@" -- \
 		bash -c "$(guest_script fsx)" fsx /mnt/reflinkfs "$operations" "$seed"
 }

@@ -37,8 +37,6 @@ copy_harness='cp /share/guest/harness /tmp/ || exit 1'
 harness_run() {
 	local kernel=$1 fs=$2 options=(--share "$TOP/build/guest")
 	shift 2
-	# Debian's kernel zeroes every page that it allocates, which would hide that ours does not.
-	options+=(--append init_on_alloc=0)
 	case $fs in
 	reflinkfs)
 		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --timeout "$HARNESS_TIMEOUT" -- \
@@ -60,7 +58,7 @@ harness_run() {
 # flags_run KERNEL ARGUMENT...: the flags of copy_file_range(2) on every filesystem that the kernel
 # has, and the module that brings them, in one guest. The output is libtest's, several times.
 flags_run() {
-	local kernel=$1 options=(--share "$TOP/build/guest" --append init_on_alloc=0) filesystems='reflinkfs tmpfs xfs'
+	local kernel=$1 options=(--share "$TOP/build/guest") filesystems='reflinkfs tmpfs xfs'
 	shift
 	# Our debug kernel has no more.
 	[ "$kernel" = debug ] || filesystems+=' btrfs ext4'

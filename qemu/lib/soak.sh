@@ -12,8 +12,7 @@ soak_build() {
 in_soak_guest() {
 	local kernel=$1 seconds=$2
 	shift 2
-	# See harness_run.
-	"$QEMU_DIR/vm" --kernel "$kernel" --append init_on_alloc=0 --share "$TOP/build/soak" \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" \
 		--timeout $((seconds * 3 + 600)) -- "$@"
 }
 

@@ -45,9 +45,14 @@ pub(crate) fn share(
         let tail = block_of(to.size());
         stop_stores(to, &locks.to(), tail..tail + 1);
     }
-    let mut busy = KVVec::new();
-    from.mapped()
-        .settle(reach.clone(), |index| Ok(busy.push(index, GFP_KERNEL)?))?;
+    let (mut busy, mut keep) = (KVVec::new(), KVVec::new());
+    from.mapped().settle(reach.clone(), |index| {
+        busy.push(index, GFP_KERNEL)?;
+        if from.data().is_private(index) {
+            keep.push(index, GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
 
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
     let source = from.data().snapshot(&reach);
@@ -62,7 +67,7 @@ pub(crate) fn share(
         }
         Ok(())
     });
-    for &index in &busy {
+    for &index in &keep {
         from.data().keep_private(index);
     }
     result

@@ -63,6 +63,11 @@ impl Data {
         self.tree.lock().lookup(index)
     }
 
+    /// Whether the block at `index` may be written in place.
+    pub(crate) fn is_private(&self, index: u64) -> bool {
+        matches!(self.lookup(index), Lookup::Private(_))
+    }
+
     /// See [`Tree::lookup_run`].
     pub(crate) fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
         self.tree.lock().lookup_run(index, found);
@@ -172,6 +177,8 @@ impl Data {
     ///
     /// `ENOMEM`; the tree is as it was.
     fn insert(&self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+        let block = self.tree.lock().insert_in_place(index, block);
+        let Err(block) = block else { return Ok(()) };
         loop {
             {
                 let mut tree = self.tree.lock();

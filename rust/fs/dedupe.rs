@@ -48,17 +48,21 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         busy.try_create_and_insert(index, (), GFP_KERNEL)
             .map(|_| ())
     };
-    let mut from_busy = KVVec::new();
+    let mut from_keep = KVVec::new();
     from.mapped().settle(reach.clone(), |index| {
-        from_busy.push(index, GFP_KERNEL)?;
+        if from.data().is_private(index) {
+            from_keep.push(index, GFP_KERNEL)?;
+        }
         if range.contains(&index) {
             keep(index - first)?;
         }
         Ok(())
     })?;
-    let mut to_busy = KVVec::new();
+    let mut to_keep = KVVec::new();
     to.mapped().settle(to_first..to_first + n, |index| {
-        to_busy.push(index, GFP_KERNEL)?;
+        if to.data().is_private(index) {
+            to_keep.push(index, GFP_KERNEL)?;
+        }
         keep(index - to_first)
     })?;
     keep(n)?;
@@ -73,10 +77,10 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         Ok(len)
     });
     drop(source);
-    for &index in &to_busy {
+    for &index in &to_keep {
         to.data().keep_private(index);
     }
-    for &index in &from_busy {
+    for &index in &from_keep {
         from.data().keep_private(index);
     }
     result

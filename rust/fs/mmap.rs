@@ -34,7 +34,7 @@ impl MappingOperations for ReflinkFs {
             let block = match inode.data().lookup(index) {
                 Lookup::Private(block) if writing.is_some() => {
                     // It may have been lent out until it was known to be mapped writable.
-                    let still_own = || matches!(inode.data().lookup(index), Lookup::Private(_));
+                    let still_own = || inode.data().is_private(index);
                     if let Some(result) = fault.map_writable(&lock, &block, still_own) {
                         // Where this one had to be made, those after it are to be, too.
                         if !made {
@@ -149,7 +149,7 @@ fn make_private(inode: &Inode, index: u64) -> Result {
     let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
     let old = old.block();
     // For a hole the zeros may be mapped, which stand for others, too.
-    if old.as_ref().is_none_or(BlockRef::is_mapped) {
+    if !old.as_ref().is_some_and(BlockRef::is_unreferenced) {
         lock.unmap(index..index + 1);
     }
     match old {

@@ -267,6 +267,28 @@ pub(super) fn insert(
     Ok(grown)
 }
 
+/// As [`insert`], where each node on the way is there and has one owner; otherwise gives the block
+/// back.
+pub(super) fn insert_in_place<'p>(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+    (block, epoch): (NewBlock<'p>, u64),
+) -> Result<i64, NewBlock<'p>> {
+    let Some(node) = subtree.as_mut().and_then(Shared::get_mut) else {
+        return Err(block);
+    };
+    let i = slot(height, index);
+    let grown = match node {
+        Node::Leaf { slots, .. } => slots.insert(i, block, epoch),
+        Node::Inner { children, .. } => {
+            insert_in_place(&mut children[i], height - 1, index, (block, epoch))?
+        }
+    };
+    node.grow(grown);
+    Ok(grown)
+}
+
 /// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
 pub(super) fn own_slots(
     subtree: &mut Subtree,

@@ -189,7 +189,8 @@ impl Tree {
 
     /// Lets this tree write the block at `index` in place, if no other slot holds it.
     ///
-    /// The caller knows that no reference to its page was got through another tree.
+    /// The caller knows that no reference to its page was got through another tree, or by
+    /// [`Tree::lend`]: as it was [`Lookup::Private`] until just now.
     pub fn keep_private(&mut self, index: u64) {
         fn keep<const N: usize>(slots: &mut Slots<N>, i: usize, epoch: u64) {
             // What several slots hold may be lent through one that has no mark.
@@ -425,6 +426,24 @@ impl Tree {
     /// Whether a block at `index` is kept in the root itself.
     fn is_at_root(&self, index: u64) -> bool {
         index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
+    }
+
+    /// As [`Tree::insert`], where all nodes on the way are there, and this tree's own: no others are
+    /// needed then. Otherwise gives the block back.
+    pub fn insert_in_place<'p>(
+        &mut self,
+        index: u64,
+        block: NewBlock<'p>,
+    ) -> Result<(), NewBlock<'p>> {
+        let unwritten = block.bytes().is_unwritten();
+        match &mut self.root {
+            Root::Node { node, height } if index < span(*height) => {
+                node::insert_in_place(node, *height, index, (block, self.epoch))?;
+                self.unwritten |= unwritten;
+                Ok(())
+            }
+            _ => Err(block),
+        }
     }
 
     /// Puts a new block in at `index`, in place of what was there.

@@ -158,7 +158,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         read_iter: Some(Self::read_iter),
         write_iter: Some(Self::write_iter),
         mmap: Some(mapping::mmap::<T>),
-        fsync: Some(bindings::noop_fsync),
+        fsync: Some(mapping::fsync::<T>),
         splice_read: Some(splice::splice_read::<T>),
         splice_write: Some(bindings::iter_file_splice_write),
         copy_file_range: Some(remap::copy_file_range::<T>),

@@ -315,7 +315,7 @@ impl<T: FileSystem> SuperTable<T> {
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
         freeze_fs: Some(Self::freeze),
-        unfreeze_fs: Some(Self::freeze),
+        unfreeze_fs: Some(Self::unfreeze),
         ..pin_init::zeroed()
     };
 
@@ -362,10 +362,31 @@ impl<T: FileSystem> SuperTable<T> {
     /// That there is such a callback says that the filesystem can be frozen. The VFS keeps writers
     /// out, and there is nothing to write back.
     ///
+    /// By now nobody can begin to write; who could store to a mapped block without a fault has to
+    /// fault, too.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a superblock of `T`.
+    unsafe extern "C" fn freeze(sb: *mut bindings::super_block) -> c_int {
+        /// # Safety
+        ///
+        /// `inode` is an inode of `T`, to which there is a reference.
+        unsafe extern "C" fn catch_stores<T: FileSystem>(inode: *mut bindings::inode) {
+            // SAFETY: By the safety requirements.
+            let inode = unsafe { Inode::<T>::from_raw(inode) };
+            // Cannot fail, as nothing ends it.
+            let _ = inode.catch_stores(0..u64::MAX, || Ok(()));
+        }
+        // SAFETY: By the safety requirements; all its inodes are of `T`.
+        unsafe { bindings::shim_for_each_inode(sb, Some(catch_stores::<T>)) };
+        0
+    }
+
     /// # Safety
     ///
     /// None: does not look at its argument.
-    unsafe extern "C" fn freeze(_sb: *mut bindings::super_block) -> c_int {
+    unsafe extern "C" fn unfreeze(_sb: *mut bindings::super_block) -> c_int {
         0
     }
 

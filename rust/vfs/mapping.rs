@@ -14,10 +14,13 @@
 //! `sync_file_range(2)`, `swapon(2)`, uprobes and others) finds no `read_folio` and no `bmap`, and
 //! does nothing or fails.
 
-use super::{filesystem::FileSystem, inode::Inode};
+use super::{filesystem::FileSystem, go_on, inode::Inode, to_errno};
 use crate::{bindings, store::block::BlockRef};
 use core::{marker::PhantomData, ops::Range};
 use kernel::{error::to_result, page::PAGE_SHIFT, prelude::*};
+
+/// What one page table maps.
+const PMD_SIZE: usize = 1 << bindings::SHIM_PMD_SHIFT;
 
 /// What can be done with a mapping of a regular file.
 pub trait MappingOperations: FileSystem {
@@ -59,6 +62,28 @@ impl<T: FileSystem> Inode<T> {
         // SAFETY: The inode is live; the guard unlocks it.
         unsafe { bindings::shim_filemap_invalidate_lock_shared(self.mapping()) };
         InvalidateShared(self)
+    }
+
+    /// Takes the blocks in `range` that may be stored to through mappings out of every page table, so
+    /// that who stores to them next faults: and waits where the filesystem is frozen, and is seen in
+    /// the time of the last change.
+    ///
+    /// # Errors
+    ///
+    /// What `go_on` says, which is called after each block.
+    pub(super) fn catch_stores(
+        &self,
+        range: Range<u64>,
+        mut go_on: impl FnMut() -> Result,
+    ) -> Result {
+        if !self.was_mapped() {
+            return Ok(());
+        }
+        let lock = self.invalidate();
+        self.mapped().settle(range, |index| {
+            lock.unmap(index..index + 1);
+            go_on()
+        })
     }
 }
 
@@ -230,11 +255,11 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// The indexes around the one that was asked for that may be mapped too, to save faults to
     /// come, as `do_fault_around` does for page caches: of a multiple of `n`, as far as the mapping
-    /// reaches. None where somebody wants to see each fault, as with `userfaultfd(2)`, or counts each
+    /// and one page table reach. None where somebody wants to see each fault, as with `userfaultfd(2)`, or counts each
     /// page, as with `mlock(2)`; nor where the page was mapped already, as those around it are then.
     pub fn around(&self, n: u64) -> Range<u64> {
         // SAFETY: By the type invariant; the VMA is locked.
-        let (first, start, end) = unsafe {
+        let (address, start, end) = unsafe {
             let vma = self.vma();
             if (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_MKWRITE != 0
                 || !bindings::shim_may_map_around(vma, self.writes_file())
@@ -242,11 +267,14 @@ impl<'a, T: FileSystem> Fault<'a, T> {
                 return 0..0;
             }
             let bounds = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
-            ((*vma).vm_pgoff as u64, bounds.vm_start, bounds.vm_end)
+            let address = (*self.vmf).__bindgen_anon_1.address;
+            (address, bounds.vm_start, bounds.vm_end)
         };
-        let last = first + ((end - start) >> PAGE_SHIFT) as u64;
-        let from = self.index() - self.index() % n;
-        from.max(first)..(from + n).min(last)
+        let table = address - address % PMD_SIZE;
+        let before = (address - start.max(table)) >> PAGE_SHIFT;
+        let after = (end.min(table.saturating_add(PMD_SIZE)) - address) >> PAGE_SHIFT;
+        let (index, from) = (self.index(), self.index() - self.index() % n);
+        from.max(index.saturating_sub(before as u64))..(from + n).min(index + after as u64)
     }
 
     /// Maps `blocks`, of `first` and the indexes after it, too, read-only, where nothing is mapped
@@ -325,11 +353,11 @@ impl<'a, T: FileSystem> Fault<'a, T> {
             if bindings::shim_clear_uffd_wp_marker(self.vmf) != 0 {
                 return FaultResult(bindings::vm_fault_reason_VM_FAULT_OOM);
             }
-            FaultResult(bindings::vmf_insert_page_mkwrite(
-                self.vmf,
-                block.as_ptr(),
-                write,
-            ))
+            let result = bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), write);
+            if write {
+                bindings::shim_dirty_entry(self.vmf);
+            }
+            FaultResult(result)
         }
     }
 
@@ -408,4 +436,22 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
         (*vma).vm_ops = &MappingTables::<T>::VM;
     }
     0
+}
+
+/// There is nothing to write back. But what is stored through mappings from now on changes the times
+/// of the file anew, as where there is.
+///
+/// # Safety
+///
+/// `file` is an open regular file of `T`.
+pub(super) unsafe extern "C" fn fsync<T: MappingOperations>(
+    file: *mut bindings::file,
+    start: bindings::loff_t,
+    end: bindings::loff_t,
+    _datasync: c_int,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    let inode = unsafe { Inode::<T>::from_raw((*file).f_inode) };
+    let blocks = (start as u64 >> PAGE_SHIFT)..(end as u64 >> PAGE_SHIFT) + 1;
+    to_errno(inode.catch_stores(blocks, go_on))
 }

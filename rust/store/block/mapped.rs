@@ -137,7 +137,7 @@ impl Mapped {
     /// mapped, and no page table entry counts as such a reference there. (Elsewhere it does, and
     /// the block stays on the list.)
     ///
-    /// Costs as much as the blocks that were written through mappings since the last call.
+    /// Costs as much as the blocks that were mapped writable since the last call.
     pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {

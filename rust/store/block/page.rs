@@ -218,11 +218,10 @@ impl BlockRef {
         mapped::is_associated(self.0)
     }
 
-    /// Whether the page is in some page table. Nobody whose mapping of a file shows this block is left
-    /// out, as long as `invalidate_lock` of the file is held.
-    pub fn is_mapped(&self) -> bool {
-        // SAFETY: The page is live by the type invariant.
-        unsafe { bindings::shim_page_mapped(self.as_ptr()) }
+    /// Whether nobody has a reference to the page but the store and the caller, who has this one: then
+    /// it is in no page table, nor about to leave one or to come back to one.
+    pub fn is_unreferenced(&self) -> bool {
+        self.0.page_count() == 2
     }
 
     /// Calls `f` with the address of the block's bytes.

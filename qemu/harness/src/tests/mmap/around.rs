@@ -5,10 +5,10 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
-use crate::filesystem::{Need, CLONES};
+use crate::filesystem::{Need, Tmpfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
-use crate::sys::{check, new_clone, pipe, read_all, File};
+use crate::sys::{check, new_clone, pipe, read_all, wait_for_the_clock, File};
 use crate::tests::fallocate::fallocate;
 
 pub const CASES: &[Case] = &[
@@ -18,6 +18,8 @@ pub const CASES: &[Case] = &[
     case!(stores_beside_one_reach_no_pipe).needs(&[Need::Reflinkfs]),
     case!(holes_and_room_beside_a_store_stay),
     case!(a_store_beside_one_dirties_its_page),
+    case!(a_store_after_a_load_dirties_its_page),
+    case!(a_store_after_fsync_changes_the_time).except(Tmpfs, "stores leave the times as they are"),
     case!(a_locked_mapping_takes_stores),
 ];
 
@@ -154,25 +156,83 @@ fn holes_and_room_beside_a_store_stay(t: &Test) -> Outcome {
     Ok(())
 }
 
-fn a_store_beside_one_dirties_its_page(t: &Test) -> Outcome {
+/// Whether a page was stored to since the tracking began, as far as the kernel can tell: not all
+/// have CONFIG_MEM_SOFT_DIRTY.
+fn is_dirty(map: &Mapping, i: usize) -> Outcome<bool> {
     const SOFT_DIRTY: u64 = 1 << 55;
-    let (file, _) = stored(t)?;
-    let map = Mapping::shared(&file, COUNT * BLOCK)?;
     let pagemap = File::open("/proc/self/pagemap", libc::O_RDONLY).or_fail("open pagemap")?;
-    let is_dirty = |i: usize| -> Outcome<bool> {
-        let entry = pagemap.read_at(map.at(i * BLOCK) as u64 / BLOCK64 * 8, 8)?;
-        let mut word = [0; 8];
-        word.copy_from_slice(&entry);
-        Ok(u64::from_ne_bytes(word) & SOFT_DIRTY != 0)
-    };
-    std::fs::write("/proc/self/clear_refs", "4").or_fail("write clear_refs")?;
-    map.store(0, b"x");
-    if !is_dirty(0)? {
-        // Not with every kernel.
+    let entry = pagemap.read_at(map.at(i * BLOCK) as u64 / BLOCK64 * 8, 8)?;
+    let mut word = [0; 8];
+    word.copy_from_slice(&entry);
+    Ok(u64::from_ne_bytes(word) & SOFT_DIRTY != 0)
+}
+
+fn begin_tracking() -> Outcome {
+    std::fs::write("/proc/self/clear_refs", "4").or_fail("write clear_refs")
+}
+
+fn kernel_tracks() -> Outcome<bool> {
+    let memory = Mapping::anonymous(BLOCK)?;
+    begin_tracking()?;
+    memory.store(0, b"x");
+    is_dirty(&memory, 0)
+}
+
+fn a_store_beside_one_dirties_its_page(t: &Test) -> Outcome {
+    if !kernel_tracks()? {
         return Ok(());
     }
+    let (file, _) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    begin_tracking()?;
+    for i in [0, 5] {
+        map.store(i * BLOCK, b"x");
+        expect(is_dirty(&map, i)?, format!("page {i} is soft-dirty"))?;
+    }
+    Ok(())
+}
+
+fn a_store_after_a_load_dirties_its_page(t: &Test) -> Outcome {
+    if !kernel_tracks()? {
+        return Ok(());
+    }
+    let (file, _) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    map.load(0, 1);
     map.store(5 * BLOCK, b"x");
-    expect(is_dirty(5)?, "the page beside the first is soft-dirty")
+    begin_tracking()?;
+    for i in [0, 5] {
+        expect(!is_dirty(&map, i)?, format!("page {i} is clean"))?;
+        map.store(i * BLOCK, b"x");
+        expect(is_dirty(&map, i)?, format!("page {i} is soft-dirty"))?;
+    }
+    Ok(())
+}
+
+fn a_store_after_fsync_changes_the_time(t: &Test) -> Outcome {
+    let (file, _) = stored(t)?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    let syncs: [(&str, &dyn Fn() -> Outcome); 2] = [
+        ("fsync", &|| file.sync()),
+        ("msync", &|| map.sync(libc::MS_SYNC).or_fail("msync")),
+    ];
+    for i in [0, 5] {
+        map.store(i * BLOCK, b"x");
+    }
+    for (what, sync) in syncs {
+        for i in [0, 5] {
+            sync()?;
+            let before = file.stat()?;
+            wait_for_the_clock();
+            map.store(i * BLOCK, b"y");
+            let after = file.stat()?;
+            expect(
+                (before.st_mtime, before.st_mtime_nsec) < (after.st_mtime, after.st_mtime_nsec),
+                format!("a store to block {i} after {what} changes the time"),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn a_locked_mapping_takes_stores(t: &Test) -> Outcome {

@@ -20,6 +20,9 @@ pub const CASES: &[Case] = &[
     case!(writers_wait_until_it_is_thawed)
         .needs(INSTANCE)
         .except(Tmpfs, CANNOT),
+    case!(stores_through_what_is_mapped_wait_until_it_is_thawed)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
     case!(readers_do_not_wait)
         .needs(INSTANCE)
         .except(Tmpfs, CANNOT),
@@ -70,6 +73,37 @@ fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
         process.join()?;
     }
     expect(mapping.load(BLOCK - 5, 5) == b"store", "the store was done")
+}
+
+fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
+    let fs = t.mount(&[("size", "4M")])?;
+    let file = fs.create_with("file", &blocks(1, 4))?;
+    let mapping = Mapping::shared(&file, 4 * BLOCK)?;
+    // Can be stored to without a fault, and maybe what is beside it, too.
+    mapping.store(BLOCK, b"before");
+    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
+    let waiting = || -> Outcome<Vec<Child>> {
+        let store = |i: usize| {
+            let mapping = &mapping;
+            Child::spawn(move || {
+                mapping.store(i * BLOCK, b"store");
+                Ok(())
+            })
+        };
+        let waiting = [1, 2].into_iter().map(store).collect::<Outcome<Vec<_>>>()?;
+        sleep_ms(300);
+        let waits = waiting.iter().all(|process| !process.is_over());
+        expect(waits, "both stores wait")?;
+        expect(mapping.load(BLOCK, 6) == b"before", "nothing is stored")?;
+        Ok(waiting)
+    };
+    let waiting = waiting();
+    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
+    waiting?.into_iter().try_for_each(Child::join)?;
+    for i in [1, 2] {
+        expect(mapping.load(i * BLOCK, 5) == b"store", "the store was done")?;
+    }
+    Ok(())
 }
 
 fn readers_do_not_wait(t: &Test) -> Outcome {

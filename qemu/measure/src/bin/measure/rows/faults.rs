@@ -4,6 +4,7 @@
 use std::fs::{remove_file, File};
 
 use anyhow::Result;
+use measure::record::{Fs, Unit};
 
 use super::{row, Row};
 use crate::bench::{time, Bench, MIB};
@@ -42,7 +43,24 @@ fn round(bench: &Bench) -> Result<()> {
         faults(bench, metric, &clone, write)?;
         remove_file(bench.path("clone"))?;
     }
+    if bench.fs == Fs::Reflinkfs {
+        memory_of_no_file(bench)?;
+    }
     Ok(())
+}
+
+/// What the kernel takes for a fault itself, and to clear a page.
+fn memory_of_no_file(bench: &Bench) -> Result<()> {
+    let memory = sys::Mapping::memory(size(bench))?;
+    let (spent, ()) = time(|| {
+        memory.dirty();
+        Ok(())
+    })?;
+    bench.reference(
+        "write faults, memory of no file",
+        spent.as_secs_f64() / (size(bench) / 4096) as f64,
+        Unit::Seconds,
+    )
 }
 
 fn faults(bench: &Bench, metric: &str, file: &File, write: bool) -> Result<()> {

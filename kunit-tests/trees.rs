@@ -113,12 +113,22 @@ pub(crate) fn block_at(tree: &Tree, index: u64) -> Result<BlockRef> {
 pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut reserve = Reserve::new();
-    if !tree.can_insert(index, &mut reserve) {
+    let takes_nodes = !tree.can_insert(index, &mut reserve);
+    let mut block = pool.alloc()?;
+    let page = block.bytes().as_ptr();
+    // One way or the other.
+    if index % 2 == 1 {
+        match tree.insert_in_place(index, block) {
+            // Other owners may have let go of nodes meanwhile.
+            Ok(()) => return Ok(page),
+            Err(back) => block = back,
+        }
+        check!(takes_nodes, "index {index}");
+    }
+    if takes_nodes {
         reserve.fill(&pool)?;
         check!(tree.can_insert(index, &mut reserve), "index {index}");
     }
-    let block = pool.alloc()?;
-    let page = block.bytes().as_ptr();
     tree.insert(index, block, &mut reserve)
         .inspect_err(|err| pr_err!("insert at {index}: {err:?}, though it was sure to work\n"))?;
     Ok(page)

@@ -19,6 +19,9 @@ use crate::{bindings, store::block::BlockRef};
 use core::{marker::PhantomData, ops::Range};
 use kernel::{error::to_result, page::PAGE_SHIFT, prelude::*};
 
+/// So many blocks are unmapped rather than looked for among those that are mapped writable.
+const FEW: u64 = 512;
+
 /// What one page table maps.
 const PMD_SIZE: usize = 1 << bindings::SHIM_PMD_SHIFT;
 
@@ -80,6 +83,10 @@ impl<T: FileSystem> Inode<T> {
             return Ok(());
         }
         let lock = self.invalidate();
+        if range.end - range.start <= FEW {
+            lock.unmap(range);
+            return Ok(());
+        }
         self.mapped().settle(range, |index| {
             lock.unmap(index..index + 1);
             go_on()

@@ -175,7 +175,7 @@ bool shim_inode_trylock_shared(struct inode *inode)
 }
 
 /* As drop_pagecache_sb(). */
-void shim_for_each_inode(struct super_block *sb, void (*call)(struct inode *inode))
+void shim_call_with_inodes(struct super_block *sb, void (*call)(struct inode *inode))
 {
 	struct inode *inode, *previous = NULL;
 

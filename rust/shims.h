@@ -56,7 +56,7 @@ bool shim_is_swapfile(const struct inode *inode);
 bool shim_inode_trylock(struct inode *inode);
 bool shim_inode_trylock_shared(struct inode *inode);
 /* Calls it with each inode that is not going away. */
-void shim_for_each_inode(struct super_block *sb, void (*call)(struct inode *inode));
+void shim_call_with_inodes(struct super_block *sb, void (*call)(struct inode *inode));
 void shim_inode_has_no_xattr(struct inode *inode);
 void shim_inode_inc_iversion(struct inode *inode);
 bool shim_inode_unhashed(struct inode *inode);

@@ -379,7 +379,7 @@ impl<T: FileSystem> SuperTable<T> {
             let _ = inode.catch_stores(0..u64::MAX, || Ok(()));
         }
         // SAFETY: By the safety requirements; all its inodes are of `T`.
-        unsafe { bindings::shim_for_each_inode(sb, Some(catch_stores::<T>)) };
+        unsafe { bindings::shim_call_with_inodes(sb, Some(catch_stores::<T>)) };
         0
     }
 

@@ -249,10 +249,18 @@ bool shim_vma_is_shared(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_SHARED;
 }
 
-static int clear_uffd_wp_marker(pte_t *pte, unsigned long address, void *vma)
+/* Calls it with the entry that the fault is about, whose page table is locked. */
+static int change_entry(struct vm_fault *vmf, pte_fn_t change)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+
+	return apply_to_page_range(mm, vmf->address & PAGE_MASK, PAGE_SIZE, change, mm);
+}
+
+static int clear_uffd_wp_marker(pte_t *pte, unsigned long address, void *mm)
 {
 	if (pte_is_uffd_wp_marker(ptep_get(pte)))
-		pte_clear(((struct vm_area_struct *)vma)->vm_mm, address, pte);
+		pte_clear(mm, address, pte);
 	return 0;
 }
 
@@ -260,16 +268,15 @@ int shim_clear_uffd_wp_marker(struct vm_fault *vmf)
 {
 	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || !pte_is_uffd_wp_marker(vmf->orig_pte))
 		return 0;
-	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
-				   clear_uffd_wp_marker, vmf->vma);
+	return change_entry(vmf, clear_uffd_wp_marker);
 }
 
-static int dirty_entry(pte_t *pte, unsigned long address, void *vma)
+static int dirty_entry(pte_t *pte, unsigned long address, void *mm)
 {
 	pte_t entry = ptep_get(pte);
 
 	if (pte_present(entry) && pte_write(entry))
-		set_pte_at(((struct vm_area_struct *)vma)->vm_mm, address, pte, pte_mkdirty(entry));
+		set_pte_at(mm, address, pte, pte_mkdirty(entry));
 	return 0;
 }
 
@@ -279,8 +286,7 @@ void shim_dirty_entry(struct vm_fault *vmf)
 	if (!IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) || !(vmf->flags & FAULT_FLAG_MKWRITE) ||
 	    (vmf->vma->vm_flags & VM_SOFTDIRTY))
 		return;
-	apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, dirty_entry,
-			    vmf->vma);
+	change_entry(vmf, dirty_entry);
 }
 
 bool shim_may_map_around(struct vm_area_struct *vma, bool write)

@@ -7,6 +7,7 @@ use crate::{
     store::{Reserve, Tree},
     vfs::{self, go_on, LockedPair, Remap},
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// See [`FileOperations::remap`](crate::vfs::FileOperations::remap).
@@ -45,13 +46,9 @@ pub(crate) fn share(
         let tail = block_of(to.size());
         stop_stores(to, &locks.to(), tail..tail + 1);
     }
-    let (mut busy, mut keep) = (KVVec::new(), KVVec::new());
-    from.mapped().settle(reach.clone(), |index| {
-        busy.push(index, GFP_KERNEL)?;
-        if from.data().is_private(index) {
-            keep.push(index, GFP_KERNEL)?;
-        }
-        Ok(())
+    let mut busy = KVVec::new();
+    let keep = settle(from, reach.clone(), |index| {
+        Ok(busy.push(index, GFP_KERNEL)?)
     })?;
 
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
@@ -67,9 +64,7 @@ pub(crate) fn share(
         }
         Ok(())
     });
-    for &index in &keep {
-        from.data().keep_private(index);
-    }
+    from.data().keep_private(&keep);
     result
 }
 
@@ -112,11 +107,24 @@ fn shared_tree(
 
 /// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
 /// reach them any more, and wipes what was stored beyond the end of the file.
-pub(crate) fn stop_stores(
-    file: &Locked,
-    lock: &vfs::Invalidate<'_, ReflinkFs>,
-    range: core::ops::Range<u64>,
-) {
+pub(crate) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, range: Range<u64>) {
     lock.unmap(range);
     truncate::wipe_tail(file, u64::MAX);
+}
+
+/// Calls `busy` as [`Mapped::settle`](crate::store::block::Mapped::settle) does. Returns those blocks
+/// among them that can be written in place: for [`Data::keep_private`], after a snapshot.
+pub(crate) fn settle(
+    file: &Locked,
+    range: Range<u64>,
+    mut busy: impl FnMut(u64) -> Result,
+) -> Result<KVVec<u64>> {
+    let mut keep = KVVec::new();
+    file.mapped().settle(range, |index| {
+        if file.data().is_private(index) {
+            keep.push(index, GFP_KERNEL)?;
+        }
+        busy(index)
+    })?;
+    Ok(keep)
 }

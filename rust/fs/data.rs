@@ -155,8 +155,10 @@ impl Data {
     }
 
     /// See [`Tree::keep_private`].
-    pub(crate) fn keep_private(&self, index: u64) {
-        self.tree.lock().keep_private(index);
+    pub(crate) fn keep_private(&self, indexes: &[u64]) {
+        for &index in indexes {
+            self.tree.lock().keep_private(index);
+        }
     }
 
     /// Puts another tree in place.
@@ -177,11 +179,14 @@ impl Data {
     ///
     /// `ENOMEM`; the tree is as it was.
     fn insert(&self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
-        let block = self.tree.lock().insert_in_place(index, block);
-        let Err(block) = block else { return Ok(()) };
+        let mut block = block;
         loop {
             {
                 let mut tree = self.tree.lock();
+                block = match tree.insert_in_place(index, block) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => back,
+                };
                 if tree.can_insert(index, reserve) {
                     return tree.insert(index, block, reserve);
                 }

@@ -3,7 +3,9 @@
 //! `FIDEDUPERANGE`: sharing what is equal.
 
 use super::{
-    block_of, blocks_for, clone::stop_stores, offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
+    block_of, blocks_for,
+    clone::{settle, stop_stores},
+    offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
 };
 use crate::{
     bindings,
@@ -48,23 +50,13 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         busy.try_create_and_insert(index, (), GFP_KERNEL)
             .map(|_| ())
     };
-    let mut from_keep = KVVec::new();
-    from.mapped().settle(reach.clone(), |index| {
-        if from.data().is_private(index) {
-            from_keep.push(index, GFP_KERNEL)?;
-        }
+    let from_keep = settle(from, reach.clone(), |index| {
         if range.contains(&index) {
             keep(index - first)?;
         }
         Ok(())
     })?;
-    let mut to_keep = KVVec::new();
-    to.mapped().settle(to_first..to_first + n, |index| {
-        if to.data().is_private(index) {
-            to_keep.push(index, GFP_KERNEL)?;
-        }
-        keep(index - to_first)
-    })?;
+    let to_keep = settle(to, to_first..to_first + n, |index| keep(index - to_first))?;
     keep(n)?;
 
     let source = from.data().snapshot(&reach);
@@ -77,12 +69,8 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         Ok(len)
     });
     drop(source);
-    for &index in &to_keep {
-        to.data().keep_private(index);
-    }
-    for &index in &from_keep {
-        from.data().keep_private(index);
-    }
+    to.data().keep_private(&to_keep);
+    from.data().keep_private(&from_keep);
     result
 }
 

@@ -262,8 +262,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// The indexes around the one that was asked for that may be mapped too, to save faults to
     /// come, as `do_fault_around` does for page caches: of a multiple of `n`, as far as the mapping
-    /// and one page table reach. None where somebody wants to see each fault, as with `userfaultfd(2)`, or counts each
-    /// page, as with `mlock(2)`; nor where the page was mapped already, as those around it are then.
+    /// and one page table reach. None where somebody wants to see each fault, as with
+    /// `userfaultfd(2)`, or counts each page, as with `mlock(2)`; nor where the page was mapped
+    /// already, as those around it are then.
     pub fn around(&self, n: u64) -> Range<u64> {
         // SAFETY: By the type invariant; the VMA is locked.
         let (address, start, end) = unsafe {
@@ -316,13 +317,13 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         let address = unsafe { (*self.vmf).__bindgen_anon_1.address };
         let mut at = 0;
         while at < blocks.len() {
-            let run = blocks[at..].iter().take_while(|block| block.is_some());
-            let run = run.count();
+            let run = blocks[at..].iter().take_while(|b| b.is_some()).count();
             if run > 0 {
                 let place = (first + at as u64).wrapping_sub(self.index()) as usize;
                 let mut left = run;
-                // SAFETY: By the type invariant; the VMA is locked. The `run` pointers to live pages
-                // are only read. An entry that is there already is left alone.
+                // SAFETY: By the type invariant; the VMA is locked, and its bounds are checked. The
+                // `run` pointers to live pages are only read. An entry that is there already is left
+                // alone. For `write` the pages are the file's alone, and known to be mapped so.
                 let result = to_result(unsafe {
                     bindings::shim_insert_pages(
                         self.vma(),

@@ -156,7 +156,7 @@ impl RawBlock {
     }
 
     /// Calls `f` with the address of the block's bytes.
-    fn with_bytes<R>(self, f: impl FnOnce(*mut u8) -> R) -> R {
+    pub(super) fn with_bytes<R>(self, f: impl FnOnce(*mut u8) -> R) -> R {
         // SAFETY: By the type invariant the page is live. The mapping is undone below, in order.
         let addr = unsafe { bindings::kmap_local_page(self.as_ptr()) };
         let result = f(addr.cast());
@@ -222,11 +222,6 @@ impl BlockRef {
     /// it is in no page table, nor about to leave one or to come back to one.
     pub fn is_unreferenced(&self) -> bool {
         self.0.page_count() == 2
-    }
-
-    /// Calls `f` with the address of the block's bytes.
-    pub(super) fn with_bytes<R>(&self, f: impl FnOnce(*mut u8) -> R) -> R {
-        self.0.with_bytes(f)
     }
 
     /// Copies up to `len` bytes of `from` to `offset` in the block; returns how many there were.

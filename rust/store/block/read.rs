@@ -24,7 +24,7 @@ pub fn copy_to_iter(
         let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
         let n = (run * BLOCK_SIZE - offset).min(len - done);
         let copied = match &blocks[i] {
-            Some(first) => first.with_bytes(|bytes| {
+            Some(first) => first.raw().with_bytes(|bytes| {
                 // SAFETY: `n` bytes from `offset` on lie within `run` pages, which follow each other in
                 // the kernel's mapping of all memory, and to which there are references. `to` is valid.
                 unsafe { bindings::_copy_to_iter(bytes.add(offset).cast(), n, to.as_raw()) }

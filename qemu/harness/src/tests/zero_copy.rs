@@ -28,7 +28,7 @@ fn pipe_for(count: usize) -> Outcome<(OwnedFd, OwnedFd)> {
 }
 
 /// Splices `count` blocks from block `first` on: they come out of the pipe.
-fn splice(file: &File, first: usize, count: usize) -> Outcome<OwnedFd> {
+pub fn splice(file: &File, first: usize, count: usize) -> Outcome<OwnedFd> {
     let (output, input) = pipe_for(count)?;
     let len = count * BLOCK;
     let (start, mut at) = ((first * BLOCK) as i64, (first * BLOCK) as i64);

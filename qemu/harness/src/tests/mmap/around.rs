@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! A fault maps what lies around it, too: what is stored there without one.
 
-use std::os::fd::AsRawFd;
-
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
 use crate::filesystem::{Need, Tmpfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
-use crate::sys::{check, new_clone, pipe, read_all, wait_for_the_clock, File};
-use crate::tests::fallocate::fallocate;
+use crate::sys::{check, new_clone, read_all, wait_for_the_clock, File};
+use crate::tests::{fallocate::fallocate, zero_copy::splice};
 
 pub const CASES: &[Case] = &[
     case!(few_faults_map_a_file).needs(&[Need::Reflinkfs]),
@@ -116,14 +114,7 @@ fn stores_beside_one_reach_no_pipe(t: &Test) -> Outcome {
     const LENT: usize = 5;
     let (file, data) = stored(t)?;
     let map = Mapping::shared(&file, COUNT * BLOCK)?;
-    let (output, input) = pipe()?;
-    let mut at = (LENT * BLOCK) as i64;
-    // SAFETY: the offset is valid for the call; the pipe has none.
-    let moved = check(unsafe {
-        let (from, to) = (file.as_raw_fd(), input.as_raw_fd());
-        libc::splice(from, &mut at, to, std::ptr::null_mut(), BLOCK, 0) as i64
-    });
-    expect_eq(moved.or_fail("splice")?, BLOCK, "bytes in the pipe")?;
+    let output = splice(&file, LENT, 1)?;
     for i in [0, LENT + 1, LENT] {
         map.store(i * BLOCK, b"stored");
     }

@@ -37,6 +37,15 @@ fn ioctl(fs: &Instance, request: libc::c_ulong) -> Sys {
     check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(|_| ())
 }
 
+/// Does it while the filesystem is frozen, which is thawed whatever happens: nothing could be
+/// unmounted otherwise.
+fn while_frozen<T>(fs: &Instance, step: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    ioctl(fs, FIFREEZE).or_fail("FIFREEZE")?;
+    let result = step();
+    ioctl(fs, FITHAW).or_fail("FITHAW")?;
+    result
+}
+
 fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
     let data = blocks(1, 4);
@@ -54,8 +63,7 @@ fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
             Ok(())
         }),
     ];
-    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
-    let waiting = || -> Outcome<Vec<(&str, Child)>> {
+    let waiting = while_frozen(&fs, || {
         let waiting = steps
             .iter()
             .map(|(name, step)| Ok((*name, Child::spawn(step)?)));
@@ -65,11 +73,8 @@ fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
             expect(!process.is_over(), format_args!("{name} waits"))?;
         }
         Ok(waiting)
-    };
-    // Thawed whatever happens: nothing could be unmounted otherwise.
-    let waiting = waiting();
-    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
-    for (_, process) in waiting? {
+    })?;
+    for (_, process) in waiting {
         process.join()?;
     }
     expect(mapping.load(BLOCK - 5, 5) == b"store", "the store was done")
@@ -81,8 +86,7 @@ fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
     let mapping = Mapping::shared(&file, 4 * BLOCK)?;
     // Can be stored to without a fault, and maybe what is beside it, too.
     mapping.store(BLOCK, b"before");
-    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
-    let waiting = || -> Outcome<Vec<Child>> {
+    let waiting = while_frozen(&fs, || {
         let store = |i: usize| {
             let mapping = &mapping;
             Child::spawn(move || {
@@ -96,10 +100,8 @@ fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
         expect(waits, "both stores wait")?;
         expect(mapping.load(BLOCK, 6) == b"before", "nothing is stored")?;
         Ok(waiting)
-    };
-    let waiting = waiting();
-    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
-    waiting?.into_iter().try_for_each(Child::join)?;
+    })?;
+    waiting.into_iter().try_for_each(Child::join)?;
     for i in [1, 2] {
         expect(mapping.load(i * BLOCK, 5) == b"store", "the store was done")?;
     }
@@ -111,16 +113,12 @@ fn readers_do_not_wait(t: &Test) -> Outcome {
     let data = blocks(1, 4);
     let file = fs.create_with("file", &data)?;
     let clone = new_clone(&file, fs.path("clone"))?;
-    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
-    let read = || -> Outcome {
+    while_frozen(&fs, || {
         clone.expect_contents(&data, "the clone")?;
         let mapping = Mapping::shared_read(&file, 4 * BLOCK)?;
         expect(mapping.load_all() == data, "the mapping")?;
         fs.space().map(drop)
-    };
-    let read = read();
-    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
-    read
+    })
 }
 
 fn freezing_twice_and_thawing_twice_are_refused(t: &Test) -> Outcome {

@@ -4,7 +4,7 @@
 
 use crate::{
     bindings,
-    store::block::{copy_to_iter, BlockRef, Pool, BLOCK_SIZE},
+    store::block::{copy_from_iter, copy_to_iter, BlockRef, Pool, BLOCK_SIZE},
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -36,7 +36,7 @@ fn write(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
     with_iter(bytes, bindings::ITER_SOURCE, |iter| {
         // SAFETY: `iter` was made to be a source.
         let iter = unsafe { IovIterSource::from_raw(iter) };
-        block.copy_from_iter(offset, len, iter)
+        copy_from_iter(&[Some(block)], offset, len, iter)
     })
 }
 

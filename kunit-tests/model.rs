@@ -8,7 +8,7 @@ use crate::{
         block::{BlockRef, Pool},
         Extent, Tree,
     },
-    trees::{found, pool, put, remove, share, Found, Page, LAST},
+    trees::{found, pool, put, remove, share, Found, Page, FANOUT, LAST},
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -226,6 +226,7 @@ impl Model {
             self.check_lookup(file, &owners)?;
             file.check_next()?;
             file.check_read(random, &self.made)?;
+            file.check_others(random)?;
             file.check_extents(&owners, &self.made)?;
         }
         for _ in 0..4 * self.files.len() {
@@ -309,6 +310,25 @@ impl File {
                     "place {place}"
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn check_others(&self, random: &mut Random) -> Result {
+        for _ in 0..8 {
+            let (first, max) = (random.below(PLACES), 1 + random.below(80));
+            let to_leaf_end = FANOUT - index_of(first) % FANOUT;
+            let places = max.min(to_leaf_end as usize).min(room(first));
+            let is_others = |place: &usize| {
+                matches!(
+                    found(&self.tree, index_of(*place)),
+                    Found::Hole | Found::Shared(_)
+                )
+            };
+            let others = (first..first + places).take_while(is_others).count();
+            // Behind the stretch there is nothing.
+            let run = self.tree.run_of_others(index_of(first), max).min(places);
+            check_eq!(run, others, "{max} places from {first}");
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::{
         block::{Pool, Slots},
         Reserve, Tree,
     },
-    trees::pool,
+    trees::{found, pool, tree_of, Found},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -94,6 +94,50 @@ mod tests {
                 .get(i)
                 .is_some_and(|block| block.is_zero(0, usize::MAX)));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_piece_goes_in_up_to_the_end_of_the_leaf() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [0, 63, 64])?;
+        let before = pool.used();
+        let mut piece = pool.alloc_run(64).take_piece()?;
+        let pieces = piece.len() as u64;
+        check_eq!(pool.used(), before + pieces);
+        tree.insert_piece_in_place(60, &mut piece);
+        let put = pieces.min(4);
+        check_eq!(piece.len() as u64, pieces - put);
+        check_eq!(tree.blocks(), 3 + put - u64::from(put == 4));
+        for index in 60..60 + put {
+            check!(matches!(found(&tree, index), Found::Private(_)), "{index}");
+        }
+        let extent = tree.extent(60, 64).ok_or(ENOENT)?;
+        check_eq!((extent.index, extent.len, extent.shared), (60, put, false));
+        // Below a node of several owners nothing is put.
+        let other = tree.snapshot();
+        let left = piece.len();
+        tree.insert_piece_in_place(64, &mut piece);
+        check_eq!(piece.len(), left);
+        drop(other);
+        drop(piece);
+        check_eq!(pool.used(), tree.blocks());
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_of_a_piece_has_the_last_number() -> Result {
+        let pool = pool()?;
+        let mut reserve = Reserve::on_demand();
+        let mut tree = Tree::new(pool.clone());
+        let mut piece = pool.alloc_run(8).take_piece()?;
+        let len = piece.len() as u64;
+        tree.insert(len - 1, piece.take_last().ok_or(ENOENT)?, &mut reserve)?;
+        for index in 0..len - 1 {
+            tree.insert(index, piece.take().ok_or(ENOENT)?, &mut reserve)?;
+        }
+        check!(piece.is_empty() && piece.take().is_none() && piece.take_last().is_none());
+        check_eq!(tree.extent(0, 8).map(|extent| extent.len), Some(len));
         Ok(())
     }
 }

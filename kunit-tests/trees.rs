@@ -114,17 +114,23 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut reserve = Reserve::new();
     let takes_nodes = !tree.can_insert(index, &mut reserve);
-    let mut block = pool.alloc()?;
-    let page = block.bytes().as_ptr();
+    let mut piece = pool.alloc_run(1).take_piece()?;
     // One way or the other.
-    if index % 2 == 1 {
-        match tree.insert_in_place(index, block) {
-            // Other owners may have let go of nodes meanwhile.
-            Ok(()) => return Ok(page),
-            Err(back) => block = back,
-        }
-        check!(takes_nodes, "index {index}");
+    if index % 3 == 1 {
+        tree.insert_piece_in_place(index, &mut piece);
     }
+    let Some(mut block) = piece.take() else {
+        return Ok(block_at(tree, index)?.as_ptr());
+    };
+    let page = block.bytes().as_ptr();
+    if index % 3 == 2 {
+        block = match tree.insert_in_place(index, block) {
+            Ok(()) => return Ok(page),
+            Err(back) => back,
+        };
+    }
+    // Other owners may have let go of nodes meanwhile.
+    check!(takes_nodes || index % 3 == 0, "index {index}");
     if takes_nodes {
         reserve.fill(&pool)?;
         check!(tree.can_insert(index, &mut reserve), "index {index}");

@@ -95,40 +95,35 @@ struct FileSource<'a> {
     len: usize,
 }
 
-impl FileSource<'_> {
-    fn skip(&mut self, n: usize) {
-        self.pos += n as u64;
-        self.len -= n;
-    }
-}
-
 impl Source for FileSource<'_> {
     fn len(&self) -> usize {
         self.len
     }
 
-    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize {
+    fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
         let mut done = 0;
         while done < len {
+            let at = offset + done;
+            let to = offset_in_block(at as u64);
             let from = offset_in_block(self.pos);
-            let n = (len - done).min(BLOCK_SIZE - from);
-            match self.inode.data().lookup(block_of(self.pos)).block() {
-                Some(source) => block.copy_from(offset + done, &source, from, n),
-                None => block.zero(offset + done, n),
+            let n = (len - done).min(BLOCK_SIZE - from).min(BLOCK_SIZE - to);
+            if let Some(Some(block)) = blocks.get(at / BLOCK_SIZE) {
+                match self.inode.data().lookup(block_of(self.pos)).block() {
+                    Some(source) => block.copy_from(to, &source, from, n),
+                    None => block.zero(to, n),
+                }
             }
-            self.skip(n);
+            self.pos += n as u64;
+            self.len -= n;
             done += n;
         }
         done
     }
 
-    fn skip_hole(&mut self, len: usize) -> bool {
-        let last = block_of(self.pos + len as u64 - 1);
-        let next = self.inode.data().next_block(block_of(self.pos));
-        let hole = next.is_none_or(|next| next > last);
-        if hole {
-            self.skip(len);
-        }
-        hole
+    fn is_hole(&self, ahead: usize, len: usize) -> bool {
+        let pos = self.pos + ahead as u64;
+        let last = block_of(pos + len as u64 - 1);
+        let next = self.inode.data().next_block(block_of(pos));
+        next.is_none_or(|next| next > last)
     }
 }

@@ -5,7 +5,7 @@
 use super::{Inode, ReflinkFs};
 use crate::{
     store::{
-        block::{BlockRef, NewBlock, Pool, Run},
+        block::{BlockRef, NewBlock, Piece, Pool, Run},
         Extent, Loan, Lookup, Reserve, Tree,
     },
     vfs::{self, Invalidate},
@@ -76,6 +76,11 @@ impl Data {
     /// See [`Tree::read`].
     pub(crate) fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
         self.tree.lock().read(index, blocks)
+    }
+
+    /// See [`Tree::run_of_others`].
+    pub(crate) fn run_of_others(&self, index: u64, max: usize) -> usize {
+        self.tree.lock().run_of_others(index, max)
     }
 
     /// See [`Tree::lend`].
@@ -265,6 +270,27 @@ impl<'a> ChargedBlock<'a> {
         data.insert(index, self.block, reserve)?;
         charge.keep(more);
         Ok(())
+    }
+
+    /// A block of a [`Piece`], for which nobody is to be charged: see [`ChargedBlock::insert_piece`].
+    pub(crate) fn of_piece(inode: &'a Inode, block: NewBlock<'a>) -> Self {
+        Self {
+            block,
+            charge: inode.no_charge(),
+        }
+    }
+
+    /// Puts blocks in from `index` on, up to the end of a leaf, as far as that takes no memory. Those
+    /// are `piece`'s no more. Where there are quotas, it does nothing.
+    pub(crate) fn insert_piece(
+        lock: &Invalidate<'_, ReflinkFs>,
+        index: u64,
+        piece: &mut Piece<'_>,
+    ) {
+        let inode = lock.inode();
+        if !inode.super_block().has_quota() {
+            inode.data().tree.lock().insert_piece_in_place(index, piece);
+        }
     }
 }
 

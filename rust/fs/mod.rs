@@ -49,6 +49,7 @@ mod shift;
 mod superblock;
 mod truncate;
 mod write;
+mod write_run;
 
 use self::{
     data::{ChargedBlock, ChargedTree, Data},

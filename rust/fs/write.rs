@@ -6,15 +6,19 @@
 //! without a lock, as filling may fault on a mapping of this very file; then a batch of new
 //! blocks goes into the tree.
 
-use super::{block_of, offset_in_block, truncate, ChargedBlock, Locked};
+use super::{
+    block_of, offset_in_block, truncate,
+    write_run::{self, write_run},
+    ChargedBlock, Locked, ReflinkFs,
+};
 use crate::{
     store::{
-        block::{BlockRef, BLOCK_SIZE},
+        block::{copy_from_iter, BlockRef, Piece, BLOCK_SIZE},
         Lookup, Reserve,
     },
-    vfs::go_on,
+    vfs::{go_on, Invalidate},
 };
-use core::ops::Range;
+use core::{array, ops::Range};
 use kernel::{iov::IovIterSource, prelude::*};
 
 /// How many new blocks go into the tree at a time.
@@ -25,12 +29,23 @@ pub(crate) trait Source {
     /// How many bytes there are left.
     fn len(&self) -> usize;
 
-    /// Copies the next bytes, at most `len`, to `offset` of `block`. Returns how many; fewer than
-    /// `len` means that no more can be had.
-    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize;
+    /// Copies the next bytes, at most `len`, to `blocks`, from `offset` of the first on; those for
+    /// a `None` are skipped. Returns how many; fewer than `len` means that no more can be had.
+    fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize;
 
-    /// Skips the next `len` bytes if they are a hole, so that they can be one here too.
-    fn skip_hole(&mut self, _len: usize) -> bool {
+    /// How many of the bytes that are left [`Source::fill_piece`] can copy.
+    fn len_in_memory(&self) -> usize {
+        0
+    }
+
+    /// Copies the next bytes to `piece`, all of which is to be filled. Returns how many; fewer mean
+    /// that no more can be had.
+    fn fill_piece(&mut self, _piece: &Piece<'_>) -> usize {
+        0
+    }
+
+    /// Whether the `len` bytes that lie `ahead` are a hole, so that they can be one here too.
+    fn is_hole(&self, _ahead: usize, _len: usize) -> bool {
         false
     }
 }
@@ -40,18 +55,17 @@ impl Source for IovIterSource<'_> {
         Self::len(self)
     }
 
-    fn fill(&mut self, block: &BlockRef, offset: usize, len: usize) -> usize {
-        block.copy_from_iter(offset, len, self)
+    fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
+        copy_from_iter(blocks, offset, len, self)
     }
-}
 
-/// A new block with some bytes written to it, for the tree.
-struct Filled<'a> {
-    index: u64,
-    block: ChargedBlock<'a>,
-    /// The part that was written; around it are the bytes that were there before.
-    offset: usize,
-    len: usize,
+    fn len_in_memory(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
+        piece.copy_from_iter(self)
+    }
 }
 
 /// Writes `source` to `pos`, and moves the end of the file up where that lies beyond it. Returns
@@ -72,18 +86,29 @@ pub(crate) fn write(
     let mut done = 0;
     while source.len() > 0 {
         let at = pos + done as u64;
-        let (n, result) = if offset_in_block(at) + source.len() <= BLOCK_SIZE {
-            write_batch::<1>(inode, at, source, may_wait, &mut reserve)
+        let run = if may_wait {
+            write_run::length(inode, at, source)
         } else {
-            write_batch::<BATCH>(inode, at, source, may_wait, &mut reserve)
+            0
+        };
+        let to_end = BLOCK_SIZE - offset_in_block(at);
+        let (n, result) = if run >= 2 {
+            write_run(inode, at, run, source, &mut reserve)
+        } else if source.len() <= to_end || to_end < BLOCK_SIZE {
+            // What comes after may be a run.
+            write_one(inode, at, source, may_wait, &mut reserve)
+        } else {
+            write_batch(inode, at, source, may_wait, &mut reserve)
         };
         done += n;
         let end = pos + done as u64;
         if n > 0 && end > inode.size() {
             inode.set_size(end);
         }
-        let result = result.and_then(|()| go_on());
-        match result {
+        if source.len() == 0 && result.is_ok() {
+            break;
+        }
+        match result.and_then(|()| go_on()) {
             Ok(()) => (),
             Err(err) if done == 0 => return Err(err),
             Err(_) => break,
@@ -92,85 +117,126 @@ pub(crate) fn write(
     Ok(done)
 }
 
-/// Writes up to `N` blocks. Returns how many bytes, and what kept it from going on.
-fn write_batch<const N: usize>(
+/// Writes up to the end of a block. Returns how many bytes, and what kept it from going on.
+fn write_one(
     inode: &Locked,
     pos: u64,
     source: &mut impl Source,
     may_wait: bool,
     reserve: &mut Reserve,
 ) -> (usize, Result) {
-    let data = inode.data();
-    let n = N.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
-    let mut olds = [const { Lookup::Hole }; N];
-    data.lookup_run(block_of(pos), &mut olds[..n]);
-    let takes_room = |old: &&Lookup| may_wait && matches!(old, Lookup::Hole | Lookup::Shared(_));
-    let needed = olds[..n].iter().filter(takes_room).count();
-    let mut run = data.pool().alloc_run(needed as u64);
-    let mut batch = [const { None }; N];
-    let mut done = 0;
-    let mut result = Ok(());
-    for (filled, old) in batch.iter_mut().zip(olds).take(n) {
-        let (index, offset) = (
-            block_of(pos + done as u64),
-            offset_in_block(pos + done as u64),
-        );
-        let len = source.len().min(BLOCK_SIZE - offset);
-        match &old {
-            Lookup::Private(block) => {
-                let n = source.fill(block, offset, len);
-                done += n;
-                if n < len {
-                    result = Err(EFAULT);
-                    break;
-                }
-                continue;
-            }
-            _ if !may_wait => {
-                result = Err(EAGAIN);
-                break;
-            }
-            Lookup::Hole if source.skip_hole(len) => {
-                done += len;
-                continue;
-            }
-            _ => (),
-        }
-        let block = match ChargedBlock::from_run(&mut run, inode, &old, inode.no_charge()) {
-            Ok(block) => block,
-            Err(err) => {
-                result = Err(err);
-                break;
-            }
-        };
-        let n = source.fill(block.bytes(), offset, len);
-        match old.block() {
-            Some(old) => keep_around(block.bytes(), &old, offset, n),
-            None => {
+    let old = inode.data().lookup(block_of(pos));
+    let Lookup::Private(block) = old else {
+        return replace(inode, pos, [old], 1, source, may_wait, reserve);
+    };
+    let offset = offset_in_block(pos);
+    let len = source.len().min(BLOCK_SIZE - offset);
+    let done = source.fill(&[Some(&block)], offset, len);
+    (done, if done < len { Err(EFAULT) } else { Ok(()) })
+}
+
+/// Writes up to [`BATCH`] blocks. Returns as [`write_one`].
+fn write_batch(
+    inode: &Locked,
+    pos: u64,
+    source: &mut impl Source,
+    may_wait: bool,
+    reserve: &mut Reserve,
+) -> (usize, Result) {
+    let n = BATCH.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
+    let mut olds = [const { Lookup::Hole }; BATCH];
+    inode.data().lookup_run(block_of(pos), &mut olds[..n]);
+    replace(inode, pos, olds, n, source, may_wait, reserve)
+}
+
+/// Writes up to `n` blocks, where `olds` are. Returns as [`write_one`].
+fn replace<const N: usize>(
+    inode: &Locked,
+    pos: u64,
+    olds: [Lookup; N],
+    n: usize,
+    source: &mut impl Source,
+    may_wait: bool,
+    reserve: &mut Reserve,
+) -> (usize, Result) {
+    let offset = offset_in_block(pos);
+    let len = source.len().min(n * BLOCK_SIZE - offset);
+    let mut news = [const { None }; N];
+    let is_hole = |i| {
+        let part = part_of_block(i, offset, len);
+        source.is_hole(i * BLOCK_SIZE + part.start - offset, part.len())
+    };
+    let (n, mut result) = make_blocks(inode, &olds[..n], &mut news, is_hole, may_wait);
+
+    let targets: [_; N] = array::from_fn(|i| match (&news[i], &olds[i]) {
+        (Some(new), _) => Some(new.bytes()),
+        (None, Lookup::Private(block)) => Some(block),
+        _ => None,
+    });
+    let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
+    let done = source.fill(&targets[..n], offset, len);
+    if done < len {
+        result = Err(EFAULT);
+    }
+    for (i, (new, old)) in news.iter_mut().zip(&olds).enumerate().take(n) {
+        let came = part_of_block(i, offset, done);
+        match (&new, old.as_block()) {
+            (Some(_), _) if came.is_empty() => *new = None,
+            (Some(_), _) if came.len() == BLOCK_SIZE => (),
+            (Some(new), Some(old)) => keep_around(new.bytes(), old, came),
+            (Some(new), None) => {
+                let wanted = part_of_block(i, offset, len);
                 // Of the rest a part may have come.
-                block.bytes().zero(offset + n, len - n);
-                block.clear_around(offset, len);
+                new.bytes().zero(came.end, wanted.end - came.end);
+                new.clear_around(wanted.start, wanted.len());
             }
-        }
-        if n > 0 {
-            *filled = Some(Filled {
-                index,
-                block,
-                offset,
-                len: n,
-            });
-        }
-        done += n;
-        if n < len {
-            result = Err(EFAULT);
-            break;
+            (None, _) => (),
         }
     }
-    if let Some((end, err)) = insert_batch(inode, &mut batch, reserve) {
+    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], reserve) {
         wipe_own(inode, end.max(inode.size())..pos + done as u64);
         return (end.saturating_sub(pos) as usize, Err(err));
     }
     (done, result)
+}
+
+/// The bytes of block `i` that are among the `len` at `offset` of block 0.
+fn part_of_block(i: usize, offset: usize, len: usize) -> Range<usize> {
+    let begin = i * BLOCK_SIZE;
+    let within = |at: usize| at.clamp(begin, begin + BLOCK_SIZE) - begin;
+    within(offset)..within(offset + len)
+}
+
+/// Makes the new blocks that are to come in the place of `olds`: of those that cannot be written in
+/// place, and are no hole that stays one. Returns for how many of `olds`, and what kept it from
+/// going on.
+fn make_blocks<'a>(
+    inode: &'a Locked,
+    olds: &[Lookup],
+    news: &mut [Option<ChargedBlock<'a>>],
+    stays_hole: impl Fn(usize) -> bool,
+    may_wait: bool,
+) -> (usize, Result) {
+    let takes_room = |old: &&Lookup| matches!(old, Lookup::Hole | Lookup::Shared(_));
+    let needed = if may_wait {
+        olds.iter().filter(takes_room).count()
+    } else {
+        0
+    };
+    let mut run = inode.data().pool().alloc_run(needed as u64);
+    for (i, (old, new)) in olds.iter().zip(news).enumerate() {
+        match old {
+            Lookup::Private(_) => continue,
+            _ if !may_wait => return (i, Err(EAGAIN)),
+            Lookup::Hole if stays_hole(i) => continue,
+            _ => (),
+        }
+        match ChargedBlock::from_run(&mut run, inode, old, inode.no_charge()) {
+            Ok(block) => *new = Some(block),
+            Err(err) => return (i, Err(err)),
+        }
+    }
+    (olds.len(), Ok(()))
 }
 
 /// Takes back what was written in place to `bytes`, which lie beyond the end of the file.
@@ -185,42 +251,60 @@ fn wipe_own(inode: &Locked, bytes: Range<u64>) {
     }
 }
 
-/// Gives `block` the bytes of `old`, but for the `len` at `offset`.
-fn keep_around(block: &BlockRef, old: &BlockRef, offset: usize, len: usize) {
-    block.copy_from(0, old, 0, offset);
-    let end = offset + len;
-    block.copy_from(end, old, end, BLOCK_SIZE - end);
+/// Gives `block` the bytes of `old`, but for those in `written`.
+pub(super) fn keep_around(block: &BlockRef, old: &BlockRef, written: Range<usize>) {
+    block.copy_from(0, old, 0, written.start);
+    block.copy_from(written.end, old, written.end, BLOCK_SIZE - written.end);
 }
 
-/// Puts a batch into the tree. Where it fails, says at which byte, and why.
+/// Puts `news` into the tree, to which the `len` bytes at `pos` were written. Where it fails, says
+/// at which byte, and why.
 fn insert_batch(
     inode: &Locked,
-    batch: &mut [Option<Filled<'_>>],
+    pos: u64,
+    len: usize,
+    news: &mut [Option<ChargedBlock<'_>>],
     reserve: &mut Reserve,
-) -> Option<(u64, Error)> {
-    let first = batch.iter().flatten().next()?.index;
-    let last = batch.iter().flatten().last()?.index;
-    let data = inode.data();
+) -> Result<(), (u64, Error)> {
+    let (Some(begin), Some(last)) = (
+        news.iter().position(Option::is_some),
+        news.iter().rposition(Option::is_some),
+    ) else {
+        return Ok(());
+    };
+    let first = block_of(pos);
     let lock = inode.invalidate();
-    lock.unmap(first..last + 1);
-    for filled in batch.iter_mut() {
-        let Some(Filled {
-            index,
-            block,
-            offset,
-            len,
-        }) = filled.take()
-        else {
-            continue;
-        };
-        // A fault may have put a block there since it was looked up. It is the file's own, and
-        // what was stored to it since is not for us to take back.
-        let put = inode.was_mapped().then(|| data.lookup(index));
-        if let Some(Lookup::Private(own)) = put {
-            own.copy_from(offset, block.bytes(), offset, len);
-        } else if let Err(err) = block.insert(&lock, index, reserve) {
-            return Some((index * BLOCK_SIZE as u64 + offset as u64, err));
+    lock.unmap(first + begin as u64..first + last as u64 + 1);
+    for (i, new) in news.iter_mut().enumerate() {
+        let Some(block) = new.take() else { continue };
+        let index = first + i as u64;
+        let part = part_of_block(i, offset_in_block(pos), len);
+        let start = part.start as u64;
+        put(&lock, index, block, part, reserve)
+            .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
+    }
+    Ok(())
+}
+
+/// Puts a new block in at `index`, of which `part` was written.
+///
+/// # Errors
+///
+/// Those of [`ChargedBlock::insert`].
+pub(super) fn put(
+    lock: &Invalidate<'_, ReflinkFs>,
+    index: u64,
+    block: ChargedBlock<'_>,
+    part: Range<usize>,
+    reserve: &mut Reserve,
+) -> Result {
+    // A fault may have put a block there since it was looked up. It is the file's own, and what was
+    // stored to it since is not for us to take back.
+    if lock.inode().was_mapped() {
+        if let Lookup::Private(own) = lock.inode().data().lookup(index) {
+            own.copy_from(part.start, block.bytes(), part.start, part.len());
+            return Ok(());
         }
     }
-    None
+    block.insert(lock, index, reserve)
 }

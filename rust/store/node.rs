@@ -168,6 +168,16 @@ pub(super) fn descend(
     Some((node, unique))
 }
 
+/// The slots that hold `index`, below `node` of height `height`.
+pub(super) fn leaf_slots(node: &Node, height: u32, index: u64) -> Option<&Slots<FANOUT>> {
+    let (mut node, mut height) = (node, height);
+    while height > 1 {
+        node = node.child(height, index)?;
+        height -= 1;
+    }
+    node.slots()
+}
+
 /// A root, its height, and a block index below it.
 type Place<'a> = (&'a Shared<Node>, u32, u64);
 
@@ -267,26 +277,25 @@ pub(super) fn insert(
     Ok(grown)
 }
 
-/// As [`insert`], where each node on the way is there and has one owner; otherwise gives the block
-/// back.
-pub(super) fn insert_in_place<'p>(
+/// Calls `change` with the slots that hold `index`, and its place there, where each node on the way is
+/// there and has one owner. `change` returns by how much the number of blocks grew; so does this, if
+/// it was called.
+pub(super) fn change_in_place(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    (block, epoch): (NewBlock<'p>, u64),
-) -> Result<i64, NewBlock<'p>> {
-    let Some(node) = subtree.as_mut().and_then(Shared::get_mut) else {
-        return Err(block);
-    };
+    change: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
+) -> Option<i64> {
+    let node = subtree.as_mut()?.get_mut()?;
     let i = slot(height, index);
     let grown = match node {
-        Node::Leaf { slots, .. } => slots.insert(i, block, epoch),
+        Node::Leaf { slots, .. } => change(slots, i),
         Node::Inner { children, .. } => {
-            insert_in_place(&mut children[i], height - 1, index, (block, epoch))?
+            change_in_place(&mut children[i], height - 1, index, change)?
         }
     };
     node.grow(grown);
-    Ok(grown)
+    Some(grown)
 }
 
 /// The slots that hold `index`, to be changed in place, where each node on the way has one owner.

@@ -3,7 +3,7 @@
 //! The blocks of one file: a persistent radix tree.
 
 use super::{
-    block::{BlockRef, NewBlock, Pool, Shared, Slots},
+    block::{BlockRef, NewBlock, Piece, Pool, Shared, Slots},
     node::{self, span, Node, Subtree, FANOUT},
     Reserve,
 };
@@ -76,6 +76,14 @@ impl Lookup {
     }
 
     /// The block, whosever it is.
+    pub fn as_block(&self) -> Option<&BlockRef> {
+        match self {
+            Self::Hole => None,
+            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+        }
+    }
+
+    /// As [`Lookup::as_block`], by itself.
     pub fn block(self) -> Option<BlockRef> {
         match self {
             Self::Hole => None,
@@ -302,23 +310,48 @@ impl Tree {
         let mut done = 0;
         while done < found.len() {
             let at = index + done as u64;
-            let Some((slots, first, unique)) = self.slots_for(at) else {
-                found[done] = self.lookup(at);
-                done += 1;
-                continue;
-            };
+            let first = node::slot(1, at);
             let n = (found.len() - done).min(FANOUT - first);
-            for (i, found) in found[done..done + n].iter_mut().enumerate() {
-                *found = self.lookup_in(slots, first + i, unique);
+            let found = &mut found[done..done + n];
+            match self.slots_for(at) {
+                Some((slots, _, unique)) => {
+                    for (i, found) in found.iter_mut().enumerate() {
+                        *found = self.lookup_in(slots, first + i, unique);
+                    }
+                }
+                None => {
+                    found.fill_with(|| Lookup::Hole);
+                    found[0] = self.lookup(at);
+                }
             }
             done += n;
+        }
+    }
+
+    /// How many blocks from `index` on, up to `max` or to the end of a leaf, are not this tree's own:
+    /// [`Lookup::Hole`] or [`Lookup::Shared`], so that writing takes new ones.
+    pub fn run_of_others(&self, index: u64, max: usize) -> usize {
+        let first = node::slot(1, index);
+        let end = FANOUT.min(first + max);
+        match self.slots_for(index) {
+            Some((slots, _, unique)) => (first..end)
+                .take_while(|&i| !(slots.is_some(i) && unique && slots.is_sole_owner(i)))
+                .count(),
+            None => match self.lookup(index) {
+                Lookup::Hole | Lookup::Shared(_) => end - first,
+                Lookup::Private(_) | Lookup::Unshared(_) => 0,
+            },
         }
     }
 
     /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
     /// `blocks` are valid, at least one: `None` among them is a hole.
     pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
-        if let Some((slots, first, _)) = self.slots_for(index) {
+        let leaf = self
+            .root_for(index)
+            .and_then(|(root, height)| node::leaf_slots(root, height, index));
+        if let Some(slots) = leaf {
+            let first = node::slot(1, index);
             let n = blocks.len().min(FANOUT - first);
             for (i, block) in blocks[..n].iter_mut().enumerate() {
                 *block = slots.get(first + i);
@@ -435,14 +468,38 @@ impl Tree {
         index: u64,
         block: NewBlock<'p>,
     ) -> Result<(), NewBlock<'p>> {
-        let unwritten = block.bytes().is_unwritten();
-        match &mut self.root {
-            Root::Node { node, height } if index < span(*height) => {
-                node::insert_in_place(node, *height, index, (block, self.epoch))?;
+        let (epoch, unwritten) = (self.epoch, block.bytes().is_unwritten());
+        let mut block = Some(block);
+        self.change_in_place(index, |slots, i| {
+            block
+                .take()
+                .map_or(0, |block| slots.insert(i, block, epoch))
+        });
+        match block {
+            Some(back) => Err(back),
+            None => {
                 self.unwritten |= unwritten;
                 Ok(())
             }
-            _ => Err(block),
+        }
+    }
+
+    /// As [`Tree::insert_in_place`], of blocks from `index` on, up to the end of the leaf. Those that
+    /// were put in are `piece`'s no more.
+    pub fn insert_piece_in_place(&mut self, index: u64, piece: &mut Piece<'_>) {
+        let epoch = self.epoch;
+        self.change_in_place(index, |slots, i| slots.insert_piece(i, piece, epoch));
+    }
+
+    fn change_in_place(
+        &mut self,
+        index: u64,
+        change: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
+    ) {
+        if let Root::Node { node, height } = &mut self.root {
+            if index < span(*height) {
+                node::change_in_place(node, *height, index, change);
+            }
         }
     }
 

@@ -11,7 +11,7 @@
 //! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
 //! | [`NodeCharge`] | counts a tree node, of which there is a limit, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
-//! | [`Run`] | several of them, allocated together |
+//! | [`Run`], [`Piece`] | several of them, allocated together; in one piece |
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
@@ -26,19 +26,19 @@
 //! | `mapping`, `index` | see [`Mapped`] |
 //! | `lru` | the link in a list of [`Mapped`] |
 
+mod iter;
 mod mapped;
 mod page;
 mod pool;
-mod read;
 mod run;
 mod shared;
 mod slots;
 
+pub use self::iter::{copy_from_iter, copy_to_iter};
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
-pub use self::read::copy_to_iter;
-pub use self::run::Run;
+pub use self::run::{Piece, Run};
 pub use self::shared::{NodeCache, Shared};
 pub use self::slots::Slots;
 

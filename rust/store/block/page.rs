@@ -29,14 +29,16 @@ use core::{
     mem::{size_of, ManuallyDrop},
     ptr::NonNull,
 };
-use kernel::{
-    iov::IovIterSource,
-    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
-};
+use kernel::sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed};
 
 const SLOTS_BITS: u32 = 24;
 const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
 const UNWRITTEN: u64 = 1 << 63;
+
+/// The state of a block with this number that no slot holds.
+fn new_state(number: u64) -> u64 {
+    (number << SLOTS_BITS) & !UNWRITTEN
+}
 
 /// A page that is a block.
 ///
@@ -54,6 +56,18 @@ impl RawBlock {
     /// `page` must point to a live page that was allocated as a block.
     pub(super) unsafe fn from_raw(page: *mut bindings::page) -> Option<Self> {
         NonNull::new(page).map(Self)
+    }
+
+    /// A new block that a slot holds, and no other.
+    ///
+    /// # Safety
+    ///
+    /// As of [`NewBlock::from_page`]; the slot owns the page's first reference, and what the pool has
+    /// counted.
+    pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
+        let block = Self(page);
+        block.state().store(new_state(number) | 1, Relaxed);
+        block
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::page {
@@ -224,16 +238,6 @@ impl BlockRef {
         self.0.page_count() == 2
     }
 
-    /// Copies up to `len` bytes of `from` to `offset` in the block; returns how many there were.
-    ///
-    /// May fault in user memory: no lock that a fault takes may be held.
-    pub fn copy_from_iter(&self, offset: usize, len: usize, from: &mut IovIterSource<'_>) -> usize {
-        self.0.set_written();
-        let len = len.min(BLOCK_SIZE.saturating_sub(offset));
-        // SAFETY: The page is live, the range lies within it, and `from` is a valid iterator.
-        unsafe { bindings::copy_page_from_iter(self.as_ptr(), offset, len, from.as_raw()) }
-    }
-
     /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block; what would lie
     /// outside of either block is left out.
     pub fn copy_from(&self, offset: usize, other: &BlockRef, from_offset: usize, len: usize) {
@@ -361,8 +365,7 @@ impl<'pool> NewBlock<'pool> {
         number: u64,
     ) -> Self {
         let block = RawBlock(page);
-        let state = (number << SLOTS_BITS) & !UNWRITTEN;
-        block.state().store(state, Relaxed);
+        block.state().store(new_state(number), Relaxed);
         // INVARIANT: By the safety requirements; the slot count is 0.
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
@@ -402,7 +405,10 @@ impl<'pool> NewBlock<'pool> {
     /// Puts the block into a slot, whose owner is now the block's owner too.
     pub(super) fn into_slot(self) -> RawBlock {
         let block = ManuallyDrop::new(self).bytes.raw();
-        block.get_slot();
+        // Nobody else sees the block yet.
+        block
+            .state()
+            .store(block.state().load(Relaxed) + 1, Relaxed);
         block
     }
 }

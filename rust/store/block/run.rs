@@ -2,13 +2,18 @@
 
 //! Several new blocks at once.
 
-use super::{page::NewBlock, Pool};
+use super::{
+    iter::IN_ONE_PIECE,
+    page::{NewBlock, RawBlock},
+    Pool, BLOCK_SIZE,
+};
 use crate::bindings;
-use core::ptr::{null_mut, NonNull};
-use kernel::prelude::*;
+use core::ptr::NonNull;
+use kernel::{iov::IovIterSource, prelude::*};
 
-/// Pages are allocated by up to so many at a time, `1 << ORDER`.
-const ORDER: u32 = 4;
+/// Pages are allocated by up to so many at a time, `1 << ORDER`: as many as a leaf has, or one where
+/// several might not be in one piece.
+const ORDER: u32 = if IN_ONE_PIECE { 6 } else { 0 };
 
 /// New blocks with consecutive numbers, whose pages are asked for together. Those that nobody takes
 /// are given back.
@@ -16,14 +21,12 @@ const ORDER: u32 = 4;
 /// # Invariants
 ///
 /// The pool counts `left` blocks for this, and nobody else has the `left` numbers from `number` on.
-/// The `pages` pages from `page` on are single pages, and nobody else has a reference to
-/// them.
 pub struct Run<'pool> {
     pool: &'pool Pool,
     number: u64,
     left: u64,
-    page: *mut bindings::page,
-    pages: u64,
+    /// Those whose pages are there, which come before the others.
+    piece: Option<Piece<'pool>>,
 }
 
 impl<'pool> Run<'pool> {
@@ -35,8 +38,7 @@ impl<'pool> Run<'pool> {
             pool,
             number: if n == 0 { 0 } else { pool.take_numbers(n) },
             left: n,
-            page: null_mut(),
-            pages: 0,
+            piece: None,
         }
     }
 
@@ -48,8 +50,7 @@ impl<'pool> Run<'pool> {
             pool,
             number: pool.take_numbers(1),
             left: 1,
-            page: null_mut(),
-            pages: 0,
+            piece: None,
         }
     }
 
@@ -59,41 +60,54 @@ impl<'pool> Run<'pool> {
     ///
     /// `ENOSPC` where there may be no more, `ENOMEM` where there is no page.
     pub fn take(&mut self) -> Result<NewBlock<'pool>> {
+        loop {
+            if let Some(block) = self.piece.as_mut().and_then(Piece::take) {
+                return Ok(block);
+            }
+            self.piece = Some(self.alloc()?);
+        }
+    }
+
+    /// The next blocks, at least one, as many as lie in one piece in memory. Their bytes are undefined
+    /// until their owner has written them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::take`].
+    pub fn take_piece(&mut self) -> Result<Piece<'pool>> {
+        match self.piece.take() {
+            Some(piece) if piece.len > 0 => Ok(piece),
+            _ => self.alloc(),
+        }
+    }
+
+    /// Allocates pages, several if that succeeds without much effort.
+    fn alloc(&mut self) -> Result<Piece<'pool>> {
         if self.left == 0 {
             return Err(ENOSPC);
         }
-        let page = match self.next_page() {
-            Some(page) => page,
-            None => alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?,
+        let order = self.left.ilog2().min(ORDER);
+        let several = || alloc(bindings::SHIM_GFP_KERNEL_EASY, order);
+        let (page, len) = match (order > 0).then(several).flatten() {
+            Some(page) => {
+                // SAFETY: The pages were allocated just now, with this order and not as one folio.
+                unsafe { bindings::split_page(page.as_ptr(), order) };
+                (page, 1 << order)
+            }
+            None => (alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?, 1),
         };
         let number = self.number;
-        // INVARIANT: The block is counted, and has the number.
-        self.left -= 1;
-        self.number += 1;
-        // SAFETY: A page of order 0 that nobody else has; the pool has counted the block.
-        Ok(unsafe { NewBlock::from_page(self.pool, page, number) })
-    }
-
-    /// One of several pages that were allocated at once, if that succeeds without much effort.
-    fn next_page(&mut self) -> Option<NonNull<bindings::page>> {
-        if self.pages == 0 {
-            let order = self.left.ilog2().min(ORDER);
-            if order == 0 {
-                return None;
-            }
-            let page = alloc(bindings::SHIM_GFP_KERNEL_EASY, order)?;
-            // SAFETY: The pages were allocated just now, with this order and not as one folio.
-            unsafe { bindings::split_page(page.as_ptr(), order) };
-            // INVARIANT: They are single pages now, each with a reference, which is ours.
-            self.page = page.as_ptr();
-            self.pages = 1 << order;
-        }
-        let page = self.page;
-        // INVARIANT: The first of them is not counted any more.
-        // SAFETY: The pages of an allocation are adjacent in the kernel's array of pages.
-        self.page = unsafe { page.add(1) };
-        self.pages -= 1;
-        NonNull::new(page)
+        // INVARIANT: They are counted, and have the numbers, for the piece now.
+        self.left -= len as u64;
+        self.number += len as u64;
+        // INVARIANT: The pages are single ones, and follow each other, as those of one allocation do;
+        // nobody has them but us, nor their first references.
+        Ok(Piece {
+            pool: self.pool,
+            number,
+            page,
+            len,
+        })
     }
 }
 
@@ -109,12 +123,96 @@ impl Drop for Run<'_> {
         if self.left > 0 {
             self.pool.give_room(self.left);
         }
-        for _ in 0..self.pages {
-            // SAFETY: By the type invariant nobody else has the page, and its reference is ours.
-            unsafe {
-                bindings::shim_put_page(self.page);
-                self.page = self.page.add(1);
-            }
+    }
+}
+
+/// New blocks that lie in one piece in memory, with consecutive numbers: as so many [`NewBlock`]s.
+///
+/// # Invariants
+///
+/// The pool counts `len` blocks for this, and nobody else has the `len` numbers from `number` on. The
+/// `len` pages from `page` on are single pages, nobody else uses them, and their first references are
+/// ours.
+pub struct Piece<'pool> {
+    pool: &'pool Pool,
+    number: u64,
+    page: NonNull<bindings::page>,
+    len: usize,
+}
+
+impl<'pool> Piece<'pool> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pool that they are of.
+    pub(super) fn pool(&self) -> &'pool Pool {
+        self.pool
+    }
+
+    /// Copies bytes of `from` to the blocks, as far as there are both. Returns how many.
+    ///
+    /// May fault in user memory: no lock that a fault takes may be held.
+    pub fn copy_from_iter(&self, from: &mut IovIterSource<'_>) -> usize {
+        // SAFETY: The `len` pages are ours, and follow each other in the kernel's mapping of all memory
+        // where they are more than one, see `ORDER`. `from` is valid.
+        unsafe {
+            let bytes = bindings::kmap_local_page(self.page.as_ptr());
+            let copied = bindings::_copy_from_iter(bytes, self.len * BLOCK_SIZE, from.as_raw());
+            bindings::kunmap_local(bytes);
+            copied
+        }
+    }
+
+    /// Takes the first page out, and its number.
+    fn next(&mut self) -> Option<(NonNull<bindings::page>, u64)> {
+        self.len.checked_sub(1)?;
+        let first = (self.page, self.number);
+        // INVARIANT: The first of them is not counted any more.
+        // SAFETY: One past the first of `len`, in the kernel's array of pages.
+        self.page = unsafe { self.page.add(1) };
+        self.number += 1;
+        self.len -= 1;
+        Some(first)
+    }
+
+    /// Takes the first out.
+    pub fn take(&mut self) -> Option<NewBlock<'pool>> {
+        let (page, number) = self.next()?;
+        // SAFETY: A page of order 0 that nobody else has; the pool has counted the block.
+        Some(unsafe { NewBlock::from_page(self.pool, page, number) })
+    }
+
+    /// Takes the first out, for a slot that owns it from now on.
+    pub(super) fn take_for_slot(&mut self) -> Option<RawBlock> {
+        let (page, number) = self.next()?;
+        // SAFETY: As above; the pool's count of it and the first reference are the slot's now.
+        Some(unsafe { RawBlock::in_slot(page, number) })
+    }
+
+    /// Takes the last out.
+    pub fn take_last(&mut self) -> Option<NewBlock<'pool>> {
+        let len = self.len.checked_sub(1)?;
+        // INVARIANT: The last is not counted any more.
+        self.len = len;
+        // SAFETY: It was one of the `len` pages, each of order 0, that nobody else has; the pool has
+        // counted the block.
+        Some(unsafe {
+            NewBlock::from_page(self.pool, self.page.add(len), self.number + len as u64)
+        })
+    }
+}
+
+impl Drop for Piece<'_> {
+    fn drop(&mut self) {
+        while let Some(block) = self.take() {
+            drop(block);
         }
     }
 }

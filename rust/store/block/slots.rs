@@ -4,7 +4,7 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    Pool,
+    Piece, Pool,
 };
 use kernel::sync::Arc;
 
@@ -127,6 +127,19 @@ impl<const N: usize> Slots<N> {
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
         let grown = self.replace(i, Some(block.into_slot()));
         self.mark(i, epoch);
+        grown
+    }
+
+    /// Puts the blocks of `piece` into the slots from `first` on, as far as there are slots, as
+    /// [`Slots::insert`] does. Returns by how much the number of blocks here grew.
+    pub fn insert_piece(&mut self, first: usize, piece: &mut Piece<'_>, epoch: u64) -> i64 {
+        debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
+        let mut grown = 0;
+        for i in first..N.min(first + piece.len()) {
+            // INVARIANT: As in `insert`.
+            grown += self.replace(i, piece.take_for_slot());
+            self.mark(i, epoch);
+        }
         grown
     }
 

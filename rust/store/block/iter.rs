@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copying several blocks to somebody who reads them, or from somebody who writes them.
+//!
+//! What lies in one piece in memory is copied in one piece.
+
+use super::{page::BlockRef, BLOCK_SIZE};
+use crate::bindings;
+use core::borrow::Borrow;
+use kernel::iov::{IovIterDest, IovIterSource};
+
+/// Copies `len` bytes to `to`, beginning `offset` bytes into the first of `blocks`; `None` is a block of
+/// zeros. Returns how many were taken.
+///
+/// May fault in user memory: no lock that a fault takes may be held.
+pub fn copy_to_iter(
+    blocks: &[Option<BlockRef>],
+    offset: usize,
+    len: usize,
+    to: &mut IovIterDest<'_>,
+) -> usize {
+    by_piece(blocks, offset, len, |piece, offset, n| match piece {
+        [Some(first), ..] => first.raw().with_bytes(|bytes| {
+            // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
+            // references. `to` is valid.
+            unsafe { bindings::_copy_to_iter(bytes.add(offset).cast(), n, to.as_raw()) }
+        }),
+        // SAFETY: `to` is a valid iterator.
+        _ => unsafe { bindings::iov_iter_zero(n, to.as_raw()) },
+    })
+}
+
+/// Copies `len` bytes of `from` to `blocks`, beginning `offset` bytes into the first; those for a
+/// `None` are skipped. Returns how many there were.
+///
+/// May fault in user memory: no lock that a fault takes may be held.
+pub fn copy_from_iter(
+    blocks: &[Option<&BlockRef>],
+    offset: usize,
+    len: usize,
+    from: &mut IovIterSource<'_>,
+) -> usize {
+    by_piece(blocks, offset, len, |piece, offset, n| match piece {
+        [Some(first), ..] => {
+            for block in piece.iter().flatten() {
+                block.raw().set_written();
+            }
+            first.raw().with_bytes(|bytes| {
+                // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
+                // references. `from` is valid.
+                unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
+            })
+        }
+        _ => {
+            from.advance(n);
+            n
+        }
+    })
+}
+
+/// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:
+/// with blocks that follow each other in the kernel's mapping of all memory, or a hole, an offset in
+/// the first of them, and how many bytes from there on lie within them. Returns how many bytes it
+/// took, and goes on for as long as it takes all.
+fn by_piece<B: Borrow<BlockRef>>(
+    blocks: &[Option<B>],
+    offset: usize,
+    len: usize,
+    mut copy: impl FnMut(&[Option<B>], usize, usize) -> usize,
+) -> usize {
+    let mut done = 0;
+    let mut i = 0;
+    while done < len && i < blocks.len() {
+        let run = adjacent(&blocks[i..]);
+        let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
+        let n = (run * BLOCK_SIZE - offset).min(len - done);
+        let copied = copy(&blocks[i..i + run], offset, n);
+        done += copied;
+        if copied < n {
+            break;
+        }
+        i += run;
+    }
+    done
+}
+
+/// How many of `blocks`, from the first on, follow each other in memory; at least one.
+fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
+    let follows = |pair: &[Option<B>]| match pair {
+        [Some(a), Some(b)] => {
+            IN_ONE_PIECE && a.borrow().as_ptr().wrapping_add(1) == b.borrow().as_ptr()
+        }
+        _ => false,
+    };
+    1 + blocks.windows(2).take_while(|pair| follows(pair)).count()
+}
+
+/// Whether pages whose `struct page` follow each other do so in memory, which is always mapped.
+pub(super) const IN_ONE_PIECE: bool = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_HIGHMEM);

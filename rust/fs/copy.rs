@@ -5,7 +5,7 @@
 
 use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
 use crate::{
-    store::block::{BlockRef, BLOCK_SIZE},
+    store::block::{BlockRef, Piece, BLOCK_SIZE},
     vfs::{go_on, LockedPair, Remap, RemapKind},
 };
 use kernel::prelude::*;
@@ -13,6 +13,9 @@ use kernel::prelude::*;
 /// How many bytes are copied between two looks at whether somebody wants to stop it, and under
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
+
+/// How many blocks are looked up at a time.
+const BATCH: usize = 16;
 
 /// See [`FileOperations::copy`](crate::vfs::FileOperations::copy).
 ///
@@ -116,6 +119,29 @@ impl Source for FileSource<'_> {
             self.pos += n as u64;
             self.len -= n;
             done += n;
+        }
+        done
+    }
+
+    fn len_for_pieces(&self) -> usize {
+        let end = self.inode.data().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
+        end.saturating_sub(self.pos).min(self.len as u64) as usize
+    }
+
+    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
+        let len = piece.len() * BLOCK_SIZE;
+        let mut blocks = [const { None }; BATCH];
+        let mut done = 0;
+        while done < len {
+            let found = self.inode.data().read(block_of(self.pos), &mut blocks);
+            for block in &mut blocks[..found] {
+                let from = offset_in_block(self.pos);
+                let n = (len - done).min(BLOCK_SIZE - from);
+                piece.copy_from(done, block.take().as_ref(), from, n);
+                self.pos += n as u64;
+                self.len -= n;
+                done += n;
+            }
         }
         done
     }

@@ -103,7 +103,7 @@ impl Data {
     /// The first index at or after `from` without a block that was written.
     pub(crate) fn next_not_written(&self, from: u64) -> u64 {
         if !self.tree.lock().may_have_unwritten() {
-            return self.tree.lock().next_hole(from);
+            return self.next_hole(from);
         }
         let mut index = from;
         while let Some(extent) = self.extent(index) {
@@ -118,6 +118,11 @@ impl Data {
     /// The first index at or after `from` with a block.
     pub(crate) fn next_block(&self, from: u64) -> Option<u64> {
         self.tree.lock().next_block(from)
+    }
+
+    /// The first index at or after `from` without a block.
+    pub(crate) fn next_hole(&self, from: u64) -> u64 {
+        self.tree.lock().next_hole(from)
     }
 
     /// The first extent at or after `from`, of any length.

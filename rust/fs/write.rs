@@ -33,16 +33,14 @@ pub(crate) trait Source {
     /// a `None` are skipped. Returns how many; fewer than `len` means that no more can be had.
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize;
 
-    /// How many of the bytes that are left [`Source::fill_piece`] can copy.
-    fn len_in_memory(&self) -> usize {
-        0
+    /// How many bytes there are left up to a hole.
+    fn len_for_pieces(&self) -> usize {
+        self.len()
     }
 
-    /// Copies the next bytes to `piece`, all of which is to be filled. Returns how many; fewer mean
-    /// that no more can be had.
-    fn fill_piece(&mut self, _piece: &Piece<'_>) -> usize {
-        0
-    }
+    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_pieces`]. Returns how
+    /// many; fewer mean that no more can be had.
+    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize;
 
     /// Whether the `len` bytes that lie `ahead` are a hole, so that they can be one here too.
     fn is_hole(&self, _ahead: usize, _len: usize) -> bool {
@@ -57,10 +55,6 @@ impl Source for IovIterSource<'_> {
 
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
         copy_from_iter(blocks, offset, len, self)
-    }
-
-    fn len_in_memory(&self) -> usize {
-        Self::len(self)
     }
 
     fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {

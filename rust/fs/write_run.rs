@@ -16,11 +16,12 @@ use kernel::prelude::*;
 
 /// How many of the blocks at `pos` can be written by [`write_run`].
 pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source) -> usize {
-    let whole = source.len_in_memory() / BLOCK_SIZE;
-    if whole < 2 || offset_in_block(pos) != 0 {
+    if source.len() < 2 * BLOCK_SIZE || offset_in_block(pos) != 0 {
         return 0;
     }
-    inode.data().run_of_others(block_of(pos), whole)
+    inode
+        .data()
+        .run_of_others(block_of(pos), source.len_for_pieces() / BLOCK_SIZE)
 }
 
 /// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going on.

@@ -4,7 +4,7 @@
 
 use super::{
     iter::IN_ONE_PIECE,
-    page::{NewBlock, RawBlock},
+    page::{BlockRef, NewBlock, RawBlock},
     Pool, BLOCK_SIZE,
 };
 use crate::bindings;
@@ -167,6 +167,37 @@ impl<'pool> Piece<'pool> {
             let copied = bindings::_copy_from_iter(bytes, self.len * BLOCK_SIZE, from.as_raw());
             bindings::kunmap_local(bytes);
             copied
+        }
+    }
+
+    /// Copies `len` bytes at `from_offset` of `from` to `offset` in the blocks, or zeros for a `None`;
+    /// what would lie outside of either is left out.
+    pub fn copy_from(
+        &self,
+        offset: usize,
+        from: Option<&BlockRef>,
+        from_offset: usize,
+        len: usize,
+    ) {
+        let len = len
+            .min((self.len * BLOCK_SIZE).saturating_sub(offset))
+            .min(BLOCK_SIZE.saturating_sub(from_offset));
+        // SAFETY: As in `copy_from_iter`; `len` bytes lie within the pages at each of the offsets, and
+        // those of `from`, to which there is a reference, are others. The mappings are undone in order.
+        unsafe {
+            let to = bindings::kmap_local_page(self.page.as_ptr());
+            let bytes = to.add(offset).cast::<u8>();
+            match from {
+                Some(from) => from.raw().with_bytes(|from| {
+                    if len == BLOCK_SIZE {
+                        bindings::copy_page(bytes.cast(), from.cast());
+                    } else {
+                        bytes.copy_from_nonoverlapping(from.add(from_offset), len);
+                    }
+                }),
+                None => bytes.write_bytes(0, len),
+            }
+            bindings::kunmap_local(to);
         }
     }
 

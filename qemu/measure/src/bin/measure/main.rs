@@ -23,7 +23,8 @@ use rows::Row;
 #[derive(Parser)]
 #[command(about = "Measures mounted filesystems, in turns")]
 struct Options {
-    /// Where the filesystems are mounted: DIR/reflinkfs, DIR/tmpfs, ...
+    /// Where the filesystems are mounted: DIR/reflinkfs, DIR/tmpfs____, ...: names of one length, as
+    /// each character of a path takes time
     #[arg(long)]
     dir: PathBuf,
     /// Which of them
@@ -97,7 +98,7 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
     for &fs in options.fs.iter().filter(|fs| (row.on)(**fs)) {
         let dir = options
             .dir
-            .join(fs.name())
+            .join(format!("{:_<9}", fs.name()))
             .join(format!("row{}", row.number));
         std::fs::create_dir(&dir).with_context(|| format!("mkdir {}", dir.display()))?;
         turns.push(Turn {

@@ -33,11 +33,15 @@ kvm_works() {
 }
 
 # shellcheck disable=SC2034 # for the caller
-# accel_options VMLINUX: sets ACCEL. The 57-bit address space only makes TCG's page walks longer.
+# accel_options VMLINUX [ICOUNT]: sets ACCEL; with ICOUNT to one emulated processor, on which each
+# instruction takes a nanosecond. The 57-bit address space only makes TCG's page walks longer.
 accel_options() {
-	if kvm_works "$1"; then
+	local tcg='tcg,tb-size=512' cpu='max,la57=off'
+	if [ -n "${2:-}" ]; then
+		ACCEL=(-accel "$tcg,thread=single" -icount 'shift=0,sleep=off' -cpu "$cpu")
+	elif kvm_works "$1"; then
 		ACCEL=(-accel kvm -cpu host)
 	else
-		ACCEL=(-accel 'tcg,thread=multi,tb-size=512' -cpu 'max,la57=off')
+		ACCEL=(-accel "$tcg,thread=multi" -cpu "$cpu")
 	fi
 }

@@ -98,29 +98,50 @@ struct FileSource<'a> {
     len: usize,
 }
 
+impl FileSource<'_> {
+    /// Takes the next `len` bytes: calls `part` for each part of them that lies in one block, with
+    /// how many came before it, the block, `None` for a hole, the offset there, and how many.
+    fn take(&mut self, len: usize, mut part: impl FnMut(usize, Option<&BlockRef>, usize, usize)) {
+        let mut blocks = [const { None }; BATCH];
+        let mut done = 0;
+        while done < len {
+            let wanted = (offset_in_block(self.pos) + len - done).div_ceil(BLOCK_SIZE);
+            let blocks = &mut blocks[..wanted.min(BATCH)];
+            let found = self.inode.data().read(block_of(self.pos), blocks);
+            for block in &mut blocks[..found] {
+                let offset = offset_in_block(self.pos);
+                let n = (len - done).min(BLOCK_SIZE - offset);
+                part(done, block.take().as_ref(), offset, n);
+                self.pos += n as u64;
+                self.len -= n;
+                done += n;
+            }
+        }
+    }
+}
+
 impl Source for FileSource<'_> {
     fn len(&self) -> usize {
         self.len
     }
 
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
-        let mut done = 0;
-        while done < len {
-            let at = offset + done;
-            let to = offset_in_block(at as u64);
-            let from = offset_in_block(self.pos);
-            let n = (len - done).min(BLOCK_SIZE - from).min(BLOCK_SIZE - to);
-            if let Some(Some(block)) = blocks.get(at / BLOCK_SIZE) {
-                match self.inode.data().lookup(block_of(self.pos)).block() {
-                    Some(source) => block.copy_from(to, &source, from, n),
-                    None => block.zero(to, n),
+        self.take(len, |before, source, from, n| {
+            let mut done = 0;
+            while done < n {
+                let at = offset + before + done;
+                let to = offset_in_block(at as u64);
+                let n = (n - done).min(BLOCK_SIZE - to);
+                if let Some(Some(block)) = blocks.get(at / BLOCK_SIZE) {
+                    match source {
+                        Some(source) => block.copy_from(to, source, from + done, n),
+                        None => block.zero(to, n),
+                    }
                 }
+                done += n;
             }
-            self.pos += n as u64;
-            self.len -= n;
-            done += n;
-        }
-        done
+        });
+        len
     }
 
     fn len_for_pieces(&self) -> usize {
@@ -130,20 +151,10 @@ impl Source for FileSource<'_> {
 
     fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
         let len = piece.len() * BLOCK_SIZE;
-        let mut blocks = [const { None }; BATCH];
-        let mut done = 0;
-        while done < len {
-            let found = self.inode.data().read(block_of(self.pos), &mut blocks);
-            for block in &mut blocks[..found] {
-                let from = offset_in_block(self.pos);
-                let n = (len - done).min(BLOCK_SIZE - from);
-                piece.copy_from(done, block.take().as_ref(), from, n);
-                self.pos += n as u64;
-                self.len -= n;
-                done += n;
-            }
-        }
-        done
+        self.take(len, |at, source, from, n| {
+            piece.copy_from(at, source, from, n)
+        });
+        len
     }
 
     fn is_hole(&self, ahead: usize, len: usize) -> bool {

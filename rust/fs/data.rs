@@ -20,7 +20,8 @@ use kernel::{
 /// The blocks of a file.
 ///
 /// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
-/// that its owner is charged for exactly as many blocks as it has. [`Data::lend`] changes marks only.
+/// that its owner is charged for exactly as many blocks as it has; or, where nobody is charged for
+/// anything, by [`Data::insert_piece`]. [`Data::lend`] changes marks only.
 #[pin_data]
 pub(crate) struct Data {
     pool: Arc<Pool>,
@@ -183,6 +184,19 @@ impl Data {
         self.replace(Tree::new(self.pool.clone()));
     }
 
+    /// Puts blocks in from `index` on, up to the end of a leaf, as far as that takes no memory; those
+    /// are `piece`'s no more. Where owners are charged it does nothing: see [`ChargedBlock::uncharged`].
+    pub(crate) fn insert_piece(
+        lock: &Invalidate<'_, ReflinkFs>,
+        index: u64,
+        piece: &mut Piece<'_>,
+    ) {
+        let inode = lock.inode();
+        if !inode.super_block().has_quota() {
+            inode.data().tree.lock().insert_piece_in_place(index, piece);
+        }
+    }
+
     /// Puts a new block in at `index`, in place of what was there.
     ///
     /// # Errors
@@ -277,24 +291,11 @@ impl<'a> ChargedBlock<'a> {
         Ok(())
     }
 
-    /// A block of a [`Piece`], for which nobody is to be charged: see [`ChargedBlock::insert_piece`].
-    pub(crate) fn of_piece(inode: &'a Inode, block: NewBlock<'a>) -> Self {
+    /// A block for which nobody is charged yet: [`ChargedBlock::insert`] does it.
+    pub(crate) fn uncharged(inode: &'a Inode, block: NewBlock<'a>) -> Self {
         Self {
             block,
             charge: inode.no_charge(),
-        }
-    }
-
-    /// Puts blocks in from `index` on, up to the end of a leaf, as far as that takes no memory. Those
-    /// are `piece`'s no more. Where there are quotas, it does nothing.
-    pub(crate) fn insert_piece(
-        lock: &Invalidate<'_, ReflinkFs>,
-        index: u64,
-        piece: &mut Piece<'_>,
-    ) {
-        let inode = lock.inode();
-        if !inode.super_block().has_quota() {
-            inode.data().tree.lock().insert_piece_in_place(index, piece);
         }
     }
 }

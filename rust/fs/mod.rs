@@ -8,7 +8,7 @@
 //! | `names.rs` | directories |
 //! | `data.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `file.rs` | the table of contents of what follows |
-//! | `read.rs`, `write.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
+//! | `read.rs`, `write.rs`, `write_run.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |

@@ -4,7 +4,7 @@
 //!
 //! A block that is the file's own is written in place. For any other a new block is filled first,
 //! without a lock, as filling may fault on a mapping of this very file; then a batch of new
-//! blocks goes into the tree.
+//! blocks goes into the tree. Many in a row are `write_run.rs`'s.
 
 use super::{
     block_of, offset_in_block, truncate,
@@ -80,16 +80,11 @@ pub(crate) fn write(
     let mut done = 0;
     while source.len() > 0 {
         let at = pos + done as u64;
-        let run = if may_wait {
-            write_run::length(inode, at, source)
-        } else {
-            0
-        };
-        let to_end = BLOCK_SIZE - offset_in_block(at);
+        let run = write_run::length(inode, at, source, may_wait);
         let (n, result) = if run >= 2 {
             write_run(inode, at, run, source, &mut reserve)
-        } else if source.len() <= to_end || to_end < BLOCK_SIZE {
-            // What comes after may be a run.
+        } else if offset_in_block(at) != 0 || source.len() <= BLOCK_SIZE {
+            // What comes after the end of the block may be a run.
             write_one(inode, at, source, may_wait, &mut reserve)
         } else {
             write_batch(inode, at, source, may_wait, &mut reserve)
@@ -129,7 +124,7 @@ fn write_one(
     (done, if done < len { Err(EFAULT) } else { Ok(()) })
 }
 
-/// Writes up to [`BATCH`] blocks. Returns as [`write_one`].
+/// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_one`].
 fn write_batch(
     inode: &Locked,
     pos: u64,
@@ -137,7 +132,7 @@ fn write_batch(
     may_wait: bool,
     reserve: &mut Reserve,
 ) -> (usize, Result) {
-    let n = BATCH.min((offset_in_block(pos) + source.len()).div_ceil(BLOCK_SIZE));
+    let n = BATCH.min(source.len().div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; BATCH];
     inode.data().lookup_run(block_of(pos), &mut olds[..n]);
     replace(inode, pos, olds, n, source, may_wait, reserve)

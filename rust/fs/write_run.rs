@@ -6,7 +6,7 @@
 use super::{
     block_of, offset_in_block,
     write::{keep_around, put, Source},
-    ChargedBlock, Locked,
+    ChargedBlock, Data, Locked,
 };
 use crate::store::{
     block::{Piece, BLOCK_SIZE},
@@ -14,9 +14,9 @@ use crate::store::{
 };
 use kernel::prelude::*;
 
-/// How many of the blocks at `pos` can be written by [`write_run`].
-pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source) -> usize {
-    if source.len() < 2 * BLOCK_SIZE || offset_in_block(pos) != 0 {
+/// How many of the blocks at `pos`, all of one leaf, can be written by [`write_run`].
+pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source, may_wait: bool) -> usize {
+    if !may_wait || source.len() < 2 * BLOCK_SIZE || offset_in_block(pos) != 0 {
         return 0;
     }
     inode
@@ -57,10 +57,8 @@ fn write_piece(
     let wanted = piece.len() * BLOCK_SIZE;
     let done = source.fill_piece(&piece);
     let result = if done < wanted { Err(EFAULT) } else { Ok(()) };
+    piece.truncate(done.div_ceil(BLOCK_SIZE));
     // What is only a part of a block is not put in with the others.
-    while piece.len() > done.div_ceil(BLOCK_SIZE) {
-        drop(piece.take_last());
-    }
     let part = done % BLOCK_SIZE;
     let last = if part == 0 { None } else { piece.take_last() };
     if let Some(last) = &last {
@@ -74,22 +72,26 @@ fn write_piece(
     let mut index = block_of(pos);
     let lock = inode.invalidate();
     lock.unmap(index..index + done.div_ceil(BLOCK_SIZE) as u64);
-    loop {
-        if !inode.was_mapped() {
+    // A fault may have put blocks there meanwhile, which are looked at one by one.
+    let all_others =
+        !inode.was_mapped() || inode.data().run_of_others(index, piece.len()) == piece.len();
+    while !piece.is_empty() {
+        if all_others {
             let before = piece.len();
-            ChargedBlock::insert_piece(&lock, index, &mut piece);
+            Data::insert_piece(&lock, index, &mut piece);
             index += (before - piece.len()) as u64;
         }
-        // A node is missing, or there is more to look at.
-        let Some(block) = piece.take() else { break };
-        let block = ChargedBlock::of_piece(inode, block);
-        if let Err(err) = put(&lock, index, block, 0..BLOCK_SIZE, reserve) {
-            return ((index * BLOCK_SIZE as u64 - pos) as usize, Err(err));
+        // A node is missing, or somebody is to be charged.
+        if let Some(block) = piece.take() {
+            let block = ChargedBlock::uncharged(inode, block);
+            if let Err(err) = put(&lock, index, block, 0..BLOCK_SIZE, reserve) {
+                return ((index * BLOCK_SIZE as u64 - pos) as usize, Err(err));
+            }
+            index += 1;
         }
-        index += 1;
     }
     if let Some(last) = last {
-        let block = ChargedBlock::of_piece(inode, last);
+        let block = ChargedBlock::uncharged(inode, last);
         if let Err(err) = put(&lock, index, block, 0..part, reserve) {
             return (done - part, Err(err));
         }

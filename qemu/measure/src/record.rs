@@ -71,6 +71,8 @@ pub enum Record {
         kernel: String,
         processor: String,
         emulated: bool,
+        /// Times are numbers of instructions.
+        counted: bool,
         cpus: usize,
         memory: u64,
         quick: bool,

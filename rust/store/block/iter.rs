@@ -42,6 +42,7 @@ pub fn copy_from_iter(
 ) -> usize {
     by_piece(blocks, offset, len, |piece, offset, n| match piece {
         [Some(first), ..] => {
+            // Before anything is stored, though it may turn out that nothing comes for the last of them.
             for block in piece.iter().flatten() {
                 block.raw().set_written();
             }

@@ -38,6 +38,7 @@ pub use self::iter::{copy_from_iter, copy_to_iter};
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
+pub(super) use self::run::ORDER as RUN_ORDER;
 pub use self::run::{Piece, Run};
 pub use self::shared::{NodeCache, Shared};
 pub use self::slots::Slots;

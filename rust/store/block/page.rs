@@ -247,16 +247,13 @@ impl BlockRef {
         self.0.set_written();
         self.0.with_bytes(|to| {
             other.0.with_bytes(|from| {
-                // SAFETY: Both ranges lie within their pages. Those may be one, and a page copied onto
-                // itself is the same afterwards.
+                // SAFETY: Both ranges lie within their pages.
                 unsafe {
                     let (from, to) = (from.add(from_offset), to.add(offset));
-                    if len == BLOCK_SIZE {
-                        bindings::copy_page(to.cast(), from.cast());
-                    } else if self.0 == other.0 {
+                    if self.0 == other.0 {
                         core::ptr::copy(from, to, len);
                     } else {
-                        core::ptr::copy_nonoverlapping(from, to, len);
+                        copy_bytes(from, to, len);
                     }
                 }
             })
@@ -309,6 +306,26 @@ impl BlockRef {
     /// Whether so many references to the page exist that their count, an `int`, might overflow.
     pub fn is_crowded(&self) -> bool {
         self.0.page_count() > i32::MAX / 2
+    }
+}
+
+/// Copies bytes, whole pages as the kernel does it best.
+///
+/// # Safety
+///
+/// The `len` bytes at `from` and those at `to` are valid, and no byte is in both. They may change
+/// meanwhile.
+pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
+    let is_page = |at: *const u8| at.addr() % BLOCK_SIZE == 0;
+    // That of x86-64 is one `rep movsq`, or moves, which take any address (arch/x86/lib/copy_page_64.S).
+    let anywhere = cfg!(CONFIG_X86_64) || is_page(from) && is_page(to);
+    // SAFETY: By the safety requirements; `copy_page` copies a page's worth.
+    unsafe {
+        if len == BLOCK_SIZE && anywhere {
+            bindings::copy_page(to.cast(), from.cast_mut().cast());
+        } else {
+            core::ptr::copy_nonoverlapping(from, to, len);
+        }
     }
 }
 

@@ -4,16 +4,16 @@
 
 use super::{
     iter::IN_ONE_PIECE,
-    page::{BlockRef, NewBlock, RawBlock},
+    page::{copy_bytes, BlockRef, NewBlock, RawBlock},
     Pool, BLOCK_SIZE,
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{iov::IovIterSource, prelude::*};
 
-/// Pages are allocated by up to so many at a time, `1 << ORDER`: as many as a leaf has, or one where
-/// several might not be in one piece.
-const ORDER: u32 = if IN_ONE_PIECE { 6 } else { 0 };
+/// Pages are allocated by up to so many at a time, `1 << ORDER`: as many as a leaf has slots, or one
+/// where several might not be in one piece.
+pub(in crate::store) const ORDER: u32 = if IN_ONE_PIECE { 6 } else { 0 };
 
 /// New blocks with consecutive numbers, whose pages are asked for together. Those that nobody takes
 /// are given back.
@@ -25,6 +25,8 @@ pub struct Run<'pool> {
     pool: &'pool Pool,
     number: u64,
     left: u64,
+    /// Pages of a higher order were not to be had.
+    order: u32,
     /// Those whose pages are there, which come before the others.
     piece: Option<Piece<'pool>>,
 }
@@ -38,6 +40,7 @@ impl<'pool> Run<'pool> {
             pool,
             number: if n == 0 { 0 } else { pool.take_numbers(n) },
             left: n,
+            order: ORDER,
             piece: None,
         }
     }
@@ -50,6 +53,7 @@ impl<'pool> Run<'pool> {
             pool,
             number: pool.take_numbers(1),
             left: 1,
+            order: ORDER,
             piece: None,
         }
     }
@@ -81,21 +85,26 @@ impl<'pool> Run<'pool> {
         }
     }
 
-    /// Allocates pages, several if that succeeds without much effort.
+    /// Allocates pages: several if they are free in one piece, otherwise one, for which memory is
+    /// reclaimed.
     fn alloc(&mut self) -> Result<Piece<'pool>> {
         if self.left == 0 {
             return Err(ENOSPC);
         }
-        let order = self.left.ilog2().min(ORDER);
-        let several = || alloc(bindings::SHIM_GFP_KERNEL_EASY, order);
-        let (page, len) = match (order > 0).then(several).flatten() {
-            Some(page) => {
+        let mut order = self.left.ilog2().min(self.order);
+        let page = loop {
+            if order == 0 {
+                break alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
+            }
+            if let Some(page) = alloc(bindings::SHIM_GFP_KERNEL_EASY, order) {
                 // SAFETY: The pages were allocated just now, with this order and not as one folio.
                 unsafe { bindings::split_page(page.as_ptr(), order) };
-                (page, 1 << order)
+                break page;
             }
-            None => (alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?, 1),
+            order -= 1;
+            self.order = order;
         };
+        let len = 1 << order;
         let number = self.number;
         // INVARIANT: They are counted, and have the numbers, for the piece now.
         self.left -= len as u64;
@@ -113,8 +122,8 @@ impl<'pool> Run<'pool> {
 
 /// Allocates `1 << order` pages, charged to the caller's cgroup.
 fn alloc(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> {
-    // SAFETY: Allocating pages has no preconditions beyond a context that may sleep, which
-    // `GFP_KERNEL` asserts.
+    // SAFETY: Allocating pages has no preconditions beyond a context that may sleep, where `flags`
+    // ask for that.
     NonNull::new(unsafe { bindings::alloc_pages(flags, order) })
 }
 
@@ -182,19 +191,18 @@ impl<'pool> Piece<'pool> {
         let len = len
             .min((self.len * BLOCK_SIZE).saturating_sub(offset))
             .min(BLOCK_SIZE.saturating_sub(from_offset));
+        if len == 0 {
+            return;
+        }
         // SAFETY: As in `copy_from_iter`; `len` bytes lie within the pages at each of the offsets, and
         // those of `from`, to which there is a reference, are others. The mappings are undone in order.
         unsafe {
             let to = bindings::kmap_local_page(self.page.as_ptr());
-            let bytes = to.add(offset).cast::<u8>();
+            let bytes = to.cast::<u8>().add(offset);
             match from {
-                Some(from) => from.raw().with_bytes(|from| {
-                    if len == BLOCK_SIZE {
-                        bindings::copy_page(bytes.cast(), from.cast());
-                    } else {
-                        bytes.copy_from_nonoverlapping(from.add(from_offset), len);
-                    }
-                }),
+                Some(from) => from
+                    .raw()
+                    .with_bytes(|from| copy_bytes(from.add(from_offset), bytes, len)),
                 None => bytes.write_bytes(0, len),
             }
             bindings::kunmap_local(to);
@@ -225,6 +233,13 @@ impl<'pool> Piece<'pool> {
         let (page, number) = self.next()?;
         // SAFETY: As above; the pool's count of it and the first reference are the slot's now.
         Some(unsafe { RawBlock::in_slot(page, number) })
+    }
+
+    /// Gives back all but the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        while self.len > len {
+            drop(self.take_last());
+        }
     }
 
     /// Takes the last out.

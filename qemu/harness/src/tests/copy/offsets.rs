@@ -3,6 +3,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
+use crate::filesystem::Ext4;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{copy_file_range, copy_loop, copy_once};
 
@@ -16,6 +17,8 @@ pub const CASES: &[Case] = &[
     case!(a_length_of_zero_does_nothing),
     case!(an_error_moves_no_offset),
     case!(the_largest_offsets_work),
+    case!(bytes_are_copied_to_the_end_of_the_largest_file_and_back)
+        .except(Ext4, "its files end at 16 TiB"),
     case!(a_huge_length_copies_what_there_is),
 ];
 
@@ -205,6 +208,27 @@ fn the_largest_offsets_work(t: &Test) -> Outcome {
     back.expect_contents(b"the end", "the copy back")?;
     let copied = copy_once(&source, 0, &to, i64::MAX as u64, 10);
     expect_errno(copied, libc::EFBIG, "a copy to 2^63 - 1")
+}
+
+fn bytes_are_copied_to_the_end_of_the_largest_file_and_back(t: &Test) -> Outcome {
+    const LEN: usize = 5 * BLOCK;
+    let end = i64::MAX as u64;
+    let data = pattern(41, LEN + 1);
+    let source = t.create_with("source", &data)?;
+    let to = t.create("to")?;
+    let back = t.create("back")?;
+    // The end of the last block is one byte short of a block's end, as nothing else is.
+    for (from, len) in [(0, LEN), (1, LEN), (1, LEN - 100), (0, 2 * BLOCK - 1)] {
+        let at = end - len as u64;
+        let what = format!("{len} bytes from {from}");
+        let copied = copy_loop(&source, from as u64, &to, at, len).or_fail(&what)?;
+        expect_eq(copied, len, format_args!("{what}: copied"))?;
+        expect_bytes(&to.read_at(at, len)?, &data[from..from + len], &what)?;
+        let copied = copy_loop(&to, at, &back, 0, LEN + BLOCK).or_fail(&what)?;
+        expect_eq(copied, len, format_args!("{what}: copied back"))?;
+        expect_bytes(&back.read_at(0, len)?, &data[from..from + len], &what)?;
+    }
+    Ok(())
 }
 
 fn a_huge_length_copies_what_there_is(t: &Test) -> Outcome {

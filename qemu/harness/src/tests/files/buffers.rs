@@ -3,16 +3,18 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Tmpfs, Xfs};
+use crate::filesystem::{Need, Tmpfs, Xfs};
 use crate::mapping::Mapping;
-use crate::pattern::{blocks, BLOCK, BLOCK64};
-use crate::sys::{pread_to, pwrite_from};
+use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
+use crate::sys::{new_clone, pread_to, pwrite_from, unlink};
 
 pub const CASES: &[Case] = &[
     case!(a_bad_buffer_is_efault_and_writes_nothing),
     case!(a_bad_buffer_does_not_make_the_file_longer)
         .except(Tmpfs, "sets the size before it copies"),
     case!(a_half_bad_buffer_writes_the_good_half),
+    case!(a_long_buffer_is_written_up_to_where_it_is_bad)
+        .except(Tmpfs, "sets the size before it copies"),
     case!(a_half_bad_buffer_reads_the_good_half),
     case!(a_failed_write_into_a_hole_shows_no_foreign_bytes)
         .except(Xfs, "iomap leaves what was in the page before"),
@@ -79,6 +81,112 @@ fn a_half_bad_buffer_writes_the_good_half(t: &Test) -> Outcome {
                 model[offset..end].copy_from_slice(&buffer.load(BLOCK - good, written));
             }
             file.expect_contents(&model, &what)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file may hold where something is written to it.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    Hole,
+    Blocks,
+    SharedBlocks,
+    MappedHole,
+    MappedBlocks,
+}
+
+fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
+    use Before::*;
+    const SIZE: usize = 100 * BLOCK;
+    let good_bytes = pattern(15, 90 * BLOCK);
+    let mut buffer = Mapping::anonymous(100 * BLOCK)?;
+    buffer.store(0, &good_bytes);
+    buffer.unmap_from(90 * BLOCK)?;
+    let old = pattern(16, SIZE);
+    let clones = Need::Reflink.unmet_by(t.filesystem).is_none();
+    for before in [
+        Nothing,
+        Hole,
+        Blocks,
+        SharedBlocks,
+        MappedHole,
+        MappedBlocks,
+    ] {
+        if matches!(before, SharedBlocks) && !clones {
+            continue;
+        }
+        for good in [
+            0,
+            1,
+            BLOCK,
+            3 * BLOCK,
+            3 * BLOCK + 1000,
+            64 * BLOCK - 1,
+            70 * BLOCK + 5,
+        ] {
+            for offset in [0, 2 * BLOCK + 100, 7 * BLOCK] {
+                let what = format!("{good} good bytes at {offset}, {before:?}");
+                let mut model = match before {
+                    Nothing => Vec::new(),
+                    Hole | MappedHole => vec![0; SIZE],
+                    Blocks | SharedBlocks | MappedBlocks => old.clone(),
+                };
+                let file = match before {
+                    Hole | MappedHole => {
+                        let file = t.create("file")?;
+                        file.truncate(SIZE as u64)?;
+                        file
+                    }
+                    _ => t.create_with("file", &model)?,
+                };
+                let clone = match before {
+                    SharedBlocks => Some(new_clone(&file, t.path("clone"))?),
+                    _ => None,
+                };
+                let map = match before {
+                    MappedHole | MappedBlocks => Some(Mapping::shared(&file, SIZE)?),
+                    _ => None,
+                };
+                if let Some(map) = &map {
+                    expect_bytes(&map.load_all(), &model, "the mapping")?;
+                }
+                let from = buffer.at(90 * BLOCK - good);
+                let written = match pwrite_from(&file, from, good + 3 * BLOCK, offset as i64) {
+                    Ok(n) => n,
+                    Err(error) => {
+                        expect_eq(error, Errno(libc::EFAULT), &what)?;
+                        0
+                    }
+                };
+                expect(
+                    written <= good,
+                    format_args!("{what}: {written} bytes written"),
+                )?;
+                if written > 0 {
+                    let end = offset + written;
+                    model.resize(model.len().max(end), 0);
+                    let start = good_bytes.len() - good;
+                    model[offset..end].copy_from_slice(&good_bytes[start..start + written]);
+                }
+                file.expect_contents(&model, &what)?;
+                if let Some(map) = map {
+                    expect_bytes(
+                        &map.load_all(),
+                        &model[..SIZE],
+                        format_args!("{what}: mapped"),
+                    )?;
+                }
+                if let Some(clone) = clone {
+                    clone.expect_contents(&old, &format!("{what}: the clone"))?;
+                    unlink(t.path("clone")).or_fail("unlink")?;
+                }
+                // What was not written can be.
+                let rest = pattern(17, 80 * BLOCK);
+                file.write_at(&rest, 3)?;
+                expect_bytes(&file.read_at(3, rest.len())?, &rest, &what)?;
+            }
         }
     }
     Ok(())

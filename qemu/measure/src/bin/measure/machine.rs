@@ -23,6 +23,7 @@ pub fn describe(options: &Options) -> Result<()> {
             .trim_matches([' ', '\t', ':'])
             .to_owned(),
         emulated: options.emulated,
+        counted: options.counted,
         cpus: std::thread::available_parallelism()?.get(),
         memory: meminfo("MemTotal")?,
         quick: options.quick,

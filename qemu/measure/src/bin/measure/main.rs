@@ -47,6 +47,9 @@ struct Options {
     /// The processor is emulated: less is measured, so that it takes no longer
     #[arg(long)]
     emulated: bool,
+    /// The processor takes a nanosecond for each instruction
+    #[arg(long)]
+    counted: bool,
     /// After so many seconds of one row a filesystem gets no more rounds
     #[arg(long, default_value_t = 15)]
     seconds: u64,

@@ -67,9 +67,8 @@ const ONE_BY_ONE: &str = "a module has vm_insert_pages, which makes and counts a
 const NO_FASTER_FAULT: &str =
     "half of what XFS takes is less than a fault of memory of no file, which \
     copies nothing: measured here, too";
-const NO_FASTER_COPY: &str =
-    "row 12's memory copy, which allocates pages and fills them, is the most \
-    that there is";
+const NO_FASTER_PAGE: &str = "it is as fast as the fastest new file of all (row 7): 97 % of the \
+    instructions clear the new pages, which the kernel does (init_on_alloc), and copy to them";
 
 /// As good as the best of all others at the same.
 const fn best(row: u8, metric: &'static str) -> Goal {
@@ -129,7 +128,7 @@ pub const GOALS: &[Goal] = &[
         "1 MiB sequential, fsync",
         Wants::AtLeast(3.0, "1 MiB sequential, fsync", DISKS),
     )
-    .because(NO_FASTER_WRITE),
+    .because(NO_FASTER_PAGE),
     goal(
         6,
         "1 MiB sequential",
@@ -177,7 +176,7 @@ pub const GOALS: &[Goal] = &[
         "unaligned",
         Wants::AtLeast(0.9, "memory copy", &[Processor]),
     ),
-    goal(12, "unaligned", Wants::AtLeast(1.5, "unaligned", &[Tmpfs])).because(NO_FASTER_COPY),
+    goal(12, "unaligned", Wants::AtLeast(1.5, "unaligned", &[Tmpfs])),
     goal(13, "memory of a clone", Wants::Below(2048.0)),
     goal(13, "memory of a byte", Wants::Below(1.005)),
     goal(13, "100 mapped clones", Wants::Below(1.05)),

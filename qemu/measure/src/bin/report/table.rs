@@ -70,6 +70,7 @@ fn print_machine(summary: &Summary) {
         kernel,
         processor,
         emulated,
+        counted,
         cpus,
         memory,
         quick,
@@ -85,7 +86,9 @@ fn print_machine(summary: &Summary) {
     );
     println!("Medians, ± the median deviation from them. ×: how many times as good reflinkfs is, round by round;");
     println!("disks: the best of XFS and btrfs, both on disks of memory.");
-    if *emulated {
+    if *counted {
+        println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
+    } else if *emulated {
         println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
     }
     println!();

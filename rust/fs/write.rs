@@ -115,13 +115,7 @@ fn write_one(
     reserve: &mut Reserve,
 ) -> (usize, Result) {
     let old = inode.data().lookup(block_of(pos));
-    let Lookup::Private(block) = old else {
-        return replace(inode, pos, [old], 1, source, may_wait, reserve);
-    };
-    let offset = offset_in_block(pos);
-    let len = source.len().min(BLOCK_SIZE - offset);
-    let done = source.fill(&[Some(&block)], offset, len);
-    (done, if done < len { Err(EFAULT) } else { Ok(()) })
+    replace(inode, pos, [old], 1, source, may_wait, reserve)
 }
 
 /// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_one`].
@@ -138,7 +132,7 @@ fn write_batch(
     replace(inode, pos, olds, n, source, may_wait, reserve)
 }
 
-/// Writes up to `n` blocks, where `olds` are. Returns as [`write_one`].
+/// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_one`].
 fn replace<const N: usize>(
     inode: &Locked,
     pos: u64,
@@ -150,6 +144,14 @@ fn replace<const N: usize>(
 ) -> (usize, Result) {
     let offset = offset_in_block(pos);
     let len = source.len().min(n * BLOCK_SIZE - offset);
+    let own: [_; N] = array::from_fn(|i| match &olds[i] {
+        Lookup::Private(block) => Some(block),
+        _ => None,
+    });
+    if own[..n].iter().all(Option::is_some) {
+        let done = source.fill(&own[..n], offset, len);
+        return (done, if done < len { Err(EFAULT) } else { Ok(()) });
+    }
     let mut news = [const { None }; N];
     let is_hole = |i| {
         let part = part_of_block(i, offset, len);
@@ -157,11 +159,7 @@ fn replace<const N: usize>(
     };
     let (n, mut result) = make_blocks(inode, &olds[..n], &mut news, is_hole, may_wait);
 
-    let targets: [_; N] = array::from_fn(|i| match (&news[i], &olds[i]) {
-        (Some(new), _) => Some(new.bytes()),
-        (None, Lookup::Private(block)) => Some(block),
-        _ => None,
-    });
+    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
     let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
     let done = source.fill(&targets[..n], offset, len);
     if done < len {

@@ -28,9 +28,9 @@ const fmode_t SHIM_FMODE_CAN_ODIRECT = FMODE_CAN_ODIRECT;
 const fmode_t SHIM_FMODE_NOWAIT = FMODE_NOWAIT;
 const fop_flags_t SHIM_FOP_DONTCACHE = FOP_DONTCACHE;
 const fop_flags_t SHIM_FOP_BUFFER_WASYNC = FOP_BUFFER_WASYNC;
-/* As GFP_KERNEL_ACCOUNT, of what is free: for what there is another way without. */
+/* As GFP_KERNEL_ACCOUNT, of what is free, and no reserve: for what there is another way without. */
 const gfp_t SHIM_GFP_KERNEL_EASY =
-	(GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_NORETRY | __GFP_NOWARN;
+	(GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN;
 const int SHIM_IOCB_NOWAIT = IOCB_NOWAIT;
 const unsigned int SHIM_PMD_SHIFT = PMD_SHIFT;
 const unsigned long SHIM_SB_POSIXACL = SB_POSIXACL;

@@ -274,7 +274,7 @@ impl<'a> ChargedBlock<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EDQUOT` where there is a hole now, and was none. The file is as it was.
+    /// `ENOMEM`; `EDQUOT` where there is a hole that nobody is charged for yet. The file is as it was.
     pub(crate) fn insert(
         self,
         lock: &Invalidate<'_, ReflinkFs>,

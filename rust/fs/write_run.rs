@@ -81,7 +81,7 @@ fn write_piece(
             Data::insert_piece(&lock, index, &mut piece);
             index += (before - piece.len()) as u64;
         }
-        // A node is missing, or somebody is to be charged.
+        // A node is missing, somebody is to be charged, or there is more to look at.
         if let Some(block) = piece.take() {
             let block = ChargedBlock::uncharged(inode, block);
             if let Err(err) = put(&lock, index, block, 0..BLOCK_SIZE, reserve) {

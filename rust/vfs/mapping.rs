@@ -412,8 +412,24 @@ impl<T: MappingOperations> MappingTables<T> {
     const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         page_mkwrite: Some(Self::fault),
+        map_pages: Some(Self::map_pages),
         ..pin_init::zeroed()
     };
+
+    /// Maps nothing: a fault does that, around the page that it is for. But that it is there tells the
+    /// kernel that faults need no more than the lock of the one VMA (`vmf_can_call_fault`). They look
+    /// at that VMA and the page tables below it, and at nothing else of the process.
+    ///
+    /// # Safety
+    ///
+    /// None.
+    unsafe extern "C" fn map_pages(
+        _vmf: *mut bindings::vm_fault,
+        _first: c_ulong,
+        _last: c_ulong,
+    ) -> bindings::vm_fault_t {
+        0
+    }
 
     /// Both a fault and the first write to what is mapped read-only: the lookup decides.
     ///

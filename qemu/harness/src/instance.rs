@@ -278,6 +278,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let _ = crate::sys::path_call!(umount2(&self.root, libc::MNT_DETACH));
+        let _ = crate::sys::rmdir(&self.root);
     }
 }
 

@@ -19,7 +19,7 @@ pub fn copy_to_iter(
     len: usize,
     to: &mut IovIterDest<'_>,
 ) -> usize {
-    by_piece(blocks, offset, len, |piece, offset, n| match piece {
+    let copy = |piece: &[Option<BlockRef>], offset: usize, n| match piece {
         [Some(first), ..] => first.raw().with_bytes(|bytes| {
             // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
             // references. `to` is valid.
@@ -27,7 +27,8 @@ pub fn copy_to_iter(
         }),
         // SAFETY: `to` is a valid iterator.
         _ => unsafe { bindings::iov_iter_zero(n, to.as_raw()) },
-    })
+    };
+    by_piece(blocks, offset, len, |_| true, copy)
 }
 
 /// Copies `len` bytes of `from` to `blocks`, beginning `offset` bytes into the first; those for a
@@ -40,12 +41,10 @@ pub fn copy_from_iter(
     len: usize,
     from: &mut IovIterSource<'_>,
 ) -> usize {
-    by_piece(blocks, offset, len, |piece, offset, n| match piece {
+    let copy = |piece: &[Option<&BlockRef>], offset: usize, n| match piece {
         [Some(first), ..] => {
-            // Before anything is stored, though it may turn out that nothing comes for the last of them.
-            for block in piece.iter().flatten() {
-                block.raw().set_written();
-            }
+            // Before anything is stored. The others of the piece are written.
+            first.raw().set_written();
             first.raw().with_bytes(|bytes| {
                 // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
                 // references. `from` is valid.
@@ -56,23 +55,25 @@ pub fn copy_from_iter(
             from.advance(n);
             n
         }
-    })
+    };
+    by_piece(blocks, offset, len, |next| !next.is_unwritten(), copy)
 }
 
 /// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:
-/// with blocks that follow each other in the kernel's mapping of all memory, or a hole, an offset in
-/// the first of them, and how many bytes from there on lie within them. Returns how many bytes it
-/// took, and goes on for as long as it takes all.
+/// with blocks that follow each other in the kernel's mapping of all memory, all but the first of which
+/// `may_join`, or a hole; an offset in the first of them; and how many bytes from there on lie within
+/// them. Returns how many bytes it took, and goes on for as long as it takes all.
 fn by_piece<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
     len: usize,
+    may_join: impl Fn(&BlockRef) -> bool,
     mut copy: impl FnMut(&[Option<B>], usize, usize) -> usize,
 ) -> usize {
     let mut done = 0;
     let mut i = 0;
     while done < len && i < blocks.len() {
-        let run = adjacent(&blocks[i..]);
+        let run = adjacent(&blocks[i..], &may_join);
         let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
         let n = (run * BLOCK_SIZE - offset).min(len - done);
         let copied = copy(&blocks[i..i + run], offset, n);
@@ -85,11 +86,15 @@ fn by_piece<B: Borrow<BlockRef>>(
     done
 }
 
-/// How many of `blocks`, from the first on, follow each other in memory; at least one.
-fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
+/// How many of `blocks`, from the first on, follow each other in memory and `may_join`; at least one.
+fn adjacent<B: Borrow<BlockRef>>(
+    blocks: &[Option<B>],
+    may_join: impl Fn(&BlockRef) -> bool,
+) -> usize {
     let follows = |pair: &[Option<B>]| match pair {
         [Some(a), Some(b)] => {
-            IN_ONE_PIECE && a.borrow().as_ptr().wrapping_add(1) == b.borrow().as_ptr()
+            let (a, b) = (a.borrow(), b.borrow());
+            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr() && may_join(b)
         }
         _ => false,
     };

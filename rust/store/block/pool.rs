@@ -23,6 +23,8 @@ pub struct Pool {
     next_epoch: Atomic<u64>,
     /// The tree nodes that exist.
     nodes: Atomic<u64>,
+    /// See [`Pool::order`].
+    order: Atomic<u32>,
 }
 
 /// How many nodes there may be for each block that there may be. A dense file has one for 63 blocks;
@@ -65,6 +67,7 @@ impl Pool {
             next_number: Atomic::new(1),
             next_epoch: Atomic::new(1),
             nodes: Atomic::new(0),
+            order: Atomic::new(u32::MAX),
         }
     }
 
@@ -184,6 +187,16 @@ impl Pool {
     /// blocks back and must not fail for want of one, as truncation.
     pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
         Run::over(self).take()
+    }
+
+    /// The order up to which pages are worth asking for: more were not to be had lately.
+    pub(super) fn order(&self) -> u32 {
+        self.order.load(Relaxed)
+    }
+
+    /// Says up to which order pages are to be asked for.
+    pub(super) fn set_order(&self, order: u32) {
+        self.order.store(order, Relaxed);
     }
 
     /// Counts `n` blocks more, whatever the limit.

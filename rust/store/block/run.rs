@@ -15,6 +15,9 @@ use kernel::{iov::IovIterSource, prelude::*};
 /// where several might not be in one piece.
 pub(in crate::store) const ORDER: u32 = if IN_ONE_PIECE { 6 } else { 0 };
 
+/// After so many blocks more pages are asked for at a time, where that failed before.
+const RETRY: u64 = 1024;
+
 /// New blocks with consecutive numbers, whose pages are asked for together. Those that nobody takes
 /// are given back.
 ///
@@ -25,8 +28,6 @@ pub struct Run<'pool> {
     pool: &'pool Pool,
     number: u64,
     left: u64,
-    /// Pages of a higher order were not to be had.
-    order: u32,
     /// Those whose pages are there, which come before the others.
     piece: Option<Piece<'pool>>,
 }
@@ -40,7 +41,6 @@ impl<'pool> Run<'pool> {
             pool,
             number: if n == 0 { 0 } else { pool.take_numbers(n) },
             left: n,
-            order: ORDER,
             piece: None,
         }
     }
@@ -53,7 +53,6 @@ impl<'pool> Run<'pool> {
             pool,
             number: pool.take_numbers(1),
             left: 1,
-            order: ORDER,
             piece: None,
         }
     }
@@ -91,7 +90,8 @@ impl<'pool> Run<'pool> {
         if self.left == 0 {
             return Err(ENOSPC);
         }
-        let mut order = self.left.ilog2().min(self.order);
+        let wanted = self.left.ilog2().min(ORDER);
+        let mut order = wanted.min(self.pool.order());
         let page = loop {
             if order == 0 {
                 break alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
@@ -102,10 +102,14 @@ impl<'pool> Run<'pool> {
                 break page;
             }
             order -= 1;
-            self.order = order;
+            self.pool.set_order(order);
         };
         let len = 1 << order;
         let number = self.number;
+        // Once in so many blocks, whether more are to be had again.
+        if order < wanted && number / RETRY != (number + len as u64) / RETRY {
+            self.pool.set_order(order + 1);
+        }
         // INVARIANT: They are counted, and have the numbers, for the piece now.
         self.left -= len as u64;
         self.number += len as u64;

@@ -25,14 +25,8 @@ fn sizes(bench: &Bench) -> &'static [u64] {
 }
 
 fn prepare_whole(bench: &Bench) -> Result<()> {
-    bench.setting("above 1 MiB the file is allocated, not written".into())?;
     for &size in sizes(bench) {
-        let path = bench.path(&size.to_string());
-        if size <= MIB {
-            data::write_file(&path, size)?;
-        } else {
-            data::allocate_file(&path, size)?;
-        }
+        data::write_file(&bench.path(&size.to_string()), size)?;
     }
     Ok(())
 }
@@ -83,7 +77,7 @@ fn prepare_range(bench: &Bench) -> Result<()> {
         range(bench) / MIB
     ))?;
     if bench.fs.clones() {
-        data::allocate_file(&bench.path("allocated"), BLOCK + range(bench))?;
+        data::write_file(&bench.path("source"), BLOCK + range(bench))?;
     }
     data::write_file(&bench.path("written"), COPIED)?;
     Ok(())
@@ -92,7 +86,7 @@ fn prepare_range(bench: &Bench) -> Result<()> {
 fn clone_range(bench: &Bench) -> Result<()> {
     let path = bench.path("to");
     if bench.fs.clones() {
-        let (from, to) = (sys::open(&bench.path("allocated"))?, sys::create(&path)?);
+        let (from, to) = (sys::open(&bench.path("source"))?, sys::create(&path)?);
         let (spent, ()) = time(|| sys::clone_range(&from, BLOCK, range(bench), &to, 6 * BLOCK))?;
         bench.bandwidth("clone range", range(bench), spent)?;
         remove_file(&path)?;

@@ -44,7 +44,7 @@ fn round(bench: &Bench) -> Result<()> {
     })?;
     many(bench, "copy", |path| {
         let mut block = [0; 4096];
-        File::open(bench.path("source"))?.read_exact_at(&mut block, 0)?;
+        source.read_exact_at(&mut block, 0)?;
         Ok(sys::create(path)?.write_all_at(&block, 0)?)
     })
 }

@@ -19,17 +19,17 @@ fn sizes(bench: &Bench) -> &'static [u64] {
 }
 
 fn owned(bench: &Bench) -> u64 {
-    bench.choose(1024, 128, 64) * MIB
+    bench.choose(1024, 256, 64) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "the last owner has {} MiB; all files are allocated, not written",
+        "the last owner has {} MiB, and had a clone",
         owned(bench) / MIB
     ))?;
     if bench.fs.clones() {
         for size in sizes(bench) {
-            data::allocate_file(&bench.path(&size.to_string()), *size)?;
+            data::write_file(&bench.path(&size.to_string()), *size)?;
         }
     }
     Ok(())
@@ -59,7 +59,14 @@ fn round(bench: &Bench) -> Result<()> {
             )?;
         }
     }
-    data::allocate_file(&path, owned(bench))?;
+    let owner = data::write_file(&path, owned(bench))?;
+    if bench.fs.clones() {
+        let clone = bench.path("clone");
+        sys::clone(&owner, &sys::create(&clone)?)?;
+        remove_file(clone)?;
+        bench.settle()?;
+    }
+    drop(owner);
     let (spent, ()) = time(|| Ok(remove_file(&path)?))?;
     bench.each("unlink of the last owner", 1, spent)
 }

@@ -32,14 +32,19 @@ kvm_works() {
 	[ "$(cat "$record")" = yes ]
 }
 
+# What TCG emulates. The 57-bit address space only makes its page walks longer. And its string
+# instructions go byte by byte, where a processor's take a cache line at a time: without them (erms,
+# fsrm) the kernel copies and clears by the word.
+TCG_BY_WORD=max,la57=off,-erms,-fsrm
+# shellcheck disable=SC2034 # for qemu/bench
+TCG_BY_BYTE=max,la57=off
+
 # shellcheck disable=SC2034 # for the caller
-# accel_options VMLINUX [ICOUNT]: sets ACCEL; with ICOUNT to one emulated processor, on which each
-# instruction takes a nanosecond. The 57-bit address space only makes TCG's page walks longer. And
-# its string instructions go byte by byte, where a processor's take a cache line at a time: without
-# them (erms, fsrm) the kernel takes words, and memory costs more nearly what it does elsewhere.
+# accel_options VMLINUX CPU ICOUNT: sets ACCEL; CPU is what to emulate where there is no KVM. With
+# ICOUNT to one emulated processor, on which each instruction takes a nanosecond.
 accel_options() {
-	local tcg='tcg,tb-size=512' cpu='max,la57=off,-erms,-fsrm'
-	if [ -n "${2:-}" ]; then
+	local tcg='tcg,tb-size=512' cpu=${2:-$TCG_BY_WORD}
+	if [ -n "$3" ]; then
 		ACCEL=(-accel "$tcg,thread=single" -icount 'shift=0,sleep=off' -cpu "$cpu")
 	elif kvm_works "$1"; then
 		ACCEL=(-accel kvm -cpu host)

@@ -30,7 +30,8 @@ pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
             .map(|ratio| json!({ "median": ratio.median, "low": ratio.low, "high": ratio.high }));
         json!({
             "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
-            "measured": measured, "met": verdict.met,
+            "measured": measured, "met": verdict.met, "within_spread": verdict.close,
+            "why_missed": verdict.why.filter(|_| !verdict.met),
         })
     });
     let failures = summary

@@ -90,6 +90,7 @@ fn print_machine(summary: &Summary) {
         println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
     } else if *emulated {
         println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
+        println!("It copies and clears memory by the byte, or with --words by the word.");
     }
     println!();
 }
@@ -110,7 +111,7 @@ fn print_rounds(summary: &Summary, row: u8) {
     let measured: Vec<_> = measured.collect();
     if !measured.is_empty() {
         println!(
-            "      fewer rounds, as they took too long: {}",
+            "      fewer rounds, as they take long: {}",
             measured.join(", ")
         );
     }

@@ -12,7 +12,7 @@ use super::{row, Row};
 use crate::bench::{time, Bench};
 
 pub const ROW: Row = Row {
-    rounds: 3,
+    rounds: 1,
     ..row(15, "a real tree", prepare, round)
 };
 

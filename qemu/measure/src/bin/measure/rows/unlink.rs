@@ -19,7 +19,7 @@ fn sizes(bench: &Bench) -> &'static [u64] {
 }
 
 fn owned(bench: &Bench) -> u64 {
-    bench.choose(1024, 256, 64) * MIB
+    bench.choose(1024, 128, 64) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

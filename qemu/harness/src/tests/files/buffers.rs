@@ -2,7 +2,7 @@
 //! Buffers that are bad, half bad, or mappings of the file itself.
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome};
+use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
 use crate::filesystem::{Need, Tmpfs, Xfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
@@ -49,6 +49,26 @@ fn half_a_buffer() -> Outcome<Mapping> {
     Ok(buffer)
 }
 
+/// How many bytes a call with a bad buffer took, none where it failed as it should.
+fn count_or_efault(seen: Sys<usize>, what: &str) -> Outcome<usize> {
+    match seen {
+        Ok(n) => Ok(n),
+        Err(error) => {
+            expect_eq(error, Errno(libc::EFAULT), what)?;
+            Ok(0)
+        }
+    }
+}
+
+/// What a file holds after a write; one of no bytes makes it no longer.
+fn put_bytes(model: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let end = offset + bytes.len();
+        model.resize(model.len().max(end), 0);
+        model[offset..end].copy_from_slice(bytes);
+    }
+}
+
 fn a_half_bad_buffer_writes_the_good_half(t: &Test) -> Outcome {
     let buffer = half_a_buffer()?;
     for (good, offset) in [
@@ -64,22 +84,12 @@ fn a_half_bad_buffer_writes_the_good_half(t: &Test) -> Outcome {
             let file = t.create_with("file", &model)?;
             let what = format!("{good} good bytes of {} at {offset}", good + 4000);
             let seen = pwrite_from(&file, buffer.at(BLOCK - good), good + 4000, offset as i64);
-            let written = match seen {
-                Ok(n) => n,
-                Err(error) => {
-                    expect_eq(error, Errno(libc::EFAULT), &what)?;
-                    0
-                }
-            };
+            let written = count_or_efault(seen, &what)?;
             expect(
                 written <= good,
                 format_args!("{what}: {written} bytes written"),
             )?;
-            if written > 0 {
-                let end = offset + written;
-                model.resize(model.len().max(end), 0);
-                model[offset..end].copy_from_slice(&buffer.load(BLOCK - good, written));
-            }
+            put_bytes(&mut model, offset, &buffer.load(BLOCK - good, written));
             file.expect_contents(&model, &what)?;
         }
     }
@@ -153,23 +163,14 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
                     expect_bytes(&map.load_all(), &model, "the mapping")?;
                 }
                 let from = buffer.at(90 * BLOCK - good);
-                let written = match pwrite_from(&file, from, good + 3 * BLOCK, offset as i64) {
-                    Ok(n) => n,
-                    Err(error) => {
-                        expect_eq(error, Errno(libc::EFAULT), &what)?;
-                        0
-                    }
-                };
+                let seen = pwrite_from(&file, from, good + 3 * BLOCK, offset as i64);
+                let written = count_or_efault(seen, &what)?;
                 expect(
                     written <= good && written + BLOCK > good,
                     format_args!("{what}: {written} bytes written"),
                 )?;
-                if written > 0 {
-                    let end = offset + written;
-                    model.resize(model.len().max(end), 0);
-                    let start = good_bytes.len() - good;
-                    model[offset..end].copy_from_slice(&good_bytes[start..start + written]);
-                }
+                let start = good_bytes.len() - good;
+                put_bytes(&mut model, offset, &good_bytes[start..start + written]);
                 file.expect_contents(&model, &what)?;
                 if let Some(map) = map {
                     expect_bytes(

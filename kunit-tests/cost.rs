@@ -2,20 +2,75 @@
 
 //! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
 //!
-//! Counted in nodes, by what a change leaves of a reserve; blocks are counted by the pool.
+//! Counted in nodes that are made, by what a change leaves of a reserve, while blocks are counted by the
+//! pool; and in looks at nodes and blocks, by the store itself.
 
 use crate::{
     nodes::{cost, insert_cost},
-    store::{Reserve, Tree},
+    store::{block::touched, Reserve, Tree},
     trees::{
         first_of, found, full_tree, pool, remove, span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
+/// How often `call` looks at nodes and at blocks.
+fn looks<T>(call: impl FnOnce() -> T) -> (u64, u64) {
+    let before = touched();
+    let result = call();
+    let after = touched();
+    drop(result);
+    (after.0 - before.0, after.1 - before.1)
+}
+
 #[kunit_tests(reflinkfs_cost)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clone_looks_at_the_root_and_at_no_block() -> Result {
+        for height in 1..=5 {
+            let pool = pool()?;
+            let mut tree = full_tree(&pool, height)?;
+            // Its count goes up.
+            check_eq!(looks(|| tree.snapshot()), (1, 0), "height {height}");
+            let clone = tree.snapshot();
+            // And down.
+            check_eq!(looks(|| drop(clone)), (1, 0), "height {height}");
+            // Not after every node on some way was copied, either.
+            let clone = tree.snapshot();
+            insert_cost(&mut tree, span(height) / 2)?;
+            check_eq!(looks(|| tree.snapshot()), (1, 0), "height {height}");
+            drop(clone);
+        }
+        // A block that is kept without a node: its count goes up.
+        let mut tree = tree_of(&pool()?, [0])?;
+        let (nodes, blocks) = looks(|| tree.snapshot());
+        check_eq!((nodes, blocks <= 2), (0, true));
+        Ok(())
+    }
+
+    #[test]
+    fn comparing_what_is_shared_looks_at_no_block() -> Result {
+        for height in 1..=5 {
+            let mut tree = full_tree(&pool()?, height)?;
+            let clone = tree.snapshot();
+            let same = || tree.same(0, &clone, 0, span(height));
+            check_eq!(same(), span(height));
+            check_eq!(looks(same), (0, 0), "height {height}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn reading_looks_at_one_node_on_each_level() -> Result {
+        for height in 1..=5 {
+            let tree = full_tree(&pool()?, height)?;
+            let read = || tree.read(span(height) / 2, &mut [None]);
+            check_eq!(looks(read).0, u64::from(height));
+        }
+        Ok(())
+    }
 
     #[test]
     fn cloning_a_large_file_is_free() -> Result {

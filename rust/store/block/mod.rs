@@ -33,6 +33,7 @@ mod pool;
 mod run;
 mod shared;
 mod slots;
+mod touched;
 
 pub use self::iter::{copy_from_iter, copy_to_iter};
 pub use self::mapped::Mapped;
@@ -42,6 +43,8 @@ pub(super) use self::run::ORDER as RUN_ORDER;
 pub use self::run::{Piece, Run};
 pub use self::shared::{NodeCache, Shared};
 pub use self::slots::Slots;
+#[cfg(reflinkfs_count)]
+pub use self::touched::touched;
 
 /// The size of a block in bytes: the page size.
 pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;

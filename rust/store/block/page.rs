@@ -23,7 +23,7 @@
 //! `refcount_t` does. Such a block counts as shared and is never freed. 16 million slots are
 //! 128 MiB of leaves for the loss of one page.
 
-use super::{mapped, pool::Pool, BLOCK_SIZE};
+use super::{mapped, pool::Pool, touched, BLOCK_SIZE};
 use crate::bindings;
 use core::{
     mem::{size_of, ManuallyDrop},
@@ -71,6 +71,7 @@ impl RawBlock {
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::page {
+        touched::block();
         self.0.as_ptr()
     }
 
@@ -79,7 +80,7 @@ impl RawBlock {
         // store, which accesses it only as this atomic.
         unsafe {
             Atomic::from_ptr(
-                (&raw mut (*self.0.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
+                (&raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
             )
         }
     }

@@ -8,6 +8,7 @@
 //! The memory is that of a cache of its own, a [`NodeCache`]: half of what `kmalloc` takes for a node,
 //! and not cleared first.
 
+use super::touched;
 use crate::bindings;
 use core::{
     alloc::Layout,
@@ -135,6 +136,7 @@ impl<T> Shared<T> {
     }
 
     fn counted(&self) -> &Counted<T> {
+        touched::node();
         // SAFETY: By the type invariant it is live; a `&mut` to it is only made by `get_mut`,
         // which borrows the only owner.
         unsafe { self.ptr.as_ref() }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
+use super::injection::Injection;
 use crate::case::{case, Case, Test};
 use crate::extents::extents;
 use crate::failure::{
@@ -50,53 +50,6 @@ pub const CASES: &[Case] = &[
 
 /// More points than any call has.
 const MANY: usize = 2000;
-
-/// Has the kernel refuse something to this thread.
-struct Injection(File);
-
-impl Injection {
-    fn new() -> Outcome<Self> {
-        let control =
-            File::open("/proc/thread-self/fail-nth", libc::O_RDWR).or_fail("open fail-nth")?;
-        // The probability stays zero: none of this concerns anybody who does not ask for it.
-        for (name, value) in [
-            ("failslab/ignore-gfp-wait", "N"),
-            ("failslab/verbose", "0"),
-            ("fail_page_alloc/ignore-gfp-wait", "N"),
-            ("fail_page_alloc/ignore-gfp-highmem", "N"),
-            ("fail_page_alloc/min-order", "0"),
-            ("fail_page_alloc/verbose", "0"),
-            ("fail_usercopy/verbose", "0"),
-        ] {
-            let path = Path::new("/sys/kernel/debug").join(name);
-            std::fs::write(&path, value).or_fail(format_args!("write {}", path.display()))?;
-        }
-        let injection = Self(control);
-        let open = || File::open("/dev/null", libc::O_RDONLY);
-        // Once before: what fails may be a page of this process's own memory, of its stack for
-        // example, which it shares with its parent until it writes there.
-        drop(injection.nth(1, open)?);
-        let (opened, failed) = injection.nth(1, open)?;
-        expect(
-            failed && opened.is_err(),
-            "the first thing that can fail when a file is opened fails",
-        )?;
-        Ok(injection)
-    }
-
-    /// Makes a call of which the nth thing that can fail fails. What it gave, and whether there
-    /// was an nth thing.
-    fn nth<T>(&self, n: usize, call: impl FnOnce() -> T) -> Outcome<(T, bool)> {
-        let text = n.to_string();
-        self.0.write_at(text.as_bytes(), 0)?;
-        let result = call();
-        // While a failure is still to come, it may be that of this very read.
-        let mut left = [0; 1];
-        let failed = matches!(self.0.try_pread(&mut left, 0), Ok(1)) && left[0] == b'0';
-        while self.0.try_pwrite(b"0", 0).is_err() {}
-        Ok((result, failed))
-    }
-}
 
 /// Makes a call over and over, each time in a new scene, with each thing in turn that can fail
 /// failing, until none is left. What fails must leave the scene such that it then succeeds.

@@ -73,12 +73,14 @@ modules! {
     large,
     accounting,
     failures,
+    costs,
     module,
 }
 
 mod flag_faults;
 mod flags;
 mod hook;
+mod injection;
 
 /// Tests, under the name of their concern.
 type Concern = (&'static str, &'static [Case]);

@@ -243,7 +243,7 @@ pub(super) fn make_mut<'a>(
     match subtree {
         Some(node) if node.is_unique() => (),
         Some(node) => *subtree = Some(reserve.node((**node).clone(), pool)?),
-        None => *subtree = Some(reserve.node(Node::empty(height, pool), pool)?),
+        None => *subtree = Some(reserve.empty(height, pool)?),
     }
     // It was found or made to have one owner just now.
     subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)

@@ -81,6 +81,19 @@ impl Reserve {
         self.source != Source::Reserve || self.nodes.len() >= n
     }
 
+    /// An empty node of height `height`, of `pool`, for which this was filled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reserve::node`].
+    pub(super) fn empty(&mut self, height: u32, pool: &Arc<Pool>) -> Result<Shared<Node>> {
+        match self.source {
+            // What is kept are empty leaves.
+            Source::Reserve if height == 1 => self.nodes.pop().ok_or(ENOMEM),
+            _ => self.node(Node::empty(height, pool), pool),
+        }
+    }
+
     /// A node of `pool` with this content.
     ///
     /// # Errors

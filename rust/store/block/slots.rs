@@ -134,10 +134,17 @@ impl<const N: usize> Slots<N> {
     /// [`Slots::insert`] does. Returns by how much the number of blocks here grew.
     pub fn insert_piece(&mut self, first: usize, piece: &mut Piece<'_>, epoch: u64) -> i64 {
         debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
+        let end = N.min(first + piece.len());
         let mut grown = 0;
-        for i in first..N.min(first + piece.len()) {
+        for slot in self.blocks.get_mut(first..end).into_iter().flatten() {
             // INVARIANT: As in `insert`.
-            grown += self.replace(i, piece.take_for_slot());
+            let old = core::mem::replace(slot, piece.take_for_slot());
+            match old {
+                Some(old) => old.release_slot(&self.pool),
+                None => grown += 1,
+            }
+        }
+        for i in first..end {
             self.mark(i, epoch);
         }
         grown

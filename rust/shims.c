@@ -99,6 +99,35 @@ void *shim_cache_alloc(struct kmem_cache *cache)
 	return kmem_cache_alloc(cache, GFP_KERNEL_ACCOUNT);
 }
 
+void shim_rwlock_init(rwlock_t *lock, const char *name, struct lock_class_key *key)
+{
+#if defined(CONFIG_DEBUG_SPINLOCK) && !defined(CONFIG_PREEMPT_RT)
+	__rwlock_init(lock, name, key);
+#else
+	rwlock_init(lock);
+#endif
+}
+
+void shim_read_lock(rwlock_t *lock)
+{
+	read_lock(lock);
+}
+
+void shim_read_unlock(rwlock_t *lock)
+{
+	read_unlock(lock);
+}
+
+void shim_write_lock(rwlock_t *lock)
+{
+	write_lock(lock);
+}
+
+void shim_write_unlock(rwlock_t *lock)
+{
+	write_unlock(lock);
+}
+
 void shim_inode_lock(struct inode *inode)
 {
 	inode_lock(inode);
@@ -446,6 +475,16 @@ bool shim_fatal_signal_pending(void)
 bool shim_signal_pending(void)
 {
 	return signal_pending(current);
+}
+
+void shim_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void shim_pagefault_enable(void)
+{
+	pagefault_enable();
 }
 
 void shim_cond_resched(void)

@@ -40,6 +40,11 @@ struct page *shim_first_page(struct list_head *head);
 void *shim_cache_alloc(struct kmem_cache *cache);
 
 /* inodes */
+void shim_rwlock_init(rwlock_t *lock, const char *name, struct lock_class_key *key);
+void shim_read_lock(rwlock_t *lock);
+void shim_read_unlock(rwlock_t *lock);
+void shim_write_lock(rwlock_t *lock);
+void shim_write_unlock(rwlock_t *lock);
 void shim_inode_lock(struct inode *inode);
 void shim_inode_unlock(struct inode *inode);
 void shim_inode_lock_shared(struct inode *inode);
@@ -111,6 +116,8 @@ const struct qstr *shim_dentry_qstr(const struct dentry *dentry);
 /* tasks and memory */
 bool shim_fatal_signal_pending(void);
 bool shim_signal_pending(void);
+void shim_pagefault_disable(void);
+void shim_pagefault_enable(void);
 void shim_cond_resched(void);
 unsigned long shim_totalram_pages(void);
 

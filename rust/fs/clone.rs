@@ -46,15 +46,22 @@ pub(crate) fn share(
         let tail = block_of(to.size());
         stop_stores(to, &locks.to(), tail..tail + 1);
     }
-    let mut busy = KVVec::new();
+    let mut busy = None;
     let keep = settle(from, reach.clone(), |index| {
+        let busy = busy.get_or_insert_with(KVVec::new);
         Ok(busy.push(index, GFP_KERNEL)?)
     })?;
 
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
     let source = from.data().snapshot(&reach);
     let to_lock = locks.to();
-    let tree = shared_tree(source, to, (first, to_first, n), whole, &busy);
+    let tree = shared_tree(
+        source,
+        to,
+        (first, to_first, n),
+        whole,
+        busy.iter().flatten(),
+    );
     let result = tree.and_then(|tree| {
         let tree = ChargedTree::new(&to_lock, tree)?;
         to_lock.unmap(to_first..to_first + n);
@@ -64,18 +71,18 @@ pub(crate) fn share(
         }
         Ok(())
     });
-    from.data().keep_private(&keep);
+    from.data().keep_private(keep.iter().flatten());
     result
 }
 
 /// What the destination's tree is to be: `n` blocks at `to_first` shared with those at `first` of
 /// the source, but for those that are busy, which are copied.
-fn shared_tree(
+fn shared_tree<'a>(
     source: Tree,
     to: &Locked,
     (first, to_first, n): (u64, u64, u64),
     whole: bool,
-    busy: &[u64],
+    busy: impl Iterator<Item = &'a u64>,
 ) -> Result<Tree> {
     let mut reserve = Reserve::on_demand();
     let mut tree = if whole {
@@ -90,10 +97,7 @@ fn shared_tree(
         tree.share(to_first, &source, first, n, &mut reserve, go_on)?;
         tree
     };
-    for &index in busy
-        .iter()
-        .filter(|&&index| (first..first + n).contains(&index))
-    {
+    for &index in busy.filter(|&&index| (first..first + n).contains(&index)) {
         let to_index = index - first + to_first;
         let Some(pinned) = tree.lookup(to_index).block() else {
             continue;
@@ -113,15 +117,16 @@ pub(crate) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, 
 }
 
 /// Calls `busy` as [`Mapped::settle`](crate::store::block::Mapped::settle) does. Returns those blocks
-/// among them that can be written in place: for [`Data::keep_private`], after a snapshot.
+/// among them that can be written in place, if any: for [`Data::keep_private`], after a snapshot.
 pub(crate) fn settle(
     file: &Locked,
     range: Range<u64>,
     mut busy: impl FnMut(u64) -> Result,
-) -> Result<KVVec<u64>> {
-    let mut keep = KVVec::new();
+) -> Result<Option<KVVec<u64>>> {
+    let mut keep = None;
     file.mapped().settle(range, |index| {
         if file.data().is_private(index) {
+            let keep = keep.get_or_insert_with(KVVec::new);
             keep.push(index, GFP_KERNEL)?;
         }
         busy(index)

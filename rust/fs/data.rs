@@ -8,13 +8,16 @@ use crate::{
         block::{BlockRef, NewBlock, Piece, Pool, Run},
         Extent, Loan, Lookup, Reserve, Tree,
     },
-    vfs::{self, Invalidate},
+    vfs::{self, Invalidate, RwLock},
 };
 use core::ops::Range;
 use kernel::{
-    new_spinlock,
     prelude::*,
-    sync::{Arc, SpinLock},
+    static_lock_class,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
 };
 
 /// The blocks of a file.
@@ -26,7 +29,9 @@ use kernel::{
 pub(crate) struct Data {
     pool: Arc<Pool>,
     #[pin]
-    tree: SpinLock<Tree>,
+    tree: RwLock<Tree>,
+    /// How many blocks the tree has, for who need not know what they are; set with the lock held.
+    blocks: Atomic<u64>,
 }
 
 type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
@@ -44,14 +49,20 @@ impl Data {
     /// No blocks, of `pool`.
     pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
         pin_init!(Self {
-            tree <- new_spinlock!(Tree::new(pool.clone())),
+            tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
+            blocks: Atomic::new(0),
             pool,
         })
     }
 
     /// How many blocks there are.
     pub(crate) fn blocks(&self) -> u64 {
-        self.tree.lock().blocks()
+        self.blocks.load(Relaxed)
+    }
+
+    /// Has [`Data::blocks`] say what the tree does, after a change.
+    fn count(&self, tree: &Tree) {
+        self.blocks.store(tree.blocks(), Relaxed);
     }
 
     /// The pool that the blocks are of.
@@ -61,7 +72,7 @@ impl Data {
 
     /// The block at `index`.
     pub(crate) fn lookup(&self, index: u64) -> Lookup {
-        self.tree.lock().lookup(index)
+        self.tree.read().lookup(index)
     }
 
     /// Whether the block at `index` may be written in place.
@@ -71,27 +82,37 @@ impl Data {
 
     /// See [`Tree::lookup_run`].
     pub(crate) fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
-        self.tree.lock().lookup_run(index, found);
+        self.tree.read().lookup_run(index, found);
     }
 
     /// See [`Tree::read`].
     pub(crate) fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
-        self.tree.lock().read(index, blocks)
+        self.tree.read().read(index, blocks)
+    }
+
+    /// Calls `look` with the blocks at `index` and after it, at least one: `None` is a hole. The tree
+    /// does not change meanwhile; `look` must not sleep.
+    pub(crate) fn look<R>(&self, index: u64, look: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
+        let tree = self.tree.read();
+        match tree.blocks_at(index) {
+            [] => look(&[None]),
+            blocks => look(blocks),
+        }
     }
 
     /// See [`Tree::run_of_others`].
     pub(crate) fn run_of_others(&self, index: u64, max: usize) -> usize {
-        self.tree.lock().run_of_others(index, max)
+        self.tree.read().run_of_others(index, max)
     }
 
     /// See [`Tree::lend`].
     pub(crate) fn lend(&self, index: u64) -> Loan {
-        self.tree.lock().lend(index)
+        self.tree.write().lend(index)
     }
 
     /// The first index at or after `from` with a block that was written.
     pub(crate) fn next_written(&self, from: u64) -> Option<u64> {
-        if !self.tree.lock().may_have_unwritten() {
+        if !self.tree.read().may_have_unwritten() {
             return self.next_block(from);
         }
         let mut extent = self.extent(from)?;
@@ -103,7 +124,7 @@ impl Data {
 
     /// The first index at or after `from` without a block that was written.
     pub(crate) fn next_not_written(&self, from: u64) -> u64 {
-        if !self.tree.lock().may_have_unwritten() {
+        if !self.tree.read().may_have_unwritten() {
             return self.next_hole(from);
         }
         let mut index = from;
@@ -118,20 +139,20 @@ impl Data {
 
     /// The first index at or after `from` with a block.
     pub(crate) fn next_block(&self, from: u64) -> Option<u64> {
-        self.tree.lock().next_block(from)
+        self.tree.read().next_block(from)
     }
 
     /// The first index at or after `from` without a block.
     pub(crate) fn next_hole(&self, from: u64) -> u64 {
-        self.tree.lock().next_hole(from)
+        self.tree.read().next_hole(from)
     }
 
     /// The first extent at or after `from`, of any length.
     pub(crate) fn extent(&self, from: u64) -> Option<Extent> {
-        let mut extent = self.tree.lock().extent(from, EXTENT_STEP)?;
+        let mut extent = self.tree.read().extent(from, EXTENT_STEP)?;
         loop {
             let end = extent.index + extent.len;
-            let next = self.tree.lock().extent(end, EXTENT_STEP);
+            let next = self.tree.read().extent(end, EXTENT_STEP);
             if !next.is_some_and(|next| extent.join(&next)) {
                 return Some(extent);
             }
@@ -141,7 +162,7 @@ impl Data {
     /// A tree with the same blocks, of which another file is to share those in `range`, which
     /// [`Data::reach`] gave.
     pub(crate) fn snapshot(&self, range: &Range<u64>) -> Tree {
-        let mut tree = self.tree.lock();
+        let mut tree = self.tree.write();
         if *range == ALL {
             tree.snapshot()
         } else {
@@ -162,20 +183,24 @@ impl Data {
     /// A tree with the same blocks, in O(1): to be changed without the lock, and put in place
     /// as a [`ChargedTree`]. While it lives, everything counts as shared.
     pub(crate) fn edit(&self) -> Tree {
-        self.tree.lock().edit()
+        self.tree.write().edit()
     }
 
     /// See [`Tree::keep_private`].
-    pub(crate) fn keep_private(&self, indexes: &[u64]) {
+    pub(crate) fn keep_private<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
         for &index in indexes {
-            self.tree.lock().keep_private(index);
+            self.tree.write().keep_private(index);
         }
     }
 
     /// Puts another tree in place.
     fn replace(&self, tree: Tree) {
         // The old one may be large, and goes after the lock.
-        let old = core::mem::replace(&mut *self.tree.lock(), tree);
+        let old = {
+            let mut current = self.tree.write();
+            self.count(&tree);
+            core::mem::replace(&mut *current, tree)
+        };
         drop(old);
     }
 
@@ -193,7 +218,10 @@ impl Data {
     ) {
         let inode = lock.inode();
         if !inode.super_block().has_quota() {
-            inode.data().tree.lock().insert_piece_in_place(index, piece);
+            let data = inode.data();
+            let mut tree = data.tree.write();
+            tree.insert_piece_in_place(index, piece);
+            data.count(&tree);
         }
     }
 
@@ -206,13 +234,18 @@ impl Data {
         let mut block = block;
         loop {
             {
-                let mut tree = self.tree.lock();
+                let mut tree = self.tree.write();
                 block = match tree.insert_in_place(index, block) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        self.count(&tree);
+                        return Ok(());
+                    }
                     Err(back) => back,
                 };
                 if tree.can_insert(index, reserve) {
-                    return tree.insert(index, block, reserve);
+                    let result = tree.insert(index, block, reserve);
+                    self.count(&tree);
+                    return result;
                 }
             }
             reserve.fill(&self.pool)?;
@@ -305,6 +338,8 @@ impl<'a> ChargedBlock<'a> {
 pub(crate) struct ChargedTree<'lock, 'a> {
     lock: &'lock Invalidate<'a, ReflinkFs>,
     tree: Tree,
+    /// How many blocks the file has, which stays so with the lock held.
+    before: u64,
     charge: Charge<'a>,
 }
 
@@ -316,18 +351,19 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// `EDQUOT`. Not where there are no more.
     pub(crate) fn new(lock: &'lock Invalidate<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
         let inode = lock.inode();
-        let more = tree.blocks().saturating_sub(inode.data().blocks());
+        let before = inode.data().blocks();
         Ok(Self {
-            charge: inode.charge(more)?,
+            charge: inode.charge(tree.blocks().saturating_sub(before))?,
             lock,
             tree,
+            before,
         })
     }
 
     /// Puts the tree in place. Returns the charge for what are fewer blocks than before.
     pub(crate) fn put(self) -> Charge<'a> {
         let inode = self.lock.inode();
-        let (before, after) = (inode.data().blocks(), self.tree.blocks());
+        let (before, after) = (self.before, self.tree.blocks());
         inode.data().replace(self.tree);
         self.charge.keep(after.saturating_sub(before));
         inode.freed(before.saturating_sub(after))

@@ -69,8 +69,8 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
         Ok(len)
     });
     drop(source);
-    to.data().keep_private(&to_keep);
-    from.data().keep_private(&from_keep);
+    to.data().keep_private(to_keep.iter().flatten());
+    from.data().keep_private(from_keep.iter().flatten());
     result
 }
 

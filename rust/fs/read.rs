@@ -3,50 +3,73 @@
 //! Reading, and lending blocks to those who read later.
 
 use super::{block_of, offset_in_block, Inode};
-use crate::store::{
-    block::{copy_to_iter, BlockRef, BLOCK_SIZE},
-    Loan,
+use crate::{
+    store::{
+        block::{copy_to_iter, copy_to_iter_without_faults, BlockRef, BLOCK_SIZE},
+        Loan,
+    },
+    vfs::go_on,
 };
 use kernel::{iov::IovIterDest, prelude::*};
 
-/// How many blocks are looked up under one hold of the tree's lock.
-const BATCH: usize = 32;
+/// How many blocks are copied under one hold of the tree's lock.
+const BATCH: usize = 16;
 
 /// See [`FileOperations::read`](crate::vfs::FileOperations::read).
 ///
-/// Takes references to the blocks and copies without a lock, since copying may fault on a mapping
-/// of this very file.
+/// Copies with the tree's lock held, which any number of readers may do at a time. So nobody counts
+/// references to pages, and readers of clones have nothing in common that they write to.
 pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
-    if offset_in_block(pos) + to.len() <= BLOCK_SIZE {
-        read_by::<1>(inode, pos, to)
-    } else {
-        read_by::<BATCH>(inode, pos, to)
-    }
-}
-
-/// Reads `N` blocks at a time.
-fn read_by<const N: usize>(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
-    let mut blocks = [const { None }; N];
     let mut done = 0;
-    loop {
-        let pos = pos + done as u64;
-        if to.is_empty() || pos >= inode.size() {
-            return Ok(done);
-        }
-        let wanted = N.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE));
-        let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
-        // After the lookup: where the file became shorter meanwhile, its end did first, so that
-        // blocks that went with it do not read as zeros.
-        let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
-        let offset = offset_in_block(pos);
-        let len = left.min(found * BLOCK_SIZE - offset);
-        let copied = copy_to_iter(&blocks[..found], offset, len, to);
-        blocks[..found].fill_with(|| None);
+    while !to.is_empty() && pos + (done as u64) < inode.size() {
+        let (copied, len) = copy(inode, pos + done as u64, to);
         done += copied;
         if copied < len {
-            return if done == 0 { Err(EFAULT) } else { Ok(done) };
+            let (copied, len) = copy_with_faults(inode, pos + done as u64, to);
+            done += copied;
+            if copied < len {
+                return if done == 0 { Err(EFAULT) } else { Ok(done) };
+            }
+        }
+        if !to.is_empty() && go_on().is_err() {
+            return if done == 0 { Err(EINTR) } else { Ok(done) };
         }
     }
+    Ok(done)
+}
+
+/// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how many.
+fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
+    inode.data().look(block_of(pos), |blocks| {
+        let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
+        let len = length(inode, pos, blocks.len(), to);
+        let copied = copy_to_iter_without_faults(blocks, offset_in_block(pos), len, to);
+        (copied, len)
+    })
+}
+
+/// The same without a lock, as a fault may be one in a mapping of this very file, which takes it.
+fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
+    let mut blocks = [const { None }; BATCH];
+    let wanted = wanted(pos, to);
+    let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
+    let len = length(inode, pos, found, to);
+    let copied = copy_to_iter(&blocks[..found], offset_in_block(pos), len, to);
+    (copied, len)
+}
+
+/// How many blocks from `pos` on `to` has room for, of a batch.
+fn wanted(pos: u64, to: &IovIterDest<'_>) -> usize {
+    BATCH.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE))
+}
+
+/// How many bytes from `pos` on there are in as many blocks, and in the file, that `to` has room for.
+///
+/// For after the lookup: where the file became shorter meanwhile, its end did first, so that blocks
+/// that went with it do not read as zeros.
+fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize {
+    let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
+    left.min(blocks * BLOCK_SIZE - offset_in_block(pos))
 }
 
 /// See [`FileOperations::lend`](crate::vfs::FileOperations::lend).

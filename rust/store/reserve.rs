@@ -19,7 +19,8 @@ use kernel::{prelude::*, sync::Arc};
 /// ```
 #[derive(Default)]
 pub struct Reserve {
-    nodes: KVec<Shared<Node>>,
+    /// None at first, as even a vector that is empty goes by way of the allocator.
+    nodes: Option<KVec<Shared<Node>>>,
     /// How many nodes a change wanted that did not find them.
     wanted: usize,
     source: Source,
@@ -67,18 +68,27 @@ impl Reserve {
     ///
     /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
-        while self.nodes.len() < self.wanted {
+        while self.len() < self.wanted {
             pool.may_add_node()?;
-            self.nodes
-                .push(Shared::new(Node::leaf(pool.clone()))?, GFP_KERNEL)?;
+            let node = Shared::new(Node::leaf(pool.clone()))?;
+            let nodes = self.nodes.get_or_insert_with(KVec::new);
+            nodes.push(node, GFP_KERNEL)?;
         }
         Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.nodes.as_ref().map_or(0, KVec::len)
+    }
+
+    fn pop(&mut self) -> Result<Shared<Node>> {
+        self.nodes.as_mut().and_then(KVec::pop).ok_or(ENOMEM)
     }
 
     /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`].
     pub(super) fn has(&mut self, n: usize) -> bool {
         self.wanted = n;
-        self.source != Source::Reserve || self.nodes.len() >= n
+        self.source != Source::Reserve || self.len() >= n
     }
 
     /// An empty node of height `height`, of `pool`, for which this was filled.
@@ -89,7 +99,7 @@ impl Reserve {
     pub(super) fn empty(&mut self, height: u32, pool: &Arc<Pool>) -> Result<Shared<Node>> {
         match self.source {
             // What is kept are empty leaves.
-            Source::Reserve if height == 1 => self.nodes.pop().ok_or(ENOMEM),
+            Source::Reserve if height == 1 => self.pop(),
             _ => self.node(Node::empty(height, pool), pool),
         }
     }
@@ -103,7 +113,7 @@ impl Reserve {
     pub(super) fn node(&mut self, content: Node, pool: &Pool) -> Result<Shared<Node>> {
         match self.source {
             Source::Reserve => {
-                let mut node = self.nodes.pop().ok_or(ENOMEM)?;
+                let mut node = self.pop()?;
                 // A node from the reserve has no other owner.
                 *node.get_mut().ok_or(EINVAL)? = content;
                 Ok(node)

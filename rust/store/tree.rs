@@ -344,28 +344,30 @@ impl Tree {
         }
     }
 
-    /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
-    /// `blocks` are valid, at least one: `None` among them is a hole.
-    pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+    /// The blocks at `index` and after it, up to the end of a leaf; `None` among them is a hole. None
+    /// at all where there is no leaf: then there is a hole at `index`.
+    pub fn blocks_at(&self, index: u64) -> &[Option<BlockRef>] {
         let leaf = self
             .root_for(index)
             .and_then(|(root, height)| node::leaf_slots(root, height, index));
-        if let Some(slots) = leaf {
-            let first = node::slot(1, index);
-            let n = blocks.len().min(FANOUT - first);
-            for (i, block) in blocks[..n].iter_mut().enumerate() {
-                *block = slots.get(first + i);
-            }
-            return n;
+        match (leaf, &self.root) {
+            (Some(slots), _) => &slots.blocks()[node::slot(1, index)..],
+            (None, Root::One(slots)) if index == 0 => slots.blocks(),
+            _ => &[],
         }
-        let Some(block) = blocks.first_mut() else {
-            return 0;
-        };
-        *block = match &self.root {
-            Root::One(slots) if index == 0 => slots.get(0),
-            _ => None,
-        };
-        1
+    }
+
+    /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
+    /// `blocks` are valid, at least one: `None` among them is a hole.
+    pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+        let found = self.blocks_at(index);
+        if found.is_empty() {
+            blocks.iter_mut().take(1).for_each(|block| *block = None);
+            return blocks.len().min(1);
+        }
+        let n = blocks.len().min(found.len());
+        blocks[..n].clone_from_slice(&found[..n]);
+        n
     }
 
     /// Whether some of the blocks may be unwritten.

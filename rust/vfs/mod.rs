@@ -25,6 +25,7 @@
 //! | [`extents`] | `fiemap` |
 //! | [`xattr`] | `struct xattr_handler` |
 //! | [`quota`] | `struct dquot`, `struct quota_format_type` |
+//! | [`rwlock`] | `rwlock_t` |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
 //! # Locks
@@ -55,6 +56,7 @@ pub mod inode;
 pub mod mapping;
 pub mod quota;
 pub mod remap;
+pub mod rwlock;
 pub mod splice;
 pub mod xattr;
 
@@ -69,6 +71,7 @@ pub use self::{
     mapping::{Fault, FaultResult, Invalidate, MappingOperations},
     quota::Charge,
     remap::{LockedPair, Remap, RemapKind},
+    rwlock::RwLock,
 };
 
 use crate::bindings;

@@ -31,6 +31,21 @@ pub fn copy_to_iter(
     by_piece(blocks, offset, len, |_| true, copy)
 }
 
+/// As [`copy_to_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
+pub fn copy_to_iter_without_faults(
+    blocks: &[Option<BlockRef>],
+    offset: usize,
+    len: usize,
+    to: &mut IovIterDest<'_>,
+) -> usize {
+    // SAFETY: Undone below.
+    unsafe { bindings::shim_pagefault_disable() };
+    let copied = copy_to_iter(blocks, offset, len, to);
+    // SAFETY: Undoes the above.
+    unsafe { bindings::shim_pagefault_enable() };
+    copied
+}
+
 /// Copies `len` bytes of `from` to `blocks`, beginning `offset` bytes into the first; those for a
 /// `None` are skipped. Returns how many there were.
 ///

@@ -35,7 +35,7 @@ mod shared;
 mod slots;
 mod touched;
 
-pub use self::iter::{copy_from_iter, copy_to_iter};
+pub use self::iter::{copy_from_iter, copy_to_iter, copy_to_iter_without_faults};
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};

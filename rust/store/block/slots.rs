@@ -53,6 +53,13 @@ impl<const N: usize> Slots<N> {
         }
     }
 
+    /// The blocks, to be used as long as they are in their slots.
+    pub fn blocks(&self) -> &[Option<BlockRef>; N] {
+        // SAFETY: Both types are transparent, down to a `NonNull`. The slots own a reference to each page,
+        // and nothing can be moved out of what is borrowed.
+        unsafe { &*(&raw const self.blocks).cast() }
+    }
+
     /// A reference to the block in slot `i`.
     pub fn get(&self, i: usize) -> Option<BlockRef> {
         self.blocks.get(i).copied().flatten().map(BlockRef::new)

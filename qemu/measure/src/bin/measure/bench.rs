@@ -14,11 +14,14 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
+#[derive(Clone)]
 pub struct Bench {
     pub fs: Fs,
     pub dir: PathBuf,
     pub row: u8,
     pub round: u32,
+    /// How many rounds there are.
+    pub rounds: u32,
     pub effort: Effort,
 }
 
@@ -34,6 +37,11 @@ pub enum Effort {
 impl Bench {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// What is done in this round, where so much is in all of them together.
+    pub fn part_of(&self, all: u64) -> u64 {
+        (all / u64::from(self.rounds)).max(1)
     }
 
     /// One of three values, by the effort.

@@ -5,6 +5,7 @@
 mod bench;
 mod data;
 mod fio;
+mod floor;
 mod machine;
 mod rows;
 mod sys;
@@ -18,7 +19,7 @@ use clap::Parser;
 use measure::record::{Fs, Record};
 
 use bench::{print, Bench, Effort};
-use rows::Row;
+use rows::{Phase, Row};
 
 #[derive(Parser)]
 #[command(about = "Measures mounted filesystems, in turns")]
@@ -47,17 +48,20 @@ struct Options {
     /// The processor is emulated: less is measured, so that it takes no longer
     #[arg(long)]
     emulated: bool,
+    /// As much is measured as on another processor, however long it takes
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
     /// The processor takes a nanosecond for each instruction
     #[arg(long)]
     counted: bool,
-    /// After so many seconds of one row a filesystem gets no more rounds
-    #[arg(long, default_value_t = 15)]
+    /// After so many seconds of one thing a filesystem gets no more rounds of it
+    #[arg(long, default_value_t = 10)]
     seconds: u64,
 }
 
 impl Options {
     fn effort(&self) -> Effort {
-        match (self.quick, self.emulated) {
+        match (self.quick, self.emulated && !self.full) {
             (true, _) => Effort::Quick,
             (false, true) => Effort::Emulated,
             (false, false) => Effort::Full,
@@ -67,11 +71,28 @@ impl Options {
 
 /// One filesystem in one row.
 struct Turn {
-    fs: Fs,
-    dir: PathBuf,
-    /// In its rounds.
+    bench: Bench,
+    /// In the rounds of a phase.
     spent: Duration,
     failed: bool,
+}
+
+impl Turn {
+    fn take(&mut self, row: &Row, step: fn(&Bench) -> Result<()>) -> Result<()> {
+        let started = Instant::now();
+        let result = step(&self.bench).and_then(|()| self.bench.settle());
+        self.ended(row, started.elapsed(), &result)
+    }
+
+    fn ended(&mut self, row: &Row, spent: Duration, result: &Result<()>) -> Result<()> {
+        self.spent += spent;
+        let Err(error) = result else { return Ok(()) };
+        self.failed = true;
+        let (fs, error) = (self.bench.fs, format!("{error:#}"));
+        eprintln!("row {}: {}: {}: {error}", row.number, row.title, fs.name());
+        let row = row.number;
+        print(&Record::Failed { row, fs, error })
+    }
 }
 
 fn main() -> Result<ExitCode> {
@@ -104,38 +125,39 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
             .join(format!("{:_<9}", fs.name()))
             .join(format!("row{}", row.number));
         std::fs::create_dir(&dir).with_context(|| format!("mkdir {}", dir.display()))?;
-        turns.push(Turn {
+        let bench = Bench {
             fs,
             dir,
+            row: row.number,
+            round: 0,
+            rounds: (row.rounds)(options.rounds),
+            effort: options.effort(),
+        };
+        turns.push(Turn {
+            bench,
             spent: Duration::ZERO,
             failed: false,
         });
     }
     for turn in &mut turns {
-        attempt(row, row.prepare, turn, options, 0)?;
-        turn.spent = Duration::ZERO;
+        turn.take(row, row.prepare)?;
     }
-    let mut rounds = 0;
-    for round in 0..options.rounds.min(row.rounds) {
-        for turn in &mut turns {
-            if !turn.failed && (round == 0 || turn.spent.as_secs() < options.seconds) {
-                attempt(row, row.round, turn, options, round)?;
-                rounds += 1;
-            }
-        }
+    for phase in row.phases {
+        run_phase(row, phase, &mut turns, options)?;
     }
     let ok = !turns.iter().any(|turn| turn.failed);
     let measured = started.elapsed();
     for turn in &turns {
+        let dir = &turn.bench.dir;
         let removed = if row.keep {
             Ok(())
         } else {
-            std::fs::remove_dir_all(&turn.dir)
+            std::fs::remove_dir_all(dir)
         };
-        removed.with_context(|| format!("rm -r {}", turn.dir.display()))?;
+        removed.with_context(|| format!("rm -r {}", dir.display()))?;
     }
     eprintln!(
-        "row {}: {}: {rounds} rounds in {:.0} s, removed in {:.0} s{}",
+        "row {}: {}: {:.0} s, removed in {:.0} s{}",
         row.number,
         row.title,
         measured.as_secs_f64(),
@@ -145,37 +167,39 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
     Ok(ok)
 }
 
-fn attempt(
-    row: &Row,
-    step: fn(&Bench) -> Result<()>,
-    turn: &mut Turn,
-    options: &Options,
-    round: u32,
-) -> Result<()> {
-    let started = Instant::now();
-    let bench = Bench {
-        fs: turn.fs,
-        dir: turn.dir.clone(),
-        row: row.number,
-        round,
-        effort: options.effort(),
+/// All rounds of one phase. A filesystem that has used up its time gets no more of them, where they
+/// take turns from outside.
+fn run_phase(row: &Row, phase: &Phase, turns: &mut [Turn], options: &Options) -> Result<()> {
+    for turn in turns.iter_mut() {
+        turn.spent = Duration::ZERO;
+    }
+    let limit = match phase {
+        Phase::Each(_) => Duration::from_secs(options.seconds),
+        Phase::All(_) => Duration::MAX,
     };
-    let result = step(&bench).and_then(|()| bench.settle());
-    turn.spent += started.elapsed();
-    if let Err(error) = result {
-        turn.failed = true;
-        let error = format!("{error:#}");
-        eprintln!(
-            "row {}: {}: {}: {error}",
-            row.number,
-            row.title,
-            turn.fs.name()
-        );
-        print(&Record::Failed {
-            row: row.number,
-            fs: turn.fs,
-            error,
-        })?;
+    for round in 0..(row.rounds)(options.rounds) {
+        let mut turns: Vec<_> = turns
+            .iter_mut()
+            .filter(|turn| !turn.failed && (round == 0 || turn.spent < limit))
+            .collect();
+        for turn in &mut turns {
+            turn.bench.round = round;
+        }
+        match phase {
+            Phase::Each(step) => turns
+                .iter_mut()
+                .try_for_each(|turn| turn.take(row, *step))?,
+            Phase::All(step) => {
+                let benches: Vec<_> = turns.iter().map(|turn| turn.bench.clone()).collect();
+                let started = Instant::now();
+                let result =
+                    step(&benches).and_then(|()| benches.iter().try_for_each(Bench::settle));
+                let spent = started.elapsed();
+                for turn in turns {
+                    turn.ended(row, spent, &result)?;
+                }
+            }
+        }
     }
     Ok(())
 }

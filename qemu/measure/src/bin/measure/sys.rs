@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result as IoResult};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
@@ -44,6 +44,13 @@ pub fn allocate(file: &File, offset: u64, len: u64) -> Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset as i64, len as i64) })
         .context("fallocate")?;
+    Ok(())
+}
+
+/// An ioctl whose argument is a number.
+pub fn ioctl(file: &File, command: u64, argument: u64) -> Result<()> {
+    // SAFETY: takes a descriptor and numbers.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), command, argument) }).context("ioctl")?;
     Ok(())
 }
 
@@ -164,18 +171,6 @@ pub fn extents(file: &File) -> Result<u64> {
     Ok(map[2] >> 32)
 }
 
-/// A file in memory.
-pub fn memory_file(len: u64) -> Result<File> {
-    // SAFETY: the name is a string; what is returned is nobody else's descriptor.
-    let file = unsafe {
-        let fd = check(libc::memfd_create(c"measure".as_ptr(), libc::MFD_CLOEXEC))
-            .context("memfd_create")?;
-        File::from_raw_fd(fd as i32)
-    };
-    file.set_len(len)?;
-    Ok(file)
-}
-
 /// A mapping of a whole file, shared, or of memory.
 pub struct Mapping {
     start: *mut u8,
@@ -212,51 +207,24 @@ impl Mapping {
         Ok(memory)
     }
 
-    /// Of a whole file, to be written to without changing the file.
-    pub fn private(file: &File, len: u64) -> Result<Self> {
-        Self::new(len, true, libc::MAP_PRIVATE, file.as_raw_fd())
-    }
-
-    /// Has all pages allocated.
-    pub fn populate(&self) -> Result<()> {
-        self.advise(libc::MADV_POPULATE_WRITE)
-    }
-
     fn advise(&self, advice: i32) -> Result<()> {
         // SAFETY: the whole mapping; no advice that is given changes what is in it.
         check(unsafe { libc::madvise(self.start.cast(), self.len, advice) }).context("madvise")?;
         Ok(())
     }
 
-    /// Has the kernel copy all of it to another mapping of the same length, 1 MiB at a time.
-    pub fn copy_by_kernel(&self, to: &Mapping) -> Result<()> {
-        let part = |of: &Mapping, offset: usize| libc::iovec {
-            // SAFETY: inside of the mapping.
-            iov_base: unsafe { of.start.add(offset) }.cast(),
-            iov_len: (of.len - offset).min(1 << 20),
-        };
-        for offset in (0..self.len).step_by(1 << 20) {
-            let (from, to) = (part(self, offset), part(to, offset));
-            // SAFETY: both are valid memory of this process.
-            check(unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) } as i64)
-                .context("process_vm_readv")?;
-        }
-        Ok(())
-    }
-
-    /// Reads a byte of each page.
-    pub fn touch(&self) {
+    /// Reads a byte of each page, or writes one, where the mapping is writable.
+    pub fn use_each_page(&self, write: bool) {
         for offset in (0..self.len).step_by(4096) {
             // SAFETY: inside of the mapping; volatile, as nobody needs the byte.
-            unsafe { self.start.add(offset).read_volatile() };
-        }
-    }
-
-    /// Writes a byte of each page.
-    pub fn dirty(&self) {
-        for offset in (0..self.len).step_by(4096) {
-            // SAFETY: inside of the mapping, which is writable where this is called.
-            unsafe { self.start.add(offset).write_volatile(offset as u8) };
+            unsafe {
+                let byte = self.start.add(offset);
+                if write {
+                    byte.write_volatile(offset as u8);
+                } else {
+                    byte.read_volatile();
+                }
+            }
         }
     }
 }

@@ -31,7 +31,12 @@ pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
         json!({
             "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
             "measured": measured, "met": verdict.met, "within_spread": verdict.close,
-            "why_missed": verdict.why.filter(|_| !verdict.met),
+            "by_instructions": verdict.counted.as_ref().map(|counted| {
+                json!({ "measured": counted.measured, "met": counted.met })
+            }),
+            "limit": verdict.limit.as_ref().map(|limit| {
+                json!({ "measured": limit.measured, "holds": limit.holds, "why": limit.why })
+            }),
         })
     });
     let failures = summary

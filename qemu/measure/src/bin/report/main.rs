@@ -8,7 +8,7 @@ mod json;
 mod summary;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -20,6 +20,9 @@ struct Options {
     /// The lines of `measure`
     #[arg(long)]
     input: PathBuf,
+    /// The same, of a processor that takes a nanosecond for each instruction
+    #[arg(long)]
+    counted: Option<PathBuf>,
     /// Where bench.json and the charts go
     #[arg(long)]
     output: PathBuf,
@@ -27,10 +30,9 @@ struct Options {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let text = std::fs::read_to_string(&options.input)
-        .with_context(|| format!("read {}", options.input.display()))?;
-    let summary = summary::Summary::read(&text)?;
-    let verdicts = goals::judge(&summary);
+    let summary = read(&options.input)?;
+    let counted = options.counted.as_deref().map(read).transpose()?;
+    let verdicts = goals::judge(&summary, counted.as_ref());
     table::print(&summary, &verdicts);
     let json = serde_json::to_string_pretty(&json::of(&summary, &verdicts))?;
     std::fs::write(options.output.join("bench.json"), json + "\n")?;
@@ -41,4 +43,9 @@ fn main() -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn read(path: &Path) -> Result<summary::Summary> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    summary::Summary::read(&text)
 }

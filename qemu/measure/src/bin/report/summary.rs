@@ -66,6 +66,15 @@ pub struct Ratio {
 }
 
 impl Ratio {
+    /// Of one value.
+    pub fn one(value: f64) -> Self {
+        Self {
+            low: value,
+            median: value,
+            high: value,
+        }
+    }
+
     pub fn inverse(self) -> Self {
         Self {
             low: 1.0 / self.high,

@@ -54,15 +54,39 @@ pub fn print(summary: &Summary, verdicts: &[Verdict]) {
             println!("    FAILED on {}: {error}", fs.name());
         }
     }
-    let met = verdicts.iter().filter(|verdict| verdict.met).count();
-    println!(
-        "\n{met} of {} goals met; {} failures",
-        verdicts.len(),
-        summary.failures.len()
-    );
+    print_totals(verdicts, summary.failures.len());
     if summary.seconds.is_none() {
         println!("CUT OFF: the guest ended before the end of the measurements");
     }
+}
+
+fn print_totals(verdicts: &[Verdict], failures: usize) {
+    let of = |verdict: &Verdict| match verdict {
+        _ if verdict.met => 0,
+        _ if verdict.cannot_be_met() => 1,
+        Verdict {
+            counted: Some(counted),
+            ..
+        } if counted.met => 2,
+        _ if verdict.close => 3,
+        _ => 4,
+    };
+    let count = |kind| {
+        verdicts
+            .iter()
+            .filter(|verdict| of(verdict) == kind)
+            .count()
+    };
+    println!("\n{} of {} goals met; missed:", count(0), verdicts.len());
+    for (kind, text) in [
+        (1, "that cannot be met, as the table shows"),
+        (2, "that are met in instructions, which nothing disturbs"),
+        (3, "by less than the rounds differ"),
+        (4, "others"),
+    ] {
+        println!("  {:3} {text}", count(kind));
+    }
+    println!("{failures} failures");
 }
 
 fn print_machine(summary: &Summary) {
@@ -90,7 +114,7 @@ fn print_machine(summary: &Summary) {
         println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
     } else if *emulated {
         println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
-        println!("It copies and clears memory by the byte, or with --words by the word.");
+        println!("Goals that are missed are looked at once more in instructions (QEMU -icount), where they were counted.");
     }
     println!();
 }
@@ -169,8 +193,24 @@ fn print_verdict(verdict: &Verdict) {
         }
     };
     println!("      goal: {what}: {}: {result}", verdict.text);
-    if let (false, Some(why)) = (verdict.met, verdict.why) {
-        println!("            {why}");
+    if let Some(counted) = &verdict.counted {
+        let met = if counted.met { "met" } else { "missed, too" };
+        println!(
+            "            in instructions {met}: {}",
+            number(counted.measured)
+        );
+    }
+    if let Some(limit) = &verdict.limit {
+        let what = if limit.holds {
+            "cannot be met, as this has"
+        } else {
+            "could be met, as this has"
+        };
+        println!(
+            "            {what} {}: {}",
+            number(limit.measured),
+            limit.why
+        );
     }
 }
 

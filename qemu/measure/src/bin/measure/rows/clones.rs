@@ -7,16 +7,21 @@ use std::io::{Read, Write};
 use anyhow::Result;
 use measure::record::{Fs, Unit};
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{median_time, median_times, time, Bench, GIB, KIB, MIB};
 use crate::data::{self, BLOCK};
 use crate::sys;
 
 pub const WHOLE: Row = Row {
     on: Fs::clones,
-    ..row(1, "FICLONE of a whole file", prepare_whole, clone_whole)
+    ..row(
+        1,
+        "FICLONE of a whole file",
+        prepare_whole,
+        &[Each(clone_whole)],
+    )
 };
-pub const RANGE: Row = row(3, "FICLONERANGE", prepare_range, clone_range);
+pub const RANGE: Row = row(3, "FICLONERANGE", prepare_range, &[Each(clone_range)]);
 
 const SIZES: [u64; 6] = [4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, 2 * GIB];
 

@@ -4,25 +4,26 @@
 use std::fs::remove_file;
 
 use anyhow::Result;
-use measure::record::{Fs, Unit};
+use measure::record::Fs;
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{time, Bench, MIB};
+use crate::floor::Floor;
 use crate::{data, sys};
 
-pub const ROW: Row = row(12, "copies that share nothing", prepare, round);
+pub const ROW: Row = row(12, "copies that share nothing", prepare, &[Each(round)]);
 
 /// The flag of `copy_file_range(2)` that the module copy_fr brings.
 const COPY_FR_COPY: u32 = 1;
 
 fn size(bench: &Bench) -> u64 {
-    bench.choose(1024, 64, 32) * MIB
+    bench.choose(1024, 256, 32) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "{} MiB into a new file, all of it, and from byte 1 on without a flag; memory copy: the better \
-         of breaking a private mapping, and allocating pages and process_vm_readv(2)",
+        "{} MiB into a new file, all of it, and from byte 1 on without a flag; memory copy: \
+         pages that a module allocates and copies",
         size(bench) / MIB
     ))?;
     data::write_file(&bench.path("from"), size(bench))?;
@@ -33,7 +34,7 @@ fn round(bench: &Bench) -> Result<()> {
     copy(bench, "COPY_FR_COPY", 0, COPY_FR_COPY)?;
     copy(bench, "unaligned", 1, 0)?;
     if bench.fs == Fs::Reflinkfs {
-        copy_memory(bench)?;
+        Floor::new(size(bench))?.copy(bench, "memory copy")?;
     }
     Ok(())
 }
@@ -49,23 +50,4 @@ fn copy(bench: &Bench, metric: &str, from_offset: i64, flags: u32) -> Result<()>
     drop(to);
     remove_file(bench.path("to"))?;
     bench.settle()
-}
-
-/// What a copy of pages takes at least, by the faster of two ways in which the kernel allocates and
-/// copies for itself.
-fn copy_memory(bench: &Bench) -> Result<()> {
-    let len = size(bench).min(64 * MIB);
-    let from = sys::Mapping::memory(len)?;
-    from.populate()?;
-    let to = sys::Mapping::memory(len)?;
-    let (filled, ()) = time(|| {
-        to.populate()?;
-        from.copy_by_kernel(&to)
-    })?;
-    let file = sys::memory_file(len)?;
-    sys::Mapping::of_file(&file, len, true)?.populate()?;
-    let private = sys::Mapping::private(&file, len)?;
-    let (broken, ()) = time(|| private.populate())?;
-    let spent = filled.min(broken).as_secs_f64();
-    bench.reference("memory copy", len as f64 / spent, Unit::BytesPerSecond)
 }

@@ -3,18 +3,19 @@
 
 use std::fs::{remove_dir_all, remove_file, File};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use anyhow::Result;
 use measure::record::{Fs, Unit};
 
-use super::{clones::clone_time, row, Row};
+use super::{clones::clone_time, row, Phase::Each, Row};
 use crate::bench::{median_times, time, Bench, GIB, KIB, MIB};
 use crate::data::{self, Random, BLOCK};
 use crate::sys;
 
 pub const ROW: Row = Row {
-    rounds: 3,
-    ..row(16, "curves", prepare, round)
+    rounds: |asked| asked.min(3),
+    ..row(16, "curves", prepare, &[Each(round), Each(linear)])
 };
 
 const SIZES: [u64; 6] = [64 * KIB, MIB, 16 * MIB, 128 * MIB, GIB, 4 * GIB];
@@ -39,6 +40,9 @@ fn clones(bench: &Bench) -> &'static [u64] {
         &[1, 10, 100],
     )
 }
+
+/// The sizes at which is measured what grows with them.
+const LINEAR: [u64; 4] = [MIB, 16 * MIB, 128 * MIB, 512 * MIB];
 
 /// How many blocks of a sparse file there are, and are read.
 const PIECES: u64 = 256;
@@ -178,4 +182,32 @@ fn by_clones(bench: &Bench) -> Result<()> {
         )?;
     }
     Ok(remove_dir_all(dir)?)
+}
+
+/// What reflinkfs does block by block; and what tmpfs does of it.
+fn linear(bench: &Bench) -> Result<()> {
+    if bench.fs.on_disk() {
+        return Ok(());
+    }
+    for size in LINEAR {
+        let point =
+            |metric, spent: Duration| bench.point(metric, size, spent.as_secs_f64(), Unit::Seconds);
+        let (one, other) = (bench.path("one"), bench.path("other"));
+        let file = data::write_file(&one, size + BLOCK)?;
+        if bench.fs.clones() {
+            let to = sys::create(&other)?;
+            let (spent, ()) = time(|| sys::clone_range(&file, BLOCK, size, &to, 6 * BLOCK))?;
+            point("FICLONERANGE that does not fit the tree, by size", spent)?;
+            remove_file(&other)?;
+            let equal = data::write_file(&other, size)?;
+            let (spent, ()) = time(|| sys::dedupe(&file, &equal, size))?;
+            point("FIDEDUPERANGE of equal data, by size", spent)?;
+            drop(equal);
+            remove_file(&other)?;
+        }
+        drop(file);
+        let (spent, ()) = time(|| Ok(remove_file(&one)?))?;
+        point("unlink of the last owner, by size", spent)?;
+    }
+    Ok(())
 }

@@ -7,17 +7,17 @@ use std::hint::black_box;
 use anyhow::{ensure, Result};
 use measure::record::{Fs, Unit};
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{median_times, time, Bench, MIB};
 use crate::{data, sys};
 
 pub const ROW: Row = Row {
     on: Fs::clones,
-    ..row(11, "FIDEDUPERANGE", prepare, round)
+    ..row(11, "FIDEDUPERANGE", prepare, &[Each(round)])
 };
 
 fn size(bench: &Bench) -> u64 {
-    bench.choose(1024, 64, 32) * MIB
+    bench.choose(1024, 256, 32) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

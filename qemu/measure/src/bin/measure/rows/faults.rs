@@ -6,19 +6,25 @@ use std::fs::{remove_file, File};
 use anyhow::Result;
 use measure::record::{Fs, Unit};
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{time, Bench, MIB};
+use crate::floor::Floor;
 use crate::{data, sys};
 
-pub const ROW: Row = row(9, "page faults", prepare, round);
+pub const ROW: Row = row(
+    9,
+    "page faults",
+    prepare,
+    &[Each(in_a_file), Each(in_a_clone), Each(without_a_file)],
+);
 
 fn size(bench: &Bench) -> u64 {
-    bench.choose(256, 64, 32) * MIB
+    bench.choose(256, 256, 32) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "a file of {} MiB, a byte of each page",
+        "a file of {} MiB, a byte of each page; pages at hand: a module maps 512 at each fault",
         size(bench) / MIB
     ))?;
     data::write_file(&bench.path("file"), size(bench))?;
@@ -28,10 +34,13 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn round(bench: &Bench) -> Result<()> {
+fn in_a_file(bench: &Bench) -> Result<()> {
     let file = sys::open(&bench.path("file"))?;
     faults(bench, "read faults", &file, false)?;
-    faults(bench, "write faults", &file, true)?;
+    faults(bench, "write faults", &file, true)
+}
+
+fn in_a_clone(bench: &Bench) -> Result<()> {
     if !bench.fs.clones() {
         return Ok(());
     }
@@ -43,34 +52,35 @@ fn round(bench: &Bench) -> Result<()> {
         faults(bench, metric, &clone, write)?;
         remove_file(bench.path("clone"))?;
     }
-    if bench.fs == Fs::Reflinkfs {
-        memory_of_no_file(bench)?;
-    }
     Ok(())
 }
 
-/// What the kernel takes for a fault itself, and to clear a page.
-fn memory_of_no_file(bench: &Bench) -> Result<()> {
+/// What the kernel itself takes for a fault, and to clear a page; and a module, to map those that it
+/// has.
+fn without_a_file(bench: &Bench) -> Result<()> {
+    if bench.fs != Fs::Reflinkfs {
+        return Ok(());
+    }
     let memory = sys::Mapping::memory(size(bench))?;
     let (spent, ()) = time(|| {
-        memory.dirty();
+        memory.use_each_page(true);
         Ok(())
     })?;
     bench.reference(
         "write faults, memory of no file",
         spent.as_secs_f64() / (size(bench) / 4096) as f64,
         Unit::Seconds,
-    )
+    )?;
+    drop(memory);
+    let floor = Floor::new(size(bench))?;
+    floor.map(bench, "read faults, pages at hand", false)?;
+    floor.map(bench, "write faults, pages at hand", true)
 }
 
 fn faults(bench: &Bench, metric: &str, file: &File, write: bool) -> Result<()> {
     let mapping = sys::Mapping::of_file(file, size(bench), write)?;
     let (spent, ()) = time(|| {
-        if write {
-            mapping.dirty();
-        } else {
-            mapping.touch();
-        }
+        mapping.use_each_page(write);
         Ok(())
     })?;
     bench.each(metric, size(bench) / 4096, spent)?;

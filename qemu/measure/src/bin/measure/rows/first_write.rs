@@ -6,12 +6,17 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
 
-use super::{row, Row};
+use super::{fine_row, Phase::Each, Row};
 use crate::bench::{time, Bench, KIB, MIB};
 use crate::data::{self, Random};
 use crate::sys;
 
-pub const ROW: Row = row(6, "first write to a clone", prepare, round);
+pub const ROW: Row = fine_row(
+    6,
+    "first write to a clone",
+    prepare,
+    &[Each(write_random), Each(write_sequential)],
+);
 
 fn size(bench: &Bench) -> u64 {
     bench.choose(256, 32, 16) * MIB
@@ -26,21 +31,49 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn round(bench: &Bench) -> Result<()> {
+fn write_random(bench: &Bench) -> Result<()> {
     let order = Random::new(bench.round.into()).order(size(bench) / (4 * KIB));
-    let random: Vec<_> = order
-        .iter()
-        .take(order.len() / 2)
-        .map(|block| block * 4 * KIB)
-        .collect();
-    writes(bench, "4 KiB random", 4 * KIB, &random)?;
-    let sequential: Vec<_> = (0..size(bench)).step_by(MIB as usize).collect();
-    writes(bench, "1 MiB sequential", MIB, &sequential)
+    let offsets = order[..order.len() / 2].iter().map(|block| block * 4 * KIB);
+    writes(bench, "4 KiB random", 4 * KIB, &offsets.collect::<Vec<_>>())
+}
+
+fn write_sequential(bench: &Bench) -> Result<()> {
+    let offsets: Vec<_> = (0..size(bench)).step_by(MIB as usize).collect();
+    writes(bench, "1 MiB sequential", MIB, &offsets)
 }
 
 fn writes(bench: &Bench, metric: &str, size: u64, offsets: &[u64]) -> Result<()> {
+    let path = bench.path("written");
+    let file = if bench.fs.clones() {
+        let clone = sys::create(&path)?;
+        sys::clone(&sys::open(&bench.path("source"))?, &clone)?;
+        clone
+    } else {
+        sys::open(&bench.path("source"))?
+    };
+    write(bench, metric, &file, size, offsets)?;
+    drop(file);
+    if bench.fs.clones() {
+        remove_file(&path)?;
+    }
+    bench.settle()?;
+    // The same where each block has to be allocated, and none is anybody else's.
+    let holes = sys::create(&path)?;
+    holes.set_len(self::size(bench))?;
+    write(
+        bench,
+        &format!("{metric}, into a hole"),
+        &holes,
+        size,
+        offsets,
+    )?;
+    remove_file(&path)?;
+    bench.settle()
+}
+
+/// Writes `size` bytes at each of the offsets.
+fn write(bench: &Bench, metric: &str, file: &File, size: u64, offsets: &[u64]) -> Result<()> {
     let buffer = data::bytes(size as usize, 2);
-    let file = target(bench)?;
     let bytes = size * offsets.len() as u64;
     let (spent, ()) = time(|| {
         for offset in offsets {
@@ -51,19 +84,5 @@ fn writes(bench: &Bench, metric: &str, size: u64, offsets: &[u64]) -> Result<()>
     bench.bandwidth(metric, bytes, spent)?;
     // What was put off until then is part of the work.
     let (synced, ()) = time(|| Ok(file.sync_all()?))?;
-    bench.bandwidth(&format!("{metric}, fsync"), bytes, spent + synced)?;
-    if bench.fs.clones() {
-        remove_file(bench.path("clone"))?;
-    }
-    bench.settle()
-}
-
-fn target(bench: &Bench) -> Result<File> {
-    let source = sys::open(&bench.path("source"))?;
-    if !bench.fs.clones() {
-        return Ok(source);
-    }
-    let clone = sys::create(&bench.path("clone"))?;
-    sys::clone(&source, &clone)?;
-    Ok(clone)
+    bench.bandwidth(&format!("{metric}, fsync"), bytes, spent + synced)
 }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use measure::record::{Fs, Unit};
 
-use super::{clones::clone_time, row, Row};
+use super::{clones::clone_time, row, Phase::Each, Row};
 use crate::bench::{time, Bench};
 use crate::data::{self, BLOCK};
 use crate::sys;
@@ -13,7 +13,7 @@ pub const ROW: Row = Row {
     on: Fs::clones,
     // To XFS and btrfs all of it takes minutes, as does removing what they made.
     keep: true,
-    ..row(2, "FICLONE of a fragmented file", prepare, round)
+    ..row(2, "FICLONE of a fragmented file", prepare, &[Each(round)])
 };
 
 fn extents(bench: &Bench) -> u64 {

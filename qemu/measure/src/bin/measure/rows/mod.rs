@@ -29,12 +29,21 @@ pub struct Row {
     pub on: fn(Fs) -> bool,
     /// Makes what is measured; once on each filesystem.
     pub prepare: fn(&Bench) -> Result<()>,
-    /// Measures, and leaves the directory as it was.
-    pub round: fn(&Bench) -> Result<()>,
-    /// At most so many rounds.
-    pub rounds: u32,
+    /// What is measured, one after the other, each of them in so many rounds. The first finds the
+    /// directory as it was made, those after it as the one before left it.
+    pub phases: &'static [Phase],
+    /// How many rounds, where so many are asked for.
+    pub rounds: fn(u32) -> u32,
     /// Whether what was made stays, because removing it takes longer than measuring.
     pub keep: bool,
+}
+
+/// One round of something.
+pub enum Phase {
+    /// On one filesystem, whose turn it is.
+    Each(fn(&Bench) -> Result<()>),
+    /// On all of them, which take their turns within it.
+    All(fn(&[Bench]) -> Result<()>),
 }
 
 /// In the order in which they are measured. That which leaves much behind comes last.
@@ -58,20 +67,33 @@ pub const ALL: &[Row] = &[
     fragments::ROW,
 ];
 
-/// A row that all filesystems are measured in, every round.
+/// A row that all filesystems are measured in, with as many rounds as are asked for.
 const fn row(
     number: u8,
     title: &'static str,
     prepare: fn(&Bench) -> Result<()>,
-    round: fn(&Bench) -> Result<()>,
+    phases: &'static [Phase],
 ) -> Row {
     Row {
         number,
         title,
         on: |_| true,
         prepare,
-        round,
-        rounds: u32::MAX,
+        phases,
+        rounds: |asked| asked,
         keep: false,
+    }
+}
+
+/// The same in rounds that are short, and three times as many: for what filesystems differ little in.
+const fn fine_row(
+    number: u8,
+    title: &'static str,
+    prepare: fn(&Bench) -> Result<()>,
+    phases: &'static [Phase],
+) -> Row {
+    Row {
+        rounds: |asked| 3 * asked,
+        ..row(number, title, prepare, phases)
     }
 }

@@ -1,68 +1,105 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Names: many files made, looked at, listed, renamed and removed in one directory.
 
-use std::fs::{metadata, read_dir, remove_dir, remove_file, rename};
+use std::fs::{create_dir, metadata, read_dir, remove_file, rename};
 use std::path::PathBuf;
 
 use anyhow::{ensure, Result};
 
-use super::{row, Row};
+use super::{fine_row, Phase::Each, Row};
 use crate::bench::{time, Bench};
 use crate::sys;
 
-pub const ROW: Row = row(10, "names", prepare, round);
+pub const ROW: Row = fine_row(
+    10,
+    "names",
+    prepare,
+    &[
+        Each(create),
+        Each(stat),
+        Each(list),
+        Each(rename_all),
+        Each(unlink),
+    ],
+);
 
 /// Of the filesystems on disks, which are slower by much, nothing depends.
-fn count(bench: &Bench) -> u64 {
-    let count = bench.choose(100_000, 20_000, 5_000);
+fn all(bench: &Bench) -> u64 {
+    let all = bench.choose(100_000, 100_000, 15_000);
     if bench.fs.on_disk() {
-        count / 10
+        all / 10
     } else {
-        count
+        all
     }
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "{} files in one directory; a tenth on XFS and btrfs",
-        count(bench)
-    ))
+        "{} files in one directory, a part of them in each round; a tenth on XFS and btrfs",
+        all(bench)
+    ))?;
+    Ok(create_dir(bench.path("names"))?)
 }
 
-fn round(bench: &Bench) -> Result<()> {
-    let count = count(bench);
-    let dir = bench.path("names");
-    std::fs::create_dir(&dir)?;
-    let paths = |prefix: char| -> Vec<PathBuf> {
-        (0..count)
-            .map(|i| dir.join(format!("{prefix}{i}")))
-            .collect()
-    };
-    let (old, new) = (paths('a'), paths('b'));
-    let all = |metric: &str, work: &dyn Fn() -> Result<()>| -> Result<()> {
-        let (spent, ()) = time(work)?;
-        bench.each(metric, count, spent)?;
-        bench.settle()
-    };
-    all("create", &|| {
-        old.iter().try_for_each(|path| sys::create(path).map(drop))
-    })?;
-    all("stat", &|| {
-        old.iter()
-            .try_for_each(|path| Ok(metadata(path).map(drop)?))
-    })?;
-    all("readdir", &|| {
-        let seen = read_dir(&dir)?.count() as u64;
+/// The names of this round.
+fn names(bench: &Bench, prefix: char) -> Vec<PathBuf> {
+    let (dir, count) = (bench.path("names"), bench.part_of(all(bench)));
+    let first = u64::from(bench.round) * count;
+    (first..first + count)
+        .map(|i| dir.join(format!("{prefix}{i}")))
+        .collect()
+}
+
+fn timed(
+    bench: &Bench,
+    metric: &str,
+    count: usize,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (spent, ()) = time(work)?;
+    bench.each(metric, count as u64, spent)
+}
+
+fn create(bench: &Bench) -> Result<()> {
+    let names = names(bench, 'a');
+    timed(bench, "create", names.len(), || {
+        names
+            .iter()
+            .try_for_each(|name| sys::create(name).map(drop))
+    })
+}
+
+fn stat(bench: &Bench) -> Result<()> {
+    let names = names(bench, 'a');
+    timed(bench, "stat", names.len(), || {
+        names
+            .iter()
+            .try_for_each(|name| Ok(metadata(name).map(drop)?))
+    })
+}
+
+/// All of the directory in each round.
+fn list(bench: &Bench) -> Result<()> {
+    let count = bench.part_of(all(bench)) as usize * bench.rounds as usize;
+    timed(bench, "readdir", count, || {
+        let seen = read_dir(bench.path("names"))?.count();
         ensure!(seen == count, "{seen} names of {count}");
         Ok(())
-    })?;
-    all("rename", &|| {
+    })
+}
+
+fn rename_all(bench: &Bench) -> Result<()> {
+    let (old, new) = (names(bench, 'a'), names(bench, 'b'));
+    timed(bench, "rename", old.len(), || {
         old.iter()
             .zip(&new)
             .try_for_each(|(old, new)| Ok(rename(old, new)?))
-    })?;
-    all("unlink", &|| {
-        new.iter().try_for_each(|path| Ok(remove_file(path)?))
-    })?;
-    Ok(remove_dir(dir)?)
+    })
+}
+
+fn unlink(bench: &Bench) -> Result<()> {
+    let names = names(bench, 'b');
+    timed(bench, "unlink", names.len(), || {
+        names.iter().try_for_each(|name| Ok(remove_file(name)?))
+    })
 }

@@ -1,28 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! A package manager's work: one small file put in many places, and other ways of doing that.
 
+use std::fs::remove_file;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use measure::record::Fs;
 
-use super::{row, Row};
+use super::{fine_row, Phase::Each, Row};
 use crate::bench::{time, Bench, KIB};
 use crate::{data, sys};
 
-pub const ROW: Row = row(4, "clones of a 4 KiB file", prepare, round);
+pub const ROW: Row = fine_row(4, "clones of a 4 KiB file", prepare, &[Each(round)]);
 
+/// In all rounds together.
+fn all(bench: &Bench) -> u64 {
+    bench.choose(10_000, 10_000, 3_000)
+}
+
+/// In one round.
 fn count(bench: &Bench) -> u64 {
-    let count = bench.choose(10_000, 4_000, 1_000);
-    if bench.fs.on_disk() {
-        count / 10
+    bench.part_of(if bench.fs.on_disk() {
+        all(bench) / 10
     } else {
-        count
-    }
+        all(bench)
+    })
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
-    bench.setting(format!("{} files; a tenth on XFS and btrfs", count(bench)))?;
+    bench.setting(format!(
+        "{} files in all rounds together; a tenth on XFS and btrfs",
+        all(bench)
+    ))?;
     data::write_file(&bench.path("source"), 4 * KIB)?;
     Ok(())
 }
@@ -37,6 +47,15 @@ fn round(bench: &Bench) -> Result<()> {
         many(bench, "clone", |path| {
             sys::clone(&source, &sys::create(path)?)
         })?;
+    }
+    if bench.fs == Fs::Reflinkfs {
+        // What the kernel takes on the way, whoever clones.
+        let empty = sys::create(&bench.path("empty"))?;
+        many(bench, "clone of an empty file", |path| {
+            sys::clone(&empty, &sys::create(path)?)
+        })?;
+        drop(empty);
+        remove_file(bench.path("empty"))?;
     }
     many(bench, "hard link", |path| {
         Ok(std::fs::hard_link(bench.path("source"), path)?)

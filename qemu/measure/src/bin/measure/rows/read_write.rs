@@ -2,17 +2,28 @@
 //! Reads and writes, by fio.
 
 use std::fs::remove_file;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use measure::record::Unit;
 
-use super::{row, Row};
+use super::{row, Phase::All, Row};
 use crate::bench::{Bench, MIB};
 use crate::data;
 use crate::fio::{self, Job};
 
-pub const NEW_FILE: Row = row(7, "sequential write of a new file", prepare_none, write_new);
-pub const IN_PLACE: Row = row(8, "reads, and overwriting", prepare, read_and_overwrite);
+pub const NEW_FILE: Row = row(
+    7,
+    "sequential write of a new file",
+    prepare_none,
+    &[All(write_new)],
+);
+pub const IN_PLACE: Row = row(
+    8,
+    "reads, and overwriting",
+    prepare,
+    &[All(read_and_overwrite)],
+);
 
 /// The jobs on a file that exists; each of them by one and by two threads.
 const JOBS: &[(&str, &[&str])] = &[
@@ -29,17 +40,14 @@ fn prepare_none(bench: &Bench) -> Result<()> {
     bench.setting(format!("{} MiB in calls of 1 MiB", size(bench) / MIB))
 }
 
-fn write_new(bench: &Bench) -> Result<()> {
-    let path = bench.path("new");
-    let file = format!("--filename={}", path.display());
-    let size = format!("--size={}", size(bench));
-    let options = ["--rw=write", "--bs=1m", &file, &size];
-    let speed = fio::run(&[Job {
-        name: "write",
-        options: &options,
-    }])?;
-    bench.sample("sequential write", speed[0], Unit::BytesPerSecond)?;
-    Ok(remove_file(path)?)
+fn write_new(benches: &[Bench]) -> Result<()> {
+    let path = |bench: &Bench| bench.path("new");
+    let options = ["--rw=write", "--bs=1m"];
+    run(benches, path, &[("sequential write", &options)])?;
+    for bench in benches {
+        remove_file(path(bench))?;
+    }
+    Ok(())
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
@@ -48,23 +56,40 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn read_and_overwrite(bench: &Bench) -> Result<()> {
-    let file = format!("--filename={}", bench.path("file").display());
-    let size = format!("--size={}", size(bench));
-    let runtime = format!("--runtime={}ms", bench.choose(500, 250, 150));
+fn read_and_overwrite(benches: &[Bench]) -> Result<()> {
+    let runtime = benches.iter().map(|bench| bench.choose(250, 150, 100));
+    let runtime = format!("--runtime={}ms", runtime.max().unwrap_or(0));
     let mut jobs = Vec::new();
     for (name, options) in JOBS {
         for (threads, suffix) in [("--numjobs=1", "1 thread"), ("--numjobs=2", "2 threads")] {
-            let all = [*options, &[&file, &size, &runtime, "--time_based", threads]].concat();
+            let all = [*options, &["--time_based", &runtime, threads]].concat();
             jobs.push((format!("{name}, {suffix}"), all));
         }
     }
-    let jobs: Vec<_> = jobs
-        .iter()
-        .map(|(name, options)| Job { name, options })
-        .collect();
-    for (job, speed) in jobs.iter().zip(fio::run(&jobs)?) {
-        bench.sample(job.name, speed, Unit::BytesPerSecond)?;
+    let jobs: Vec<_> = jobs.iter().map(|(name, all)| (&**name, &**all)).collect();
+    run(benches, |bench| bench.path("file"), &jobs)
+}
+
+/// Has fio do each of the jobs on a file of each filesystem in turn, all in one run.
+fn run(
+    benches: &[Bench],
+    path: impl Fn(&Bench) -> PathBuf,
+    jobs: &[(&str, &[&str])],
+) -> Result<()> {
+    let mut all = Vec::new();
+    for (metric, options) in jobs {
+        for bench in benches {
+            let file = format!("--filename={}", path(bench).display());
+            let size = format!("--size={}", size(bench));
+            let mut options: Vec<_> = options.iter().map(|option| option.to_string()).collect();
+            options.extend([file, size]);
+            let name = format!("{metric}, {}", bench.fs.name());
+            all.push((bench, metric, Job { name, options }));
+        }
+    }
+    let speeds = fio::run(all.iter().map(|(.., job)| job))?;
+    for ((bench, metric, _), speed) in all.iter().zip(speeds) {
+        bench.sample(metric, speed, Unit::BytesPerSecond)?;
     }
     Ok(())
 }

@@ -8,12 +8,12 @@ use std::process::Command;
 use anyhow::{ensure, Context, Result};
 use measure::record::Fs;
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{time, Bench};
 
 pub const ROW: Row = Row {
-    rounds: 1,
-    ..row(15, "a real tree", prepare, round)
+    rounds: |_| 1,
+    ..row(15, "a real tree", prepare, &[Each(round)])
 };
 
 /// fs/ and include/ of the kernel's source.

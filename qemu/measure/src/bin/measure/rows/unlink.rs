@@ -6,11 +6,11 @@ use std::fs::remove_file;
 use anyhow::Result;
 use measure::record::Unit;
 
-use super::{row, Row};
+use super::{row, Phase::Each, Row};
 use crate::bench::{median_times, time, Bench, GIB, KIB, MIB};
 use crate::{data, sys};
 
-pub const ROW: Row = row(5, "unlink", prepare, round);
+pub const ROW: Row = row(5, "unlink", prepare, &[Each(round)]);
 
 const SIZES: [u64; 4] = [4 * KIB, MIB, 64 * MIB, GIB];
 

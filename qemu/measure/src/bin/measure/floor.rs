@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What a module can do at best, without a filesystem: the module bench_floor, `floor.c`.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::bench::{time, Bench};
+use crate::sys;
+use measure::record::Unit;
+
+const FILL: u64 = 0xf100;
+const COPY: u64 = 0xf101;
+const DROP: u64 = 0xf102;
+
+/// Pages in the kernel.
+pub struct Floor {
+    device: File,
+    len: u64,
+}
+
+impl Floor {
+    /// `len` bytes in pages of 4 KiB.
+    pub fn new(len: u64) -> Result<Self> {
+        let device = sys::open(Path::new("/dev/bench_floor"))?;
+        sys::ioctl(&device, FILL, len / 4096).context("fill /dev/bench_floor")?;
+        Ok(Self { device, len })
+    }
+
+    /// Notes how fast they are copied into new ones.
+    pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
+        let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
+        sys::ioctl(&self.device, DROP, 0)?;
+        let speed = self.len as f64 / spent.as_secs_f64();
+        bench.reference(metric, speed, Unit::BytesPerSecond)
+    }
+
+    /// Notes how long it takes for each page to be mapped, where a byte of each is read, or written.
+    pub fn map(&self, bench: &Bench, metric: &str, write: bool) -> Result<()> {
+        let mapping = sys::Mapping::of_file(&self.device, self.len, write)?;
+        let (spent, ()) = time(|| {
+            mapping.use_each_page(write);
+            Ok(())
+        })?;
+        let each = spent.as_secs_f64() / (self.len / 4096) as f64;
+        bench.reference(metric, each, Unit::Seconds)
+    }
+}

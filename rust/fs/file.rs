@@ -20,7 +20,7 @@ impl FileOperations for ReflinkFs {
         read::read(inode, pos, to)
     }
 
-    fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
+    fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
         read::lend(inode, index)
     }
 

@@ -17,13 +17,13 @@
 //!
 //! After those of [`crate::vfs`], in this order:
 //!
-//! 5. the tree of a file, [`data::Data`]: a spinlock, never two at once
+//! 5. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
 //! 6. a directory's index of cookies; the lists of [`Mapped`](crate::store::block::Mapped)
 //!
 //! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is
 //! held too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and
-//! with it held shared a block found there stays the file's; the spinlock keeps the tree whole
-//! for those who hold neither, readers.
+//! with it held shared a block found there stays the file's; the tree's lock keeps it whole
+//! for those who hold neither, readers. They copy with it held, and without faults (`read.rs`).
 //!
 //! # The end of a file
 //!

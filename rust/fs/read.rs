@@ -51,9 +51,11 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 /// The same without a lock, as a fault may be one in a mapping of this very file, which takes it.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
     let mut blocks = [const { None }; BATCH];
-    let wanted = wanted(pos, to);
-    let found = inode.data().read(block_of(pos), &mut blocks[..wanted]);
-    let len = length(inode, pos, found, to);
+    let (found, len) = inode.data().look(block_of(pos), |found| {
+        let n = found.len().min(wanted(pos, to));
+        blocks[..n].clone_from_slice(&found[..n]);
+        (n, length(inode, pos, n, to))
+    });
     let copied = copy_to_iter(&blocks[..found], offset_in_block(pos), len, to);
     (copied, len)
 }
@@ -65,8 +67,8 @@ fn wanted(pos: u64, to: &IovIterDest<'_>) -> usize {
 
 /// How many bytes from `pos` on there are in as many blocks, and in the file, that `to` has room for.
 ///
-/// For after the lookup: where the file became shorter meanwhile, its end did first, so that blocks
-/// that went with it do not read as zeros.
+/// With the tree's lock held: where the file becomes shorter, its end does first, and where it becomes
+/// longer, last. So there was a moment at which this was what the file held.
 fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize {
     let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
     left.min(blocks * BLOCK_SIZE - offset_in_block(pos))
@@ -76,20 +78,21 @@ fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize
 ///
 /// A block that is mapped writable is copied, since stores reach it; and any, while somebody writes,
 /// who may have found just now that it can be written in place.
-pub(crate) fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
+pub(crate) fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let mount = inode.super_block().data();
-    let loan = match inode.try_lock_shared() {
-        Some(_guard) => inode.data().lend(index),
-        None => match inode.data().lookup(index).block() {
-            Some(block) => Loan::Unsteady(block),
-            None => Loan::Hole,
-        },
+    let (loan, size) = match inode.try_lock_shared() {
+        // Nobody moves the end meanwhile.
+        Some(_guard) => (inode.data().lend(index), inode.size()),
+        None => inode.data().look(index, |blocks| match blocks {
+            [Some(block), ..] => (Loan::Unsteady(block.clone()), inode.size()),
+            _ => (Loan::Hole, inode.size()),
+        }),
     };
     let unsteady = match loan {
-        Loan::Block(block) if !block.is_crowded() => return Ok(block),
+        Loan::Block(block) if !block.is_crowded() => return Ok((block, size)),
         Loan::Block(block) | Loan::Unsteady(block) => Some(block),
         Loan::Hole => match mount.zeros() {
-            Some(zeros) => return Ok(zeros),
+            Some(zeros) => return Ok((zeros, size)),
             None => None,
         },
     };
@@ -98,5 +101,5 @@ pub(crate) fn lend(inode: &Inode, index: u64) -> Result<BlockRef> {
         Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX),
         None => copy.clear_around(0, 0),
     }
-    Ok(copy.bytes().clone())
+    Ok((copy.bytes().clone(), size))
 }

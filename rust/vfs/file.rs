@@ -38,12 +38,12 @@ pub trait FileOperations: FileSystem {
     fn read(inode: &Inode<Self>, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
 
     /// The block at `index`, or one of zeros, for somebody who is to read it later: the file does not
-    /// write it in place any more, so that it stays as it is.
+    /// write it in place any more, so that it stays as it is. And the size that the file had then.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    fn lend(inode: &Inode<Self>, index: u64) -> Result<BlockRef>;
+    fn lend(inode: &Inode<Self>, index: u64) -> Result<(BlockRef, u64)>;
 
     /// Writes `from` to `pos`. Limits were looked at, times and permissions are taken care of.
     /// Returns how many bytes.

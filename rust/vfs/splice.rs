@@ -31,14 +31,13 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
         if at >= inode.size() {
             break;
         }
-        let block = match T::lend(inode, at >> PAGE_SHIFT) {
-            Ok(block) => block,
+        let (block, size) = match T::lend(inode, at >> PAGE_SHIFT) {
+            Ok(lent) => lent,
             Err(err) if done == 0 => return err.to_errno() as isize,
             Err(_) => break,
         };
         let offset = at as usize % PAGE_SIZE;
-        // After the lookup, as for reading.
-        let left = inode.size().saturating_sub(at).min((len - done) as u64) as usize;
+        let left = size.saturating_sub(at).min((len - done) as u64) as usize;
         let n = left.min(PAGE_SIZE - offset);
         if n == 0 {
             break;

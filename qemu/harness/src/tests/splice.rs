@@ -32,6 +32,7 @@ pub const CASES: &[Case] = &[
     case!(splice_keeps_the_size_limit_of_a_process),
     case!(splice_into_a_full_filesystem_is_enospc).needs(&[Need::Instance]),
     case!(splice_races_with_writes_and_truncation),
+    case!(what_is_spliced_while_a_file_grows_is_what_was_written),
     case!(space_held_by_a_pipe_comes_back).needs(&[Need::Instance]),
 ];
 
@@ -486,4 +487,27 @@ fn space_held_by_a_pipe_comes_back(t: &Test) -> Outcome {
     }
     expect_eq(fs.space()?, before, "space after the pipe was closed")?;
     fs.unmount()
+}
+
+/// The end of a file moves up after its last block was handed to the pipe, or before; never in between.
+fn what_is_spliced_while_a_file_grows_is_what_was_written(t: &Test) -> Outcome {
+    let file = t.create_with("file", &[1; 100])?;
+    let (from, to) = pipe()?;
+    let mut size = 100;
+    t.race(vec![
+        worker("appends", || {
+            if size < 1 << 24 {
+                file.write_at(&[1; 333], size)?;
+                size += 333;
+            }
+            Ok(())
+        }),
+        worker("splices the end", || {
+            let end = file.stat()?.st_size;
+            let mut at = (end - 1) / BLOCK as i64 * BLOCK as i64;
+            let spliced = splice(&file, Some(&mut at), &to, None, 2 * BLOCK).or_fail("splice")?;
+            let seen = read_all(&from, spliced)?;
+            expect(!seen.contains(&0), "bytes that were never zeros")
+        }),
+    ])
 }

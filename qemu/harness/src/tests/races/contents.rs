@@ -8,12 +8,13 @@ use crate::failure::{expect, expect_bytes, expect_eq, Context, Errno, Outcome};
 use crate::filesystem::Tmpfs;
 use crate::mapping::Mapping;
 use crate::pattern::{Random, BLOCK, BLOCK64};
-use crate::sys::{clone_file, copy_once, File};
+use crate::sys::{clone_file, copy_once, pread_to, File};
 
 pub const CASES: &[Case] = &[
     case!(copies_in_both_directions_do_not_deadlock),
     case!(copies_within_a_file_race_with_stores),
     case!(reads_see_old_or_new_bytes),
+    case!(reads_of_a_file_that_grows_see_what_was_written),
     case!(mappings_and_reads_agree_during_truncation),
     case!(extending_never_shows_anything_but_zeros),
     case!(faults_race_with_truncation_and_unmapping),
@@ -103,6 +104,29 @@ fn reads_see_old_or_new_bytes(t: &Test) -> Outcome {
                 foreign.is_none(),
                 format_args!("byte {foreign:?} was never written"),
             )
+        }),
+    ])
+}
+
+/// Into memory that is not there yet, too.
+fn reads_of_a_file_that_grows_see_what_was_written(t: &Test) -> Outcome {
+    let file = t.create_with("file", &[1; 100])?;
+    let mut size = 100;
+    t.race(vec![
+        worker("appends", || {
+            if size < 1 << 24 {
+                file.write_at(&[1; 333], size)?;
+                size += 333;
+            }
+            Ok(())
+        }),
+        worker("reads the end", || {
+            let end = file.stat()?.st_size;
+            let at = (end - 1) / BLOCK as i64 * BLOCK as i64;
+            let memory = Mapping::anonymous(3 * BLOCK)?;
+            let len = pread_to(&file, memory.at(0), 3 * BLOCK, at).or_fail("pread")?;
+            let seen = memory.load(0, len);
+            expect(!seen.contains(&0), "bytes that were never zeros")
         }),
     ])
 }

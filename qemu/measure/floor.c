@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/bench_floor: what a module can do at best, with pages that are there
- * already and no filesystem around them. The benchmark (qemu/bench) puts it
- * beside what filesystems do.
+ * /dev/bench_floor: what a module can do at best whose blocks are single pages,
+ * outside of the page cache, without a filesystem around them. The benchmark
+ * (qemu/bench) puts it beside what filesystems do.
  *
  * The device has pages, made by BENCH_FLOOR_FILL. Mapped shared, they are
  * inserted a page table at a time: the fewest faults, and the one function that
- * modules have to map pages that are counted.
+ * modules have to map pages that are counted. What is written goes to new pages.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/ioctl.h>
+#include <linux/log2.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 /* The argument is a number of pages. Makes the device's, in the place of what it had. */
 #define BENCH_FLOOR_FILL	_IO(0xf1, 0)
-/* Allocates as many once more, one by one, and copies all. */
+/* Allocates as many once more, and copies all. */
 #define BENCH_FLOOR_COPY	_IO(0xf1, 1)
-/* Frees the copies. */
+/* Frees the copies, and what was written. */
 #define BENCH_FLOOR_DROP	_IO(0xf1, 2)
 
 struct floor {
@@ -29,8 +31,13 @@ struct floor {
 	struct mutex lock;
 	unsigned long n;
 	struct page **pages;
+	/* As many, of which so many are there. */
 	struct page **copies;
+	unsigned long copied;
 };
+
+/* Up to so many pages are allocated together: as many as reflinkfs does. */
+#define FLOOR_ORDER	6
 
 static void floor_free(struct page **pages, unsigned long n)
 {
@@ -44,20 +51,40 @@ static void floor_free(struct page **pages, unsigned long n)
 	kvfree(pages);
 }
 
+/* Allocates up to n pages that follow each other; how many. */
+static unsigned long floor_alloc(struct page **pages, unsigned long n)
+{
+	unsigned int order = min(ilog2(n), FLOOR_ORDER);
+	struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN, order);
+	unsigned long i;
+
+	if (!page && order) {
+		order = 0;
+		page = alloc_page(GFP_KERNEL_ACCOUNT);
+	}
+	if (!page)
+		return 0;
+	split_page(page, order);
+	for (i = 0; i < 1UL << order; i++)
+		pages[i] = page + i;
+	return i;
+}
+
 /* Pages, filled from others where there are any. */
 static struct page **floor_make(unsigned long n, struct page **from)
 {
 	struct page **pages = kvcalloc(n, sizeof(*pages), GFP_KERNEL);
-	unsigned long i;
+	unsigned long i = 0, end;
 
-	for (i = 0; pages && i < n; i++) {
-		pages[i] = alloc_page(GFP_KERNEL_ACCOUNT);
-		if (!pages[i]) {
+	while (pages && i < n) {
+		end = i + floor_alloc(pages + i, n - i);
+		if (end == i) {
 			floor_free(pages, n);
 			return NULL;
 		}
-		if (from)
-			copy_page(page_address(pages[i]), page_address(from[i]));
+		for (; i < end; i++)
+			if (from)
+				copy_page(page_address(pages[i]), page_address(from[i]));
 		cond_resched();
 	}
 	return pages;
@@ -67,6 +94,7 @@ static void floor_drop(struct floor *floor)
 {
 	floor_free(floor->copies, floor->n);
 	floor->copies = NULL;
+	floor->copied = 0;
 }
 
 static void floor_empty(struct floor *floor)
@@ -91,6 +119,7 @@ static long floor_ioctl(struct file *file, unsigned int command, unsigned long n
 		if (!floor->pages || floor->copies)
 			return -EINVAL;
 		floor->copies = floor_make(floor->n, floor->pages);
+		floor->copied = floor->n;
 		return floor->copies ? 0 : -ENOMEM;
 	case BENCH_FLOOR_DROP:
 		floor_drop(floor);
@@ -98,6 +127,35 @@ static long floor_ioctl(struct file *file, unsigned int command, unsigned long n
 	default:
 		return -ENOTTY;
 	}
+}
+
+/* Whole pages, to wherever: each call allocates what it is given, and copies that. */
+static ssize_t floor_write(struct file *file, const char __user *from, size_t len, loff_t *at)
+{
+	struct floor *floor = file->private_data;
+	size_t done = 0, part;
+	unsigned long n;
+
+	guard(mutex)(&floor->lock);
+	if (!floor->copies)
+		floor->copies = kvcalloc(floor->n, sizeof(*floor->copies), GFP_KERNEL);
+	if (!floor->copies)
+		return -ENOMEM;
+	if (len % PAGE_SIZE || len >> PAGE_SHIFT > floor->n - floor->copied)
+		return -EINVAL;
+	while (done < len) {
+		struct page **pages = floor->copies + floor->copied;
+
+		n = floor_alloc(pages, (len - done) >> PAGE_SHIFT);
+		if (!n)
+			return -ENOMEM;
+		floor->copied += n;
+		part = n << PAGE_SHIFT;
+		if (copy_from_user(page_address(pages[0]), from + done, part))
+			return -EFAULT;
+		done += part;
+	}
+	return done;
 }
 
 static vm_fault_t floor_fault(struct vm_fault *vmf)
@@ -149,6 +207,7 @@ static const struct file_operations floor_fops = {
 	.open = floor_open,
 	.release = floor_release,
 	.unlocked_ioctl = floor_ioctl,
+	.write = floor_write,
 	.mmap = floor_mmap,
 };
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a module can do at best, without a filesystem: the module bench_floor, `floor.c`.
+//! What a module can do at best whose blocks are single pages, without a filesystem: `floor.c`.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use measure::record::Unit;
 
 use crate::bench::{time, Bench};
-use crate::sys;
-use measure::record::Unit;
+use crate::{data, sys};
 
 const FILL: u64 = 0xf100;
 const COPY: u64 = 0xf101;
@@ -31,6 +32,28 @@ impl Floor {
     /// Notes how fast they are copied into new ones.
     pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
         let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
+        sys::ioctl(&self.device, DROP, 0)?;
+        let speed = self.len as f64 / spent.as_secs_f64();
+        bench.reference(metric, speed, Unit::BytesPerSecond)
+    }
+
+    /// Notes how long it takes to copy a page into a new one.
+    pub fn copy_each(&self, bench: &Bench, metric: &str) -> Result<()> {
+        let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
+        sys::ioctl(&self.device, DROP, 0)?;
+        let each = spent.as_secs_f64() / (self.len / 4096) as f64;
+        bench.reference(metric, each, Unit::Seconds)
+    }
+
+    /// Notes how fast pages are allocated and written to, `size` bytes in a call.
+    pub fn write(&self, bench: &Bench, metric: &str, size: u64) -> Result<()> {
+        let buffer = data::bytes(size as usize, 2);
+        let (spent, ()) = time(|| {
+            for offset in (0..self.len).step_by(size as usize) {
+                self.device.write_all_at(&buffer, offset)?;
+            }
+            Ok(())
+        })?;
         sys::ioctl(&self.device, DROP, 0)?;
         let speed = self.len as f64 / spent.as_secs_f64();
         bench.reference(metric, speed, Unit::BytesPerSecond)

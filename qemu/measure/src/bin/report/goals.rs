@@ -68,18 +68,15 @@ impl Goal {
     }
 }
 
-const ALLOCATE: &str =
-    "tmpfs, too, allocates these blocks one by one, has nothing to let go of, and \
-    copies nothing but what is written";
-const OVERWRITE: &str =
-    "tmpfs overwrites a file of its own: nothing is allocated and nothing copied \
-    but what is written";
-const CREATE: &str = "a file is made, and an empty one cloned into it: the system calls, and the \
-    kernel's checks and locks for them";
-const INSERT: &str = "a module that has all pages at hand maps a page table of them at each fault, \
-    with vm_insert_pages(): an entry and a count for each page, where others map a large folio of their \
-    page cache at once (set_pte_range: not exported)";
-const FAULT: &str = "the kernel itself maps a new page of no file, and copies nothing";
+const WRITE: &str =
+    "a module's device takes the same calls: it allocates pages and copies what is \
+    written to them, and has no file, no lock of one, and nothing to find or let go of";
+const INSERT: &str = "a module whose blocks are single pages has all of them at hand and maps a page \
+    table full at each fault, with vm_insert_pages(): an entry and a count for each, where others map a \
+    large folio of their page cache at once (set_pte_range: not exported)";
+const COPY: &str =
+    "a module allocates and copies pages, without any fault, while XFS puts that off until \
+    it writes back";
 
 /// As good as the best of all others at the same.
 const fn best(row: u8, metric: &'static str) -> Goal {
@@ -105,11 +102,7 @@ pub const GOALS: &[Goal] = &[
     ),
     goal(3, "clone range", Wants::AtLeast(10.0, "copy", &[Reflinkfs])),
     goal(4, "clone", Wants::AtMost(1.3, "create", &[Tmpfs])),
-    goal(4, "clone", Wants::AtMost(0.5, "copy", &[Tmpfs])).limited(
-        "clone of an empty file",
-        Reflinkfs,
-        CREATE,
-    ),
+    goal(4, "clone", Wants::AtMost(0.5, "copy", &[Tmpfs])),
     goal(5, "unlink of a clone", Wants::Flat(1.5)),
     goal(
         5,
@@ -121,7 +114,7 @@ pub const GOALS: &[Goal] = &[
         "4 KiB random",
         Wants::AtLeast(3.0, "4 KiB random", DISKS),
     )
-    .limited("4 KiB random, into a hole", Tmpfs, ALLOCATE),
+    .limited("4 KiB random, new pages only", Processor, WRITE),
     goal(
         6,
         "4 KiB random",
@@ -132,7 +125,7 @@ pub const GOALS: &[Goal] = &[
         "1 MiB sequential",
         Wants::AtLeast(3.0, "1 MiB sequential", DISKS),
     )
-    .limited("1 MiB sequential", Tmpfs, OVERWRITE),
+    .limited("1 MiB sequential, new pages only", Processor, WRITE),
     goal(
         6,
         "1 MiB sequential",
@@ -157,7 +150,7 @@ pub const GOALS: &[Goal] = &[
         "write faults, clone",
         Wants::AtLeast(2.0, "write faults, clone", &[Xfs]),
     )
-    .limited("write faults, memory of no file", Processor, FAULT),
+    .limited("a page allocated and copied", Processor, COPY),
     as_tmpfs(10, "create"),
     as_tmpfs(10, "stat"),
     as_tmpfs(10, "readdir"),
@@ -247,15 +240,18 @@ impl Goal {
             self.wants.are_met(measured.low) || self.wants.are_met(measured.high)
         });
         let limit = self.limit.filter(|_| !met).and_then(|limit| {
-            let measured = self.measured(summary, (limit.metric, limit.fs))?.median;
+            let theirs = self.measured(summary, (limit.metric, limit.fs))?.median;
+            // What reflinkfs does better than is no limit.
+            let is_limit = measured.is_some_and(|ours| self.wants.is_better(theirs, ours.median));
             Some(Limited {
-                measured,
-                holds: !self.wants.are_met(measured),
+                measured: theirs,
+                holds: is_limit && !self.wants.are_met(theirs),
                 why: limit.why,
             })
         });
         // Two threads take turns on the one processor that counts.
-        let counted = counted.filter(|_| !met && !self.metric.contains("threads"));
+        let counted =
+            counted.filter(|_| !met && !self.metric.contains("threads") && self.row != 14);
         let counted = counted.and_then(|counted| {
             let measured = self.measured(counted, (self.metric, Reflinkfs))?.median;
             Some(Counted {
@@ -332,6 +328,13 @@ impl Goal {
 }
 
 impl Wants {
+    fn is_better(&self, one: f64, other: f64) -> bool {
+        match self {
+            Self::AtLeast(..) => one > other,
+            Self::AtMost(..) | Self::Flat(..) | Self::Below(..) => one < other,
+        }
+    }
+
     fn are_met(&self, measured: f64) -> bool {
         match self {
             Self::AtLeast(limit, ..) => measured >= *limit,

@@ -119,24 +119,28 @@ fn print_machine(summary: &Summary) {
     println!();
 }
 
-/// Which filesystems got how many rounds, where that is not as many as were asked for.
+/// Which filesystems got fewer rounds of something than the others, or all of them fewer than were
+/// asked for.
 fn print_rounds(summary: &Summary, row: u8) {
     let Some(Record::Machine { rounds: asked, .. }) = &summary.machine else {
         return;
     };
-    let measured = COLUMNS.iter().filter_map(|&fs| {
-        let series = summary
-            .series
-            .iter()
-            .filter(|((key, of), _)| (key.row, *of) == (row, fs));
-        let rounds = series.map(|(_, series)| series.rounds.len()).max()?;
-        (rounds < *asked as usize).then(|| format!("{} {rounds}", fs.name()))
-    });
-    let measured: Vec<_> = measured.collect();
-    if !measured.is_empty() {
+    let mut fewer = Vec::new();
+    for key in summary.keys.iter().filter(|key| key.row == row) {
+        let rounds = |fs: &Fs| Some((*fs, summary.get(key, *fs)?.rounds.len()));
+        let all: Vec<_> = COLUMNS.iter().filter_map(rounds).collect();
+        let most = all.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        for (fs, n) in all {
+            let text = format!("{} {n} of {}", fs.name(), most.max(*asked as usize));
+            if n < most.max(*asked as usize) && !fewer.contains(&text) {
+                fewer.push(text);
+            }
+        }
+    }
+    if !fewer.is_empty() {
         println!(
             "      fewer rounds, as they take long: {}",
-            measured.join(", ")
+            fewer.join(", ")
         );
     }
 }

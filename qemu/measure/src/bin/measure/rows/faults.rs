@@ -73,6 +73,7 @@ fn without_a_file(bench: &Bench) -> Result<()> {
     )?;
     drop(memory);
     let floor = Floor::new(size(bench))?;
+    floor.copy_each(bench, "a page allocated and copied")?;
     floor.map(bench, "read faults, pages at hand", false)?;
     floor.map(bench, "write faults, pages at hand", true)
 }

@@ -5,10 +5,12 @@ use std::fs::{remove_file, File};
 use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
+use measure::record::Fs;
 
 use super::{fine_row, Phase::Each, Row};
 use crate::bench::{time, Bench, KIB, MIB};
 use crate::data::{self, Random};
+use crate::floor::Floor;
 use crate::sys;
 
 pub const ROW: Row = fine_row(
@@ -68,7 +70,12 @@ fn writes(bench: &Bench, metric: &str, size: u64, offsets: &[u64]) -> Result<()>
         offsets,
     )?;
     remove_file(&path)?;
-    bench.settle()
+    bench.settle()?;
+    if bench.fs == Fs::Reflinkfs {
+        let floor = Floor::new(self::size(bench) / 2)?;
+        floor.write(bench, &format!("{metric}, new pages only"), size)?;
+    }
+    Ok(())
 }
 
 /// Writes `size` bytes at each of the offsets.

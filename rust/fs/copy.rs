@@ -14,7 +14,7 @@ use kernel::prelude::*;
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
 
-/// How many blocks are looked up at a time.
+/// How many blocks are copied under one hold of the source's lock.
 const BATCH: usize = 16;
 
 /// See [`FileOperations::copy`](crate::vfs::FileOperations::copy).
@@ -100,22 +100,23 @@ struct FileSource<'a> {
 
 impl FileSource<'_> {
     /// Takes the next `len` bytes: calls `part` for each part of them that lies in one block, with
-    /// how many came before it, the block, `None` for a hole, the offset there, and how many.
+    /// how many came before it, the block, `None` for a hole, the offset there, and how many. `part` must
+    /// not sleep.
     fn take(&mut self, len: usize, mut part: impl FnMut(usize, Option<&BlockRef>, usize, usize)) {
-        let mut blocks = [const { None }; BATCH];
         let mut done = 0;
         while done < len {
-            let wanted = (offset_in_block(self.pos) + len - done).div_ceil(BLOCK_SIZE);
-            let blocks = &mut blocks[..wanted.min(BATCH)];
-            let found = self.inode.data().read(block_of(self.pos), blocks);
-            for block in &mut blocks[..found] {
-                let offset = offset_in_block(self.pos);
-                let n = (len - done).min(BLOCK_SIZE - offset);
-                part(done, block.take().as_ref(), offset, n);
-                self.pos += n as u64;
-                self.len -= n;
-                done += n;
-            }
+            let inode = self.inode;
+            inode.data().look(block_of(self.pos), |blocks| {
+                let wanted = (offset_in_block(self.pos) + len - done).div_ceil(BLOCK_SIZE);
+                for block in blocks.iter().take(wanted.min(BATCH)) {
+                    let offset = offset_in_block(self.pos);
+                    let n = (len - done).min(BLOCK_SIZE - offset);
+                    part(done, block.as_ref(), offset, n);
+                    self.pos += n as u64;
+                    self.len -= n;
+                    done += n;
+                }
+            });
         }
     }
 }

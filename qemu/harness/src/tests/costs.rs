@@ -65,7 +65,11 @@ fn a_clone_allocates_nothing(t: &Test) -> Outcome {
             Ok(new)
         };
         let points = injection.points(other, |new| clone_file(source, new))?;
-        expect_eq(points, 0, format_args!("{} over another", source.path.display()))?;
+        expect_eq(
+            points,
+            0,
+            format_args!("{} over another", source.path.display()),
+        )?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsRawFd;
 
+use super::races::contents::appends;
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::Need;
@@ -493,15 +494,8 @@ fn space_held_by_a_pipe_comes_back(t: &Test) -> Outcome {
 fn what_is_spliced_while_a_file_grows_is_what_was_written(t: &Test) -> Outcome {
     let file = t.create_with("file", &[1; 100])?;
     let (from, to) = pipe()?;
-    let mut size = 100;
     t.race(vec![
-        worker("appends", || {
-            if size < 1 << 24 {
-                file.write_at(&[1; 333], size)?;
-                size += 333;
-            }
-            Ok(())
-        }),
+        appends(&file, 100),
         worker("splices the end", || {
             let end = file.stat()?.st_size;
             let mut at = (end - 1) / BLOCK as i64 * BLOCK as i64;

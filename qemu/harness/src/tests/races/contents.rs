@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::case::{case, worker, Case, Test};
+use crate::case::{case, worker, Case, Test, Worker};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Errno, Outcome};
 use crate::filesystem::Tmpfs;
 use crate::mapping::Mapping;
@@ -108,18 +108,22 @@ fn reads_see_old_or_new_bytes(t: &Test) -> Outcome {
     ])
 }
 
+/// Makes a file of this size longer, a part of a block at a time, with no zero in it.
+pub(in super::super) fn appends(file: &File, mut size: u64) -> Worker<'_> {
+    worker("appends", move || {
+        if size < 1 << 24 {
+            file.write_at(&[1; 333], size)?;
+            size += 333;
+        }
+        Ok(())
+    })
+}
+
 /// Into memory that is not there yet, too.
 fn reads_of_a_file_that_grows_see_what_was_written(t: &Test) -> Outcome {
     let file = t.create_with("file", &[1; 100])?;
-    let mut size = 100;
     t.race(vec![
-        worker("appends", || {
-            if size < 1 << 24 {
-                file.write_at(&[1; 333], size)?;
-                size += 333;
-            }
-            Ok(())
-        }),
+        appends(&file, 100),
         worker("reads the end", || {
             let end = file.stat()?.st_size;
             let at = (end - 1) / BLOCK as i64 * BLOCK as i64;

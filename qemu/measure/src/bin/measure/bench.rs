@@ -44,6 +44,15 @@ impl Bench {
         (all / u64::from(self.rounds)).max(1)
     }
 
+    /// A tenth on filesystems on disks, where they are slower by much and nothing depends on them.
+    pub fn tenth_on_disks(&self, all: u64) -> u64 {
+        if self.fs.on_disk() {
+            all / 10
+        } else {
+            all
+        }
+    }
+
     /// One of three values, by the effort.
     pub fn choose<T>(&self, full: T, emulated: T, quick: T) -> T {
         match self.effort {

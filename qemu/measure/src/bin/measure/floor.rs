@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use measure::record::Unit;
@@ -31,16 +32,26 @@ impl Floor {
 
     /// Notes how fast they are copied into new ones.
     pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
-        let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
-        sys::ioctl(&self.device, DROP, 0)?;
-        let speed = self.len as f64 / spent.as_secs_f64();
-        bench.reference(metric, speed, Unit::BytesPerSecond)
+        self.bandwidth(bench, metric, self.copied()?)
     }
 
     /// Notes how long it takes to copy a page into a new one.
     pub fn copy_each(&self, bench: &Bench, metric: &str) -> Result<()> {
+        self.each(bench, metric, self.copied()?)
+    }
+
+    fn copied(&self) -> Result<Duration> {
         let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
         sys::ioctl(&self.device, DROP, 0)?;
+        Ok(spent)
+    }
+
+    fn bandwidth(&self, bench: &Bench, metric: &str, spent: Duration) -> Result<()> {
+        let speed = self.len as f64 / spent.as_secs_f64();
+        bench.reference(metric, speed, Unit::BytesPerSecond)
+    }
+
+    fn each(&self, bench: &Bench, metric: &str, spent: Duration) -> Result<()> {
         let each = spent.as_secs_f64() / (self.len / 4096) as f64;
         bench.reference(metric, each, Unit::Seconds)
     }
@@ -55,8 +66,7 @@ impl Floor {
             Ok(())
         })?;
         sys::ioctl(&self.device, DROP, 0)?;
-        let speed = self.len as f64 / spent.as_secs_f64();
-        bench.reference(metric, speed, Unit::BytesPerSecond)
+        self.bandwidth(bench, metric, spent)
     }
 
     /// Notes how long it takes for each page to be mapped, where a byte of each is read, or written.
@@ -66,7 +76,6 @@ impl Floor {
             mapping.use_each_page(write);
             Ok(())
         })?;
-        let each = spent.as_secs_f64() / (self.len / 4096) as f64;
-        bench.reference(metric, each, Unit::Seconds)
+        self.each(bench, metric, spent)
     }
 }

@@ -130,9 +130,10 @@ fn print_rounds(summary: &Summary, row: u8) {
         let rounds = |fs: &Fs| Some((*fs, summary.get(key, *fs)?.rounds.len()));
         let all: Vec<_> = COLUMNS.iter().filter_map(rounds).collect();
         let most = all.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        let most = most.max(*asked as usize);
         for (fs, n) in all {
-            let text = format!("{} {n} of {}", fs.name(), most.max(*asked as usize));
-            if n < most.max(*asked as usize) && !fewer.contains(&text) {
+            let text = format!("{} {n} of {most}", fs.name());
+            if n < most && !fewer.contains(&text) {
                 fewer.push(text);
             }
         }

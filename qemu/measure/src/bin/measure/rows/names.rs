@@ -23,14 +23,8 @@ pub const ROW: Row = fine_row(
     ],
 );
 
-/// Of the filesystems on disks, which are slower by much, nothing depends.
 fn all(bench: &Bench) -> u64 {
-    let all = bench.choose(100_000, 100_000, 15_000);
-    if bench.fs.on_disk() {
-        all / 10
-    } else {
-        all
-    }
+    bench.tenth_on_disks(bench.choose(100_000, 100_000, 15_000))
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

@@ -21,11 +21,7 @@ fn all(bench: &Bench) -> u64 {
 
 /// In one round.
 fn count(bench: &Bench) -> u64 {
-    bench.part_of(if bench.fs.on_disk() {
-        all(bench) / 10
-    } else {
-        all(bench)
-    })
+    bench.part_of(bench.tenth_on_disks(all(bench)))
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

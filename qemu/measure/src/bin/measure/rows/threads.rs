@@ -28,8 +28,7 @@ const SIZE: u64 = 1024 * PART;
 
 /// Of one thread in one round.
 fn files(bench: &Bench) -> u64 {
-    let all = bench.choose(20_000, 10_000, 3_000);
-    bench.part_of(if bench.fs.on_disk() { all / 10 } else { all })
+    bench.part_of(bench.tenth_on_disks(bench.choose(20_000, 10_000, 3_000)))
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

@@ -10,7 +10,7 @@
 //! | [`call`] | what a call does, one file per concern |
 //! | [`hook`] | how it comes here: ftrace |
 //! | [`debugfs`] | what came of the calls, for an administrator to see |
-//! | [`any`] | open files, part of reflinkfs's layer over the VFS |
+//! | [`any`] | open files, part of reflinkfs's layer over the VFS, as is [`debugfs`] |
 //!
 //! `unsafe` is in [`hook`], [`debugfs`] and [`any`].
 
@@ -25,6 +25,7 @@ pub mod any;
 mod bindings;
 mod call;
 pub mod copy_flags;
+#[path = "vfs/debugfs.rs"]
 mod debugfs;
 mod hook;
 

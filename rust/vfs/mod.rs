@@ -28,6 +28,8 @@
 //! | [`rwlock`] | `rwlock_t` |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
+//! `debugfs.rs` is here for the module copy_fr, which takes it and [`any`] without the rest.
+//!
 //! # Locks
 //!
 //! What a lock protects can be changed only with the value that stands for holding it:

@@ -7,7 +7,7 @@ use crate::{
         block::{Pool, Slots},
         Reserve, Tree,
     },
-    trees::{found, pool, tree_of, Found},
+    trees::{found, pool, put_piece, tree_of, Found},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -105,7 +105,7 @@ mod tests {
         let mut piece = pool.alloc_run(64).take_piece()?;
         let pieces = piece.len() as u64;
         check_eq!(pool.used(), before + pieces);
-        tree.insert_piece_in_place(60, &mut piece);
+        tree.insert_piece(60, &mut piece, &mut Reserve::new())?;
         let put = pieces.min(4);
         check_eq!(piece.len() as u64, pieces - put);
         check_eq!(tree.blocks(), 3 + put - u64::from(put == 4));
@@ -114,14 +114,49 @@ mod tests {
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
         check_eq!((extent.index, extent.len, extent.shared), (60, put, false));
-        // Below a node of several owners nothing is put.
+        // Below a node of several owners that takes nodes.
         let other = tree.snapshot();
         let left = piece.len();
-        tree.insert_piece_in_place(64, &mut piece);
+        let mut reserve = Reserve::new();
+        check!(!tree.can_insert_piece(64, &mut reserve));
+        check_eq!(tree.insert_piece(64, &mut piece, &mut reserve), Err(ENOMEM));
         check_eq!(piece.len(), left);
         drop(other);
         drop(piece);
         check_eq!(pool.used(), tree.blocks());
+        Ok(())
+    }
+
+    #[test]
+    fn a_piece_goes_in_where_there_was_no_leaf() -> Result {
+        // Into an empty tree; with a block in the root; lower and higher than the others.
+        let cases: [(&[u64], u64); 6] = [
+            (&[], 0),
+            (&[], 70),
+            (&[0], 0),
+            (&[0], 3),
+            (&[5], 4096),
+            (&[4096], 1),
+        ];
+        for (before, index) in cases {
+            let pool = pool()?;
+            let mut tree = tree_of(&pool, before.iter().copied())?;
+            let put = put_piece(&mut tree, index, 8)?;
+            for index in index..index + put {
+                check!(matches!(found(&tree, index), Found::Private(_)), "{index}");
+            }
+            let kept = before
+                .iter()
+                .filter(|at| !(index..index + put).contains(at));
+            check_eq!(
+                tree.blocks(),
+                put + kept.count() as u64,
+                "{before:?} {index}"
+            );
+            check_eq!(pool.used(), tree.blocks());
+            drop(tree);
+            check_eq!((pool.used(), pool.nodes()), (0, 0));
+        }
         Ok(())
     }
 

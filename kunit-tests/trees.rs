@@ -114,23 +114,21 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut reserve = Reserve::new();
     let takes_nodes = !tree.can_insert(index, &mut reserve);
-    let mut piece = pool.alloc_run(1).take_piece()?;
     // One way or the other.
     if index % 3 == 1 {
-        tree.insert_piece_in_place(index, &mut piece);
-    }
-    let Some(mut block) = piece.take() else {
+        check_eq!(put_piece(tree, index, 1)?, 1);
         return Ok(block_at(tree, index)?.as_ptr());
-    };
+    }
+    let mut block = pool.alloc()?;
     let page = block.bytes().as_ptr();
     if index % 3 == 2 {
         block = match tree.insert_in_place(index, block) {
             Ok(()) => return Ok(page),
             Err(back) => back,
         };
+        // Other owners may have let go of nodes meanwhile.
+        check!(takes_nodes, "index {index}");
     }
-    // Other owners may have let go of nodes meanwhile.
-    check!(takes_nodes || index % 3 == 0, "index {index}");
     if takes_nodes {
         reserve.fill(&pool)?;
         check!(tree.can_insert(index, &mut reserve), "index {index}");
@@ -138,6 +136,22 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     tree.insert(index, block, &mut reserve)
         .inspect_err(|err| pr_err!("insert at {index}: {err:?}, though it was sure to work\n"))?;
     Ok(page)
+}
+
+/// Puts new blocks in from `index` on, as many as come in one piece, up to `n` and to the end of a leaf,
+/// with the nodes that the tree asks for and no more. Returns how many.
+pub(crate) fn put_piece(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
+    let pool = tree.pool().clone();
+    let mut reserve = Reserve::new();
+    let mut piece = pool.alloc_run(n).take_piece()?;
+    let len = piece.len();
+    if !tree.can_insert_piece(index, &mut reserve) {
+        reserve.fill(&pool)?;
+        check!(tree.can_insert_piece(index, &mut reserve), "index {index}");
+    }
+    tree.insert_piece(index, &mut piece, &mut reserve)
+        .inspect_err(|err| pr_err!("a piece at {index}: {err:?}, though it was sure to work\n"))?;
+    Ok((len - piece.len()) as u64)
 }
 
 /// A tree with blocks at `indexes`.

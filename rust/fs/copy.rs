@@ -145,6 +145,11 @@ impl Source for FileSource<'_> {
         len
     }
 
+    /// The source's tree may be the one that is locked.
+    fn fill_at_once(&mut self, _: &[Option<BlockRef>], _: usize, _: usize) -> usize {
+        0
+    }
+
     fn len_for_pieces(&self) -> usize {
         let end = self.inode.data().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize

@@ -80,6 +80,30 @@ impl Data {
         matches!(self.lookup(index), Lookup::Private(_))
     }
 
+    /// Those of the `n` blocks from `index` on, at most `N`, that may be written in place, and that are
+    /// `wanted`. Passes them to `show` while none of them can be lent.
+    pub(crate) fn own<const N: usize>(
+        &self,
+        index: u64,
+        n: usize,
+        wanted: impl Fn(&BlockRef) -> bool,
+        show: impl FnOnce(&[Option<BlockRef>]),
+    ) -> [Option<BlockRef>; N] {
+        let mut blocks = [const { None }; N];
+        let tree = self.tree.read();
+        let mut i = 0;
+        while i < n {
+            let own = tree.own_at(index + i as u64, n - i);
+            for (block, own) in blocks[i..].iter_mut().zip(own) {
+                *block = own.as_ref().filter(|own| wanted(own)).cloned();
+            }
+            // Past one that is not.
+            i += own.len().max(1);
+        }
+        show(&blocks);
+        blocks
+    }
+
     /// See [`Tree::lookup_run`].
     pub(crate) fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
         self.tree.read().lookup_run(index, found);
@@ -98,6 +122,17 @@ impl Data {
             [] => look(&[None]),
             blocks => look(blocks),
         }
+    }
+
+    /// As [`Data::look`], with those among the blocks, up to `max`, that can be written in place: none
+    /// where that is not so at `index`.
+    pub(crate) fn look_own<R>(
+        &self,
+        index: u64,
+        max: usize,
+        look: impl FnOnce(&[Option<BlockRef>]) -> R,
+    ) -> R {
+        look(self.tree.read().own_at(index, max))
     }
 
     /// See [`Tree::run_of_others`].
@@ -209,19 +244,30 @@ impl Data {
         self.replace(Tree::new(self.pool.clone()));
     }
 
-    /// Puts blocks in from `index` on, up to the end of a leaf, as far as that takes no memory; those
-    /// are `piece`'s no more. Where owners are charged it does nothing: see [`ChargedBlock::uncharged`].
+    /// Puts blocks in from `index` on, up to the end of a leaf; those are `piece`'s no more. Not where
+    /// owners are charged: see [`ChargedBlock::uncharged`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`; the tree is as it was.
     pub(crate) fn insert_piece(
         lock: &Invalidate<'_, ReflinkFs>,
         index: u64,
         piece: &mut Piece<'_>,
-    ) {
-        let inode = lock.inode();
-        if !inode.super_block().has_quota() {
-            let data = inode.data();
-            let mut tree = data.tree.write();
-            tree.insert_piece_in_place(index, piece);
-            data.count(&tree);
+        reserve: &mut Reserve,
+    ) -> Result {
+        debug_assert!(!lock.inode().super_block().has_quota());
+        let data = lock.inode().data();
+        loop {
+            {
+                let mut tree = data.tree.write();
+                if tree.can_insert_piece(index, reserve) {
+                    let result = tree.insert_piece(index, piece, reserve);
+                    data.count(&tree);
+                    return result;
+                }
+            }
+            reserve.fill(&data.pool)?;
         }
     }
 

@@ -5,68 +5,74 @@
 use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
 use crate::{
     store::{block::BlockRef, Lookup, Reserve},
-    vfs::{mapping::InvalidateShared, Fault, FaultResult, MappingOperations},
+    vfs::{
+        mapping::{Associate, InvalidateShared},
+        Fault, FaultResult, MappingOperations,
+    },
 };
 use core::ops::Range;
 use kernel::prelude::*;
 
 impl MappingOperations for ReflinkFs {
     fn fault(fault: &mut Fault<'_, Self>) -> FaultResult {
-        let writing = if fault.writes_file() {
-            match fault.start_write() {
-                Ok(guard) => Some(guard),
-                Err(err) => return err.into(),
-            }
+        if fault.writes_file() {
+            store(fault).unwrap_or_else(FaultResult::from)
         } else {
-            None
-        };
-        let (inode, index) = (fault.inode(), fault.index());
-        let mut made = false;
-        loop {
-            let lock = inode.invalidate_shared();
-            if index >= blocks_for(inode.size()) {
-                return FaultResult::SIGBUS;
-            }
-            // It may have become so since the fault began; then everything was unmapped.
-            if writing.is_some() && inode.is_immutable() {
-                return FaultResult::SIGBUS;
-            }
-            let block = match inode.data().lookup(index) {
-                Lookup::Private(block) if writing.is_some() => {
-                    // It may have been lent out until it was known to be mapped writable.
-                    let still_own = || inode.data().is_private(index);
-                    if let Some(result) = fault.map_writable(&lock, &block, still_own) {
-                        // Where this one had to be made, those after it are to be, too.
-                        if !made {
-                            map_writable_around(fault, &lock);
-                        }
-                        return result;
-                    }
-                    None
-                }
-                Lookup::Hole if writing.is_none() => inode.super_block().data().zeros(),
-                Lookup::Private(block) if writing.is_none() => Some(block),
-                Lookup::Shared(block) | Lookup::Unshared(block)
-                    if writing.is_none() && !block.is_crowded() =>
-                {
-                    Some(block)
-                }
-                _ => None,
-            };
-            match block {
-                Some(block) if fault.makes_copy() => return fault.copy(&lock, block),
-                Some(block) => {
-                    let result = fault.map(&lock, &block);
-                    map_around(fault, &lock);
-                    return result;
-                }
-                None => drop(lock),
-            }
-            if let Err(err) = make_private(inode, index) {
-                return err.into();
-            }
-            made = true;
+            load(fault).unwrap_or_else(FaultResult::from)
         }
+    }
+}
+
+/// Maps a block that is the file's own, writable.
+fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
+    let _guard = fault.start_write()?;
+    let (inode, index) = (fault.inode(), fault.index());
+    let mut made = false;
+    loop {
+        let lock = inode.invalidate_shared();
+        // It may have become immutable since the fault began; then everything was unmapped.
+        if index >= blocks_for(inode.size()) || inode.is_immutable() {
+            return Ok(FaultResult::SIGBUS);
+        }
+        let own = |show: &Associate<'_>| inode.data().own(index, 1, |_| true, show);
+        if let Some(result) = fault.map_writable(&lock, own) {
+            // Where this one had to be made, those after it are to be, too.
+            if !made {
+                map_writable_around(fault, &lock);
+            }
+            return Ok(result);
+        }
+        drop(lock);
+        make_private(inode, index)?;
+        made = true;
+    }
+}
+
+/// Maps whatever block there is, read-only, or has it copied for a private mapping.
+fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
+    let (inode, index) = (fault.inode(), fault.index());
+    loop {
+        let lock = inode.invalidate_shared();
+        if index >= blocks_for(inode.size()) {
+            return Ok(FaultResult::SIGBUS);
+        }
+        let block = match inode.data().lookup(index) {
+            Lookup::Hole => inode.super_block().data().zeros(),
+            Lookup::Private(block) => Some(block),
+            Lookup::Shared(block) | Lookup::Unshared(block) => {
+                Some(block).filter(|block| !block.is_crowded())
+            }
+        };
+        match block {
+            Some(block) if fault.makes_copy() => return Ok(fault.copy(&lock, block)),
+            Some(block) => {
+                let result = fault.map(&lock, &block);
+                map_around(fault, &lock);
+                return Ok(result);
+            }
+            None => drop(lock),
+        }
+        make_private(inode, index)?;
     }
 }
 
@@ -111,24 +117,11 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, Refl
 fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
     let data = fault.inode().data();
     let around = around(fault);
+    let wanted = |block: &BlockRef| !block.is_crowded() && !block.is_unwritten();
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
-        let lookup = || {
-            let mut found = [const { Lookup::Hole }; NEAR];
-            data.lookup_run(first, &mut found[..n]);
-            found.map(|found| match found {
-                Lookup::Private(block) if !block.is_crowded() => Some(block),
-                _ => None,
-            })
-        };
-        let blocks = lookup().map(|block| block.filter(|block| !block.is_unwritten()));
-        // As for the one that was asked for.
-        let keep_own = |blocks: &mut [Option<BlockRef>; NEAR]| {
-            for (block, own) in blocks.iter_mut().zip(lookup()) {
-                *block = block.take().and(own);
-            }
-        };
-        fault.map_writable_around(lock, first, blocks, keep_own);
+        let own = |show: &Associate<'_>| data.own::<NEAR>(first, n, wanted, show);
+        fault.map_writable_around(lock, first, own);
     }
 }
 

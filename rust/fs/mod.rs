@@ -23,7 +23,8 @@
 //! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is
 //! held too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and
 //! with it held shared a block found there stays the file's; the tree's lock keeps it whole
-//! for those who hold neither, readers. They copy with it held, and without faults (`read.rs`).
+//! for those who hold neither, readers. They copy with it held, and without faults (`read.rs`), as
+//! do those who write in place (`write.rs`).
 //!
 //! # The end of a file
 //!

@@ -2,9 +2,10 @@
 
 //! Writing.
 //!
-//! A block that is the file's own is written in place. For any other a new block is filled first,
-//! without a lock, as filling may fault on a mapping of this very file; then a batch of new
-//! blocks goes into the tree. Many in a row are `write_run.rs`'s.
+//! A block that is the file's own is written in place: with the tree's lock held, as far as nothing
+//! faults. For any other a new block is filled first, without a lock, as filling may fault on a mapping
+//! of this very file; then a batch of new blocks goes into the tree. Many in a row are
+//! `write_run.rs`'s.
 
 use super::{
     block_of, offset_in_block, truncate,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     store::{
-        block::{copy_from_iter, BlockRef, Piece, BLOCK_SIZE},
+        block::{copy_from_iter, copy_from_iter_without_faults, BlockRef, Piece, BLOCK_SIZE},
         Lookup, Reserve,
     },
     vfs::{go_on, Invalidate},
@@ -21,7 +22,7 @@ use crate::{
 use core::{array, ops::Range};
 use kernel::{iov::IovIterSource, prelude::*};
 
-/// How many new blocks go into the tree at a time.
+/// How many new blocks go into the tree at a time, and how many are written under one hold of its lock.
 const BATCH: usize = 16;
 
 /// Where the bytes come from.
@@ -32,6 +33,10 @@ pub(crate) trait Source {
     /// Copies the next bytes, at most `len`, to `blocks`, from `offset` of the first on; those for
     /// a `None` are skipped. Returns how many; fewer than `len` means that no more can be had.
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize;
+
+    /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another tree's
+    /// lock is needed.
+    fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;
 
     /// How many bytes there are left up to a hole.
     fn len_for_pieces(&self) -> usize {
@@ -57,6 +62,10 @@ impl Source for IovIterSource<'_> {
         copy_from_iter(blocks, offset, len, self)
     }
 
+    fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize {
+        copy_from_iter_without_faults(blocks, offset, len, self)
+    }
+
     fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
         piece.copy_from_iter(self)
     }
@@ -80,14 +89,9 @@ pub(crate) fn write(
     let mut done = 0;
     while source.len() > 0 {
         let at = pos + done as u64;
-        let run = write_run::length(inode, at, source, may_wait);
-        let (n, result) = if run >= 2 {
-            write_run(inode, at, run, source, &mut reserve)
-        } else if offset_in_block(at) != 0 || source.len() <= BLOCK_SIZE {
-            // What comes after the end of the block may be a run.
-            write_one(inode, at, source, may_wait, &mut reserve)
-        } else {
-            write_batch(inode, at, source, may_wait, &mut reserve)
+        let (n, result) = match write_own(inode, at, source) {
+            0 => write_any(inode, at, source, may_wait, &mut reserve),
+            n => (n, Ok(())),
         };
         done += n;
         let end = pos + done as u64;
@@ -106,7 +110,40 @@ pub(crate) fn write(
     Ok(done)
 }
 
-/// Writes up to the end of a block. Returns how many bytes, and what kept it from going on.
+/// Writes to up to [`BATCH`] blocks in place, as far as they are the file's own and nothing faults.
+/// Returns how many bytes.
+fn write_own(inode: &Locked, pos: u64, source: &mut impl Source) -> usize {
+    let offset = offset_in_block(pos);
+    let wanted = BATCH.min((offset + source.len()).div_ceil(BLOCK_SIZE));
+    inode.data().look_own(block_of(pos), wanted, |blocks| {
+        let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
+        match source.len().min(room) {
+            0 => 0,
+            len => source.fill_at_once(blocks, offset, len),
+        }
+    })
+}
+
+/// Writes to some blocks, whatever they are. Returns how many bytes, and what kept it from going on.
+fn write_any(
+    inode: &Locked,
+    pos: u64,
+    source: &mut impl Source,
+    may_wait: bool,
+    reserve: &mut Reserve,
+) -> (usize, Result) {
+    let run = write_run::length(inode, pos, source, may_wait);
+    if run >= 2 {
+        write_run(inode, pos, run, source, reserve)
+    } else if offset_in_block(pos) != 0 || source.len() <= BLOCK_SIZE {
+        // What comes after the end of the block may be a run.
+        write_one(inode, pos, source, may_wait, reserve)
+    } else {
+        write_batch(inode, pos, source, may_wait, reserve)
+    }
+}
+
+/// Writes up to the end of a block. Returns as [`write_any`].
 fn write_one(
     inode: &Locked,
     pos: u64,
@@ -118,7 +155,7 @@ fn write_one(
     replace(inode, pos, [old], 1, source, may_wait, reserve)
 }
 
-/// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_one`].
+/// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_any`].
 fn write_batch(
     inode: &Locked,
     pos: u64,
@@ -132,7 +169,7 @@ fn write_batch(
     replace(inode, pos, olds, n, source, may_wait, reserve)
 }
 
-/// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_one`].
+/// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_any`].
 fn replace<const N: usize>(
     inode: &Locked,
     pos: u64,

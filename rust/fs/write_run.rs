@@ -6,11 +6,14 @@
 use super::{
     block_of, offset_in_block,
     write::{keep_around, put, Source},
-    ChargedBlock, Data, Locked,
+    ChargedBlock, Data, Locked, ReflinkFs,
 };
-use crate::store::{
-    block::{Piece, BLOCK_SIZE},
-    Reserve,
+use crate::{
+    store::{
+        block::{Piece, BLOCK_SIZE},
+        Reserve,
+    },
+    vfs::Invalidate,
 };
 use kernel::prelude::*;
 
@@ -69,32 +72,48 @@ fn write_piece(
         }
     }
 
-    let mut index = block_of(pos);
+    let first = block_of(pos);
     let lock = inode.invalidate();
-    lock.unmap(index..index + done.div_ceil(BLOCK_SIZE) as u64);
-    // A fault may have put blocks there meanwhile, which are looked at one by one.
-    let all_others =
-        !inode.was_mapped() || inode.data().run_of_others(index, piece.len()) == piece.len();
-    while !piece.is_empty() {
-        if all_others {
-            let before = piece.len();
-            Data::insert_piece(&lock, index, &mut piece);
-            index += (before - piece.len()) as u64;
-        }
-        // A node is missing, somebody is to be charged, or there is more to look at.
-        if let Some(block) = piece.take() {
-            let block = ChargedBlock::uncharged(inode, block);
-            if let Err(err) = put(&lock, index, block, 0..BLOCK_SIZE, reserve) {
-                return ((index * BLOCK_SIZE as u64 - pos) as usize, Err(err));
-            }
-            index += 1;
-        }
+    lock.unmap(first..first + done.div_ceil(BLOCK_SIZE) as u64);
+    let (whole, put_all) = put_piece(&lock, first, piece, reserve);
+    if let Err(err) = put_all {
+        return (whole * BLOCK_SIZE, Err(err));
     }
     if let Some(last) = last {
         let block = ChargedBlock::uncharged(inode, last);
-        if let Err(err) = put(&lock, index, block, 0..part, reserve) {
+        if let Err(err) = put(&lock, first + whole as u64, block, 0..part, reserve) {
             return (done - part, Err(err));
         }
     }
     (done, result)
+}
+
+/// Puts whole new blocks in from `index` on, all of one leaf. Returns how many, and what kept it from
+/// going on.
+fn put_piece(
+    lock: &Invalidate<'_, ReflinkFs>,
+    index: u64,
+    mut piece: Piece<'_>,
+    reserve: &mut Reserve,
+) -> (usize, Result) {
+    let (inode, all) = (lock.inode(), piece.len());
+    // A fault may have put blocks there meanwhile, which are looked at one by one.
+    let all_others = !inode.was_mapped() || inode.data().run_of_others(index, all) == all;
+    while !piece.is_empty() {
+        let done = all - piece.len();
+        let at = index + done as u64;
+        // One by one, too, where somebody is to be charged.
+        let result = if all_others && piece.len() > 1 && !inode.super_block().has_quota() {
+            Data::insert_piece(lock, at, &mut piece, reserve)
+        } else {
+            piece.take().map_or(Ok(()), |block| {
+                let block = ChargedBlock::uncharged(inode, block);
+                put(lock, at, block, 0..BLOCK_SIZE, reserve)
+            })
+        };
+        if result.is_err() {
+            return (done, result);
+        }
+    }
+    (all, Ok(()))
 }

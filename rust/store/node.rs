@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NewBlock, NodeCache, NodeCharge, Pool, Shared, Slots, RUN_ORDER},
+    block::{NodeCache, NodeCharge, Pool, Shared, Slots, RUN_ORDER},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -33,7 +33,6 @@ pub(super) const fn slot(height: u32, index: u64) -> usize {
 }
 
 /// A node of the tree, charged to its pool for as long as it lives.
-#[derive(Clone)]
 pub(super) enum Node {
     /// Height 1: blocks, and how many.
     Leaf {
@@ -59,18 +58,23 @@ pub fn node_cache(name: &'static CStr) -> Result<NodeCache> {
 }
 
 impl Node {
-    pub(super) fn leaf(pool: Arc<Pool>) -> Self {
+    fn leaf(pool: &Arc<Pool>, charge: NodeCharge) -> Self {
         Self::Leaf {
             blocks: 0,
             slots: Slots::new(pool.clone()),
-            _charge: NodeCharge::new(pool),
+            _charge: charge,
         }
     }
 
     /// A leaf that has the block of `from` as its first, with its mark: for a tree of this epoch
     /// that lets go of `from`.
-    pub(super) fn leaf_with(from: &Slots<1>, pool: Arc<Pool>, epoch: u64) -> Self {
-        let mut leaf = Self::leaf(pool);
+    pub(super) fn leaf_with(
+        from: &Slots<1>,
+        epoch: u64,
+        pool: &Arc<Pool>,
+        charge: NodeCharge,
+    ) -> Self {
+        let mut leaf = Self::leaf(pool, charge);
         if let Self::Leaf { blocks, slots, .. } = &mut leaf {
             *blocks = slots.share(0, from, 0).unsigned_abs();
             if from.is_marked(0, epoch) {
@@ -80,17 +84,17 @@ impl Node {
         leaf
     }
 
-    fn inner(pool: Arc<Pool>) -> Self {
+    fn inner(charge: NodeCharge) -> Self {
         Self::Inner {
             blocks: 0,
             children: [const { None }; FANOUT],
-            _charge: NodeCharge::new(pool),
+            _charge: charge,
         }
     }
 
     /// A node whose first child is `node`.
-    pub(super) fn inner_above(node: &Shared<Node>, pool: Arc<Pool>) -> Self {
-        let mut above = Self::inner(pool);
+    pub(super) fn inner_above(node: &Shared<Node>, charge: NodeCharge) -> Self {
+        let mut above = Self::inner(charge);
         if let Self::Inner {
             blocks, children, ..
         } = &mut above
@@ -102,11 +106,29 @@ impl Node {
     }
 
     /// An empty node of height `height`.
-    pub(super) fn empty(height: u32, pool: &Arc<Pool>) -> Self {
+    fn empty(height: u32, pool: &Arc<Pool>, charge: NodeCharge) -> Self {
         if height == 1 {
-            Self::leaf(pool.clone())
+            Self::leaf(pool, charge)
         } else {
-            Self::inner(pool.clone())
+            Self::inner(charge)
+        }
+    }
+
+    /// A node with the same children, each of which gains an owner.
+    fn copy(&self, charge: NodeCharge) -> Self {
+        match self {
+            Self::Leaf { blocks, slots, .. } => Self::Leaf {
+                blocks: *blocks,
+                slots: slots.clone(),
+                _charge: charge,
+            },
+            Self::Inner {
+                blocks, children, ..
+            } => Self::Inner {
+                blocks: *blocks,
+                children: children.clone(),
+                _charge: charge,
+            },
         }
     }
 
@@ -242,14 +264,16 @@ pub(super) fn make_mut<'a>(
 ) -> Result<&'a mut Node> {
     match subtree {
         Some(node) if node.is_unique() => (),
-        Some(node) => *subtree = Some(reserve.node((**node).clone(), pool)?),
-        None => *subtree = Some(reserve.empty(height, pool)?),
+        Some(node) => *subtree = Some(reserve.node(pool, |charge| node.copy(charge))?),
+        None => *subtree = Some(reserve.node(pool, |charge| Node::empty(height, pool, charge))?),
     }
     // It was found or made to have one owner just now.
     subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)
 }
 
-/// Puts `block` in at `index`, marked with `epoch`. Returns by how much the number of blocks grew.
+/// Calls `put` with the slots that hold `index`, and its place there: they are made where they are
+/// missing, and copied where they have other owners. `put` returns by how much the number of blocks
+/// grew; so does this.
 ///
 /// # Errors
 ///
@@ -259,22 +283,17 @@ pub(super) fn insert(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    (block, epoch): (NewBlock<'_>, u64),
+    put: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
 ) -> Result<i64> {
     let node = make_mut(subtree, height, pool, reserve)?;
     let i = slot(height, index);
     let grown = match node {
-        Node::Leaf { slots, .. } => slots.insert(i, block, epoch),
-        Node::Inner { children, .. } => insert(
-            &mut children[i],
-            height - 1,
-            index,
-            (block, epoch),
-            pool,
-            reserve,
-        )?,
+        Node::Leaf { slots, .. } => put(slots, i),
+        Node::Inner { children, .. } => {
+            insert(&mut children[i], height - 1, index, put, pool, reserve)?
+        }
     };
     node.grow(grown);
     Ok(grown)

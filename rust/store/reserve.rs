@@ -3,7 +3,7 @@
 //! Tree nodes allocated ahead of a change that must not fail or sleep.
 
 use super::{
-    block::{Pool, Shared},
+    block::{NodeCharge, Pool, Shared, Vacant},
     node::Node,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -20,10 +20,25 @@ use kernel::{prelude::*, sync::Arc};
 #[derive(Default)]
 pub struct Reserve {
     /// None at first, as even a vector that is empty goes by way of the allocator.
-    nodes: Option<KVec<Shared<Node>>>,
+    nodes: Option<KVec<Place>>,
     /// How many nodes a change wanted that did not find them.
     wanted: usize,
     source: Source,
+}
+
+/// Room for a node: memory, and the pool's count of it.
+struct Place {
+    memory: Vacant<Node>,
+    charge: NodeCharge,
+}
+
+impl Place {
+    fn new(pool: &Arc<Pool>) -> Result<Self> {
+        Ok(Self {
+            memory: Vacant::new()?,
+            charge: NodeCharge::new(pool.clone()),
+        })
+    }
 }
 
 /// Where a node comes from when one is asked for.
@@ -70,9 +85,9 @@ impl Reserve {
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
         while self.len() < self.wanted {
             pool.may_add_node()?;
-            let node = Shared::new(Node::leaf(pool.clone()))?;
+            let place = Place::new(pool)?;
             let nodes = self.nodes.get_or_insert_with(KVec::new);
-            nodes.push(node, GFP_KERNEL)?;
+            nodes.push(place, GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -81,48 +96,36 @@ impl Reserve {
         self.nodes.as_ref().map_or(0, KVec::len)
     }
 
-    fn pop(&mut self) -> Result<Shared<Node>> {
-        self.nodes.as_mut().and_then(KVec::pop).ok_or(ENOMEM)
-    }
-
     /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`].
     pub(super) fn has(&mut self, n: usize) -> bool {
         self.wanted = n;
         self.source != Source::Reserve || self.len() >= n
     }
 
-    /// An empty node of height `height`, of `pool`, for which this was filled.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reserve::node`].
-    pub(super) fn empty(&mut self, height: u32, pool: &Arc<Pool>) -> Result<Shared<Node>> {
-        match self.source {
-            // What is kept are empty leaves.
-            Source::Reserve if height == 1 => self.pop(),
-            _ => self.node(Node::empty(height, pool), pool),
-        }
-    }
-
-    /// A node of `pool` with this content.
+    /// A node of `pool`, for which this was filled: what `content` makes of the pool's count of it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, unless [`Reserve::has`] said otherwise and the reserve is not on demand;
     /// `ENOSPC` on demand, where there may be no more nodes.
-    pub(super) fn node(&mut self, content: Node, pool: &Pool) -> Result<Shared<Node>> {
+    #[inline]
+    pub(super) fn node(
+        &mut self,
+        pool: &Arc<Pool>,
+        content: impl FnOnce(NodeCharge) -> Node,
+    ) -> Result<Shared<Node>> {
+        let Place { memory, charge } = self.place(pool)?;
+        Ok(memory.fill(|| content(charge)))
+    }
+
+    fn place(&mut self, pool: &Arc<Pool>) -> Result<Place> {
         match self.source {
-            Source::Reserve => {
-                let mut node = self.pop()?;
-                // A node from the reserve has no other owner.
-                *node.get_mut().ok_or(EINVAL)? = content;
-                Ok(node)
-            }
+            Source::Reserve => self.nodes.as_mut().and_then(KVec::pop).ok_or(ENOMEM),
             Source::Allocation => {
                 pool.may_add_node()?;
-                Shared::new(content)
+                Place::new(pool)
             }
-            Source::AllocationOverLimit => Shared::new(content),
+            Source::AllocationOverLimit => Place::new(pool),
         }
     }
 }

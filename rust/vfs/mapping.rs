@@ -248,16 +248,16 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         self.insert(block, false)
     }
 
-    /// Maps `block`, of this index and of this file alone, writable, if `still_own` says that it is
-    /// so even when everybody can see that it is mapped writable.
+    /// Maps the block of this index writable, if it is this file's alone. `own` gives it where that is so,
+    /// and passes it to its argument while that cannot change: from then on everybody can see that it is
+    /// mapped writable.
     pub fn map_writable(
         &mut self,
         _lock: &InvalidateShared<'_, T>,
-        block: &BlockRef,
-        still_own: impl FnOnce() -> bool,
+        own: impl FnOnce(&Associate<'_>) -> [Option<BlockRef>; 1],
     ) -> Option<FaultResult> {
-        self.associate([(self.index(), block)]);
-        still_own().then(|| self.insert(block, true))
+        let [block] = own(&|blocks| self.associate(self.index(), blocks));
+        Some(self.insert(&block?, true))
     }
 
     /// The indexes around the one that was asked for that may be mapped too, to save faults to
@@ -296,19 +296,15 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         self.insert_around(first, blocks, false);
     }
 
-    /// As [`Fault::map_around`], writable, for a fault that [writes](Fault::writes_file): all are
-    /// of this file alone. `keep_own` is to take those out that are not even when everybody can see
-    /// that they are mapped writable.
+    /// As [`Fault::map_around`], writable, for a fault that [writes](Fault::writes_file), and with `own`
+    /// as for [`Fault::map_writable`].
     pub fn map_writable_around<const N: usize>(
         &mut self,
         _lock: &InvalidateShared<'_, T>,
         first: u64,
-        mut blocks: [Option<BlockRef>; N],
-        keep_own: impl FnOnce(&mut [Option<BlockRef>; N]),
+        own: impl FnOnce(&Associate<'_>) -> [Option<BlockRef>; N],
     ) {
-        let with_index = (first..).zip(&blocks);
-        self.associate(with_index.filter_map(|(index, block)| Some((index, block.as_ref()?))));
-        keep_own(&mut blocks);
+        let blocks = own(&|blocks| self.associate(first, blocks));
         self.insert_around(first, &blocks, true);
     }
 
@@ -343,9 +339,11 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         }
     }
 
-    /// Makes blocks of this file alone carry its mapping, and their index.
-    fn associate<'b>(&self, blocks: impl IntoIterator<Item = (u64, &'b BlockRef)>) {
+    /// Makes blocks of this file alone carry its mapping, and their indexes, from `first` on.
+    fn associate(&self, first: u64, blocks: &[Option<BlockRef>]) {
         let inode = self.inode();
+        let blocks = (first..).zip(blocks);
+        let blocks = blocks.filter_map(|(index, block)| Some((index, block.as_ref()?)));
         // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
         // evicted. The blocks were allocated for this file and never were in another, so that they
         // carry no other mapping.
@@ -385,6 +383,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         FaultResult(bindings::vm_fault_reason_VM_FAULT_LOCKED)
     }
 }
+
+/// Has everybody see that blocks are mapped writable: see [`Fault::map_writable`].
+pub type Associate<'a> = dyn Fn(&[Option<BlockRef>]) + 'a;
 
 /// Freeze protection of a fault.
 #[must_use]

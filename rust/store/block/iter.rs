@@ -38,29 +38,34 @@ pub fn copy_to_iter_without_faults(
     len: usize,
     to: &mut IovIterDest<'_>,
 ) -> usize {
+    without_faults(|| copy_to_iter(blocks, offset, len, to))
+}
+
+fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
     // SAFETY: Undone below.
     unsafe { bindings::shim_pagefault_disable() };
-    let copied = copy_to_iter(blocks, offset, len, to);
+    let result = copy();
     // SAFETY: Undoes the above.
     unsafe { bindings::shim_pagefault_enable() };
-    copied
+    result
 }
 
 /// Copies `len` bytes of `from` to `blocks`, beginning `offset` bytes into the first; those for a
 /// `None` are skipped. Returns how many there were.
 ///
 /// May fault in user memory: no lock that a fault takes may be held.
-pub fn copy_from_iter(
-    blocks: &[Option<&BlockRef>],
+pub fn copy_from_iter<B: Borrow<BlockRef>>(
+    blocks: &[Option<B>],
     offset: usize,
     len: usize,
     from: &mut IovIterSource<'_>,
 ) -> usize {
-    let copy = |piece: &[Option<&BlockRef>], offset: usize, n| match piece {
+    let copy = |piece: &[Option<B>], offset: usize, n| match piece {
         [Some(first), ..] => {
+            let first = first.borrow().raw();
             // Before anything is stored. The others of the piece are written.
-            first.raw().set_written();
-            first.raw().with_bytes(|bytes| {
+            first.set_written();
+            first.with_bytes(|bytes| {
                 // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
                 // references. `from` is valid.
                 unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
@@ -72,6 +77,16 @@ pub fn copy_from_iter(
         }
     };
     by_piece(blocks, offset, len, |next| !next.is_unwritten(), copy)
+}
+
+/// As [`copy_from_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
+pub fn copy_from_iter_without_faults(
+    blocks: &[Option<BlockRef>],
+    offset: usize,
+    len: usize,
+    from: &mut IovIterSource<'_>,
+) -> usize {
+    without_faults(|| copy_from_iter(blocks, offset, len, from))
 }
 
 /// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:

@@ -15,7 +15,7 @@
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
-//! | [`Shared`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
+//! | [`Shared`], [`Vacant`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
 //!
 //! # The fields of `struct page`
 //!
@@ -35,13 +35,15 @@ mod shared;
 mod slots;
 mod touched;
 
-pub use self::iter::{copy_from_iter, copy_to_iter, copy_to_iter_without_faults};
+pub use self::iter::{
+    copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
+};
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
 pub(super) use self::run::ORDER as RUN_ORDER;
 pub use self::run::{Piece, Run};
-pub use self::shared::{NodeCache, Shared};
+pub use self::shared::{NodeCache, Shared, Vacant};
 pub use self::slots::Slots;
 #[cfg(reflinkfs_count)]
 pub use self::touched::touched;

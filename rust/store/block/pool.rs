@@ -46,12 +46,6 @@ impl NodeCharge {
     }
 }
 
-impl Clone for NodeCharge {
-    fn clone(&self) -> Self {
-        Self::new(self.0.clone())
-    }
-}
-
 impl Drop for NodeCharge {
     fn drop(&mut self) {
         self.0.nodes.fetch_sub(1, Relaxed);

@@ -213,30 +213,32 @@ impl<'pool> Piece<'pool> {
         }
     }
 
-    /// Takes the first page out, and its number.
-    fn next(&mut self) -> Option<(NonNull<bindings::page>, u64)> {
-        self.len.checked_sub(1)?;
-        let first = (self.page, self.number);
-        // INVARIANT: The first of them is not counted any more.
-        // SAFETY: One past the first of `len`, in the kernel's array of pages.
-        self.page = unsafe { self.page.add(1) };
-        self.number += 1;
-        self.len -= 1;
-        Some(first)
-    }
-
     /// Takes the first out.
     pub fn take(&mut self) -> Option<NewBlock<'pool>> {
-        let (page, number) = self.next()?;
+        let (page, number) = (self.page, self.number);
+        self.len = self.len.checked_sub(1)?;
+        // INVARIANT: The first of them is not counted any more.
+        // SAFETY: One past the first of `len`, in the kernel's array of pages.
+        self.page = unsafe { page.add(1) };
+        self.number += 1;
         // SAFETY: A page of order 0 that nobody else has; the pool has counted the block.
         Some(unsafe { NewBlock::from_page(self.pool, page, number) })
     }
 
-    /// Takes the first out, for a slot that owns it from now on.
-    pub(super) fn take_for_slot(&mut self) -> Option<RawBlock> {
-        let (page, number) = self.next()?;
-        // SAFETY: As above; the pool's count of it and the first reference are the slot's now.
-        Some(unsafe { RawBlock::in_slot(page, number) })
+    /// Takes the first `n` out, or all, for as many slots that own them from now on.
+    ///
+    /// Those that are not taken from what this returns are lost.
+    pub(super) fn take_for_slots(&mut self, n: usize) -> impl Iterator<Item = RawBlock> {
+        let n = n.min(self.len);
+        let (page, number) = (self.page, self.number);
+        // INVARIANT: The first `n` of them are not counted any more.
+        // SAFETY: One past the first `n` of `len`, in the kernel's array of pages.
+        self.page = unsafe { page.add(n) };
+        self.number += n as u64;
+        self.len -= n;
+        // SAFETY: Single pages that nobody else has; the pool's count of each and its first reference
+        // are the slot's now.
+        (0..n).map(move |i| unsafe { RawBlock::in_slot(page.add(i), number + i as u64) })
     }
 
     /// Gives back all but the first `len`.

@@ -13,7 +13,7 @@ use crate::bindings;
 use core::{
     alloc::Layout,
     marker::PhantomData,
-    mem::size_of,
+    mem::{size_of, ManuallyDrop},
     ptr::{drop_in_place, null_mut, NonNull},
 };
 use kernel::{
@@ -24,7 +24,7 @@ use kernel::{
     },
 };
 
-/// The cache that [`Shared::new`] takes memory from; null where there is none.
+/// The cache that [`Vacant::new`] takes memory from; null where there is none.
 static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
 
 /// The size of what is in [`CACHE`].
@@ -92,11 +92,65 @@ struct Counted<T> {
     value: T,
 }
 
+/// Memory for a `T` behind a [`Shared`], with nothing in it yet.
+///
+/// # Invariants
+///
+/// The pointer is to memory for a `Counted`, of [`CACHE`] or of `kmalloc`, and nobody else has it.
+pub struct Vacant<T>(NonNull<Counted<T>>);
+
+// SAFETY: Nothing is in it yet.
+unsafe impl<T> Send for Vacant<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for Vacant<T> {}
+
+impl<T> Vacant<T> {
+    /// Allocates memory, charged to the caller's cgroup.
+    pub fn new() -> Result<Self> {
+        let cache = CACHE.load(Relaxed);
+        let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<Counted<T>>() {
+            let memory = KBox::<Counted<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+            NonNull::from(KBox::leak(memory)).cast()
+        } else {
+            // SAFETY: A cache that is not null is live, see `NodeCache`. May sleep, as above.
+            let memory = unsafe { bindings::shim_cache_alloc(cache) };
+            NonNull::new(memory.cast()).ok_or(ENOMEM)?
+        };
+        // INVARIANT: What is in the cache has the size of this, and the alignment.
+        Ok(Self(ptr))
+    }
+
+    /// Puts in what `value` makes: right there, so that a node is not moved.
+    #[inline]
+    pub fn fill(self, value: impl FnOnce() -> T) -> Shared<T> {
+        let ptr = ManuallyDrop::new(self).0;
+        // SAFETY: By the type invariant. (Nothing unwinds in the kernel.)
+        unsafe {
+            ptr.write(Counted {
+                owners: Refcount::new(1),
+                value: value(),
+            })
+        };
+        // INVARIANT: The one owner is the new value.
+        Shared {
+            ptr,
+            _owns: PhantomData,
+        }
+    }
+}
+
+impl<T> Drop for Vacant<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; `kfree` takes what is of a cache, too.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) };
+    }
+}
+
 /// A counted pointer to a `T` that tells whether it is the only one.
 ///
 /// # Invariants
 ///
-/// The pointer is to a live `Counted` made by [`Shared::new`], and counted in its `owners`.
+/// The pointer is to a live `Counted` made by [`Vacant::fill`], and counted in its `owners`.
 pub struct Shared<T> {
     ptr: NonNull<Counted<T>>,
     _owns: PhantomData<Counted<T>>,
@@ -111,30 +165,6 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 impl<T> Unpin for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// Allocates a `T` with one owner, charged to the caller's cgroup.
-    pub fn new(value: T) -> Result<Self> {
-        let counted = Counted {
-            owners: Refcount::new(1),
-            value,
-        };
-        let cache = CACHE.load(Relaxed);
-        let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<Counted<T>>() {
-            KBox::leak(KBox::new(counted, GFP_KERNEL_ACCOUNT)?).into()
-        } else {
-            // SAFETY: A cache that is not null is live, see `NodeCache`. May sleep, as `KBox::new`.
-            let memory = unsafe { bindings::shim_cache_alloc(cache) };
-            let ptr = NonNull::new(memory.cast::<Counted<T>>()).ok_or(ENOMEM)?;
-            // SAFETY: The memory has the size and the alignment, and is nobody else's.
-            unsafe { ptr.write(counted) };
-            ptr
-        };
-        // INVARIANT: The one owner is the new value.
-        Ok(Self {
-            ptr,
-            _owns: PhantomData,
-        })
-    }
-
     fn counted(&self) -> &Counted<T> {
         touched::node();
         // SAFETY: By the type invariant it is live; a `&mut` to it is only made by `get_mut`,

@@ -60,6 +60,15 @@ impl<const N: usize> Slots<N> {
         unsafe { &*(&raw const self.blocks).cast() }
     }
 
+    /// Of the blocks from slot `from` on, at most `max`, those up to the first that has other owners, or
+    /// no mark of `epoch`.
+    pub fn own(&self, from: usize, max: usize, epoch: u64) -> &[Option<BlockRef>] {
+        let end = N.min(from + max);
+        let is_own = |&i: &usize| self.is_marked(i, epoch) && self.is_sole_owner(i);
+        let n = (from..end).take_while(is_own).count();
+        self.blocks().get(from..from + n).unwrap_or_default()
+    }
+
     /// A reference to the block in slot `i`.
     pub fn get(&self, i: usize) -> Option<BlockRef> {
         self.blocks.get(i).copied().flatten().map(BlockRef::new)
@@ -103,22 +112,30 @@ impl<const N: usize> Slots<N> {
 
     /// Marks slot `i` with `epoch`; marks of other epochs are void then.
     pub fn mark(&mut self, i: usize, epoch: u64) {
+        self.mark_run(i, i + 1, epoch);
+    }
+
+    fn mark_run(&mut self, from: usize, to: usize, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.marks = 0;
         }
-        self.marks |= Self::bit(i);
+        self.marks |= Self::bits(from, to);
     }
 
     /// Takes the marks of slots `from..to` away.
     pub fn unmark(&mut self, from: usize, to: usize) {
-        for i in from..to.min(N) {
-            self.marks &= !Self::bit(i);
-        }
+        self.marks &= !Self::bits(from, to);
     }
 
     fn bit(i: usize) -> u64 {
-        1u64.checked_shl(i as u32).unwrap_or(0)
+        Self::bits(i, i + 1)
+    }
+
+    /// Those from `from` on, up to but without `to`.
+    fn bits(from: usize, to: usize) -> u64 {
+        let below = |i: usize| 1u64.checked_shl(i as u32).map_or(u64::MAX, |bit| bit - 1);
+        below(to) & !below(from)
     }
 
     /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
@@ -142,18 +159,18 @@ impl<const N: usize> Slots<N> {
     pub fn insert_piece(&mut self, first: usize, piece: &mut Piece<'_>, epoch: u64) -> i64 {
         debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
         let end = N.min(first + piece.len());
+        let Some(slots) = self.blocks.get_mut(first..end) else {
+            return 0;
+        };
         let mut grown = 0;
-        for slot in self.blocks.get_mut(first..end).into_iter().flatten() {
+        for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
             // INVARIANT: As in `insert`.
-            let old = core::mem::replace(slot, piece.take_for_slot());
-            match old {
+            match slot.replace(block) {
                 Some(old) => old.release_slot(&self.pool),
                 None => grown += 1,
             }
         }
-        for i in first..end {
-            self.mark(i, epoch);
-        }
+        self.mark_run(first, end, epoch);
         grown
     }
 

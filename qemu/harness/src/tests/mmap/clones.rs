@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     case!(a_page_mapped_for_writing_before_the_clone_is_protected).needs(CLONES),
     case!(both_sides_mapped_before_and_after_are_right).needs(CLONES),
     case!(a_store_after_a_clone_takes_one_block).needs(CLONES_COUNTED),
+    case!(each_store_takes_one_block).needs(CLONES_COUNTED),
     case!(a_store_by_the_last_owner_takes_no_block).needs(CLONES_COUNTED),
     case!(a_mapping_of_the_destination_shows_what_was_cloned_onto_it).needs(CLONES),
     case!(a_mapping_of_the_destination_shows_a_cloned_hole).needs(CLONES),
@@ -137,6 +138,32 @@ fn a_store_after_a_clone_takes_one_block(t: &Test) -> Outcome {
         before + 1,
         "blocks used after a store to the other owner's block",
     )
+}
+
+fn each_store_takes_one_block(t: &Test) -> Outcome {
+    const COUNT: usize = 512;
+    let fs = t.mount(&[("size", "64M")])?;
+    let data = blocks(53, COUNT);
+    let source = fs.create_with("source", &data)?;
+    let clone = new_clone(&source, fs.path("clone"))?;
+    let map = Mapping::shared(&clone, COUNT * BLOCK)?;
+    let (before, mut model) = (fs.used()?, data.clone());
+    // In a row, with gaps, backwards.
+    let stores = (0..200)
+        .chain((200..300).step_by(3))
+        .chain((350..500).rev());
+    for (n, i) in stores.enumerate() {
+        map.store(i * BLOCK + 1, b"stored");
+        model[i * BLOCK + 1..][..6].copy_from_slice(b"stored");
+        let stores = n as u64 + 1;
+        expect_eq(
+            fs.used()?,
+            before + stores,
+            format!("blocks used after {stores} stores"),
+        )?;
+    }
+    clone.expect_contents(&model, "the clone")?;
+    source.expect_contents(&data, "the source")
 }
 
 fn a_store_by_the_last_owner_takes_no_block(t: &Test) -> Outcome {

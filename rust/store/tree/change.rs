@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Putting blocks in, and taking them out.
+
+use super::{height_for, Root, Tree, EMPTY};
+use crate::store::{
+    block::{NewBlock, Piece, Pool, Slots},
+    node::{self, span, Node, Subtree, FANOUT},
+    Reserve,
+};
+use kernel::{prelude::*, sync::Arc};
+
+impl Tree {
+    /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `reserve`; if not, they
+    /// are noted there.
+    pub fn can_insert(&self, index: u64, reserve: &mut Reserve) -> bool {
+        reserve.has(self.nodes_to_insert(index))
+    }
+
+    fn nodes_to_insert(&self, index: u64) -> usize {
+        if self.is_at_root(index) {
+            0
+        } else {
+            self.nodes_for_leaf(index)
+        }
+    }
+
+    /// How many nodes it takes to have a leaf for `index`, to be changed.
+    fn nodes_for_leaf(&self, index: u64) -> usize {
+        let needed = height_for(index);
+        match &self.root {
+            // A leaf for the block that there is, nodes above it, and the way to the new one.
+            Root::One(_) => (2 * needed - 1) as usize,
+            Root::Node { node: None, .. } => needed as usize,
+            Root::Node {
+                node: Some(node),
+                height,
+            } if needed <= *height => node::nodes_to_insert(node, *height, index),
+            // A new root for each level, and from the topmost down to the new block.
+            Root::Node { height, .. } => (needed - height + needed - 1) as usize,
+        }
+    }
+
+    /// As [`Tree::insert`], where all nodes on the way are there, and this tree's own: no others are
+    /// needed then. Otherwise gives the block back.
+    pub fn insert_in_place<'p>(
+        &mut self,
+        index: u64,
+        block: NewBlock<'p>,
+    ) -> Result<(), NewBlock<'p>> {
+        let (epoch, unwritten) = (self.epoch, block.bytes().is_unwritten());
+        let mut block = Some(block);
+        self.change_in_place(index, |slots, i| {
+            block
+                .take()
+                .map_or(0, |block| slots.insert(i, block, epoch))
+        });
+        match block {
+            Some(back) => Err(back),
+            None => {
+                self.unwritten |= unwritten;
+                Ok(())
+            }
+        }
+    }
+
+    fn change_in_place(
+        &mut self,
+        index: u64,
+        change: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
+    ) {
+        if let Root::Node { node, height } = &mut self.root {
+            if index < span(*height) {
+                node::change_in_place(node, *height, index, change);
+            }
+        }
+    }
+
+    /// Puts a new block in at `index`, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where `reserve` has too few nodes, which [`Tree::can_insert`] tells in advance:
+    /// the blocks of the tree are as they were.
+    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+        self.unwritten |= block.bytes().is_unwritten();
+        if self.is_at_root(index) {
+            let mut slots = Slots::new(self.pool.clone());
+            slots.insert(0, block, self.epoch);
+            self.root = Root::One(slots);
+            return Ok(());
+        }
+        self.insert_in_leaf(index, reserve, |slots, i, epoch| {
+            slots.insert(i, block, epoch)
+        })
+    }
+
+    /// Whether [`Tree::insert_piece`] at `index` finds the nodes it needs in `reserve`; if not, they
+    /// are noted there.
+    pub fn can_insert_piece(&self, index: u64, reserve: &mut Reserve) -> bool {
+        reserve.has(self.nodes_for_leaf(index))
+    }
+
+    /// As [`Tree::insert`], of several blocks from `index` on, up to the end of the leaf. Those that
+    /// were put in are `piece`'s no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::insert`], and [`Tree::can_insert_piece`] tells.
+    pub fn insert_piece(
+        &mut self,
+        index: u64,
+        piece: &mut Piece<'_>,
+        reserve: &mut Reserve,
+    ) -> Result {
+        self.insert_in_leaf(index, reserve, |slots, i, epoch| {
+            slots.insert_piece(i, piece, epoch)
+        })
+    }
+
+    fn insert_in_leaf(
+        &mut self,
+        index: u64,
+        reserve: &mut Reserve,
+        put: impl FnOnce(&mut Slots<FANOUT>, usize, u64) -> i64,
+    ) -> Result {
+        let epoch = self.epoch;
+        let (root, height, pool) = self.grow(height_for(index), reserve)?;
+        let put = |slots: &mut Slots<FANOUT>, i| put(slots, i, epoch);
+        node::insert(root, height, index, put, pool, reserve)?;
+        Ok(())
+    }
+
+    /// Makes the root a node of at least this height. Returns it, its height, and the pool.
+    pub(super) fn grow(
+        &mut self,
+        needed: u32,
+        reserve: &mut Reserve,
+    ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
+        if let Root::One(slots) = &self.root {
+            let leaf = reserve.node(&self.pool, |charge| {
+                Node::leaf_with(slots, self.epoch, &self.pool, charge)
+            })?;
+            self.root = Root::Node {
+                node: Some(leaf),
+                height: 1,
+            };
+        }
+        match &mut self.root {
+            Root::One(_) => Err(EINVAL),
+            Root::Node { node, height } => {
+                while *height < needed {
+                    if let Some(top) = node {
+                        let above =
+                            reserve.node(&self.pool, |charge| Node::inner_above(top, charge))?;
+                        *node = Some(above);
+                    }
+                    *height += 1;
+                }
+                Ok((node, *height, &self.pool))
+            }
+        }
+    }
+
+    /// Empties `from..to`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC` where `reserve` has too few nodes; some of the range may be empty then.
+    /// So this is for a tree got from [`Tree::edit`], which is thrown away on an error.
+    pub fn remove(&mut self, from: u64, to: u64, reserve: &mut Reserve) -> Result {
+        if from >= to {
+            return Ok(());
+        }
+        match &mut self.root {
+            Root::One(_) if from == 0 => self.root = EMPTY,
+            Root::One(_) => (),
+            Root::Node { node, height } if from < span(*height) => {
+                node::remove(node, *height, from, to, &self.pool, reserve)?;
+                if node.is_none() {
+                    *height = 0;
+                }
+            }
+            Root::Node { .. } => (),
+        }
+        Ok(())
+    }
+}

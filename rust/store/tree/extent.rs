@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What there is from an index on: blocks, holes, extents.
+
+use super::{Root, Tree};
+use crate::store::{
+    block::Slots,
+    node::{self, span},
+};
+
+/// A run of blocks with consecutive numbers, all of them shared or none, and all written or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The index in the file of the first block.
+    pub index: u64,
+    /// The number of the first block.
+    pub number: u64,
+    /// How many blocks.
+    pub len: u64,
+    /// Whether other slots hold these blocks too.
+    pub shared: bool,
+    /// Whether these are zeros that were never written.
+    pub unwritten: bool,
+}
+
+impl Extent {
+    /// Makes the extent longer by `next` if that continues it.
+    pub fn join(&mut self, next: &Extent) -> bool {
+        let joins = next.index == self.index + self.len
+            && next.number == self.number + self.len
+            && next.shared == self.shared
+            && next.unwritten == self.unwritten;
+        if joins {
+            self.len += next.len;
+        }
+        joins
+    }
+}
+
+impl Tree {
+    /// Whether some of the blocks may be unwritten.
+    pub fn may_have_unwritten(&self) -> bool {
+        self.unwritten
+    }
+
+    /// The first index at or after `from` with a block.
+    pub fn next_block(&self, from: u64) -> Option<u64> {
+        match &self.root {
+            Root::One(_) => (from == 0).then_some(0),
+            Root::Node { .. } => {
+                let (root, height) = self.root_for(from)?;
+                node::find(root, height, from, false)
+            }
+        }
+    }
+
+    /// The first index at or after `from` without a block.
+    pub fn next_hole(&self, from: u64) -> u64 {
+        match &self.root {
+            Root::One(_) => from.max(1),
+            Root::Node { .. } => match self.root_for(from) {
+                Some((root, height)) => {
+                    node::find(root, height, from, true).unwrap_or(span(height))
+                }
+                None => from,
+            },
+        }
+    }
+
+    /// The first extent at or after `from`, of at most about `max` blocks.
+    pub fn extent(&self, from: u64, max: u64) -> Option<Extent> {
+        let mut extent = self.extent_in_leaf(self.next_block(from)?)?;
+        while extent.len < max {
+            match self.extent_in_leaf(extent.index + extent.len) {
+                Some(next) if extent.join(&next) => (),
+                _ => break,
+            }
+        }
+        Some(extent)
+    }
+
+    /// The extent that begins at `index`, as far as its leaf reaches.
+    fn extent_in_leaf(&self, index: u64) -> Option<Extent> {
+        fn run<const N: usize>(
+            (slots, first, unique): (&Slots<N>, usize, bool),
+            index: u64,
+        ) -> Option<Extent> {
+            let one = |i: usize| {
+                Some(Extent {
+                    index: index + i as u64,
+                    number: slots.number(first + i)?,
+                    len: 1,
+                    shared: !unique || !slots.is_sole_owner(first + i),
+                    unwritten: slots.is_unwritten(first + i),
+                })
+            };
+            let mut extent = one(0)?;
+            while one(extent.len as usize).is_some_and(|next| extent.join(&next)) {}
+            Some(extent)
+        }
+        match &self.root {
+            Root::One(slots) if index == 0 => run((slots, 0, true), 0),
+            _ => run(self.slots_for(index)?, index),
+        }
+    }
+}

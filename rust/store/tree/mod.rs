@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The blocks of one file: a persistent radix tree.
+
+mod change;
+mod extent;
+mod marks;
+mod same;
+mod share;
+
+pub use self::extent::Extent;
+pub use self::marks::Loan;
+
+use super::{
+    block::{BlockRef, Pool, Shared, Slots},
+    node::{self, span, Node, Subtree, FANOUT},
+};
+use kernel::sync::Arc;
+
+/// The blocks of a file, by block index. No entry for a hole.
+///
+/// The tree is persistent: [`Tree::snapshot`] shares all of it in O(1), and a change to one of
+/// the two copies the nodes on its way that have several owners, and those alone.
+///
+/// # What may be written in place
+///
+/// A node or a block with one owner, reached from the root through nodes with one owner each,
+/// belongs to this tree alone. That is a fact about the path, found anew by each walk, and cannot
+/// go stale: the count of what lies on such a path can only be raised by way of this tree, whose
+/// lock the walker holds. Below a node with several owners everything is shared, whatever its own
+/// count says: another tree may be about to copy that node, and raise the counts below it.
+///
+/// A count may *fall* to one at any time, when another tree lets go. Then the walk that still
+/// read two copies a node it need not have copied, which is harmless.
+///
+/// A block that other trees held until then is not written in place all the same, but copied once
+/// more ([`Lookup::Unshared`]): there may still be references to its page that were got through
+/// them, see [`Slots`].
+pub struct Tree {
+    pool: Arc<Pool>,
+    /// What new blocks are marked with, see [`Slots`].
+    epoch: u64,
+    /// Whether there may be unwritten blocks. Where there never were any, data is found without
+    /// a look at each block.
+    unwritten: bool,
+    root: Root,
+}
+
+// As for `Slots`: the `Arc` keeps it from being so by itself.
+impl Unpin for Tree {}
+
+#[derive(Clone)]
+enum Root {
+    /// Block 0 and nothing else: most files are this small.
+    One(Slots<1>),
+    /// A node of this height, at least 1: a tree of `span(height)` blocks. Without a node the
+    /// height is 0, and there is no block.
+    Node { node: Subtree, height: u32 },
+}
+
+const EMPTY: Root = Root::Node {
+    node: None,
+    height: 0,
+};
+
+/// What a tree holds at an index.
+pub enum Lookup {
+    /// Nothing: reads as zeros.
+    Hole,
+    /// A block of this tree alone: it may be written while the tree cannot be cloned.
+    Private(BlockRef),
+    /// A block that other trees may hold too: to be copied, never written.
+    Shared(BlockRef),
+    /// A block of this tree alone that others held once: to be copied, too, as somebody may still
+    /// look at it. The copy takes no room, since the block goes.
+    Unshared(BlockRef),
+}
+
+impl Lookup {
+    /// Whether there is nothing.
+    pub fn is_hole(&self) -> bool {
+        matches!(self, Self::Hole)
+    }
+
+    /// The block, whosever it is.
+    pub fn as_block(&self) -> Option<&BlockRef> {
+        match self {
+            Self::Hole => None,
+            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+        }
+    }
+
+    /// As [`Lookup::as_block`], by itself.
+    pub fn block(self) -> Option<BlockRef> {
+        match self {
+            Self::Hole => None,
+            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+        }
+    }
+}
+
+impl Tree {
+    /// An empty tree of blocks of `pool`.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        let epoch = pool.new_epoch();
+        Self {
+            pool,
+            epoch,
+            unwritten: false,
+            root: EMPTY,
+        }
+    }
+
+    /// The pool that the blocks are of.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// A tree with the same blocks, in O(1), to be changed and then put in the place of this one.
+    pub fn edit(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            epoch: self.epoch,
+            unwritten: self.unwritten,
+            root: self.root.clone(),
+        }
+    }
+
+    /// The number of blocks, shared or not; a block is counted as often as it occurs.
+    pub fn blocks(&self) -> u64 {
+        match &self.root {
+            Root::One(_) => 1,
+            Root::Node { node, .. } => node.as_ref().map_or(0, |node| node.blocks()),
+        }
+    }
+
+    /// Whether a block at `index` is kept in the root itself.
+    fn is_at_root(&self, index: u64) -> bool {
+        index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
+    }
+
+    /// The root and its height, where it has a node and room for `index`.
+    fn root_for(&self, index: u64) -> Option<(&Shared<Node>, u32)> {
+        match &self.root {
+            Root::Node {
+                node: Some(node),
+                height,
+            } if index < span(*height) => Some((node, *height)),
+            _ => None,
+        }
+    }
+
+    /// The slots that hold `index`, its place there, and whether the way has one owner all along.
+    fn slots_for(&self, index: u64) -> Option<(&Slots<FANOUT>, usize, bool)> {
+        let (root, height) = self.root_for(index)?;
+        let (leaf, unique) = node::descend(root, height, 1, index)?;
+        Some((leaf.slots()?, node::slot(1, index), unique))
+    }
+
+    /// The block at `index`.
+    pub fn lookup(&self, index: u64) -> Lookup {
+        match &self.root {
+            Root::One(slots) if index == 0 => self.lookup_in(slots, 0, true),
+            _ => match self.slots_for(index) {
+                Some((slots, i, unique)) => self.lookup_in(slots, i, unique),
+                None => Lookup::Hole,
+            },
+        }
+    }
+
+    fn lookup_in<const N: usize>(&self, slots: &Slots<N>, i: usize, unique: bool) -> Lookup {
+        match slots.get(i) {
+            None => Lookup::Hole,
+            Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
+            Some(block) if slots.is_marked(i, self.epoch) => Lookup::Private(block),
+            Some(block) => Lookup::Unshared(block),
+        }
+    }
+
+    /// Fills `found` with what lies at `index` and after it, as [`Tree::lookup`] says.
+    pub fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
+        let mut done = 0;
+        while done < found.len() {
+            let at = index + done as u64;
+            let first = node::slot(1, at);
+            let n = (found.len() - done).min(FANOUT - first);
+            let found = &mut found[done..done + n];
+            match self.slots_for(at) {
+                Some((slots, _, unique)) => {
+                    for (i, found) in found.iter_mut().enumerate() {
+                        *found = self.lookup_in(slots, first + i, unique);
+                    }
+                }
+                None => {
+                    found.fill_with(|| Lookup::Hole);
+                    found[0] = self.lookup(at);
+                }
+            }
+            done += n;
+        }
+    }
+
+    /// How many blocks from `index` on, up to `max` or to the end of a leaf, are not this tree's own:
+    /// [`Lookup::Hole`] or [`Lookup::Shared`], so that writing takes new ones.
+    pub fn run_of_others(&self, index: u64, max: usize) -> usize {
+        let first = node::slot(1, index);
+        let end = FANOUT.min(first + max);
+        match self.slots_for(index) {
+            Some((slots, _, unique)) => (first..end)
+                .take_while(|&i| !(slots.is_some(i) && unique && slots.is_sole_owner(i)))
+                .count(),
+            None => match self.lookup(index) {
+                Lookup::Hole | Lookup::Shared(_) => end - first,
+                Lookup::Private(_) | Lookup::Unshared(_) => 0,
+            },
+        }
+    }
+
+    /// The blocks at `index` and after it, up to the end of a leaf; `None` among them is a hole. None
+    /// at all where there is no leaf: then there is a hole at `index`.
+    pub fn blocks_at(&self, index: u64) -> &[Option<BlockRef>] {
+        let leaf = self
+            .root_for(index)
+            .and_then(|(root, height)| node::leaf_slots(root, height, index));
+        match (leaf, &self.root) {
+            (Some(slots), _) => &slots.blocks()[node::slot(1, index)..],
+            (None, Root::One(slots)) if index == 0 => slots.blocks(),
+            _ => &[],
+        }
+    }
+
+    /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Private`]; at most `max`.
+    pub fn own_at(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
+        match &self.root {
+            Root::One(slots) if index == 0 => slots.own(0, max, self.epoch),
+            _ => match self.slots_for(index) {
+                Some((slots, i, true)) => slots.own(i, max, self.epoch),
+                _ => &[],
+            },
+        }
+    }
+
+    /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
+    /// `blocks` are valid, at least one: `None` among them is a hole.
+    pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+        let found = self.blocks_at(index);
+        if found.is_empty() {
+            blocks.iter_mut().take(1).for_each(|block| *block = None);
+            return blocks.len().min(1);
+        }
+        let n = blocks.len().min(found.len());
+        blocks[..n].clone_from_slice(&found[..n]);
+        n
+    }
+}
+
+/// The height of a tree that has room for `index`.
+fn height_for(index: u64) -> u32 {
+    let mut height = 1;
+    while index >= span(height) {
+        height += 1;
+    }
+    height
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sharing blocks of another tree.
+
+use super::{height_for, Root, Tree};
+use crate::store::{
+    block::Shared,
+    node::{self, span, Node, FANOUT},
+    Reserve,
+};
+use kernel::prelude::*;
+
+impl Tree {
+    /// Makes the `len` blocks at `index` those at `from_index` of `from`, holes included, by
+    /// sharing them: whole subtrees where both indexes are multiples of a subtree's span, single
+    /// blocks elsewhere.
+    ///
+    /// `from` may be a snapshot of this tree. Both must be of one pool. `go_on` is asked before each
+    /// step, of which there may be many.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; what `go_on` says.
+    pub fn share(
+        &mut self,
+        index: u64,
+        from: &Tree,
+        from_index: u64,
+        len: u64,
+        reserve: &mut Reserve,
+        go_on: impl Fn() -> Result,
+    ) -> Result {
+        self.unwritten |= from.unwritten;
+        let mut done = 0;
+        while done < len {
+            go_on()?;
+            let (to, at, left) = (index + done, from_index + done, len - done);
+            let next = from.next_block(at).unwrap_or(u64::MAX);
+            if next > at {
+                let hole = left.min(next - at);
+                self.remove(to, to + hole, reserve)?;
+                done += hole;
+                continue;
+            }
+            done += if let Some((content, height)) = from.subtree_for(at, to, left) {
+                let content = content.clone();
+                let needed = height_for(to + span(height) - 1);
+                let (root, top, pool) = self.grow(needed, reserve)?;
+                node::graft(root, top, height, to, content, pool, reserve)?;
+                span(height)
+            } else {
+                // As far as both leaves reach; a block in the root has no leaf.
+                let run = match &from.root {
+                    Root::One(_) => 1,
+                    Root::Node { .. } => left
+                        .min(FANOUT as u64 - at % FANOUT as u64)
+                        .min(FANOUT as u64 - to % FANOUT as u64),
+                };
+                self.share_run(to, from, at, run as usize, reserve)?;
+                run
+            };
+        }
+        Ok(())
+    }
+
+    /// The highest node that begins at `at`, fits `left`, and may stand at `to` too.
+    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&Shared<Node>, u32)> {
+        let (root, top) = self.root_for(at)?;
+        let fits = |height: &u32| {
+            at % span(*height) == 0 && to % span(*height) == 0 && left >= span(*height)
+        };
+        let height = (1..=top).rev().find(fits)?;
+        let (node, _) = node::descend(root, top, height, at)?;
+        Some((node, height))
+    }
+
+    /// As [`Tree::share`], within one leaf on both sides.
+    fn share_run(
+        &mut self,
+        index: u64,
+        from: &Tree,
+        from_index: u64,
+        len: usize,
+        reserve: &mut Reserve,
+    ) -> Result {
+        if let (Root::One(slots), true, 0) = (&from.root, self.is_at_root(index), from_index) {
+            self.root = Root::One(slots.clone());
+            return Ok(());
+        }
+        let (root, height, pool) = self.grow(height_for(index), reserve)?;
+        match &from.root {
+            Root::One(slots) => {
+                node::share_run(root, height, index, (slots, 0), len, pool, reserve)?;
+            }
+            Root::Node { .. } => {
+                let (slots, i, _) = from.slots_for(from_index).ok_or(EINVAL)?;
+                node::share_run(root, height, index, (slots, i), len, pool, reserve)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -25,15 +25,18 @@
 #define BENCH_FLOOR_COPY	_IO(0xf1, 1)
 /* Frees the copies, and what was written. */
 #define BENCH_FLOOR_DROP	_IO(0xf1, 2)
+/* Has each fault copy the one page that it is about into a new one, and map that. */
+#define BENCH_FLOOR_FAULTS_COPY	_IO(0xf1, 3)
 
 struct floor {
-	/* Of all that follows. Faults go without: nothing is filled anew while it is mapped. */
+	/* Of all that follows. Faults go without: nothing is filled anew while it is mapped, by one thread. */
 	struct mutex lock;
 	unsigned long n;
 	struct page **pages;
 	/* As many, of which so many are there. */
 	struct page **copies;
 	unsigned long copied;
+	bool faults_copy;
 };
 
 /* Up to so many pages are allocated together: as many as reflinkfs does. */
@@ -95,6 +98,7 @@ static void floor_drop(struct floor *floor)
 	floor_free(floor->copies, floor->n);
 	floor->copies = NULL;
 	floor->copied = 0;
+	floor->faults_copy = false;
 }
 
 static void floor_empty(struct floor *floor)
@@ -124,6 +128,12 @@ static long floor_ioctl(struct file *file, unsigned int command, unsigned long n
 	case BENCH_FLOOR_DROP:
 		floor_drop(floor);
 		return 0;
+	case BENCH_FLOOR_FAULTS_COPY:
+		if (!floor->pages || floor->copies)
+			return -EINVAL;
+		floor->copies = kvcalloc(floor->n, sizeof(*floor->copies), GFP_KERNEL);
+		floor->faults_copy = floor->copies;
+		return floor->copies ? 0 : -ENOMEM;
 	default:
 		return -ENOTTY;
 	}
@@ -158,6 +168,16 @@ static ssize_t floor_write(struct file *file, const char __user *from, size_t le
 	return done;
 }
 
+static vm_fault_t floor_copy_one(struct floor *floor, struct vm_fault *vmf)
+{
+	struct page **page = &floor->copies[vmf->pgoff];
+
+	if (*page || !floor_alloc(page, 1))
+		return VM_FAULT_SIGBUS;
+	copy_page(page_address(*page), page_address(floor->pages[vmf->pgoff]));
+	return vmf_insert_page_mkwrite(vmf, *page, true);
+}
+
 static vm_fault_t floor_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
@@ -169,6 +189,8 @@ static vm_fault_t floor_fault(struct vm_fault *vmf)
 
 	if (!floor->pages || first + left > floor->n)
 		return VM_FAULT_SIGBUS;
+	if (floor->faults_copy)
+		return floor_copy_one(floor, vmf);
 	return vm_insert_pages(vma, start, floor->pages + first, &left) ? VM_FAULT_SIGBUS :
 									  VM_FAULT_NOPAGE;
 }

@@ -15,6 +15,7 @@ use crate::{data, sys};
 const FILL: u64 = 0xf100;
 const COPY: u64 = 0xf101;
 const DROP: u64 = 0xf102;
+const FAULTS_COPY: u64 = 0xf103;
 
 /// Pages in the kernel.
 pub struct Floor {
@@ -32,28 +33,14 @@ impl Floor {
 
     /// Notes how fast they are copied into new ones.
     pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
-        self.bandwidth(bench, metric, self.copied()?)
-    }
-
-    /// Notes how long it takes to copy a page into a new one.
-    pub fn copy_each(&self, bench: &Bench, metric: &str) -> Result<()> {
-        self.each(bench, metric, self.copied()?)
-    }
-
-    fn copied(&self) -> Result<Duration> {
         let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
         sys::ioctl(&self.device, DROP, 0)?;
-        Ok(spent)
+        self.bandwidth(bench, metric, spent)
     }
 
     fn bandwidth(&self, bench: &Bench, metric: &str, spent: Duration) -> Result<()> {
         let speed = self.len as f64 / spent.as_secs_f64();
         bench.reference(metric, speed, Unit::BytesPerSecond)
-    }
-
-    fn each(&self, bench: &Bench, metric: &str, spent: Duration) -> Result<()> {
-        let each = spent.as_secs_f64() / (self.len / 4096) as f64;
-        bench.reference(metric, each, Unit::Seconds)
     }
 
     /// Notes how fast pages are allocated and written to, `size` bytes in a call.
@@ -76,6 +63,14 @@ impl Floor {
             mapping.use_each_page(write);
             Ok(())
         })?;
-        self.each(bench, metric, spent)
+        let each = spent.as_secs_f64() / (self.len / 4096) as f64;
+        bench.reference(metric, each, Unit::Seconds)
+    }
+
+    /// As [`Floor::map`], writable, where each fault copies a page into a new one.
+    pub fn map_copies(&self, bench: &Bench, metric: &str) -> Result<()> {
+        sys::ioctl(&self.device, FAULTS_COPY, 0)?;
+        self.map(bench, metric, true)?;
+        sys::ioctl(&self.device, DROP, 0)
     }
 }

@@ -56,8 +56,12 @@ pub fn ioctl(file: &File, command: u64, argument: u64) -> Result<()> {
 
 /// `to` becomes a clone of `from`.
 pub fn clone(from: &File, to: &File) -> Result<()> {
+    try_clone(from, to).context("FICLONE")
+}
+
+pub fn try_clone(from: &File, to: &File) -> IoResult<()> {
     // SAFETY: takes descriptors only.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) }).context("FICLONE")?;
+    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) })?;
     Ok(())
 }
 

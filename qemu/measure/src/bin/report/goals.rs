@@ -71,12 +71,15 @@ impl Goal {
 const WRITE: &str =
     "a module's device takes the same calls: it allocates pages and copies what is \
     written to them, and has no file, no lock of one, and nothing to find or let go of";
+const NAMES: &str =
+    "ramfs, which has nothing but names, creates a file, refuses to clone it, and closes \
+    it: what the kernel itself takes on the way";
 const INSERT: &str = "a module whose blocks are single pages has all of them at hand and maps a page \
     table full at each fault, with vm_insert_pages(): an entry and a count for each, where others map a \
     large folio of their page cache at once (set_pte_range: not exported)";
-const COPY: &str =
-    "a module allocates and copies pages, without any fault, while XFS puts that off until \
-    it writes back";
+const COPY: &str = "a module copies the page that is stored to into a new one at each fault, as those \
+    beside it are to stay shared, and maps it, while XFS maps what is in its page cache, a large folio at \
+    once, and puts the copy off until it writes back";
 
 /// As good as the best of all others at the same.
 const fn best(row: u8, metric: &'static str) -> Goal {
@@ -102,7 +105,7 @@ pub const GOALS: &[Goal] = &[
     ),
     goal(3, "clone range", Wants::AtLeast(10.0, "copy", &[Reflinkfs])),
     goal(4, "clone", Wants::AtMost(1.3, "create", &[Tmpfs])),
-    goal(4, "clone", Wants::AtMost(0.5, "copy", &[Tmpfs])),
+    goal(4, "clone", Wants::AtMost(0.5, "copy", &[Tmpfs])).limited("names alone", Processor, NAMES),
     goal(5, "unlink of a clone", Wants::Flat(1.5)),
     goal(
         5,
@@ -131,7 +134,7 @@ pub const GOALS: &[Goal] = &[
         "1 MiB sequential",
         Wants::AtMost(2.0, "1 MiB sequential", &[Tmpfs]),
     ),
-    best(7, "sequential write"),
+    best(7, "sequential write").limited("sequential write, new pages only", Processor, WRITE),
     best(8, "sequential read, 1 thread"),
     best(8, "sequential read, 2 threads"),
     best(8, "random read 4 KiB, 1 thread"),
@@ -150,7 +153,7 @@ pub const GOALS: &[Goal] = &[
         "write faults, clone",
         Wants::AtLeast(2.0, "write faults, clone", &[Xfs]),
     )
-    .limited("a page allocated and copied", Processor, COPY),
+    .limited("write faults, pages copied", Processor, COPY),
     as_tmpfs(10, "create"),
     as_tmpfs(10, "stat"),
     as_tmpfs(10, "readdir"),

@@ -56,7 +56,7 @@ fn in_a_clone(bench: &Bench) -> Result<()> {
 }
 
 /// What the kernel itself takes for a fault, and to clear a page; and a module, to map those that it
-/// has.
+/// has, or copies of them.
 fn without_a_file(bench: &Bench) -> Result<()> {
     if bench.fs != Fs::Reflinkfs {
         return Ok(());
@@ -73,9 +73,9 @@ fn without_a_file(bench: &Bench) -> Result<()> {
     )?;
     drop(memory);
     let floor = Floor::new(size(bench))?;
-    floor.copy_each(bench, "a page allocated and copied")?;
     floor.map(bench, "read faults, pages at hand", false)?;
-    floor.map(bench, "write faults, pages at hand", true)
+    floor.map(bench, "write faults, pages at hand", true)?;
+    floor.map_copies(bench, "write faults, pages copied")
 }
 
 fn faults(bench: &Bench, metric: &str, file: &File, write: bool) -> Result<()> {

@@ -3,16 +3,20 @@
 
 use std::fs::remove_file;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
-use measure::record::Fs;
+use anyhow::{ensure, Result};
+use measure::record::{Fs, Unit};
 
 use super::{fine_row, Phase::Each, Row};
 use crate::bench::{time, Bench, KIB};
 use crate::{data, sys};
 
 pub const ROW: Row = fine_row(4, "clones of a 4 KiB file", prepare, &[Each(round)]);
+
+/// Where ramfs is mounted; with a path as long as those of the filesystems' directories.
+const RAMFS: &str = "/mnt/ramfs____/row4";
 
 /// In all rounds together.
 fn all(bench: &Bench) -> u64 {
@@ -52,6 +56,7 @@ fn round(bench: &Bench) -> Result<()> {
         })?;
         drop(empty);
         remove_file(bench.path("empty"))?;
+        refused(bench)?;
     }
     many(bench, "hard link", |path| {
         Ok(std::fs::hard_link(bench.path("source"), path)?)
@@ -63,13 +68,36 @@ fn round(bench: &Bench) -> Result<()> {
     })
 }
 
+/// The same where there is nothing but names: ramfs, which refuses to clone.
+fn refused(bench: &Bench) -> Result<()> {
+    let dir = Path::new(RAMFS);
+    let source = sys::create(&dir.join("source"))?;
+    let spent = in_a_directory(bench, dir, |path| {
+        let refused = sys::try_clone(&source, &sys::create(path)?);
+        ensure!(refused.is_err(), "ramfs clones");
+        Ok(())
+    })?;
+    remove_file(dir.join("source"))?;
+    let each = spent.as_secs_f64() / count(bench) as f64;
+    bench.reference("names alone", each, Unit::Seconds)
+}
+
 /// Times `make` for many names in a directory of their own.
 fn many(bench: &Bench, metric: &str, make: impl Fn(&PathBuf) -> Result<()>) -> Result<()> {
-    let dir = bench.path("many");
+    let spent = in_a_directory(bench, &bench.dir, make)?;
+    bench.each(metric, count(bench), spent)
+}
+
+fn in_a_directory(
+    bench: &Bench,
+    dir: &Path,
+    make: impl Fn(&PathBuf) -> Result<()>,
+) -> Result<Duration> {
+    let dir = dir.join("many");
     let paths: Vec<_> = (0..count(bench)).map(|i| dir.join(i.to_string())).collect();
     std::fs::create_dir(&dir)?;
     let (spent, ()) = time(|| paths.iter().try_for_each(&make))?;
-    bench.each(metric, count(bench), spent)?;
     bench.settle()?;
-    Ok(std::fs::remove_dir_all(dir)?)
+    std::fs::remove_dir_all(dir)?;
+    Ok(spent)
 }

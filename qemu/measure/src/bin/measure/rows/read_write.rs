@@ -5,12 +5,13 @@ use std::fs::remove_file;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use measure::record::Unit;
+use measure::record::{Fs, Unit};
 
 use super::{row, Phase::All, Row};
 use crate::bench::{Bench, MIB};
 use crate::data;
 use crate::fio::{self, Job};
+use crate::floor::Floor;
 
 pub const NEW_FILE: Row = row(
     7,
@@ -36,16 +37,26 @@ fn size(bench: &Bench) -> u64 {
     bench.choose(256, 128, 64) * MIB
 }
 
+/// fio tells how long a job takes in whole milliseconds.
+fn new_size(bench: &Bench) -> u64 {
+    bench.choose(512, 512, 256) * MIB
+}
+
 fn prepare_none(bench: &Bench) -> Result<()> {
-    bench.setting(format!("{} MiB in calls of 1 MiB", size(bench) / MIB))
+    bench.setting(format!("{} MiB in calls of 1 MiB", new_size(bench) / MIB))
 }
 
 fn write_new(benches: &[Bench]) -> Result<()> {
     let path = |bench: &Bench| bench.path("new");
-    let options = ["--rw=write", "--bs=1m"];
+    let size = benches.iter().map(new_size).max();
+    let size = format!("--size={}", size.unwrap_or(0));
+    let options = ["--rw=write", "--bs=1m", &size];
     run(benches, path, &[("sequential write", &options)])?;
     for bench in benches {
         remove_file(path(bench))?;
+        if bench.fs == Fs::Reflinkfs {
+            Floor::new(new_size(bench))?.write(bench, "sequential write, new pages only", MIB)?;
+        }
     }
     Ok(())
 }
@@ -59,10 +70,11 @@ fn prepare(bench: &Bench) -> Result<()> {
 fn read_and_overwrite(benches: &[Bench]) -> Result<()> {
     let runtime = benches.iter().map(|bench| bench.choose(250, 150, 100));
     let runtime = format!("--runtime={}ms", runtime.max().unwrap_or(0));
+    let size = format!("--size={}", benches.iter().map(size).max().unwrap_or(0));
     let mut jobs = Vec::new();
     for (name, options) in JOBS {
         for (threads, suffix) in [("--numjobs=1", "1 thread"), ("--numjobs=2", "2 threads")] {
-            let all = [*options, &["--time_based", &runtime, threads]].concat();
+            let all = [*options, &["--time_based", &runtime, &size, threads]].concat();
             jobs.push((format!("{name}, {suffix}"), all));
         }
     }
@@ -80,9 +92,8 @@ fn run(
     for (metric, options) in jobs {
         for bench in benches {
             let file = format!("--filename={}", path(bench).display());
-            let size = format!("--size={}", size(bench));
             let mut options: Vec<_> = options.iter().map(|option| option.to_string()).collect();
-            options.extend([file, size]);
+            options.push(file);
             let name = format!("{metric}, {}", bench.fs.name());
             all.push((bench, metric, Job { name, options }));
         }

@@ -231,6 +231,30 @@ mod tests {
     }
 
     #[test]
+    fn own_blocks_end_at_the_first_that_is_not() -> Result {
+        let mut tree = tree_of(&pool()?, 0..130)?;
+        let own = |tree: &Tree, index, max| tree.own_at(index, max).len();
+        check_eq!(
+            [own(&tree, 0, 200), own(&tree, 60, 3), own(&tree, 129, 9)],
+            [64, 3, 1]
+        );
+        // One that was lent, and one that is not there.
+        tree.lend(70);
+        remove(&mut tree, 80, 81)?;
+        let from = [64, 70, 71, 80, 81].map(|index| own(&tree, index, 64));
+        check_eq!(from, [6, 0, 9, 0, 47]);
+        // A leaf that is another's, too, and whose blocks were.
+        let copy = tree.snapshot();
+        put(&mut tree, 3)?;
+        let from = [0, 2, 3, 4].map(|index| own(&tree, index, 64));
+        check_eq!(from, [0, 0, 1, 0]);
+        drop(copy);
+        check_eq!(own(&tree, 3, 64), 1);
+        check_eq!(own(&tree, 1 << 40, 1), 0);
+        Ok(())
+    }
+
+    #[test]
     fn marks_of_slots() -> Result {
         let pool = pool()?;
         let mut slots = Slots::<64>::new(pool.clone());

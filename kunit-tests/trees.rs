@@ -206,6 +206,16 @@ pub(crate) fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
     Ok(blocks)
 }
 
+/// Checks that what may be written in place from `index` on is what is found so, up to the end of a leaf.
+fn check_own(tree: &Tree, index: u64) -> Result {
+    const MAX: usize = 4;
+    let own = (index..index + MAX as u64)
+        .take_while(|at| at / FANOUT == index / FANOUT)
+        .take_while(|at| matches!(found(tree, *at), Found::Private(_)));
+    check_eq!(tree.own_at(index, MAX).len(), own.count(), "index {index}");
+    Ok(())
+}
+
 /// Checks that the tree holds these blocks, in ascending order, and nothing else, in all the ways
 /// that a tree can be asked.
 pub(crate) fn check_holds(tree: &Tree, expected: &[(u64, Page)]) -> Result {
@@ -228,6 +238,7 @@ pub(crate) fn check_holds(tree: &Tree, expected: &[(u64, Page)]) -> Result {
             Some(page),
             "index {index}"
         );
+        check_own(tree, index)?;
         if previous != Some(index) {
             let run = expected[i..]
                 .iter()

@@ -80,19 +80,19 @@ impl Data {
         matches!(self.lookup(index), Lookup::Private(_))
     }
 
-    /// Those of the `n` blocks from `index` on, at most `N`, that may be written in place, and that are
-    /// `wanted`. Passes them to `show` while none of them can be lent.
-    pub(crate) fn own<const N: usize>(
+    /// Passes to `show` those of the `n` blocks from `index` on, at most `N`, that may be written in place,
+    /// and that are `wanted`; none of them can be lent meanwhile.
+    pub(crate) fn show_own<const N: usize, R>(
         &self,
         index: u64,
         n: usize,
         wanted: impl Fn(&BlockRef) -> bool,
-        show: impl FnOnce(&[Option<BlockRef>]),
-    ) -> [Option<BlockRef>; N] {
+        show: impl FnOnce([Option<BlockRef>; N]) -> R,
+    ) -> R {
         let mut blocks = [const { None }; N];
         let tree = self.tree.read();
         let mut i = 0;
-        while i < n {
+        while i < n.min(N) {
             let own = tree.own_at(index + i as u64, n - i);
             for (block, own) in blocks[i..].iter_mut().zip(own) {
                 *block = own.as_ref().filter(|own| wanted(own)).cloned();
@@ -100,8 +100,7 @@ impl Data {
             // Past one that is not.
             i += own.len().max(1);
         }
-        show(&blocks);
-        blocks
+        show(blocks)
     }
 
     /// See [`Tree::lookup_run`].

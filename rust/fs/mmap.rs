@@ -34,7 +34,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(FaultResult::SIGBUS);
         }
-        let own = |show: &Associate<'_>| inode.data().own(index, 1, |_| true, show);
+        let own = |show: &Associate<'_, 1>| inode.data().show_own(index, 1, |_| true, show);
         if let Some(result) = fault.map_writable(&lock, own) {
             // Where this one had to be made, those after it are to be, too.
             if !made {
@@ -120,7 +120,7 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
     let wanted = |block: &BlockRef| !block.is_crowded() && !block.is_unwritten();
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
-        let own = |show: &Associate<'_>| data.own::<NEAR>(first, n, wanted, show);
+        let own = |show: &Associate<'_, NEAR>| data.show_own(first, n, wanted, show);
         fault.map_writable_around(lock, first, own);
     }
 }

@@ -133,7 +133,7 @@ fn write_any(
     reserve: &mut Reserve,
 ) -> (usize, Result) {
     let run = write_run::length(inode, pos, source, may_wait);
-    if run >= 2 {
+    if run > 0 {
         write_run(inode, pos, run, source, reserve)
     } else if offset_in_block(pos) != 0 || source.len() <= BLOCK_SIZE {
         // What comes after the end of the block may be a run.

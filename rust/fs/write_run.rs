@@ -19,7 +19,7 @@ use kernel::prelude::*;
 
 /// How many of the blocks at `pos`, all of one leaf, can be written by [`write_run`].
 pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source, may_wait: bool) -> usize {
-    if !may_wait || source.len() < 2 * BLOCK_SIZE || offset_in_block(pos) != 0 {
+    if !may_wait || source.len() < BLOCK_SIZE || offset_in_block(pos) != 0 {
         return 0;
     }
     inode

@@ -248,15 +248,15 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         self.insert(block, false)
     }
 
-    /// Maps the block of this index writable, if it is this file's alone. `own` gives it where that is so,
-    /// and passes it to its argument while that cannot change: from then on everybody can see that it is
-    /// mapped writable.
+    /// Maps the block of this index writable, if it is this file's alone. `own` passes it to its argument
+    /// where that is so, while it cannot change: from then on everybody can see that it is mapped
+    /// writable.
     pub fn map_writable(
         &mut self,
         _lock: &InvalidateShared<'_, T>,
-        own: impl FnOnce(&Associate<'_>) -> [Option<BlockRef>; 1],
+        own: impl FnOnce(&Associate<'_, 1>) -> Associated<1>,
     ) -> Option<FaultResult> {
-        let [block] = own(&|blocks| self.associate(self.index(), blocks));
+        let Associated([block]) = own(&|blocks| self.associate(self.index(), blocks));
         Some(self.insert(&block?, true))
     }
 
@@ -302,9 +302,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         &mut self,
         _lock: &InvalidateShared<'_, T>,
         first: u64,
-        own: impl FnOnce(&Associate<'_>) -> [Option<BlockRef>; N],
+        own: impl FnOnce(&Associate<'_, N>) -> Associated<N>,
     ) {
-        let blocks = own(&|blocks| self.associate(first, blocks));
+        let Associated(blocks) = own(&|blocks| self.associate(first, blocks));
         self.insert_around(first, &blocks, true);
     }
 
@@ -340,14 +340,24 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     }
 
     /// Makes blocks of this file alone carry its mapping, and their indexes, from `first` on.
-    fn associate(&self, first: u64, blocks: &[Option<BlockRef>]) {
+    fn associate<const N: usize>(
+        &self,
+        first: u64,
+        blocks: [Option<BlockRef>; N],
+    ) -> Associated<N> {
         let inode = self.inode();
-        let blocks = (first..).zip(blocks);
-        let blocks = blocks.filter_map(|(index, block)| Some((index, block.as_ref()?)));
-        // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
-        // evicted. The blocks were allocated for this file and never were in another, so that they
-        // carry no other mapping.
-        unsafe { inode.mapped().associate(inode.mapping(), blocks) };
+        let mut with_index = (first..)
+            .zip(&blocks)
+            .filter_map(|(index, block)| Some((index, block.as_ref()?)))
+            .peekable();
+        if with_index.peek().is_some() {
+            // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
+            // evicted. What `Fault::map_writable` is given may be written in place: blocks with a mark
+            // of the tree's present epoch, which were allocated for this file and never were in another,
+            // so that they carry no other mapping.
+            unsafe { inode.mapped().associate(inode.mapping(), with_index) };
+        }
+        Associated(blocks)
     }
 
     /// Where userfaultfd(2) has marked a page as write-protected before it was there, the mark goes:
@@ -385,7 +395,10 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 }
 
 /// Has everybody see that blocks are mapped writable: see [`Fault::map_writable`].
-pub type Associate<'a> = dyn Fn(&[Option<BlockRef>]) + 'a;
+pub type Associate<'a, const N: usize> = dyn Fn([Option<BlockRef>; N]) -> Associated<N> + 'a;
+
+/// Blocks that everybody can see to be mapped writable.
+pub struct Associated<const N: usize>([Option<BlockRef>; N]);
 
 /// Freeze protection of a fault.
 #[must_use]

@@ -13,7 +13,7 @@ use crate::bindings;
 use core::{
     alloc::Layout,
     marker::PhantomData,
-    mem::{size_of, ManuallyDrop},
+    mem::{align_of, size_of, ManuallyDrop},
     ptr::{drop_in_place, null_mut, NonNull},
 };
 use kernel::{
@@ -107,6 +107,8 @@ unsafe impl<T> Sync for Vacant<T> {}
 impl<T> Vacant<T> {
     /// Allocates memory, charged to the caller's cgroup.
     pub fn new() -> Result<Self> {
+        // What is in a cache is aligned to a word at least.
+        const { assert!(align_of::<Counted<T>>() <= align_of::<u64>()) };
         let cache = CACHE.load(Relaxed);
         let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<Counted<T>>() {
             let memory = KBox::<Counted<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
@@ -116,11 +118,11 @@ impl<T> Vacant<T> {
             let memory = unsafe { bindings::shim_cache_alloc(cache) };
             NonNull::new(memory.cast()).ok_or(ENOMEM)?
         };
-        // INVARIANT: What is in the cache has the size of this, and the alignment.
+        // INVARIANT: What is in the cache has the size of this, and the alignment, see above.
         Ok(Self(ptr))
     }
 
-    /// Puts in what `value` makes: right there, so that a node is not moved.
+    /// Puts in what `value` makes: right there, so that an empty node is not moved.
     #[inline]
     pub fn fill(self, value: impl FnOnce() -> T) -> Shared<T> {
         let ptr = ManuallyDrop::new(self).0;

@@ -63,9 +63,14 @@ impl<const N: usize> Slots<N> {
     /// Of the blocks from slot `from` on, at most `max`, those up to the first that has other owners, or
     /// no mark of `epoch`.
     pub fn own(&self, from: usize, max: usize, epoch: u64) -> &[Option<BlockRef>] {
-        let end = N.min(from + max);
-        let is_own = |&i: &usize| self.is_marked(i, epoch) && self.is_sole_owner(i);
-        let n = (from..end).take_while(is_own).count();
+        let marked = if self.epoch == epoch {
+            self.marks & Self::bits(from, from.saturating_add(max))
+        } else {
+            0
+        };
+        let marked = (marked >> from).trailing_ones() as usize;
+        let n = (from..from + marked).take_while(|&i| self.is_sole_owner(i));
+        let n = n.count();
         self.blocks().get(from..from + n).unwrap_or_default()
     }
 

@@ -20,12 +20,13 @@ macro_rules! modules {
 
 modules! {
     names,
+    rename,
     rename_flags,
     tmpfile,
     files { read_write, holes, sizes, buffers, descriptors },
     copy { contents, offsets, sharing, refusals },
     clone { contents, sharing, ranges, refusals, generations },
-    dedupe,
+    dedupe { sharing, refusals },
     fallocate,
     preallocated,
     reservations,

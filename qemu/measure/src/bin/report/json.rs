@@ -4,7 +4,7 @@
 use measure::record::Fs;
 use serde_json::{json, Value};
 
-use crate::goals::Verdict;
+use crate::goals::{Limited, Verdict};
 use crate::summary::Summary;
 
 const ALL: [Fs; 5] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs, Fs::Processor];
@@ -32,11 +32,10 @@ pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
             "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
             "measured": measured, "met": verdict.met, "within_spread": verdict.close,
             "by_instructions": verdict.counted.as_ref().map(|counted| {
-                json!({ "measured": counted.measured, "met": counted.met })
+                let limit = counted.limit.as_ref().map(limited);
+                json!({ "measured": counted.measured, "met": counted.met, "limit": limit })
             }),
-            "limit": verdict.limit.as_ref().map(|limit| {
-                json!({ "measured": limit.measured, "holds": limit.holds, "why": limit.why })
-            }),
+            "limit": verdict.limit.as_ref().map(limited),
         })
     });
     let failures = summary
@@ -51,4 +50,8 @@ pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
         "failures": failures.collect::<Vec<_>>(),
         "seconds": summary.seconds,
     })
+}
+
+fn limited(limit: &Limited) -> Value {
+    json!({ "measured": limit.measured, "holds": limit.holds, "why": limit.why })
 }

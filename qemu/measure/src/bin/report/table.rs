@@ -3,7 +3,7 @@
 
 use measure::record::{Fs, Record, Unit};
 
-use crate::goals::Verdict;
+use crate::goals::{Limited, Verdict};
 use crate::summary::{Key, Series, Summary};
 
 const COLUMNS: [Fs; 4] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs];
@@ -64,12 +64,13 @@ fn print_totals(verdicts: &[Verdict], failures: usize) {
     let of = |verdict: &Verdict| match verdict {
         _ if verdict.met => 0,
         _ if verdict.cannot_be_met() => 1,
+        _ if verdict.cannot_be_met_in_instructions() => 2,
         Verdict {
             counted: Some(counted),
             ..
-        } if counted.met => 2,
-        _ if verdict.close => 3,
-        _ => 4,
+        } if counted.met => 3,
+        _ if verdict.close => 4,
+        _ => 5,
     };
     let count = |kind| {
         verdicts
@@ -80,9 +81,13 @@ fn print_totals(verdicts: &[Verdict], failures: usize) {
     println!("\n{} of {} goals met; missed:", count(0), verdicts.len());
     for (kind, text) in [
         (1, "that cannot be met, as the table shows"),
-        (2, "that are met in instructions, which nothing disturbs"),
-        (3, "by less than the rounds differ"),
-        (4, "others"),
+        (
+            2,
+            "that cannot be met in instructions, which nothing disturbs",
+        ),
+        (3, "that are met in instructions"),
+        (4, "by less than the rounds differ"),
+        (5, "others"),
     ] {
         println!("  {:3} {text}", count(kind));
     }
@@ -198,25 +203,27 @@ fn print_verdict(verdict: &Verdict) {
         }
     };
     println!("      goal: {what}: {}: {result}", verdict.text);
+    if let Some(limit) = &verdict.limit {
+        println!("            {}: {}", of_limit(limit), limit.why);
+    }
     if let Some(counted) = &verdict.counted {
         let met = if counted.met { "met" } else { "missed, too" };
+        let limit = counted.limit.as_ref();
         println!(
-            "            in instructions {met}: {}",
-            number(counted.measured)
+            "            in instructions {met}: {}{}",
+            number(counted.measured),
+            limit.map_or(String::new(), |limit| format!("; {}", of_limit(limit)))
         );
     }
-    if let Some(limit) = &verdict.limit {
-        let what = if limit.holds {
-            "cannot be met, as this has"
-        } else {
-            "could be met, as this has"
-        };
-        println!(
-            "            {what} {}: {}",
-            number(limit.measured),
-            limit.why
-        );
-    }
+}
+
+fn of_limit(limit: &Limited) -> String {
+    let what = if limit.holds {
+        "cannot be met, as this has"
+    } else {
+        "could be met, as this has"
+    };
+    format!("{what} {}", number(limit.measured))
 }
 
 fn cell(series: &Series) -> String {

@@ -9,7 +9,9 @@ use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
 use crate::filesystem::CLONES;
 use crate::process::{as_user, count_signals, in_child, signals_seen, Child};
-use crate::sys::{check, chmod, link, new_clone, rename, sleep_ms, truncate, File};
+use crate::sys::{
+    check, chmod, link, new_clone, pipe, read_all, rename, sleep_ms, truncate, write_all, File,
+};
 
 pub const CASES: &[Case] = &[
     case!(leases_are_taken_shown_and_given_back),
@@ -211,15 +213,19 @@ fn a_lease_ends_with_its_file(t: &Test) -> Outcome {
     set_lease(&file, WRITE).or_fail("F_SETLEASE")?;
     drop(file);
     try_open(&path, libc::O_RDWR).or_fail("open after the holder closed it")?;
+    // Who tried in the meantime would have the file open, and a lease to write is for one alone.
+    let (ready, input) = pipe()?;
     let child = Child::spawn(|| {
         let file = File::open(&path, libc::O_RDONLY).or_fail("open")?;
         set_lease(&file, WRITE).or_fail("F_SETLEASE")?;
-        sleep_ms(10_000);
-        Ok(())
+        write_all(&input, b"!")?;
+        loop {
+            sleep_ms(1000);
+        }
     })?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while try_open(&path, libc::O_RDWR).is_ok() && Instant::now() < deadline {
-        sleep_ms(1);
+    drop(input);
+    if read_all(&ready, 1)?.is_empty() {
+        return child.join();
     }
     expect_errno(
         try_open(&path, libc::O_RDWR),

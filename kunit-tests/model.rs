@@ -317,8 +317,7 @@ impl File {
     fn check_others(&self, random: &mut Random) -> Result {
         for _ in 0..8 {
             let (first, max) = (random.below(PLACES), 1 + random.below(80));
-            let to_leaf_end = FANOUT - index_of(first) % FANOUT;
-            let places = max.min(to_leaf_end as usize).min(room(first));
+            let places = max.min(room(first));
             let is_others = |place: &usize| {
                 matches!(
                     found(&self.tree, index_of(*place)),

@@ -4,12 +4,12 @@
 
 use crate::{
     store::{
-        block::{Pool, Slots},
+        block::{NodeCharge, Pool, Slots},
         Reserve, Tree,
     },
     trees::{found, pool, put_piece, tree_of, Found},
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
 #[kunit_tests(reflinkfs_run)]
 mod tests {
@@ -98,28 +98,35 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_goes_in_up_to_the_end_of_the_leaf() -> Result {
+    fn a_piece_goes_in_as_far_as_there_are_nodes() -> Result {
         let pool = pool()?;
-        let mut tree = tree_of(&pool, [0, 63, 64])?;
+        let mut tree = tree_of(&pool, [0, 63, 129])?;
         let before = pool.used();
         let mut piece = pool.alloc_run(64).take_piece()?;
         let pieces = piece.len() as u64;
         check_eq!(pool.used(), before + pieces);
-        tree.insert_piece(60, &mut piece, &mut Reserve::new())?;
+        // There is no leaf at 64.
+        let mut reserve = Reserve::new();
+        tree.insert_piece(60, &mut piece, &mut reserve)?;
         let put = pieces.min(4);
         check_eq!(piece.len() as u64, pieces - put);
         check_eq!(tree.blocks(), 3 + put - u64::from(put == 4));
-        for index in 60..60 + put {
+        reserve.fill(&pool)?;
+        tree.insert_piece(60 + put, &mut piece, &mut reserve)?;
+        check!(piece.is_empty());
+        for index in 60..60 + pieces {
             check!(matches!(found(&tree, index), Found::Private(_)), "{index}");
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
-        check_eq!((extent.index, extent.len, extent.shared), (60, put, false));
+        check_eq!(
+            (extent.index, extent.len, extent.shared),
+            (60, pieces, false)
+        );
         // Below a node of several owners that takes nodes.
         let other = tree.snapshot();
+        let mut piece = pool.alloc_run(8).take_piece()?;
         let left = piece.len();
-        let mut reserve = Reserve::new();
-        check!(!tree.can_insert_piece(64, &mut reserve));
-        check_eq!(tree.insert_piece(64, &mut piece, &mut reserve), Err(ENOMEM));
+        tree.insert_piece(64, &mut piece, &mut Reserve::new())?;
         check_eq!(piece.len(), left);
         drop(other);
         drop(piece);
@@ -128,15 +135,60 @@ mod tests {
     }
 
     #[test]
+    fn a_long_piece_takes_the_nodes_of_all_its_leaves_at_once() -> Result {
+        let pool = pool()?;
+        let mut tree = Tree::new(pool.clone());
+        let mut piece = pool.alloc_run(256).take_piece()?;
+        let pieces = piece.len() as u64;
+        let mut reserve = Reserve::new();
+        tree.insert_piece(64, &mut piece, &mut reserve)?;
+        check_eq!(piece.len() as u64, pieces);
+        reserve.fill(&pool)?;
+        tree.insert_piece(64, &mut piece, &mut reserve)?;
+        check!(piece.is_empty());
+        check_eq!(tree.blocks(), pieces);
+        check_eq!(pool.nodes(), 1 + pieces.div_ceil(64));
+        Ok(())
+    }
+
+    #[test]
+    fn nodes_that_may_be_wanted_soon_are_no_reason_to_fail() -> Result {
+        let pool = Arc::new(Pool::new(Some(64)), GFP_KERNEL)?;
+        // All but one of those that a pool has at least.
+        let mut others = KVec::new();
+        while pool.nodes() < 1023 {
+            others.push(NodeCharge::new(pool.clone()), GFP_KERNEL)?;
+        }
+        let mut tree = Tree::new(pool.clone());
+        let mut reserve = Reserve::new();
+        let mut piece = pool.alloc_run(64).take_piece()?;
+        let pieces = piece.len() as u64;
+        let put = pieces.min(4);
+        tree.insert_piece(60, &mut piece, &mut reserve)?;
+        reserve.fill(&pool)?;
+        tree.insert_piece(60, &mut piece, &mut reserve)?;
+        check_eq!(piece.len() as u64, pieces - put);
+        if !piece.is_empty() {
+            check_eq!(reserve.fill(&pool), Err(ENOSPC));
+        }
+        check_eq!(tree.blocks(), put);
+        Ok(())
+    }
+
+    #[test]
     fn a_piece_goes_in_where_there_was_no_leaf() -> Result {
-        // Into an empty tree; with a block in the root; lower and higher than the others.
-        let cases: [(&[u64], u64); 6] = [
+        // Into an empty tree; with a block in the root; lower and higher than the others; with the end in
+        // a leaf of its own, below another node.
+        let cases: [(&[u64], u64); 9] = [
             (&[], 0),
             (&[], 70),
             (&[0], 0),
             (&[0], 3),
             (&[5], 4096),
             (&[4096], 1),
+            (&[], 60),
+            (&[0], 60),
+            (&[5], 4092),
         ];
         for (before, index) in cases {
             let pool = pool()?;

@@ -138,20 +138,21 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     Ok(page)
 }
 
-/// Puts new blocks in from `index` on, as many as come in one piece, up to `n` and to the end of a leaf,
-/// with the nodes that the tree asks for and no more. Returns how many.
+/// Puts new blocks in from `index` on, as many as come in one piece, up to `n`, with the nodes that the
+/// tree asks for and no more. Returns how many.
 pub(crate) fn put_piece(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
     let pool = tree.pool().clone();
     let mut reserve = Reserve::new();
     let mut piece = pool.alloc_run(n).take_piece()?;
-    let len = piece.len();
-    if !tree.can_insert_piece(index, &mut reserve) {
+    let end = index + piece.len() as u64;
+    tree.insert_piece(index, &mut piece, &mut reserve)?;
+    while !piece.is_empty() {
+        let left = piece.len();
         reserve.fill(&pool)?;
-        check!(tree.can_insert_piece(index, &mut reserve), "index {index}");
+        tree.insert_piece(end - left as u64, &mut piece, &mut reserve)?;
+        check!(piece.len() < left, "nothing went in {left} before {end}");
     }
-    tree.insert_piece(index, &mut piece, &mut reserve)
-        .inspect_err(|err| pr_err!("a piece at {index}: {err:?}, though it was sure to work\n"))?;
-    Ok((len - piece.len()) as u64)
+    Ok(end - index)
 }
 
 /// A tree with blocks at `indexes`.

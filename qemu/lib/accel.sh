@@ -34,8 +34,8 @@ kvm_works() {
 
 # What TCG emulates. The 57-bit address space only makes its page walks longer. And its string
 # instructions go byte by byte, where a processor's take a cache line at a time: without them (erms,
-# fsrm) the kernel copies and clears by the word.
-TCG_BY_WORD=max,la57=off,-erms,-fsrm
+# fsrm, fsrs) the kernel copies and clears by the word.
+TCG_BY_WORD=max,la57=off,-erms,-fsrm,-fsrs
 # shellcheck disable=SC2034 # for qemu/bench
 TCG_BY_BYTE=max,la57=off
 

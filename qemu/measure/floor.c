@@ -40,7 +40,7 @@ struct floor {
 };
 
 /* Up to so many pages are allocated together: as many as reflinkfs does. */
-#define FLOOR_ORDER	6
+#define FLOOR_ORDER	8
 
 static void floor_free(struct page **pages, unsigned long n)
 {

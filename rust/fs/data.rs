@@ -243,12 +243,12 @@ impl Data {
         self.replace(Tree::new(self.pool.clone()));
     }
 
-    /// Puts blocks in from `index` on, up to the end of a leaf; those are `piece`'s no more. Not where
-    /// owners are charged: see [`ChargedBlock::uncharged`].
+    /// Puts blocks in from `index` on; those are `piece`'s no more. Not where owners are charged: see
+    /// [`ChargedBlock::uncharged`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`; the tree is as it was.
+    /// `ENOMEM`, `ENOSPC`; those that `piece` still has are not in the tree.
     pub(crate) fn insert_piece(
         lock: &Invalidate<'_, ReflinkFs>,
         index: u64,
@@ -257,14 +257,16 @@ impl Data {
     ) -> Result {
         debug_assert!(!lock.inode().super_block().has_quota());
         let data = lock.inode().data();
+        let end = index + piece.len() as u64;
         loop {
             {
                 let mut tree = data.tree.write();
-                if tree.can_insert_piece(index, reserve) {
-                    let result = tree.insert_piece(index, piece, reserve);
-                    data.count(&tree);
-                    return result;
-                }
+                let result = tree.insert_piece(end - piece.len() as u64, piece, reserve);
+                data.count(&tree);
+                result?;
+            }
+            if piece.is_empty() {
+                return Ok(());
             }
             reserve.fill(&data.pool)?;
         }

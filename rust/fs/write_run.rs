@@ -10,21 +10,20 @@ use super::{
 };
 use crate::{
     store::{
-        block::{Piece, BLOCK_SIZE},
+        block::{Piece, BLOCK_SIZE, LONG},
         Reserve,
     },
     vfs::Invalidate,
 };
 use kernel::prelude::*;
 
-/// How many of the blocks at `pos`, all of one leaf, can be written by [`write_run`].
+/// How many of the blocks at `pos` can be written by [`write_run`], at a time.
 pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source, may_wait: bool) -> usize {
     if !may_wait || source.len() < BLOCK_SIZE || offset_in_block(pos) != 0 {
         return 0;
     }
-    inode
-        .data()
-        .run_of_others(block_of(pos), source.len_for_pieces() / BLOCK_SIZE)
+    let blocks = LONG.min(source.len_for_pieces() / BLOCK_SIZE);
+    inode.data().run_of_others(block_of(pos), blocks)
 }
 
 /// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going on.
@@ -88,8 +87,7 @@ fn write_piece(
     (done, result)
 }
 
-/// Puts whole new blocks in from `index` on, all of one leaf. Returns how many, and what kept it from
-/// going on.
+/// Puts whole new blocks in from `index` on. Returns how many, and what kept it from going on.
 fn put_piece(
     lock: &Invalidate<'_, ReflinkFs>,
     index: u64,
@@ -99,18 +97,15 @@ fn put_piece(
     let (inode, all) = (lock.inode(), piece.len());
     // A fault may have put blocks there meanwhile, which are looked at one by one.
     let all_others = !inode.was_mapped() || inode.data().run_of_others(index, all) == all;
-    while !piece.is_empty() {
-        let done = all - piece.len();
-        let at = index + done as u64;
-        // One by one, too, where somebody is to be charged.
-        let result = if all_others && piece.len() > 1 && !inode.super_block().has_quota() {
-            Data::insert_piece(lock, at, &mut piece, reserve)
-        } else {
-            piece.take().map_or(Ok(()), |block| {
-                let block = ChargedBlock::uncharged(inode, block);
-                put(lock, at, block, 0..BLOCK_SIZE, reserve)
-            })
-        };
+    // One by one, too, where somebody is to be charged.
+    if all_others && all > 1 && !inode.super_block().has_quota() {
+        let result = Data::insert_piece(lock, index, &mut piece, reserve);
+        return (all - piece.len(), result);
+    }
+    for done in 0..all {
+        let Some(block) = piece.take() else { break };
+        let block = ChargedBlock::uncharged(inode, block);
+        let result = put(lock, index + done as u64, block, 0..BLOCK_SIZE, reserve);
         if result.is_err() {
             return (done, result);
         }

@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NodeCache, NodeCharge, Pool, Shared, Slots, RUN_ORDER},
+    block::{NodeCache, NodeCharge, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -23,9 +23,6 @@ pub(super) const fn span(height: u32) -> u64 {
 
 // The largest file has 2^51 blocks, so that no height is over 9 and no span overflows.
 const _: () = assert!(FANOUT_SHIFT * 9 >= 63 - super::block::BLOCK_SHIFT);
-
-// Pages come by as many as a leaf can take at a time.
-const _: () = assert!(RUN_ORDER <= FANOUT_SHIFT);
 
 /// The slot of a node of height `height` that covers block `index`.
 pub(super) const fn slot(height: u32, index: u64) -> usize {

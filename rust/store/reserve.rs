@@ -23,6 +23,8 @@ pub struct Reserve {
     nodes: Option<KVec<Place>>,
     /// How many nodes a change wanted that did not find them.
     wanted: usize,
+    /// How many more the changes after that one want, perhaps.
+    ahead: usize,
     source: Source,
 }
 
@@ -84,11 +86,17 @@ impl Reserve {
     /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
         while self.len() < self.wanted {
-            pool.may_add_node()?;
-            let place = Place::new(pool)?;
-            let nodes = self.nodes.get_or_insert_with(KVec::new);
-            nodes.push(place, GFP_KERNEL)?;
+            self.add(pool)?;
         }
+        while self.len() < self.wanted + self.ahead && self.add(pool).is_ok() {}
+        Ok(())
+    }
+
+    fn add(&mut self, pool: &Arc<Pool>) -> Result {
+        pool.may_add_node()?;
+        let place = Place::new(pool)?;
+        let nodes = self.nodes.get_or_insert_with(KVec::new);
+        nodes.push(place, GFP_KERNEL)?;
         Ok(())
     }
 
@@ -96,9 +104,10 @@ impl Reserve {
         self.nodes.as_ref().map_or(0, KVec::len)
     }
 
-    /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`].
-    pub(super) fn has(&mut self, n: usize) -> bool {
-        self.wanted = n;
+    /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`], and that `ahead` more
+    /// may be wanted soon.
+    pub(super) fn has(&mut self, n: usize, ahead: usize) -> bool {
+        (self.wanted, self.ahead) = (n, ahead);
         self.source != Source::Reserve || self.len() >= n
     }
 

@@ -41,8 +41,7 @@ pub use self::iter::{
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
-pub(super) use self::run::ORDER as RUN_ORDER;
-pub use self::run::{Piece, Run};
+pub use self::run::{Piece, Run, LONG};
 pub use self::shared::{NodeCache, Shared, Vacant};
 pub use self::slots::Slots;
 #[cfg(reflinkfs_count)]

@@ -5,11 +5,11 @@
 //! `page->private` of a block holds two numbers, and whether it was ever written:
 //!
 //! ```text
-//! 63        62                   24 23              0
-//! +---------+----------------------+----------------+
-//! | unwrit- | the block's number   | slots          |
-//! | ten     |                      |                |
-//! +---------+----------------------+----------------+
+//! 63                   25 24        23              0
+//! +----------------------+---------+----------------+
+//! | the block's number   | unwrit- | slots          |
+//! |                      | ten     |                |
+//! +----------------------+---------+----------------+
 //! ```
 //!
 //! The number is given out by the pool in the order of allocation, so that what was written in
@@ -33,11 +33,12 @@ use kernel::sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed};
 
 const SLOTS_BITS: u32 = 24;
 const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
-const UNWRITTEN: u64 = 1 << 63;
+const UNWRITTEN: u64 = 1 << SLOTS_BITS;
+const NUMBER_SHIFT: u32 = SLOTS_BITS + 1;
 
-/// The state of a block with this number that no slot holds.
+/// The state of a block with this number, or what is left of that, that no slot holds.
 fn new_state(number: u64) -> u64 {
-    (number << SLOTS_BITS) & !UNWRITTEN
+    number << NUMBER_SHIFT
 }
 
 /// A page that is a block.
@@ -66,7 +67,8 @@ impl RawBlock {
     /// counted.
     pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
         let block = Self(page);
-        block.state().store(new_state(number) | 1, Relaxed);
+        // SAFETY: Nobody else sees the block yet: so no atomic is needed, which would be a call for each.
+        unsafe { block.state().as_ptr().write(new_state(number) | 1) };
         block
     }
 
@@ -86,7 +88,7 @@ impl RawBlock {
     }
 
     pub(super) fn number(self) -> u64 {
-        (self.state().load(Relaxed) & !UNWRITTEN) >> SLOTS_BITS
+        self.state().load(Relaxed) >> NUMBER_SHIFT
     }
 
     pub(super) fn is_unwritten(self) -> bool {

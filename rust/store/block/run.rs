@@ -11,9 +11,12 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{iov::IovIterSource, prelude::*};
 
-/// Pages are allocated by up to so many at a time, `1 << ORDER`: as many as a leaf has slots, or one
-/// where several might not be in one piece.
-pub(in crate::store) const ORDER: u32 = if IN_ONE_PIECE { 6 } else { 0 };
+/// How many blocks are worth making at a time: 1 MiB.
+pub const LONG: usize = 256;
+
+/// Pages are allocated by up to so many at a time, `1 << ORDER`: one where several might not be in one
+/// piece.
+const ORDER: u32 = if IN_ONE_PIECE { LONG.ilog2() } else { 0 };
 
 /// After so many blocks more pages are asked for at a time, where that failed before.
 const RETRY: u64 = 1024;
@@ -238,7 +241,8 @@ impl<'pool> Piece<'pool> {
         self.len -= n;
         // SAFETY: Single pages that nobody else has; the pool's count of each and its first reference
         // are the slot's now.
-        (0..n).map(move |i| unsafe { RawBlock::in_slot(page.add(i), number + i as u64) })
+        (0..n)
+            .map(move |i| unsafe { RawBlock::in_slot(page.add(i), number.wrapping_add(i as u64)) })
     }
 
     /// Gives back all but the first `len`.

@@ -167,12 +167,12 @@ impl<const N: usize> Slots<N> {
         let Some(slots) = self.blocks.get_mut(first..end) else {
             return 0;
         };
-        let mut grown = 0;
+        let mut grown = (end - first) as i64;
         for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
             // INVARIANT: As in `insert`.
-            match slot.replace(block) {
-                Some(old) => old.release_slot(&self.pool),
-                None => grown += 1,
+            if let Some(old) = slot.replace(block) {
+                old.release_slot(&self.pool);
+                grown -= 1;
             }
         }
         self.mark_run(first, end, epoch);

@@ -14,7 +14,7 @@ impl Tree {
     /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `reserve`; if not, they
     /// are noted there.
     pub fn can_insert(&self, index: u64, reserve: &mut Reserve) -> bool {
-        reserve.has(self.nodes_to_insert(index))
+        reserve.has(self.nodes_to_insert(index), 0)
     }
 
     fn nodes_to_insert(&self, index: u64) -> usize {
@@ -95,27 +95,29 @@ impl Tree {
         })
     }
 
-    /// Whether [`Tree::insert_piece`] at `index` finds the nodes it needs in `reserve`; if not, they
-    /// are noted there.
-    pub fn can_insert_piece(&self, index: u64, reserve: &mut Reserve) -> bool {
-        reserve.has(self.nodes_for_leaf(index))
-    }
-
-    /// As [`Tree::insert`], of several blocks from `index` on, up to the end of the leaf. Those that
-    /// were put in are `piece`'s no more.
+    /// As [`Tree::insert`], of several blocks from `index` on, as far as `reserve` has the nodes; those
+    /// are `piece`'s no more. What the others need is noted in `reserve`.
     ///
     /// # Errors
     ///
-    /// As [`Tree::insert`], and [`Tree::can_insert_piece`] tells.
+    /// Those of a `reserve` that is on demand.
     pub fn insert_piece(
         &mut self,
         index: u64,
         piece: &mut Piece<'_>,
         reserve: &mut Reserve,
     ) -> Result {
-        self.insert_in_leaf(index, reserve, |slots, i, epoch| {
-            slots.insert_piece(i, piece, epoch)
-        })
+        let end = index + piece.len() as u64;
+        while !piece.is_empty() {
+            let at = end - piece.len() as u64;
+            let leaves_after = (end - 1) / FANOUT as u64 - at / FANOUT as u64;
+            if !reserve.has(self.nodes_for_leaf(at), leaves_after as usize) {
+                break;
+            }
+            let put = |slots: &mut Slots<FANOUT>, i, epoch| slots.insert_piece(i, piece, epoch);
+            self.insert_in_leaf(at, reserve, put)?;
+        }
+        Ok(())
     }
 
     fn insert_in_leaf(

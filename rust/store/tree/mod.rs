@@ -200,19 +200,29 @@ impl Tree {
         }
     }
 
-    /// How many blocks from `index` on, up to `max` or to the end of a leaf, are not this tree's own:
-    /// [`Lookup::Hole`] or [`Lookup::Shared`], so that writing takes new ones.
+    /// How many blocks from `index` on, up to `max`, are not this tree's own: [`Lookup::Hole`] or
+    /// [`Lookup::Shared`], so that writing takes new ones.
     pub fn run_of_others(&self, index: u64, max: usize) -> usize {
-        let first = node::slot(1, index);
-        let end = FANOUT.min(first + max);
-        match self.slots_for(index) {
-            Some((slots, _, unique)) => (first..end)
-                .take_while(|&i| !(slots.is_some(i) && unique && slots.is_sole_owner(i)))
+        let mut found = 0;
+        while found < max {
+            let at = index + found as u64;
+            let in_leaf = (max - found).min(FANOUT - node::slot(1, at));
+            let others = self.run_of_others_in_leaf(at, in_leaf);
+            found += others;
+            if others < in_leaf {
+                break;
+            }
+        }
+        found
+    }
+
+    fn run_of_others_in_leaf(&self, index: u64, max: usize) -> usize {
+        match (self.slots_for(index), &self.root) {
+            (Some((slots, first, true)), _) => (first..first + max)
+                .take_while(|&i| !slots.is_sole_owner(i))
                 .count(),
-            None => match self.lookup(index) {
-                Lookup::Hole | Lookup::Shared(_) => end - first,
-                Lookup::Private(_) | Lookup::Unshared(_) => 0,
-            },
+            (None, Root::One(slots)) if index == 0 && slots.is_sole_owner(0) => 0,
+            _ => max,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
         block::{BlockRef, Pool},
         Extent, Tree,
     },
-    trees::{found, pool, put, remove, share, Found, Page, FANOUT, LAST},
+    trees::{found, pool, put, remove, share, Found, Page, LAST},
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -326,8 +326,9 @@ impl File {
             };
             let others = (first..first + places).take_while(is_others).count();
             // Behind the stretch there is nothing.
-            let run = self.tree.run_of_others(index_of(first), max).min(places);
-            check_eq!(run, others, "{max} places from {first}");
+            let run = self.tree.run_of_others(index_of(first), max);
+            check!(run <= max, "{run} of {max} places from {first}");
+            check_eq!(run.min(places), others, "{max} places from {first}");
         }
         Ok(())
     }

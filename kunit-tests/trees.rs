@@ -139,7 +139,7 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
 }
 
 /// Puts new blocks in from `index` on, as many as come in one piece, up to `n`, with the nodes that the
-/// tree asks for and no more. Returns how many.
+/// tree asks for. Returns how many.
 pub(crate) fn put_piece(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
     let pool = tree.pool().clone();
     let mut reserve = Reserve::new();

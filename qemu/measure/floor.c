@@ -39,8 +39,12 @@ struct floor {
 	bool faults_copy;
 };
 
-/* Up to so many pages are allocated together: as many as reflinkfs does. */
+/*
+ * Pages are allocated as reflinkfs does: up to so many together, of what is free, and fewer where there
+ * are not so many.
+ */
 #define FLOOR_ORDER	8
+#define FLOOR_EASY	((GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN)
 
 static void floor_free(struct page **pages, unsigned long n)
 {
@@ -58,13 +62,12 @@ static void floor_free(struct page **pages, unsigned long n)
 static unsigned long floor_alloc(struct page **pages, unsigned long n)
 {
 	unsigned int order = min(ilog2(n), FLOOR_ORDER);
-	struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN, order);
+	struct page *page;
 	unsigned long i;
 
-	if (!page && order) {
-		order = 0;
-		page = alloc_page(GFP_KERNEL_ACCOUNT);
-	}
+	do {
+		page = alloc_pages(order ? FLOOR_EASY : GFP_KERNEL_ACCOUNT, order);
+	} while (!page && order--);
 	if (!page)
 		return 0;
 	split_page(page, order);

@@ -21,7 +21,7 @@ use kernel::{prelude::*, sync::Arc};
 pub struct Reserve {
     /// None at first, as even a vector that is empty goes by way of the allocator.
     nodes: Option<KVec<Place>>,
-    /// How many nodes a change wanted that did not find them.
+    /// How many nodes the last change wanted.
     wanted: usize,
     /// How many more the changes after that one want, perhaps.
     ahead: usize,
@@ -79,7 +79,7 @@ impl Reserve {
         }
     }
 
-    /// Allocates what the last change wanted.
+    /// Allocates what the last change wanted, and, if they can be had, what may be wanted soon.
     ///
     /// # Errors
     ///

@@ -79,7 +79,7 @@ impl RawBlock {
 
     fn state(&self) -> &Atomic<u64> {
         // SAFETY: By the type invariant the page is live, and `private` belongs to its owner, the
-        // store, which accesses it only as this atomic.
+        // store, which accesses it only as this atomic, but for `in_slot`, before others see it.
         unsafe {
             Atomic::from_ptr(
                 (&raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),

@@ -239,10 +239,13 @@ impl<'pool> Piece<'pool> {
         self.page = unsafe { page.add(n) };
         self.number += n as u64;
         self.len -= n;
-        // SAFETY: Single pages that nobody else has; the pool's count of each and its first reference
-        // are the slot's now.
-        (0..n)
-            .map(move |i| unsafe { RawBlock::in_slot(page.add(i), number.wrapping_add(i as u64)) })
+        (0..n).map(move |i| {
+            // No sum is over that above, so that it need not be checked for each.
+            let number = number.wrapping_add(i as u64);
+            // SAFETY: A single page that nobody else has; the pool's count of it and its first
+            // reference are the slot's now.
+            unsafe { RawBlock::in_slot(page.add(i), number) }
+        })
     }
 
     /// Gives back all but the first `len`.

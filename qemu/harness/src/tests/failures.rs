@@ -246,7 +246,8 @@ fn expect_no_harm_on(
 }
 
 fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
-    let (at, data) = (2 * BLOCK + 5, blocks(3, 20));
+    // Over the end of a leaf.
+    let (at, data) = (49 * BLOCK + 5, blocks(3, 20));
     let [mut contents, ..] = old_contents();
     contents[at..at + data.len()].copy_from_slice(&data);
     let change = Change {

@@ -109,12 +109,14 @@ enum Before {
 
 fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
     use Before::*;
-    const SIZE: usize = 100 * BLOCK;
-    let good_bytes = pattern(15, 90 * BLOCK);
-    let mut buffer = Mapping::anonymous(100 * BLOCK)?;
+    // It goes bad late in a piece of 1 MiB, the longest that there are.
+    const LONG: usize = 254 * BLOCK + 5;
+    const MOST: usize = 260 * BLOCK;
+    let good_bytes = pattern(15, MOST);
+    let mut buffer = Mapping::anonymous(MOST + 10 * BLOCK)?;
     buffer.store(0, &good_bytes);
-    buffer.unmap_from(90 * BLOCK)?;
-    let old = pattern(16, SIZE);
+    buffer.unmap_from(MOST)?;
+    let all_old = pattern(16, MOST + 10 * BLOCK);
     let clones = Need::Reflink.unmet_by(t.filesystem).is_none();
     for before in [
         Nothing,
@@ -135,18 +137,24 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
             3 * BLOCK + 1000,
             64 * BLOCK - 1,
             70 * BLOCK + 5,
+            LONG,
         ] {
-            for offset in [0, 2 * BLOCK + 100, 7 * BLOCK] {
+            let (size, offsets) = match good {
+                LONG => (all_old.len(), &[7 * BLOCK][..]),
+                _ => (100 * BLOCK, &[0, 2 * BLOCK + 100, 7 * BLOCK][..]),
+            };
+            let old = &all_old[..size];
+            for &offset in offsets {
                 let what = format!("{good} good bytes at {offset}, {before:?}");
                 let mut model = match before {
                     Nothing => Vec::new(),
-                    Hole | MappedHole => vec![0; SIZE],
-                    Blocks | SharedBlocks | MappedBlocks => old.clone(),
+                    Hole | MappedHole => vec![0; size],
+                    Blocks | SharedBlocks | MappedBlocks => old.to_vec(),
                 };
                 let file = match before {
                     Hole | MappedHole => {
                         let file = t.create("file")?;
-                        file.truncate(SIZE as u64)?;
+                        file.truncate(size as u64)?;
                         file
                     }
                     _ => t.create_with("file", &model)?,
@@ -156,13 +164,13 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
                     _ => None,
                 };
                 let map = match before {
-                    MappedHole | MappedBlocks => Some(Mapping::shared(&file, SIZE)?),
+                    MappedHole | MappedBlocks => Some(Mapping::shared(&file, size)?),
                     _ => None,
                 };
                 if let Some(map) = &map {
                     expect_bytes(&map.load_all(), &model, "the mapping")?;
                 }
-                let from = buffer.at(90 * BLOCK - good);
+                let from = buffer.at(MOST - good);
                 let seen = pwrite_from(&file, from, good + 3 * BLOCK, offset as i64);
                 let written = count_or_efault(seen, &what)?;
                 expect(
@@ -175,12 +183,12 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
                 if let Some(map) = map {
                     expect_bytes(
                         &map.load_all(),
-                        &model[..SIZE],
+                        &model[..size],
                         format_args!("{what}: mapped"),
                     )?;
                 }
                 if let Some(clone) = clone {
-                    clone.expect_contents(&old, &format!("{what}: the clone"))?;
+                    clone.expect_contents(old, &format!("{what}: the clone"))?;
                     unlink(t.path("clone")).or_fail("unlink")?;
                 }
                 // What was not written can be.

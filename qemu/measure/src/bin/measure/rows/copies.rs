@@ -17,7 +17,7 @@ pub const ROW: Row = row(12, "copies that share nothing", prepare, &[Each(round)
 const COPY_FR_COPY: u32 = 1;
 
 fn size(bench: &Bench) -> u64 {
-    bench.choose(1024, 1024, 32) * MIB
+    bench.choose(1024, 512, 32) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {

@@ -102,13 +102,14 @@ fn put_piece(
         let result = Data::insert_piece(lock, index, &mut piece, reserve);
         return (all - piece.len(), result);
     }
-    for done in 0..all {
-        let Some(block) = piece.take() else { break };
+    let mut done = 0;
+    while let Some(block) = piece.take() {
         let block = ChargedBlock::uncharged(inode, block);
         let result = put(lock, index + done as u64, block, 0..BLOCK_SIZE, reserve);
         if result.is_err() {
             return (done, result);
         }
+        done += 1;
     }
     (all, Ok(()))
 }

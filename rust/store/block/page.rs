@@ -36,7 +36,7 @@ const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
 const UNWRITTEN: u64 = 1 << SLOTS_BITS;
 const NUMBER_SHIFT: u32 = SLOTS_BITS + 1;
 
-/// The state of a block with this number, or what is left of that, that no slot holds.
+/// The state of a block with this number, of which the lower 39 bits count, that no slot holds.
 fn new_state(number: u64) -> u64 {
     number << NUMBER_SHIFT
 }
@@ -66,9 +66,17 @@ impl RawBlock {
     /// As of [`NewBlock::from_page`]; the slot owns the page's first reference, and what the pool has
     /// counted.
     pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::new(page, new_state(number) | 1) }
+    }
+
+    /// # Safety
+    ///
+    /// `page` was allocated as a block, is of order 0, and nobody else has it.
+    unsafe fn new(page: NonNull<bindings::page>, state: u64) -> Self {
         let block = Self(page);
         // SAFETY: Nobody else sees the block yet: so no atomic is needed, which would be a call for each.
-        unsafe { block.state().as_ptr().write(new_state(number) | 1) };
+        unsafe { block.state().as_ptr().write(state) };
         block
     }
 
@@ -79,7 +87,7 @@ impl RawBlock {
 
     fn state(&self) -> &Atomic<u64> {
         // SAFETY: By the type invariant the page is live, and `private` belongs to its owner, the
-        // store, which accesses it only as this atomic, but for `in_slot`, before others see it.
+        // store, which accesses it only as this atomic, but for `new`, before others see it.
         unsafe {
             Atomic::from_ptr(
                 (&raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
@@ -384,8 +392,8 @@ impl<'pool> NewBlock<'pool> {
         page: NonNull<bindings::page>,
         number: u64,
     ) -> Self {
-        let block = RawBlock(page);
-        block.state().store(new_state(number), Relaxed);
+        // SAFETY: By the safety requirements.
+        let block = unsafe { RawBlock::new(page, new_state(number)) };
         // INVARIANT: By the safety requirements; the slot count is 0.
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),

@@ -76,6 +76,12 @@ impl Bench {
         self.sample_of(Fs::Processor, metric, None, value, unit)
     }
 
+    /// As [`Bench::bandwidth`], of no filesystem.
+    pub fn reference_bandwidth(&self, metric: &str, bytes: u64, time: Duration) -> Result<()> {
+        let speed = bytes as f64 / time.as_secs_f64();
+        self.reference(metric, speed, Unit::BytesPerSecond)
+    }
+
     fn sample_of(
         &self,
         fs: Fs,

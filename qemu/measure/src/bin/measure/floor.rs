@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use measure::record::Unit;
@@ -35,12 +34,7 @@ impl Floor {
     pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
         let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
         sys::ioctl(&self.device, DROP, 0)?;
-        self.bandwidth(bench, metric, spent)
-    }
-
-    fn bandwidth(&self, bench: &Bench, metric: &str, spent: Duration) -> Result<()> {
-        let speed = self.len as f64 / spent.as_secs_f64();
-        bench.reference(metric, speed, Unit::BytesPerSecond)
+        bench.reference_bandwidth(metric, self.len, spent)
     }
 
     /// Notes how fast pages are allocated and written to, `size` bytes in a call.
@@ -53,7 +47,7 @@ impl Floor {
             Ok(())
         })?;
         sys::ioctl(&self.device, DROP, 0)?;
-        self.bandwidth(bench, metric, spent)
+        bench.reference_bandwidth(metric, self.len, spent)
     }
 
     /// Notes how long it takes for each page to be mapped, where a byte of each is read, or written.

@@ -63,6 +63,5 @@ fn compare(bench: &Bench) -> Result<()> {
     let other = one.clone();
     let (spent, equal) = time(|| Ok(black_box(&one) == black_box(&other)))?;
     ensure!(equal, "equal memory is not equal");
-    let speed = size(bench) as f64 / spent.as_secs_f64();
-    bench.reference("memcmp", speed, Unit::BytesPerSecond)
+    bench.reference_bandwidth("memcmp", size(bench), spent)
 }

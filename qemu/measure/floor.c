@@ -83,7 +83,8 @@ static struct page **floor_make(unsigned long n, struct page **from)
 	unsigned long i = 0, end;
 
 	while (pages && i < n) {
-		end = i + floor_alloc(pages + i, n - i);
+		/* The first without others, so that copies lie elsewhere in their pieces (see data.rs). */
+		end = i + floor_alloc(pages + i, from || i ? n - i : 1);
 		if (end == i) {
 			floor_free(pages, n);
 			return NULL;

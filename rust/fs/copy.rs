@@ -14,8 +14,8 @@ use kernel::prelude::*;
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
 
-/// How many blocks are copied under one hold of the source's lock.
-const BATCH: usize = 16;
+/// How many bytes are copied under one hold of the source's lock.
+const BATCH: usize = 16 * BLOCK_SIZE;
 
 /// See [`FileOperations::copy`](crate::vfs::FileOperations::copy).
 ///
@@ -99,24 +99,22 @@ struct FileSource<'a> {
 }
 
 impl FileSource<'_> {
-    /// Takes the next `len` bytes: calls `part` for each part of them that lies in one block, with
-    /// how many came before it, the block, `None` for a hole, the offset there, and how many. `part` must
-    /// not sleep.
-    fn take(&mut self, len: usize, mut part: impl FnMut(usize, Option<&BlockRef>, usize, usize)) {
+    /// Takes the next `len` bytes: calls `part` for one part of them after the other, with how many
+    /// bytes came before it, the blocks that it lies in, `None` for a hole, the offset in the first of
+    /// them, and how many bytes. `part` must not sleep.
+    fn take(&mut self, len: usize, mut part: impl FnMut(usize, &[Option<BlockRef>], usize, usize)) {
         let mut done = 0;
         while done < len {
-            let inode = self.inode;
-            inode.data().look(block_of(self.pos), |blocks| {
-                let wanted = (offset_in_block(self.pos) + len - done).div_ceil(BLOCK_SIZE);
-                for block in blocks.iter().take(wanted.min(BATCH)) {
-                    let offset = offset_in_block(self.pos);
-                    let n = (len - done).min(BLOCK_SIZE - offset);
-                    part(done, block.as_ref(), offset, n);
-                    self.pos += n as u64;
-                    self.len -= n;
-                    done += n;
-                }
+            let (inode, offset) = (self.inode, offset_in_block(self.pos));
+            let n = inode.data().look(block_of(self.pos), |blocks| {
+                let there = blocks.len() * BLOCK_SIZE - offset;
+                let n = (len - done).min(BATCH).min(there);
+                part(done, blocks, offset, n);
+                n
             });
+            self.pos += n as u64;
+            self.len -= n;
+            done += n;
         }
     }
 }
@@ -127,17 +125,18 @@ impl Source for FileSource<'_> {
     }
 
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
-        self.take(len, |before, source, from, n| {
+        self.take(len, |before, sources, from_offset, n| {
             let mut done = 0;
             while done < n {
-                let at = offset + before + done;
-                let to = offset_in_block(at as u64);
-                let n = (n - done).min(BLOCK_SIZE - to);
-                if let Some(Some(block)) = blocks.get(at / BLOCK_SIZE) {
-                    match source {
-                        Some(source) => block.copy_from(to, source, from + done, n),
-                        None => block.zero(to, n),
-                    }
+                let (from, to) = (from_offset + done, offset + before + done);
+                let source = sources.get(from / BLOCK_SIZE).and_then(Option::as_ref);
+                let block = blocks.get(to / BLOCK_SIZE).copied().flatten();
+                let (from, to) = (from % BLOCK_SIZE, to % BLOCK_SIZE);
+                let n = (n - done).min(BLOCK_SIZE - from).min(BLOCK_SIZE - to);
+                match (block, source) {
+                    (Some(block), Some(source)) => block.copy_from(to, source, from, n),
+                    (Some(block), None) => block.zero(to, n),
+                    (None, _) => {}
                 }
                 done += n;
             }
@@ -157,8 +156,8 @@ impl Source for FileSource<'_> {
 
     fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
         let len = piece.len() * BLOCK_SIZE;
-        self.take(len, |at, source, from, n| {
-            piece.copy_from(at, source, from, n)
+        self.take(len, |at, sources, from, n| {
+            piece.copy_from(at, sources, from, n)
         });
         len
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copying several blocks to somebody who reads them, or from somebody who writes them.
+//! Copying several blocks to somebody who reads them, or from somebody who writes them, or to others.
 //!
 //! What lies in one piece in memory is copied in one piece.
 
@@ -93,7 +93,7 @@ pub fn copy_from_iter_without_faults(
 /// with blocks that follow each other in the kernel's mapping of all memory, all but the first of which
 /// `may_join`, or a hole; an offset in the first of them; and how many bytes from there on lie within
 /// them. Returns how many bytes it took, and goes on for as long as it takes all.
-fn by_piece<B: Borrow<BlockRef>>(
+pub(super) fn by_piece<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
     len: usize,

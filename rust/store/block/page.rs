@@ -330,12 +330,14 @@ pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
     let is_page = |at: *const u8| at.addr() % BLOCK_SIZE == 0;
     // That of x86-64 is one `rep movsq`, or moves, which take any address (arch/x86/lib/copy_page_64.S).
     let anywhere = cfg!(CONFIG_X86_64) || is_page(from) && is_page(to);
+    let pages = if anywhere { len - len % BLOCK_SIZE } else { 0 };
     // SAFETY: By the safety requirements; `copy_page` copies a page's worth.
     unsafe {
-        if len == BLOCK_SIZE && anywhere {
-            bindings::copy_page(to.cast(), from.cast_mut().cast());
-        } else {
-            core::ptr::copy_nonoverlapping(from, to, len);
+        for at in (0..pages).step_by(BLOCK_SIZE) {
+            bindings::copy_page(to.add(at).cast(), from.add(at).cast_mut().cast());
+        }
+        if pages < len {
+            core::ptr::copy_nonoverlapping(from.add(pages), to.add(pages), len - pages);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Several new blocks at once.
 
 use super::{
-    iter::IN_ONE_PIECE,
+    iter::{by_piece, IN_ONE_PIECE},
     page::{copy_bytes, BlockRef, NewBlock, RawBlock},
     Pool, BLOCK_SIZE,
 };
@@ -186,34 +186,40 @@ impl<'pool> Piece<'pool> {
         }
     }
 
-    /// Copies `len` bytes at `from_offset` of `from` to `offset` in the blocks, or zeros for a `None`;
-    /// what would lie outside of either is left out.
+    /// Copies `len` bytes of `from`, beginning `from_offset` bytes into the first, to `offset` in the
+    /// blocks; `None` is a block of zeros. What would lie outside of either is left out.
     pub fn copy_from(
         &self,
         offset: usize,
-        from: Option<&BlockRef>,
+        from: &[Option<BlockRef>],
         from_offset: usize,
         len: usize,
     ) {
-        let len = len
-            .min((self.len * BLOCK_SIZE).saturating_sub(offset))
-            .min(BLOCK_SIZE.saturating_sub(from_offset));
+        let len = len.min((self.len * BLOCK_SIZE).saturating_sub(offset));
         if len == 0 {
             return;
         }
-        // SAFETY: As in `copy_from_iter`; `len` bytes lie within the pages at each of the offsets, and
-        // those of `from`, to which there is a reference, are others. The mappings are undone in order.
-        unsafe {
-            let to = bindings::kmap_local_page(self.page.as_ptr());
-            let bytes = to.cast::<u8>().add(offset);
-            match from {
-                Some(from) => from
-                    .raw()
-                    .with_bytes(|from| copy_bytes(from.add(from_offset), bytes, len)),
-                None => bytes.write_bytes(0, len),
+        // SAFETY: As in `copy_from_iter`.
+        let mapping = unsafe { bindings::kmap_local_page(self.page.as_ptr()) };
+        // SAFETY: `len` bytes, at least one, lie within the pages from there on.
+        let mut to = unsafe { mapping.cast::<u8>().add(offset) };
+        let copy = |piece: &[Option<BlockRef>], from_offset, n| {
+            // SAFETY: `n` bytes lie within both pieces. The pages of this one are others than those of
+            // `from`, to which there are references.
+            unsafe {
+                match piece {
+                    [Some(first), ..] => first
+                        .raw()
+                        .with_bytes(|from| copy_bytes(from.add(from_offset), to, n)),
+                    _ => to.write_bytes(0, n),
+                }
+                to = to.add(n);
             }
-            bindings::kunmap_local(to);
-        }
+            n
+        };
+        by_piece(from, from_offset, len, |_| true, copy);
+        // SAFETY: From `kmap_local_page` above; mappings made since have been undone.
+        unsafe { bindings::kunmap_local(mapping) };
     }
 
     /// Takes the first out.

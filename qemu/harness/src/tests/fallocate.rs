@@ -56,7 +56,7 @@ pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> Sys {
 }
 
 #[track_caller]
-fn apply(file: &File, mode: i32, offset: u64, len: u64) -> Outcome {
+pub fn apply(file: &File, mode: i32, offset: u64, len: u64) -> Outcome {
     fallocate(file, mode, offset, len)
         .or_fail(format_args!("fallocate({mode:#x}, {offset}, {len})"))
 }

@@ -4,11 +4,13 @@
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
 use crate::filesystem::{Btrfs, Xfs};
-use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
+use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::sys::{copy_file_range, copy_loop, copy_once, File};
+use crate::tests::fallocate::{apply, PUNCH};
 
 pub const CASES: &[Case] = &[
     case!(any_offsets_and_lengths_copy_the_right_bytes),
+    case!(blocks_are_copied_wherever_they_lie),
     case!(one_call_copies_all_that_was_asked)
         .except(Xfs, "gives a short count after the whole blocks")
         .except(Btrfs, "gives a short count after the whole blocks"),
@@ -58,6 +60,45 @@ fn any_offsets_and_lengths_copy_the_right_bytes(t: &Test) -> Outcome {
         }
     }
     source.expect_contents(&data, "the source")
+}
+
+/// Of 300 blocks, written in one call, some are made holes, and of those some get new blocks, written
+/// or not: those in a row lie in one piece of memory, or do not.
+fn blocks_are_copied_wherever_they_lie(t: &Test) -> Outcome {
+    const BLOCKS: usize = 300;
+    let mut model = blocks(1, BLOCKS);
+    let source = t.create_with("source", &model)?;
+    let mut random = Random::new(7);
+    for _ in 0..60 {
+        let (first, count) = (random.below(BLOCKS), 1 + random.below(4));
+        let count = count.min(BLOCKS - first);
+        let (start, len) = (first * BLOCK, count * BLOCK);
+        let range = &mut model[start..start + len];
+        apply(&source, PUNCH, start as u64, len as u64)?;
+        range.fill(0);
+        match random.below(3) {
+            0 => apply(&source, 0, start as u64, len as u64)?,
+            1 => {
+                range.copy_from_slice(&random.bytes(len));
+                source.write_at(range, start as u64)?;
+            }
+            _ => {}
+        }
+    }
+    for (off_in, off_out) in [(0, 0), (1, 0), (0, 1), (4095, 4096), (70_000, 70_001)] {
+        let what = format!("from {off_in} to {off_out}");
+        let to = t.create_with("to", &[])?;
+        let copied = copy_loop(&source, off_in as u64, &to, off_out as u64, model.len())?;
+        expect_eq(
+            copied,
+            model.len() - off_in,
+            format_args!("{what}: bytes copied"),
+        )?;
+        let mut expected = vec![0; off_out];
+        expected.extend_from_slice(&model[off_in..]);
+        to.expect_contents(&expected, &what)?;
+    }
+    source.expect_contents(&model, "the source")
 }
 
 fn one_call_copies_all_that_was_asked(t: &Test) -> Outcome {

@@ -46,13 +46,30 @@ pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
 
 /// Makes a file of `len` bytes, written in large calls, and has it written to the disk.
 pub fn write_file(path: &Path, len: u64) -> Result<File> {
-    let chunk = bytes(len.min(1 << 20) as usize, 1);
+    write(path, len, CALL)
+}
+
+/// The same file, written in a call for its first block, and large ones from there on: where the blocks
+/// of a call lie side by side in memory, each lies elsewhere in its MiB than in [`write_file`]'s.
+///
+/// For what goes through two files at once: an emulated processor's TLB may have one entry for two pages
+/// at the same place of a MiB, and each access to one then throws out the other.
+pub fn write_file_shifted(path: &Path, len: u64) -> Result<File> {
+    write(path, len, BLOCK)
+}
+
+/// How much is written in a call.
+const CALL: u64 = 1 << 20;
+
+fn write(path: &Path, len: u64, first_call: u64) -> Result<File> {
+    let bytes = bytes(CALL as usize, 1).repeat(2);
     let mut file = sys::create(path)?;
-    let mut left = len;
-    while left > 0 {
-        let part = left.min(chunk.len() as u64);
-        file.write_all(&chunk[..part as usize])?;
-        left -= part;
+    let (mut at, mut call) = (0, first_call);
+    while at < len {
+        let start = (at % CALL) as usize;
+        let part = call.min(len - at);
+        file.write_all(&bytes[start..][..part as usize])?;
+        (at, call) = (at + part, CALL);
     }
     file.sync_all()?;
     Ok(file)

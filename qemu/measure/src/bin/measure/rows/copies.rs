@@ -17,7 +17,7 @@ pub const ROW: Row = row(12, "copies that share nothing", prepare, &[Each(round)
 const COPY_FR_COPY: u32 = 1;
 
 fn size(bench: &Bench) -> u64 {
-    bench.choose(1024, 512, 32) * MIB
+    bench.choose(1024, 256, 32) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
@@ -26,7 +26,7 @@ fn prepare(bench: &Bench) -> Result<()> {
          pages that a module allocates and copies",
         size(bench) / MIB
     ))?;
-    data::write_file(&bench.path("from"), size(bench))?;
+    data::write_file_shifted(&bench.path("from"), size(bench))?;
     Ok(())
 }
 

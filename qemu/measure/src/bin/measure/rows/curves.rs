@@ -199,7 +199,7 @@ fn linear(bench: &Bench) -> Result<()> {
             let (spent, ()) = time(|| sys::clone_range(&file, BLOCK, size, &to, 6 * BLOCK))?;
             point("FICLONERANGE that does not fit the tree, by size", spent)?;
             remove_file(&other)?;
-            let equal = data::write_file(&other, size)?;
+            let equal = data::write_file_shifted(&other, size)?;
             let (spent, ()) = time(|| sys::dedupe(&file, &equal, size))?;
             point("FIDEDUPERANGE of equal data, by size", spent)?;
             drop(equal);

@@ -22,10 +22,10 @@ const ARCHIVE: &str = "/tmp/tree.tar";
 /// How often the tree is copied in a round.
 fn copies(bench: &Bench) -> u64 {
     match bench.fs {
-        Fs::Reflinkfs => bench.choose(100, 100, 1),
+        // On an emulated processor a hundred take minutes.
+        Fs::Reflinkfs => bench.choose(100, 20, 1),
         // There is no room for more.
         Fs::Tmpfs => bench.choose(5, 1, 1),
-        // On an emulated processor a hundred take minutes.
         _ => bench.choose(100, 1, 1),
     }
 }
@@ -39,7 +39,7 @@ fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
         "{}; copied {} times, on others {}, on tmpfs by a plain cp -a",
         parts(bench).join(", "),
-        bench.choose(100, 100, 1),
+        bench.choose(100, 20, 1),
         bench.choose("100, where there is room", "once a round", "once, too"),
     ))?;
     ensure!(Path::new(ARCHIVE).exists(), "no {ARCHIVE}");

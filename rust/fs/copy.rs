@@ -109,6 +109,7 @@ impl FileSource<'_> {
             let n = inode.data().look(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
                 let n = (len - done).min(BATCH).min(there);
+                let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
                 part(done, blocks, offset, n);
                 n
             });

@@ -76,6 +76,10 @@ pub enum Record {
         cpus: usize,
         memory: u64,
         quick: bool,
+        /// As much was measured as on a processor that is not emulated.
+        full: bool,
+        /// Whether the processor has fast string instructions by the byte.
+        erms: bool,
         rounds: u32,
     },
     /// What a row was measured with.

@@ -186,8 +186,8 @@ impl<'pool> Piece<'pool> {
         }
     }
 
-    /// Copies `len` bytes of `from`, beginning `from_offset` bytes into the first, to `offset` in the
-    /// blocks; `None` is a block of zeros. What would lie outside of either is left out.
+    /// Copies `len` bytes of `from`, beginning `from_offset` bytes into the first of them, to `offset` in
+    /// these; `None` is a block of zeros. What would lie outside of either is left out.
     pub fn copy_from(
         &self,
         offset: usize,

@@ -62,43 +62,52 @@ fn any_offsets_and_lengths_copy_the_right_bytes(t: &Test) -> Outcome {
     source.expect_contents(&data, "the source")
 }
 
-/// Of 300 blocks, written in one call, some are made holes, and of those some get new blocks, written
-/// or not: those in a row lie in one piece of memory, or do not.
-fn blocks_are_copied_wherever_they_lie(t: &Test) -> Outcome {
+/// A file of 300 blocks, and what is in it. It was written in one call; then some blocks were made
+/// holes, and some of those got new blocks, written or not: two in a row lie in one piece of memory, or
+/// do not.
+pub fn scattered(t: &Test) -> Outcome<(File, Vec<u8>)> {
     const BLOCKS: usize = 300;
     let mut model = blocks(1, BLOCKS);
-    let source = t.create_with("source", &model)?;
+    let file = t.create_with("source", &model)?;
     let mut random = Random::new(7);
     for _ in 0..60 {
-        let (first, count) = (random.below(BLOCKS), 1 + random.below(4));
-        let count = count.min(BLOCKS - first);
+        let first = random.below(BLOCKS);
+        let count = (1 + random.below(4)).min(BLOCKS - first);
         let (start, len) = (first * BLOCK, count * BLOCK);
         let range = &mut model[start..start + len];
-        apply(&source, PUNCH, start as u64, len as u64)?;
+        apply(&file, PUNCH, start as u64, len as u64)?;
         range.fill(0);
         match random.below(3) {
-            0 => apply(&source, 0, start as u64, len as u64)?,
+            0 => apply(&file, 0, start as u64, len as u64)?,
             1 => {
                 range.copy_from_slice(&random.bytes(len));
-                source.write_at(range, start as u64)?;
+                file.write_at(range, start as u64)?;
             }
             _ => {}
         }
     }
+    Ok((file, model))
+}
+
+fn blocks_are_copied_wherever_they_lie(t: &Test) -> Outcome {
+    let (source, data) = scattered(t)?;
     for (off_in, off_out) in [(0, 0), (1, 0), (0, 1), (4095, 4096), (70_000, 70_001)] {
-        let what = format!("from {off_in} to {off_out}");
-        let to = t.create_with("to", &[])?;
-        let copied = copy_loop(&source, off_in as u64, &to, off_out as u64, model.len())?;
-        expect_eq(
-            copied,
-            model.len() - off_in,
-            format_args!("{what}: bytes copied"),
-        )?;
-        let mut expected = vec![0; off_out];
-        expected.extend_from_slice(&model[off_in..]);
-        to.expect_contents(&expected, &what)?;
+        for old in [0, 200 * BLOCK] {
+            let what = format!("from {off_in} to {off_out} of {old} bytes");
+            let mut model = pattern(2, old);
+            let to = t.create_with("to", &model)?;
+            let copied = copy_loop(&source, off_in as u64, &to, off_out as u64, data.len())?;
+            expect_eq(
+                copied,
+                data.len() - off_in,
+                format_args!("{what}: bytes copied"),
+            )?;
+            model.resize(off_out + copied, 0);
+            model[off_out..].copy_from_slice(&data[off_in..]);
+            to.expect_contents(&model, &what)?;
+        }
     }
-    source.expect_contents(&model, "the source")
+    source.expect_contents(&data, "the source")
 }
 
 fn one_call_copies_all_that_was_asked(t: &Test) -> Outcome {

@@ -4,8 +4,9 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use super::super::copy::contents::scattered;
 use super::super::fallocate::{fallocate, PUNCH};
-use super::{copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS};
+use super::{apply, copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS};
 use crate::case::{case, race_for, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::Need;
@@ -18,6 +19,7 @@ pub const CASES: &[Case] = &[
     case!(source_and_destination_are_independent_afterwards),
     case!(stores_to_a_mapping_of_either_are_seen_and_stay_there),
     case!(what_was_just_written_is_copied),
+    case!(blocks_are_copied_wherever_they_lie),
     case!(the_times_of_the_destination_change_with_its_bytes),
     case!(the_set_user_bit_of_the_destination_is_cleared),
     case!(a_user_copies_what_only_root_could_write),
@@ -111,6 +113,23 @@ fn what_was_just_written_is_copied(t: &Test) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Whole blocks, too, which a call without a flag shares.
+fn blocks_are_copied_wherever_they_lie(t: &Test) -> Outcome {
+    let (source, data) = scattered(t)?;
+    for (off_in, off_out) in [(0, 0), (2 * BLOCK64, 5 * BLOCK64), (1, 0)] {
+        for old in [0, 200 * BLOCK] {
+            let mut model = pattern(2, old);
+            let to = t.create_with("to", &model)?;
+            let all = range(off_in, off_out, data.len() - off_in as usize);
+            copy_all(&source, &to, all, COPY)?;
+            apply(&mut model, &data, all, all.len);
+            let what = format!("from {off_in} to {off_out} of {old} bytes");
+            to.expect_contents(&model, &what)?;
+        }
+    }
+    source.expect_contents(&data, "the source")
 }
 
 fn the_times_of_the_destination_change_with_its_bytes(t: &Test) -> Outcome {

@@ -23,6 +23,8 @@ pub struct Bench {
     /// How many rounds there are.
     pub rounds: u32,
     pub effort: Effort,
+    /// Instructions are counted, on one processor.
+    pub counted: bool,
 }
 
 /// How much is measured: what the issue asks for, what an emulated processor does in a quarter of an

@@ -6,7 +6,7 @@ use std::fs::read_to_string;
 use anyhow::{Context, Result};
 use measure::record::Record;
 
-use crate::bench::print;
+use crate::bench::{print, Effort};
 use crate::Options;
 
 pub fn describe(options: &Options) -> Result<()> {
@@ -27,6 +27,8 @@ pub fn describe(options: &Options) -> Result<()> {
         cpus: std::thread::available_parallelism()?.get(),
         memory: meminfo("MemTotal")?,
         quick: options.quick,
+        full: options.effort() == Effort::Full,
+        erms: cpuinfo.split_whitespace().any(|word| word == "erms"),
         rounds: options.rounds,
     })
 }

@@ -57,6 +57,9 @@ struct Options {
     /// After so many seconds of one thing a filesystem gets no more rounds of it
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Everything together is to take so long: where it would take longer, there are fewer rounds
+    #[arg(long)]
+    minutes: Option<f64>,
 }
 
 impl Options {
@@ -66,6 +69,29 @@ impl Options {
             (false, true) => Effort::Emulated,
             (false, false) => Effort::Full,
         }
+    }
+}
+
+/// How much time there is.
+struct Pace {
+    /// For one filesystem in one phase.
+    seconds: Duration,
+    /// When everything is to be over.
+    end: Option<Instant>,
+    /// How often a filesystem is still to have a phase.
+    turns: usize,
+}
+
+impl Pace {
+    /// For how long each of so many filesystems gets new rounds of the next phase: what is left is the
+    /// same for all that are still to come.
+    fn next(&mut self, turns: usize) -> Duration {
+        let left = self.end.map_or(Duration::MAX, |end| {
+            end.saturating_duration_since(Instant::now())
+        });
+        let share = left / self.turns.max(1) as u32;
+        self.turns -= turns.min(self.turns);
+        share.min(self.seconds)
     }
 }
 
@@ -100,10 +126,20 @@ fn main() -> Result<ExitCode> {
     let started = Instant::now();
     machine::describe(&options)?;
     let mut failed = false;
-    for row in rows::ALL {
-        if options.rows.is_empty() || options.rows.contains(&row.number) {
-            failed |= !run_row(row, &options)?;
-        }
+    let rows: Vec<_> = rows::ALL
+        .iter()
+        .filter(|row| options.rows.is_empty() || options.rows.contains(&row.number))
+        .collect();
+    let turns = |row: &Row| options.fs.iter().filter(|fs| (row.on)(**fs)).count();
+    let mut pace = Pace {
+        seconds: Duration::from_secs(options.seconds),
+        end: options
+            .minutes
+            .map(|minutes| started + Duration::from_secs_f64(60.0 * minutes)),
+        turns: rows.iter().map(|row| row.phases.len() * turns(row)).sum(),
+    };
+    for row in rows {
+        failed |= !run_row(row, &options, &mut pace)?;
     }
     print(&Record::End {
         seconds: started.elapsed().as_secs_f64(),
@@ -116,7 +152,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Measures one row on all filesystems, in turns; whether all of it could be.
-fn run_row(row: &Row, options: &Options) -> Result<bool> {
+fn run_row(row: &Row, options: &Options, pace: &mut Pace) -> Result<bool> {
     let started = Instant::now();
     let mut turns = Vec::new();
     for &fs in options.fs.iter().filter(|fs| (row.on)(**fs)) {
@@ -132,6 +168,7 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
             round: 0,
             rounds: (row.rounds)(options.rounds),
             effort: options.effort(),
+            counted: options.counted,
         };
         turns.push(Turn {
             bench,
@@ -143,7 +180,8 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
         turn.take(row, row.prepare)?;
     }
     for phase in row.phases {
-        run_phase(row, phase, &mut turns, options)?;
+        let limit = pace.next(turns.len());
+        run_phase(row, phase, &mut turns, options, limit)?;
     }
     let ok = !turns.iter().any(|turn| turn.failed);
     let measured = started.elapsed();
@@ -169,12 +207,18 @@ fn run_row(row: &Row, options: &Options) -> Result<bool> {
 
 /// All rounds of one phase. A filesystem that has used up its time gets no more of them, where they
 /// take turns from outside.
-fn run_phase(row: &Row, phase: &Phase, turns: &mut [Turn], options: &Options) -> Result<()> {
+fn run_phase(
+    row: &Row,
+    phase: &Phase,
+    turns: &mut [Turn],
+    options: &Options,
+    limit: Duration,
+) -> Result<()> {
     for turn in turns.iter_mut() {
         turn.spent = Duration::ZERO;
     }
     let limit = match phase {
-        Phase::Each(_) => Duration::from_secs(options.seconds),
+        Phase::Each(_) => limit,
         Phase::All(_) => Duration::MAX,
     };
     for round in 0..(row.rounds)(options.rounds) {

@@ -73,7 +73,7 @@ const CURVES: &[Curve] = &[
     Curve {
         file: "range-by-size.svg",
         row: 16,
-        metric: "FICLONERANGE that does not fit the tree, by size",
+        metric: "FICLONERANGE, misfit, by size",
         title: "FICLONERANGE that does not fit the tree",
         axis: "size of the range",
         bytes: true,
@@ -81,7 +81,7 @@ const CURVES: &[Curve] = &[
     Curve {
         file: "dedupe-by-size.svg",
         row: 16,
-        metric: "FIDEDUPERANGE of equal data, by size",
+        metric: "FIDEDUPERANGE, equal, by size",
         title: "FIDEDUPERANGE of equal data",
         axis: "size of the range",
         bytes: true,

@@ -76,7 +76,9 @@ const NAMES: &str =
     it: what the kernel itself takes on the way";
 const INSERT: &str = "a module whose blocks are single pages has all of them at hand and maps a page \
     table full at each fault, with vm_insert_pages(): an entry and a count for each, where others map a \
-    large folio of their page cache at once (set_pte_range: not exported)";
+    large folio of their page cache at once (set_pte_range: not exported). Blocks that are shared, copied \
+    and freed each by itself cannot be one folio: outside of a page cache none can be split \
+    (folio_check_splittable), so 2 MiB would stay for the last block of it that somebody shares";
 const COPY: &str = "a module copies the page that is stored to into a new one at each fault, as those \
     beside it are to stay shared, and maps it, while XFS maps what is in its page cache, a large folio at \
     once, and puts the copy off until it writes back";
@@ -182,6 +184,8 @@ pub const GOALS: &[Goal] = &[
     goal(13, "100 mapped clones", Wants::Below(1.05)),
     as_tmpfs(14, "reader beside a writer"),
     as_tmpfs(14, "writer beside a reader"),
+    as_tmpfs(14, "each of two readers beside a writer"),
+    as_tmpfs(14, "writer beside two readers"),
     goal(
         14,
         "clones by two threads",

@@ -5,29 +5,13 @@ use measure::record::Fs;
 use serde_json::{json, Value};
 
 use crate::goals::{Limited, Verdict};
-use crate::summary::Summary;
+use crate::summary::{Ratio, Summary};
 
 const ALL: [Fs; 5] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs, Fs::Processor];
 
-pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
-    let measurements = summary.keys.iter().map(|key| {
-        let results = ALL.iter().filter_map(|&fs| {
-            let series = summary.get(key, fs)?;
-            let result = json!({
-                "median": series.median(), "deviation": series.spread(), "rounds": series.values(),
-            });
-            Some((fs.name().to_owned(), result))
-        });
-        let unit = ALL.iter().find_map(|&fs| Some(summary.get(key, fs)?.unit));
-        json!({
-            "row": key.row, "metric": key.metric, "at": key.at, "unit": unit,
-            "results": Value::Object(results.collect()),
-        })
-    });
+pub fn of(summary: &Summary, counted: Option<&Summary>, verdicts: &[Verdict]) -> Value {
     let goals = verdicts.iter().map(|verdict| {
-        let measured = verdict
-            .measured
-            .map(|ratio| json!({ "median": ratio.median, "low": ratio.low, "high": ratio.high }));
+        let measured = verdict.measured.map(ratio_to_json);
         json!({
             "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
             "measured": measured, "met": verdict.met, "within_spread": verdict.close,
@@ -45,11 +29,40 @@ pub fn of(summary: &Summary, verdicts: &[Verdict]) -> Value {
     json!({
         "machine": summary.machine,
         "settings": summary.settings,
-        "measurements": measurements.collect::<Vec<_>>(),
+        "measurements": measurements(summary),
+        "by_instructions": counted.map(measurements),
         "goals": goals.collect::<Vec<_>>(),
         "failures": failures.collect::<Vec<_>>(),
         "seconds": summary.seconds,
     })
+}
+
+fn measurements(summary: &Summary) -> Value {
+    let all = summary.keys.iter().map(|key| {
+        let results = ALL.iter().filter_map(|&fs| {
+            let series = summary.get(key, fs)?;
+            let result = json!({
+                "median": series.median(), "deviation": series.spread(), "rounds": series.values(),
+            });
+            Some((fs.name().to_owned(), result))
+        });
+        let unit = ALL.iter().find_map(|&fs| Some(summary.get(key, fs)?.unit));
+        let ratio = |among: &[Fs]| {
+            let ratio = summary.ratio_to_best((key, Fs::Reflinkfs), key, among);
+            ratio.map(ratio_to_json)
+        };
+        json!({
+            "row": key.row, "metric": key.metric, "at": key.at, "unit": unit,
+            "results": Value::Object(results.collect()),
+            "times_tmpfs": ratio(&[Fs::Tmpfs]),
+            "times_best_of_disks": ratio(&[Fs::Xfs, Fs::Btrfs]),
+        })
+    });
+    all.collect()
+}
+
+fn ratio_to_json(ratio: Ratio) -> Value {
+    json!({ "median": ratio.median, "low": ratio.low, "high": ratio.high })
 }
 
 fn limited(limit: &Limited) -> Value {

@@ -34,7 +34,7 @@ fn main() -> Result<ExitCode> {
     let counted = options.counted.as_deref().map(read).transpose()?;
     let verdicts = goals::judge(&summary, counted.as_ref());
     table::print(&summary, &verdicts);
-    let json = serde_json::to_string_pretty(&json::of(&summary, &verdicts))?;
+    let json = serde_json::to_string_pretty(&json::of(&summary, counted.as_ref(), &verdicts))?;
     std::fs::write(options.output.join("bench.json"), json + "\n")?;
     charts::draw(&summary, &options.output)?;
     let complete = summary.seconds.is_some() && summary.failures.is_empty();

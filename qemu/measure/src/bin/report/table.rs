@@ -4,7 +4,7 @@
 use measure::record::{Fs, Record, Unit};
 
 use crate::goals::{Limited, Verdict};
-use crate::summary::{Key, Series, Summary};
+use crate::summary::{Key, Ratio, Series, Summary};
 
 const COLUMNS: [Fs; 4] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs];
 
@@ -54,6 +54,7 @@ pub fn print(summary: &Summary, verdicts: &[Verdict]) {
             println!("    FAILED on {}: {error}", fs.name());
         }
     }
+    print_worse(summary);
     print_totals(verdicts, summary.failures.len());
     if summary.seconds.is_none() {
         println!("CUT OFF: the guest ended before the end of the measurements");
@@ -63,6 +64,7 @@ pub fn print(summary: &Summary, verdicts: &[Verdict]) {
 fn print_totals(verdicts: &[Verdict], failures: usize) {
     let of = |verdict: &Verdict| match verdict {
         _ if verdict.met => 0,
+        _ if verdict.measured.is_none() => 6,
         _ if verdict.cannot_be_met() => 1,
         _ if verdict.cannot_be_met_in_instructions() => 2,
         Verdict {
@@ -88,6 +90,7 @@ fn print_totals(verdicts: &[Verdict], failures: usize) {
         (3, "that are met in instructions"),
         (4, "by less than the rounds differ"),
         (5, "others"),
+        (6, "that were not measured"),
     ] {
         println!("  {:3} {text}", count(kind));
     }
@@ -103,18 +106,26 @@ fn print_machine(summary: &Summary) {
         cpus,
         memory,
         quick,
+        full,
+        erms,
         rounds,
     }) = &summary.machine
     else {
         return;
     };
     println!(
-        "Linux {kernel}, {cpus} CPUs ({processor}), {} MiB; {rounds} rounds{}",
+        "Linux {kernel}, {cpus} CPUs ({processor}{}), {} MiB; {rounds} rounds{}",
+        if *erms { ", erms" } else { "" },
         memory >> 20,
-        if *quick { ", quick" } else { "" }
+        match (quick, full) {
+            (true, _) => ", quick",
+            (_, true) => ", in full size",
+            _ => ", less than in full size",
+        }
     );
-    println!("Medians, ± the median deviation from them. ×: how many times as good reflinkfs is, round by round;");
-    println!("disks: the best of XFS and btrfs, both on disks of memory.");
+    println!("Medians, ± the median deviation from them, or (1) where something was measured once. ×: how");
+    println!("many times as good reflinkfs is, round by round; disks: the best of XFS and btrfs, both on");
+    println!("disks of memory.");
     if *counted {
         println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
     } else if *emulated {
@@ -124,30 +135,65 @@ fn print_machine(summary: &Summary) {
     println!();
 }
 
-/// Which filesystems got fewer rounds of something than the others, or all of them fewer than were
-/// asked for.
+/// Which filesystems got fewer rounds of what than the others, or all of them fewer than were asked
+/// for.
 fn print_rounds(summary: &Summary, row: u8) {
     let Some(Record::Machine { rounds: asked, .. }) = &summary.machine else {
         return;
     };
-    let mut fewer = Vec::new();
-    for key in summary.keys.iter().filter(|key| key.row == row) {
+    let mut fewer: Vec<(String, Vec<&str>)> = Vec::new();
+    // A number of things is counted once.
+    let timed = |key: &&Key| key.row == row && key.metric != "extents";
+    for key in summary.keys.iter().filter(timed) {
         let rounds = |fs: &Fs| Some((*fs, summary.get(key, *fs)?.rounds.len()));
         let all: Vec<_> = COLUMNS.iter().filter_map(rounds).collect();
         let most = all.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let most = most.max(*asked as usize);
-        for (fs, n) in all {
-            let text = format!("{} {n} of {most}", fs.name());
-            if n < most && !fewer.contains(&text) {
-                fewer.push(text);
+        for (fs, n) in all.into_iter().filter(|(_, n)| *n < most) {
+            let rounds = format!("{} {n} of {most}", fs.name());
+            match fewer.iter_mut().find(|(other, _)| *other == rounds) {
+                Some((_, metrics)) if metrics.contains(&key.metric.as_str()) => {}
+                Some((_, metrics)) => metrics.push(&key.metric),
+                None => fewer.push((rounds, vec![&key.metric])),
             }
         }
     }
+    let fewer: Vec<_> = fewer
+        .into_iter()
+        .map(|(rounds, metrics)| format!("{rounds} ({})", metrics.join(", ")))
+        .collect();
     if !fewer.is_empty() {
         println!(
             "      fewer rounds, as they take long: {}",
-            fewer.join(", ")
+            fewer.join("; ")
         );
+    }
+}
+
+/// In what reflinkfs is behind tmpfs, whether that is a goal or not.
+fn print_worse(summary: &Summary) {
+    // The curves are of the same things again.
+    let keys = summary.keys.iter().filter(|key| key.row < 16);
+    let ratios = keys.filter_map(|key| {
+        let ratio = summary.ratio_to_best((key, Fs::Reflinkfs), key, &[Fs::Tmpfs])?;
+        Some((key, ratio)).filter(|(_, ratio)| ratio.median < 1.0)
+    });
+    let text = |(key, ratio): &(&Key, Ratio)| {
+        format!("{} {} ({})", key.row, key.metric, precise(ratio.median))
+    };
+    let (close, behind): (Vec<_>, Vec<_>) = ratios.partition(|(_, ratio)| ratio.high >= 1.0);
+    println!();
+    for (what, list) in [
+        ("Behind tmpfs", behind),
+        ("Behind it by less than the rounds differ", close),
+    ] {
+        let list: Vec<_> = list.iter().map(text).collect();
+        let list = if list.is_empty() {
+            "nothing".to_owned()
+        } else {
+            list.join(", ")
+        };
+        println!("{what}: {list}");
     }
 }
 
@@ -186,34 +232,48 @@ fn print_verdict(verdict: &Verdict) {
         (None, _) => "NOT MEASURED".to_owned(),
         (Some(measured), true) => format!("met: {}", number(measured.median)),
         (Some(measured), false) => {
-            let range = format!(
-                "{} ({} to {})",
-                number(measured.median),
-                number(measured.low),
-                number(measured.high)
-            );
-            format!(
-                "MISSED: {range}{}",
-                if verdict.close {
-                    ", which is within the spread"
-                } else {
-                    ""
-                }
-            )
+            let [low, median, high] = [measured.low, measured.median, measured.high].map(precise);
+            let how = if verdict.close {
+                "MISSED, by less than the rounds differ"
+            } else {
+                "MISSED"
+            };
+            format!("{how}: {median} ({low} to {high})")
         }
     };
     println!("      goal: {what}: {}: {result}", verdict.text);
+    // Where rounds differ too much, the instructions below say whether it can be met.
+    let undecided = verdict.close && verdict.counted.is_some();
     if let Some(limit) = &verdict.limit {
-        println!("            {}: {}", of_limit(limit), limit.why);
+        let text = if undecided && !limit.holds {
+            format!("this has {}", number(limit.measured))
+        } else {
+            of_limit(limit)
+        };
+        println!("            {text}: {}", limit.why);
     }
     if let Some(counted) = &verdict.counted {
         let met = if counted.met { "met" } else { "missed, too" };
         let limit = counted.limit.as_ref();
         println!(
-            "            in instructions {met}: {}{}",
-            number(counted.measured),
+            "            in instructions{} {met}: {}{}",
+            if undecided {
+                ", which do not differ from round to round,"
+            } else {
+                ""
+            },
+            precise(counted.measured),
             limit.map_or(String::new(), |limit| format!("; {}", of_limit(limit)))
         );
+    }
+}
+
+/// So that what misses a goal by little does not look as if it met it.
+fn precise(value: f64) -> String {
+    if (0.8..1.2).contains(&value) {
+        format!("{value:.3}")
+    } else {
+        number(value)
     }
 }
 
@@ -227,11 +287,11 @@ fn of_limit(limit: &Limited) -> String {
 }
 
 fn cell(series: &Series) -> String {
-    format!(
-        "{} ±{:.0}%",
-        value(series.median(), series.unit),
-        series.spread() * 100.0
-    )
+    let median = value(series.median(), series.unit);
+    match series.rounds.len() {
+        1 => format!("{median} (1)"),
+        _ => format!("{median} ±{:.0}%", series.spread() * 100.0),
+    }
 }
 
 /// A value with three digits and its unit.
@@ -240,6 +300,7 @@ pub fn value(value: f64, unit: Unit) -> String {
         Unit::Seconds if value < 1e-3 => format!("{} us", number(value * 1e6)),
         Unit::Seconds if value < 1.0 => format!("{} ms", number(value * 1e3)),
         Unit::Seconds => format!("{} s", number(value)),
+        Unit::BytesPerSecond if value >= 1e11 => format!("{} GB/s", number(value / 1e9)),
         Unit::BytesPerSecond => format!("{} MB/s", number(value / 1e6)),
         Unit::PerSecond => format!("{}/s", number(value)),
         Unit::Bytes => format!("{value:.0} B"),

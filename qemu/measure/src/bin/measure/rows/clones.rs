@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use anyhow::Result;
 use measure::record::{Fs, Unit};
 
-use super::{row, Phase::Each, Row};
+use super::{copies::COPY_FR_COPY, row, Phase::Each, Row};
 use crate::bench::{median_time, median_times, time, Bench, GIB, KIB, MIB};
 use crate::data::{self, BLOCK};
 use crate::sys;
@@ -74,17 +74,20 @@ fn range(bench: &Bench) -> u64 {
 }
 
 /// What is copied, for comparison.
-const COPIED: u64 = 64 * MIB;
+fn copied(bench: &Bench) -> u64 {
+    bench.choose(GIB, 64 * MIB, 64 * MIB)
+}
 
 fn prepare_range(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "{} MiB from block 1 to block 6; 64 MiB read and written",
-        range(bench) / MIB
+        "{} MiB from block 1 to block 6; {} MiB copied, by the kernel (COPY_FR_COPY), or read and written",
+        range(bench) / MIB,
+        copied(bench) / MIB
     ))?;
     if bench.fs.clones() {
         data::write_file(&bench.path("source"), BLOCK + range(bench))?;
     }
-    data::write_file(&bench.path("written"), COPIED)?;
+    data::write_file_shifted(&bench.path("written"), copied(bench))?;
     Ok(())
 }
 
@@ -97,14 +100,21 @@ fn clone_range(bench: &Bench) -> Result<()> {
         remove_file(&path)?;
         bench.settle()?;
     }
-    let (mut from, mut to) = (sys::open(&bench.path("written"))?, sys::create(&path)?);
-    let (spent, ()) = time(|| copy(&mut from, &mut to))?;
-    bench.bandwidth("copy", COPIED, spent)?;
+    let len = copied(bench);
+    let (mut from, to) = (sys::open(&bench.path("written"))?, sys::create(&path)?);
+    let (spent, ()) = time(|| sys::copy_range(&from, 0, &to, 0, len, COPY_FR_COPY))?;
+    bench.bandwidth("copy", len, spent)?;
+    drop(to);
+    remove_file(&path)?;
+    bench.settle()?;
+    let mut to = sys::create(&path)?;
+    let (spent, ()) = time(|| read_and_write(&mut from, &mut to))?;
+    bench.bandwidth("copy by read and write", len, spent)?;
     Ok(remove_file(&path)?)
 }
 
 /// As programs did it before there was another way.
-fn copy(from: &mut File, to: &mut File) -> Result<()> {
+fn read_and_write(from: &mut File, to: &mut File) -> Result<()> {
     let mut buffer = vec![0; MIB as usize];
     loop {
         let len = from.read(&mut buffer)?;

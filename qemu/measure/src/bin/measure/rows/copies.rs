@@ -14,7 +14,7 @@ use crate::{data, sys};
 pub const ROW: Row = row(12, "copies that share nothing", prepare, &[Each(round)]);
 
 /// The flag of `copy_file_range(2)` that the module copy_fr brings.
-const COPY_FR_COPY: u32 = 1;
+pub const COPY_FR_COPY: u32 = 1;
 
 fn size(bench: &Bench) -> u64 {
     bench.choose(1024, 256, 32) * MIB
@@ -22,8 +22,8 @@ fn size(bench: &Bench) -> u64 {
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "{} MiB into a new file, all of it, and from byte 1 on without a flag; memory copy: \
-         pages that a module allocates and copies",
+        "{} MiB, written as the second file in row 11, into a new file, all of it, and from byte 1 on \
+         without a flag; memory copy: pages that a module allocates and copies",
         size(bench) / MIB
     ))?;
     data::write_file_shifted(&bench.path("from"), size(bench))?;

@@ -48,7 +48,9 @@ const LINEAR: [u64; 4] = [MIB, 16 * MIB, 128 * MIB, 512 * MIB];
 const PIECES: u64 = 256;
 
 fn prepare(bench: &Bench) -> Result<()> {
-    bench.setting(format!("sparse files have {PIECES} blocks"))?;
+    bench.setting(format!(
+        "sparse files have {PIECES} blocks; misfit: of blocks that do not fit the tree"
+    ))?;
     for size in SIZES {
         let (file, block) = (
             sys::create(&bench.path(&format!("sparse{size}")))?,
@@ -197,11 +199,11 @@ fn linear(bench: &Bench) -> Result<()> {
         if bench.fs.clones() {
             let to = sys::create(&other)?;
             let (spent, ()) = time(|| sys::clone_range(&file, BLOCK, size, &to, 6 * BLOCK))?;
-            point("FICLONERANGE that does not fit the tree, by size", spent)?;
+            point("FICLONERANGE, misfit, by size", spent)?;
             remove_file(&other)?;
             let equal = data::write_file_shifted(&other, size)?;
             let (spent, ()) = time(|| sys::dedupe(&file, &equal, size))?;
-            point("FIDEDUPERANGE of equal data, by size", spent)?;
+            point("FIDEDUPERANGE, equal, by size", spent)?;
             drop(equal);
             remove_file(&other)?;
         }

@@ -15,16 +15,13 @@ use crate::bench::{Bench, GIB, MIB};
 use crate::machine::meminfo;
 use crate::{data, sys};
 
-pub const ROW: Row = Row {
-    rounds: |asked| asked.min(2),
-    ..row(13, "memory", prepare, &[Each(round)])
-};
+pub const ROW: Row = row(13, "memory", prepare, &[Each(round)]);
 
 const MAPPED: u64 = 2 * MIB;
 const PROCESSES: usize = 100;
 
 fn clones(bench: &Bench) -> u64 {
-    bench.choose(10_000, 10_000, 5_000)
+    bench.choose(10_000, 4_000, 4_000)
 }
 
 fn size(bench: &Bench) -> u64 {
@@ -32,7 +29,7 @@ fn size(bench: &Bench) -> u64 {
 }
 
 fn data(bench: &Bench) -> u64 {
-    bench.choose(512, 256, 128) * MIB
+    bench.choose(512, 128, 128) * MIB
 }
 
 fn prepare(bench: &Bench) -> Result<()> {
@@ -87,9 +84,9 @@ fn many(bench: &Bench, metric: &str, fill: impl Fn(&std::fs::File) -> Result<()>
 /// How much memory is free, when what can be given back was, and nothing changes any more.
 fn free() -> Result<u64> {
     let mut before = 0;
-    for _ in 0..50 {
+    for _ in 0..100 {
         std::fs::write("/proc/sys/vm/drop_caches", "3")?;
-        sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(100));
         let now = meminfo("MemFree")? + kept_for_processors()?;
         if now.abs_diff(before) < 256 << 10 {
             return Ok(now);

@@ -30,8 +30,9 @@ fn count(bench: &Bench) -> u64 {
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "{} files in all rounds together; a tenth on XFS and btrfs",
-        all(bench)
+        "{} files in all rounds together, {} at a time; a tenth on XFS and btrfs",
+        all(bench),
+        count(bench)
     ))?;
     data::write_file(&bench.path("source"), 4 * KIB)?;
     Ok(())

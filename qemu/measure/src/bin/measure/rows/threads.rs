@@ -18,7 +18,11 @@ pub const ROW: Row = fine_row(
     14,
     "two CPUs",
     prepare,
-    &[Each(read_and_write), Each(make_files)],
+    &[
+        Each(one_reader_and_writer),
+        Each(two_readers_and_writer),
+        Each(make_files),
+    ],
 );
 
 /// What is read or written in a call: no power of two, so that buffer and file do not lie at the same
@@ -33,7 +37,9 @@ fn files(bench: &Bench) -> u64 {
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(
-        "one thread reads 60 MiB, one overwrites 60 MiB, 60 KiB at a time; clones of 60 KiB".into(),
+        "one thread reads 60 MiB, or two the same, one overwrites another 60 MiB, 60 KiB at a time; \
+         clones of 60 KiB"
+            .into(),
     )?;
     data::write_file(&bench.path("read"), SIZE)?;
     data::write_file(&bench.path("written"), SIZE)?;
@@ -56,7 +62,21 @@ fn make_files(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn read_and_write(bench: &Bench) -> Result<()> {
+fn one_reader_and_writer(bench: &Bench) -> Result<()> {
+    read_and_write(bench, 1, "reader beside a writer", "writer beside a reader")
+}
+
+/// Three threads, which two processors take turns with.
+fn two_readers_and_writer(bench: &Bench) -> Result<()> {
+    read_and_write(
+        bench,
+        2,
+        "each of two readers beside a writer",
+        "writer beside two readers",
+    )
+}
+
+fn read_and_write(bench: &Bench, readers: usize, of_reader: &str, of_writer: &str) -> Result<()> {
     let stop = AtomicBool::new(false);
     let (read, written) = (
         sys::open(&bench.path("read"))?,
@@ -71,24 +91,22 @@ fn read_and_write(bench: &Bench) -> Result<()> {
         }
         Ok(bytes as f64 / started.elapsed().as_secs_f64())
     };
-    let (reader, writer) = thread::scope(|scope| {
-        let reader = scope.spawn(|| work(&|buffer, at| read.read_exact_at(buffer, at)));
+    let (read, written) = thread::scope(|scope| -> Result<_> {
+        let readers: Vec<_> = (0..readers)
+            .map(|_| scope.spawn(|| work(&|buffer, at| read.read_exact_at(buffer, at))))
+            .collect();
         let writer = scope.spawn(|| work(&|buffer, at| written.write_all_at(buffer, at)));
         thread::sleep(Duration::from_millis(bench.choose(300, 200, 200)));
         stop.store(true, Ordering::Relaxed);
-        (reader.join(), writer.join())
-    });
-    let panicked = |_| anyhow!("a thread panicked");
-    bench.sample(
-        "reader beside a writer",
-        reader.map_err(panicked)??,
-        Unit::BytesPerSecond,
-    )?;
-    bench.sample(
-        "writer beside a reader",
-        writer.map_err(panicked)??,
-        Unit::BytesPerSecond,
-    )
+        let panicked = |_| anyhow!("a thread panicked");
+        let mut read = 0.0;
+        for reader in readers {
+            read += reader.join().map_err(panicked)??;
+        }
+        Ok((read, writer.join().map_err(panicked)??))
+    })?;
+    bench.sample(of_reader, read / readers as f64, Unit::BytesPerSecond)?;
+    bench.sample(of_writer, written, Unit::BytesPerSecond)
 }
 
 /// Each thread makes files in a directory of its own, empty or clones of one source.

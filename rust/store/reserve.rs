@@ -85,6 +85,11 @@ impl Reserve {
     ///
     /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
+        let missing = (self.wanted + self.ahead).saturating_sub(self.len());
+        if missing > 0 {
+            let nodes = self.nodes.get_or_insert_with(KVec::new);
+            nodes.reserve(missing, GFP_KERNEL)?;
+        }
         while self.len() < self.wanted {
             self.add(pool)?;
         }

@@ -168,12 +168,16 @@ impl<const N: usize> Slots<N> {
             return 0;
         };
         let mut grown = (end - first) as i64;
-        for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
-            // INVARIANT: As in `insert`.
-            if let Some(old) = slot.replace(block) {
+        // Mostly there is none, which is looked at by itself: both loops are short ones then.
+        if slots.iter().fold(false, |any, slot| any | slot.is_some()) {
+            for old in slots.iter_mut().filter_map(Option::take) {
                 old.release_slot(&self.pool);
                 grown -= 1;
             }
+        }
+        for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
+            // INVARIANT: As in `insert`.
+            *slot = Some(block);
         }
         self.mark_run(first, end, epoch);
         grown

@@ -19,23 +19,24 @@ pub fn total() -> Outcome<u64> {
     meminfo("MemTotal")
 }
 
-/// What nobody has, in bytes, with the pages that each processor keeps at hand: those that
-/// come and go in great numbers come from there and go there, which no other sum shows.
+/// What nobody has, in bytes, with what each processor keeps at hand.
 pub fn free() -> Outcome<u64> {
-    let text = std::fs::read_to_string("/proc/zoneinfo").or_fail("read /proc/zoneinfo")?;
-    let pages: u64 = text
-        .lines()
-        .filter_map(|line| {
-            let line = line.trim_start();
-            let count = line.strip_prefix("pages free");
-            let count = count.or_else(|| line.strip_prefix("count:"))?;
-            count.trim().parse::<u64>().ok()
-        })
-        .sum();
-    Ok(pages * 4096)
+    Ok(pages("pages free")? + pages("count:")?)
 }
 
-/// What programs could still get, in bytes.
+/// What programs could still get, in bytes, with what each processor keeps at hand.
 pub fn available() -> Outcome<u64> {
-    meminfo("MemAvailable")
+    Ok(meminfo("MemAvailable")? + pages("count:")?)
+}
+
+/// The bytes of all pages that lines of /proc/zoneinfo tell. Those that begin with `count:` are what each
+/// processor keeps at hand: pages that come and go in great numbers come from there and go there, tens of
+/// MiB, which no other sum shows.
+fn pages(name: &str) -> Outcome<u64> {
+    let text = std::fs::read_to_string("/proc/zoneinfo").or_fail("read /proc/zoneinfo")?;
+    let counts = text.lines().filter_map(|line| {
+        let count = line.trim_start().strip_prefix(name)?;
+        count.trim().parse::<u64>().ok()
+    });
+    Ok(counts.sum::<u64>() * 4096)
 }

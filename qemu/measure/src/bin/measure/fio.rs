@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Reads and writes by fio.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 use serde_json::Value;
 
-/// One job: a name, and fio's options for it.
+/// One job: a name, and the file that it is about.
 pub struct Job {
     pub name: String,
-    pub options: Vec<String>,
+    pub file: PathBuf,
 }
 
 /// Options of all jobs: nothing but the calls themselves, on what is in memory already. The buffers are
@@ -29,15 +30,15 @@ const COMMON: &[&str] = &[
     "--group_reporting",
 ];
 
-/// Runs the jobs one after the other; the bytes per second of each.
-pub fn run<'a>(jobs: impl Iterator<Item = &'a Job> + Clone) -> Result<Vec<f64>> {
+/// Runs the jobs one after the other, with the same options; the bytes per second of each.
+pub fn run(jobs: &[Job], options: &[&str]) -> Result<Vec<f64>> {
     let mut command = Command::new("fio");
-    command.args(COMMON);
-    for job in jobs.clone() {
+    command.args(COMMON).args(options);
+    for job in jobs {
         command
             .arg(format!("--name={}", job.name))
             .arg("--stonewall")
-            .args(&job.options);
+            .arg(format!("--filename={}", job.file.display()));
     }
     let output = command.output().context("fio")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -51,7 +52,9 @@ pub fn run<'a>(jobs: impl Iterator<Item = &'a Job> + Clone) -> Result<Vec<f64>> 
     // Warnings come before the result.
     let json = text.find('{').map_or("", |start| &text[start..]);
     let result: Value = serde_json::from_str(json).context("what fio printed")?;
-    jobs.map(|job| bandwidth(&result, &job.name)).collect()
+    jobs.iter()
+        .map(|job| bandwidth(&result, &job.name))
+        .collect()
 }
 
 /// The bytes per second: by how long calls took, where fio looked at that (no `--gtod_reduce=1`), as all of

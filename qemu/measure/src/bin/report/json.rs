@@ -17,7 +17,12 @@ pub fn of(summary: &Summary, counted: Option<&Summary>, verdicts: &[Verdict]) ->
             "measured": measured, "met": verdict.met, "within_spread": verdict.close,
             "by_instructions": verdict.counted.as_ref().map(|counted| {
                 let limit = counted.limit.as_ref().map(limited);
-                json!({ "measured": counted.measured, "met": counted.met, "limit": limit })
+                json!({
+                    "measured": counted.measured,
+                    "met": counted.met,
+                    "in_turns": counted.in_turns,
+                    "limit": limit,
+                })
             }),
             "limit": verdict.limit.as_ref().map(limited),
         })

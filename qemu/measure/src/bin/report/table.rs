@@ -256,7 +256,12 @@ fn print_verdict(verdict: &Verdict) {
         let met = if counted.met { "met" } else { "missed, too" };
         let limit = counted.limit.as_ref();
         println!(
-            "            in instructions{} {met}: {}{}",
+            "            in instructions{}{} {met}: {}{}",
+            if counted.in_turns {
+                " (of threads that take turns, so that none waits)"
+            } else {
+                ""
+            },
             if undecided {
                 ", which do not differ from round to round,"
             } else {

@@ -2,7 +2,6 @@
 //! Reads and writes, by fio.
 
 use std::fs::remove_file;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use measure::record::{Fs, Unit};
@@ -23,15 +22,35 @@ pub const IN_PLACE: Row = row(
     8,
     "reads, and overwriting",
     prepare,
-    &[All(read_and_overwrite)],
+    // Overwriting last: what disks write back later is not to disturb readers.
+    &[
+        All(|benches| on_file(benches, &SEQUENTIAL, 1)),
+        All(|benches| on_file(benches, &SEQUENTIAL, 2)),
+        All(|benches| on_file(benches, &RANDOM, 1)),
+        All(|benches| on_file(benches, &RANDOM, 2)),
+        All(|benches| on_file(benches, &OVERWRITE, 1)),
+        All(|benches| on_file(benches, &OVERWRITE, 2)),
+    ],
 );
 
-/// The jobs on a file that exists; each of them by one and by two threads.
-const JOBS: &[(&str, &[&str])] = &[
-    ("sequential read", &["--rw=read", "--bs=1m"]),
-    ("random read 4 KiB", &["--rw=randread", "--bs=4k"]),
-    ("random overwrite 4 KiB", &["--rw=randwrite", "--bs=4k"]),
-];
+/// What a job does to a file that exists.
+struct Work {
+    name: &'static str,
+    options: [&'static str; 2],
+}
+
+const SEQUENTIAL: Work = Work {
+    name: "sequential read",
+    options: ["--rw=read", "--bs=1m"],
+};
+const RANDOM: Work = Work {
+    name: "random read 4 KiB",
+    options: ["--rw=randread", "--bs=4k"],
+};
+const OVERWRITE: Work = Work {
+    name: "random overwrite 4 KiB",
+    options: ["--rw=randwrite", "--bs=4k"],
+};
 
 fn size(bench: &Bench) -> u64 {
     bench.choose(256, 128, 64) * MIB
@@ -55,13 +74,11 @@ fn prepare_none(bench: &Bench) -> Result<()> {
 }
 
 fn write_new(benches: &[Bench]) -> Result<()> {
-    let path = |bench: &Bench| bench.path("new");
-    let size = benches.iter().map(new_size).max();
-    let size = format!("--size={}", size.unwrap_or(0));
-    let options = ["--rw=write", "--bs=1m", &size];
-    run(benches, path, &[("sequential write", &options)])?;
+    let size = benches.iter().map(new_size).max().unwrap_or(0);
+    let options = ["--rw=write", "--bs=1m", &format!("--size={size}")];
+    run(benches, "new", "sequential write", &options)?;
     for bench in benches {
-        remove_file(path(bench))?;
+        remove_file(bench.path("new"))?;
         if bench.fs == Fs::Reflinkfs {
             Floor::new(new_size(bench))?.write(bench, "sequential write, new pages only", MIB)?;
         }
@@ -75,54 +92,34 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn read_and_overwrite(benches: &[Bench]) -> Result<()> {
+/// Work on the file, by some threads.
+fn on_file(benches: &[Bench], work: &Work, threads: u32) -> Result<()> {
+    let plural = if threads > 1 { "s" } else { "" };
+    let metric = format!("{}, {threads} thread{plural}", work.name);
     let runtime = benches.iter().map(runtime).max().unwrap_or(0);
-    let runtime = format!("--runtime={runtime}ms");
-    let threads: &[_] = match benches {
-        // Two take turns on the one processor.
-        [Bench { counted: true, .. }, ..] => &[("--numjobs=1", "1 thread")],
-        _ => &[("--numjobs=1", "1 thread"), ("--numjobs=2", "2 threads")],
-    };
-    let size = format!("--size={}", benches.iter().map(size).max().unwrap_or(0));
-    let mut jobs = Vec::new();
-    for (name, options) in JOBS {
-        for (jobs_option, suffix) in threads {
-            let all = [
-                *options,
-                &[
-                    "--gtod_reduce=1",
-                    "--time_based",
-                    &runtime,
-                    &size,
-                    jobs_option,
-                ],
-            ]
-            .concat();
-            jobs.push((format!("{name}, {suffix}"), all));
-        }
-    }
-    let jobs: Vec<_> = jobs.iter().map(|(name, all)| (&**name, &**all)).collect();
-    run(benches, |bench| bench.path("file"), &jobs)
+    let size = benches.iter().map(size).max().unwrap_or(0);
+    let options = [
+        "--gtod_reduce=1",
+        "--time_based",
+        &format!("--runtime={runtime}ms"),
+        &format!("--size={size}"),
+        &format!("--numjobs={threads}"),
+    ];
+    let options = [&work.options[..], &options].concat();
+    run(benches, "file", &metric, &options)
 }
 
-/// Has fio do each of the jobs on a file of each filesystem in turn, all in one run.
-fn run(
-    benches: &[Bench],
-    path: impl Fn(&Bench) -> PathBuf,
-    jobs: &[(&str, &[&str])],
-) -> Result<()> {
-    let mut all = Vec::new();
-    for (metric, options) in jobs {
-        for bench in benches {
-            let file = format!("--filename={}", path(bench).display());
-            let mut options: Vec<_> = options.iter().map(|option| option.to_string()).collect();
-            options.push(file);
-            let name = format!("{metric}, {}", bench.fs.name());
-            all.push((bench, metric, Job { name, options }));
-        }
-    }
-    let speeds = fio::run(all.iter().map(|(.., job)| job))?;
-    for ((bench, metric, _), speed) in all.iter().zip(speeds) {
+/// Has fio do something to a file of each filesystem in turn, all in one run.
+fn run(benches: &[Bench], file: &str, metric: &str, options: &[&str]) -> Result<()> {
+    let jobs: Vec<_> = benches
+        .iter()
+        .map(|bench| Job {
+            name: bench.fs.name().to_owned(),
+            file: bench.path(file),
+        })
+        .collect();
+    let speeds = fio::run(&jobs, options)?;
+    for (bench, speed) in benches.iter().zip(speeds) {
         bench.sample(metric, speed, Unit::BytesPerSecond)?;
     }
     Ok(())

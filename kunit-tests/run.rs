@@ -156,6 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn a_long_piece_takes_the_place_of_shared_blocks_in_all_its_leaves() -> Result {
+        let pool = pool()?;
+        // The last of the leaves is below another node than the others.
+        let begin = 4096 - 150;
+        let mut tree = tree_of(&pool, begin - 10..begin + 200)?;
+        let other = tree.snapshot();
+        let n = put_piece(&mut tree, begin, 200)?;
+        check!(n > 64, "{n} blocks in one piece, of all that memory");
+        check_eq!(tree.blocks(), 210);
+        check_eq!(pool.used(), 210 + n);
+        for index in begin - 10..begin + 200 {
+            let as_it_should_be = if (begin..begin + n).contains(&index) {
+                matches!(found(&tree, index), Found::Private(_))
+                    && matches!(found(&other, index), Found::Unshared(_))
+            } else {
+                matches!(found(&tree, index), Found::Shared(_))
+            };
+            check!(as_it_should_be, "{index}");
+        }
+        drop(other);
+        check_eq!(pool.used(), 210);
+        Ok(())
+    }
+
+    #[test]
     fn nodes_that_may_be_wanted_soon_are_no_reason_to_fail() -> Result {
         let pool = Arc::new(Pool::new(Some(64)), GFP_KERNEL)?;
         // All but one of those that a pool has at least.

@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NodeCache, NodeCharge, Pool, Shared, Slots},
+    block::{NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -294,6 +294,59 @@ pub(super) fn insert(
     };
     node.grow(grown);
     Ok(grown)
+}
+
+/// Blocks for [`insert_piece`]: the first `left` of a piece, to be marked with an epoch.
+pub(super) struct Insertion<'a, 'pool> {
+    pub(super) piece: &'a mut Piece<'pool>,
+    pub(super) left: usize,
+    pub(super) epoch: u64,
+}
+
+/// Puts blocks in from `index` on, as [`insert`] does, as far as they lie in `subtree`; those are not
+/// `left` any more. Returns by how much the number of blocks grew, and what kept it from going on.
+pub(super) fn insert_piece(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+    blocks: &mut Insertion<'_, '_>,
+    pool: &Arc<Pool>,
+    reserve: &mut Reserve,
+) -> (i64, Result) {
+    let node = match make_mut(subtree, height, pool, reserve) {
+        Ok(node) => node,
+        Err(err) => return (0, Err(err)),
+    };
+    let first = slot(height, index);
+    let (mut grown, mut result) = (0, Ok(()));
+    match node {
+        Node::Leaf {
+            blocks: before,
+            slots,
+            ..
+        } => {
+            let n = blocks.left.min(FANOUT - first);
+            if *before > 0 {
+                grown += slots.remove_run(first, first + n);
+            }
+            grown += slots.insert_piece(first, n, blocks.piece, blocks.epoch);
+            blocks.left -= n;
+        }
+        Node::Inner { children, .. } => {
+            let mut index = index;
+            for child in &mut children[first..] {
+                let left = blocks.left;
+                let (by, so_far) = insert_piece(child, height - 1, index, blocks, pool, reserve);
+                (grown, result) = (grown + by, so_far);
+                if blocks.left == 0 || result.is_err() {
+                    break;
+                }
+                index += (left - blocks.left) as u64;
+            }
+        }
+    }
+    node.grow(grown);
+    (grown, result)
 }
 
 /// Calls `change` with the slots that hold `index`, and its place there, where each node on the way is

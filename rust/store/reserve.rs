@@ -116,6 +116,11 @@ impl Reserve {
         self.source != Source::Reserve || self.len() >= n
     }
 
+    /// Whether those that were to be wanted soon can be had, too.
+    pub(super) fn has_ahead(&self) -> bool {
+        self.source != Source::Reserve || self.len() >= self.wanted + self.ahead
+    }
+
     /// A node of `pool`, for which this was filled: what `content` makes of the pool's count of it.
     ///
     /// # Errors

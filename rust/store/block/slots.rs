@@ -159,28 +159,27 @@ impl<const N: usize> Slots<N> {
         grown
     }
 
-    /// Puts the blocks of `piece` into the slots from `first` on, as far as there are slots, as
-    /// [`Slots::insert`] does. Returns by how much the number of blocks here grew.
-    pub fn insert_piece(&mut self, first: usize, piece: &mut Piece<'_>, epoch: u64) -> i64 {
+    /// Puts the first `n` blocks of `piece` into the slots from `first` on, all of which are empty, and
+    /// marks them with `epoch`. Returns by how much the number of blocks here grew.
+    pub fn insert_piece(
+        &mut self,
+        first: usize,
+        n: usize,
+        piece: &mut Piece<'_>,
+        epoch: u64,
+    ) -> i64 {
         debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
-        let end = N.min(first + piece.len());
+        let end = N.min(first + n.min(piece.len()));
         let Some(slots) = self.blocks.get_mut(first..end) else {
             return 0;
         };
-        let mut grown = (end - first) as i64;
-        // Mostly there is none, which is looked at by itself: both loops are short ones then.
-        if slots.iter().fold(false, |any, slot| any | slot.is_some()) {
-            for old in slots.iter_mut().filter_map(Option::take) {
-                old.release_slot(&self.pool);
-                grown -= 1;
-            }
-        }
         for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
+            debug_assert!(slot.is_none());
             // INVARIANT: As in `insert`.
             *slot = Some(block);
         }
         self.mark_run(first, end, epoch);
-        grown
+        (end - first) as i64
     }
 
     /// Makes slot `i` share what slot `j` of `other` holds, without a mark.
@@ -199,6 +198,11 @@ impl<const N: usize> Slots<N> {
     /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or -1.
     pub fn remove(&mut self, i: usize) -> i64 {
         self.replace(i, None)
+    }
+
+    /// Empties slots `from..to`. Returns by how much the number of blocks here grew: 0 or less.
+    pub fn remove_run(&mut self, from: usize, to: usize) -> i64 {
+        (from..to.min(N)).map(|i| self.remove(i)).sum()
     }
 
     fn replace(&mut self, i: usize, block: Option<RawBlock>) -> i64 {

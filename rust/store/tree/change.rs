@@ -5,7 +5,7 @@
 use super::{height_for, Root, Tree, EMPTY};
 use crate::store::{
     block::{NewBlock, Piece, Pool, Slots},
-    node::{self, span, Node, Subtree, FANOUT},
+    node::{self, span, Insertion, Node, Subtree, FANOUT},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -90,9 +90,11 @@ impl Tree {
             self.root = Root::One(slots);
             return Ok(());
         }
-        self.insert_in_leaf(index, reserve, |slots, i, epoch| {
-            slots.insert(i, block, epoch)
-        })
+        let epoch = self.epoch;
+        let (root, height, pool) = self.grow(height_for(index), reserve)?;
+        let put = |slots: &mut Slots<FANOUT>, i| slots.insert(i, block, epoch);
+        node::insert(root, height, index, put, pool, reserve)?;
+        Ok(())
     }
 
     /// As [`Tree::insert`], of several blocks from `index` on, as far as `reserve` has the nodes; those
@@ -110,26 +112,26 @@ impl Tree {
         let end = index + piece.len() as u64;
         while !piece.is_empty() {
             let at = end - piece.len() as u64;
-            let leaves_after = (end - 1) / FANOUT as u64 - at / FANOUT as u64;
+            // Those in leaves of one parent, each of which takes one node at most, but for the first.
+            let in_parent = end.min((at / span(2) + 1) * span(2));
+            let leaves_after = (in_parent - 1) / FANOUT as u64 - at / FANOUT as u64;
             if !reserve.has(self.nodes_for_leaf(at), leaves_after as usize) {
                 break;
             }
-            let put = |slots: &mut Slots<FANOUT>, i, epoch| slots.insert_piece(i, piece, epoch);
-            self.insert_in_leaf(at, reserve, put)?;
+            let to = if reserve.has_ahead() {
+                in_parent
+            } else {
+                end.min((at / FANOUT as u64 + 1) * FANOUT as u64)
+            };
+            let mut blocks = Insertion {
+                left: (to - at) as usize,
+                epoch: self.epoch,
+                piece,
+            };
+            let (root, height, pool) = self.grow(height_for(at), reserve)?;
+            let (_, result) = node::insert_piece(root, height, at, &mut blocks, pool, reserve);
+            result?;
         }
-        Ok(())
-    }
-
-    fn insert_in_leaf(
-        &mut self,
-        index: u64,
-        reserve: &mut Reserve,
-        put: impl FnOnce(&mut Slots<FANOUT>, usize, u64) -> i64,
-    ) -> Result {
-        let epoch = self.epoch;
-        let (root, height, pool) = self.grow(height_for(index), reserve)?;
-        let put = |slots: &mut Slots<FANOUT>, i| put(slots, i, epoch);
-        node::insert(root, height, index, put, pool, reserve)?;
         Ok(())
     }
 

@@ -159,11 +159,11 @@ mod tests {
     fn a_long_piece_takes_the_place_of_shared_blocks_in_all_its_leaves() -> Result {
         let pool = pool()?;
         // The last of the leaves is below another node than the others.
-        let begin = 4096 - 150;
+        let begin = 4096 - 100;
         let mut tree = tree_of(&pool, begin - 10..begin + 200)?;
         let other = tree.snapshot();
         let n = put_piece(&mut tree, begin, 200)?;
-        check!(n > 64, "{n} blocks in one piece, of all that memory");
+        check!(n > 100, "{n} blocks in one piece, of all that memory");
         check_eq!(tree.blocks(), 210);
         check_eq!(pool.used(), 210 + n);
         for index in begin - 10..begin + 200 {
@@ -202,6 +202,33 @@ mod tests {
         check_eq!(piece.len(), pieces - 4);
         check_eq!(reserve.fill(&pool), Err(ENOSPC));
         check_eq!(tree.blocks(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn what_went_in_before_there_was_no_node_is_counted() -> Result {
+        let pool = Arc::new(Pool::new(Some(64)), GFP_KERNEL)?;
+        let mut tree = tree_of(&pool, [4000])?;
+        // All but one of those that a pool has at least.
+        let mut others = KVec::new();
+        while pool.nodes() < 1023 {
+            others.push(NodeCharge::new(pool.clone()), GFP_KERNEL)?;
+        }
+        let mut piece = pool.alloc_run(32).take_piece()?;
+        let pieces = piece.len();
+        check!(
+            pieces > 4,
+            "{pieces} blocks in one piece, of all that memory"
+        );
+        // There is no leaf at 60, nor at 64.
+        let result = tree.insert_piece(60, &mut piece, &mut Reserve::on_demand());
+        check_eq!(result, Err(ENOSPC));
+        check_eq!(piece.len(), pieces - 4);
+        check_eq!(tree.blocks(), 1 + 4);
+        check!(matches!(found(&tree, 63), Found::Private(_)));
+        check!(matches!(found(&tree, 64), Found::Hole));
+        drop(piece);
+        check_eq!(pool.used(), 1 + 4);
         Ok(())
     }
 

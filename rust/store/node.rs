@@ -326,6 +326,7 @@ pub(super) fn insert_piece(
             ..
         } => {
             let n = blocks.left.min(FANOUT - first);
+            // Otherwise all slots are empty, as each block in one is counted.
             if *before > 0 {
                 grown += slots.remove_run(first, first + n);
             }

@@ -159,8 +159,10 @@ impl<const N: usize> Slots<N> {
         grown
     }
 
-    /// Puts the first `n` blocks of `piece` into the slots from `first` on, all of which are empty, and
-    /// marks them with `epoch`. Returns by how much the number of blocks here grew.
+    /// Puts the first `n` blocks of `piece` into the slots from `first` on, and marks them with `epoch`.
+    /// Returns by how much the number of blocks here grew.
+    ///
+    /// All of the slots are empty: what was in one would be lost.
     pub fn insert_piece(
         &mut self,
         first: usize,

@@ -98,7 +98,7 @@ impl Tree {
     }
 
     /// As [`Tree::insert`], of several blocks from `index` on, as far as `reserve` has the nodes; those
-    /// are `piece`'s no more. What the others need is noted in `reserve`.
+    /// are `piece`'s no more. What the next ones need is noted in `reserve`.
     ///
     /// # Errors
     ///

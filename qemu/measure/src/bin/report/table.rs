@@ -62,6 +62,7 @@ pub fn print(summary: &Summary, verdicts: &[Verdict]) {
 }
 
 fn print_totals(verdicts: &[Verdict], failures: usize) {
+    // Where threads take turns, waiting is not counted, which may be what a goal was missed by.
     let of = |verdict: &Verdict| match verdict {
         _ if verdict.met => 0,
         _ if verdict.measured.is_none() => 6,
@@ -70,7 +71,7 @@ fn print_totals(verdicts: &[Verdict], failures: usize) {
         Verdict {
             counted: Some(counted),
             ..
-        } if counted.met => 3,
+        } if counted.met && !counted.in_turns => 3,
         _ if verdict.close => 4,
         _ => 5,
     };
@@ -142,8 +143,9 @@ fn print_rounds(summary: &Summary, row: u8) {
         return;
     };
     let mut fewer: Vec<(String, Vec<&str>)> = Vec::new();
-    // A number of things is counted once.
-    let timed = |key: &&Key| key.row == row && key.metric != "extents";
+    // A number of things is counted once, and so are many at a time.
+    let once = |key: &Key| key.metric == "extents" || key.metric.ends_with("at a time");
+    let timed = |key: &&Key| key.row == row && !once(key);
     for key in summary.keys.iter().filter(timed) {
         let rounds = |fs: &Fs| Some((*fs, summary.get(key, *fs)?.rounds.len()));
         let all: Vec<_> = COLUMNS.iter().filter_map(rounds).collect();

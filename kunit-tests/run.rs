@@ -11,6 +11,15 @@ use crate::{
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
+/// Takes all but one of the nodes that a pool has at least.
+fn leave_one_node(pool: &Arc<Pool>) -> Result<KVec<NodeCharge>> {
+    let mut taken = KVec::new();
+    while pool.nodes() < 1023 {
+        taken.push(NodeCharge::new(pool.clone()), GFP_KERNEL)?;
+    }
+    Ok(taken)
+}
+
 #[kunit_tests(reflinkfs_run)]
 mod tests {
     use super::*;
@@ -183,11 +192,7 @@ mod tests {
     #[test]
     fn nodes_that_may_be_wanted_soon_are_no_reason_to_fail() -> Result {
         let pool = Arc::new(Pool::new(Some(64)), GFP_KERNEL)?;
-        // All but one of those that a pool has at least.
-        let mut others = KVec::new();
-        while pool.nodes() < 1023 {
-            others.push(NodeCharge::new(pool.clone()), GFP_KERNEL)?;
-        }
+        let _others = leave_one_node(&pool)?;
         let mut tree = Tree::new(pool.clone());
         let mut reserve = Reserve::new();
         let mut piece = pool.alloc_run(64).take_piece()?;
@@ -209,11 +214,7 @@ mod tests {
     fn what_went_in_before_there_was_no_node_is_counted() -> Result {
         let pool = Arc::new(Pool::new(Some(64)), GFP_KERNEL)?;
         let mut tree = tree_of(&pool, [4000])?;
-        // All but one of those that a pool has at least.
-        let mut others = KVec::new();
-        while pool.nodes() < 1023 {
-            others.push(NodeCharge::new(pool.clone()), GFP_KERNEL)?;
-        }
+        let _others = leave_one_node(&pool)?;
         let mut piece = pool.alloc_run(32).take_piece()?;
         let pieces = piece.len();
         check!(

@@ -112,17 +112,14 @@ impl Tree {
         let end = index + piece.len() as u64;
         while !piece.is_empty() {
             let at = end - piece.len() as u64;
-            // Those in leaves of one parent, each of which takes one node at most, but for the first.
-            let in_parent = end.min((at / span(2) + 1) * span(2));
-            let leaves_after = (in_parent - 1) / FANOUT as u64 - at / FANOUT as u64;
+            // The end of what lies in one node of this height.
+            let end_in = |height| end.min((at / span(height) + 1) * span(height));
+            // Of the leaves of one parent, each takes one node at most, but for the first.
+            let leaves_after = (end_in(2) - 1) / span(1) - at / span(1);
             if !reserve.has(self.nodes_for_leaf(at), leaves_after as usize) {
                 break;
             }
-            let to = if reserve.has_ahead() {
-                in_parent
-            } else {
-                end.min((at / FANOUT as u64 + 1) * FANOUT as u64)
-            };
+            let to = end_in(if reserve.has_ahead() { 2 } else { 1 });
             let mut blocks = Insertion {
                 left: (to - at) as usize,
                 epoch: self.epoch,

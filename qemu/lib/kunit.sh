@@ -23,7 +23,7 @@ kunit_run() {
 		if kunit_expected | grep -q -e "$1"; then glob="*$1*"; else glob="*.*$1*"; fi
 		filter=(--append "kunit.filter_glob=$glob")
 	fi
-	"$QEMU_DIR/vm" --kernel debug --share "$out" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
+	"$QEMU_DIR/vm" --kernel debug --share "$out" --console "$out/console" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
 		bash -c 'cd /sys/kernel/debug || exit 1
 			# For the suite that has allocations fail: those that may wait, and single pages, too.
 			for name in failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-{wait,highmem}; do echo N >$name; done
@@ -56,6 +56,8 @@ kunit_run() {
 			failed=$((failed + 1))
 		fi
 	done < <(kunit_expected)
+	# What a check of a test said.
+	((failed == 0)) || grep -o 'reflinkfs_kunit: .*' "$out/console" || true
 	((status == 0)) || { printf 'the guest: status %d\n' "$status"; failed=$((failed + 1)); }
 	printf 'test result: %s. %d passed; %d failed; %d ignored\n' "$( ((failed)) && echo FAILED || echo ok)" $passed $failed $skipped
 	((failed == 0))

@@ -9,9 +9,11 @@ PASSED=0 FAILED=0 SKIPPED=0
 # A guest keeps one of our processors busy, seldom two.
 PARTS_AT_ONCE=2
 
-# By the order in which they were started: titles, processes; how many have been shown.
+# By the order in which they were started: titles, processes; how many have been shown; which of
+# them failed.
 PART_TITLES=() PART_PIDS=()
 PARTS_SHOWN=0
+PARTS_FAILED=()
 PARTS_DIR=
 
 # count_libtest TITLE COMMAND...: runs it in the background as soon as there is room. What it says
@@ -77,11 +79,38 @@ show_part() {
 	done < <(grep '^test result:' "$log" || true)
 	if ((results == 0)); then
 		FAILED=$((FAILED + 1))
-		printf '%s: FAILED (status %s, and no result)\n' "$title" "$status"
+		printf '%s: FAILED (status %s, and no result)\n' "$title" "$status" | tee -a "$log"
 	elif [ "$status" != 0 ] && ((FAILED == failed_before)); then
 		FAILED=$((FAILED + 1))
-		printf '%s: FAILED (status %s, although no test failed)\n' "$title" "$status"
+		printf '%s: FAILED (status %s, although no test failed)\n' "$title" "$status" | tee -a "$log"
 	fi
+	((FAILED == failed_before)) || PARTS_FAILED+=("$1")
+}
+
+# show_failures: once more at the end, where they are not missed; the whole logs stay.
+show_failures() {
+	local number kept
+	for number in ${PARTS_FAILED[@]+"${PARTS_FAILED[@]}"}; do
+		mkdir -p "$LOGS"
+		kept=$LOGS/failed-$(date +%Y%m%d-%H%M%S)-$number.log
+		cp "$PARTS_DIR/$number.log" "$kept"
+		printf '\n==== failed: %s (log: %s)\n' "${PART_TITLES[number]}" "$kept"
+		said_of_failures "$kept"
+	done
+}
+
+# said_of_failures LOG: what libtest (in a part of its own), shell tests (indented, behind a test's
+# line), KUnit (in front of it) and our own scripts say of what failed; the first 40 lines of it.
+said_of_failures() {
+	awk 'function show() { if (++shown <= 40) print }
+		/^failures:$/ { details = 1; next }
+		/^test result:/ { details = 0; next }
+		/^\[FAILED\]/ { details = 0; show(); next }
+		/ (EXPECTATION|ASSERTION) FAILED at / { details = 1 }
+		/^test .* \.\.\. FAILED/ { indented = 1; show(); next }
+		indented && !/^    / { indented = 0 }
+		indented || details || /: FAILED \(status / || /^reflinkfs(: error|_kunit): / { show() }
+		END { if (shown > 40) print "(" shown - 40 " lines more)" }' "$1"
 }
 
 # wait_for_parts: all of them.
@@ -94,6 +123,7 @@ wait_for_parts() {
 
 print_totals() {
 	wait_for_parts
+	show_failures
 	printf '\n%d passed, %d failed, %d skipped\n' $PASSED $FAILED $SKIPPED
 	((FAILED == 0 && PASSED > 0))
 }

@@ -37,13 +37,12 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
     let (file, other) = (random.below(files), random.below(files));
     let place = random.below(PLACES);
     match random.below(16) {
-        0..=4 => {
-            // What lies behind it, as a program writes.
-            for place in place..place + (1 + random.below(20)).min(room(place)) {
-                model.write(file, place)?;
-            }
-            Ok(())
+        // What lies behind it, as a program writes: block by block, or in pieces.
+        0..=2 => {
+            let end = place + (1 + random.below(20)).min(room(place));
+            (place..end).try_for_each(|place| model.write(file, place))
         }
+        3 | 4 => model.write_piece(file, place, 1 + random.below(room(place))),
         5 | 6 => {
             let to = place + random.below(room(place) + 1);
             model.remove(file, index_of(place), index_of(place) + (to - place) as u64)

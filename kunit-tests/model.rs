@@ -8,7 +8,7 @@ use crate::{
         block::{BlockRef, Pool},
         Extent, Tree,
     },
-    trees::{found, pool, put, remove, share, Found, Page, LAST},
+    trees::{block_at, found, pool, put, put_piece, remove, share, Found, Page, LAST},
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -113,8 +113,19 @@ impl Model {
 
     /// A new block at `place`.
     pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
+        put(&mut self.files[file].tree, index_of(place))?;
+        self.has_new(file, place)
+    }
+
+    /// New blocks from `place` on, as many as come in one piece, up to `len`, within one stretch.
+    pub(crate) fn write_piece(&mut self, file: usize, place: usize, len: usize) -> Result {
+        let n = put_piece(&mut self.files[file].tree, index_of(place), len as u64)?;
+        (place..place + n as usize).try_for_each(|place| self.has_new(file, place))
+    }
+
+    /// There is a block at `place` that was not before.
+    fn has_new(&mut self, file: usize, place: usize) -> Result {
         let file = &mut self.files[file];
-        let page = put(&mut file.tree, index_of(place))?;
         file.blocks[place] = self.made.len();
         file.marks[place] = true;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
@@ -122,6 +133,7 @@ impl Model {
         // Numbers are given out in order.
         let last = self.made.last().map_or(0, |(_, number)| *number);
         check!(extent.number > last, "{} after {last}", extent.number);
+        let page = block_at(&file.tree, index_of(place))?.as_ptr();
         Ok(self.made.push((page, extent.number), GFP_KERNEL)?)
     }
 

@@ -16,6 +16,7 @@ mod mapping;
 mod memory;
 mod model;
 mod notification;
+mod patience;
 mod pattern;
 mod posix_acl;
 mod process;
@@ -68,7 +69,7 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "4")]
     fuzz_seconds: f64,
 
-    /// How long a test may take (default: 60, on a debug kernel 120, and the long ones' time)
+    /// How long a test may take (default: 180, on a debug kernel 360, and the long ones' time)
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
 
@@ -117,7 +118,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     let race = arguments
         .race_seconds
         .unwrap_or(if debug { 1.5 } else { 1.0 });
-    let limit = arguments.limit.unwrap_or(if debug { 120 } else { 60 });
+    let limit = arguments.limit.unwrap_or(if debug { 360 } else { 180 });
     Ok(Run {
         filesystem: arguments.fs,
         dir,

@@ -5,11 +5,12 @@
 //! and die or hang without taking the run along.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
@@ -43,6 +44,16 @@ impl Run {
         })
     }
 
+    /// What comes near the limit here will pass it on a busier machine.
+    fn tell_if_slow(&self, case: &Case, took: Duration) {
+        if took > self.limit / 8 {
+            let (took, limit) = (took.as_secs(), self.limit.as_secs());
+            // In one piece, as others write, too.
+            let line = format!("slow: {} took {took} s, of {limit} s\n", case.name);
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+
     fn run(&self, case: &'static Case) -> Outcome {
         let name = format!(
             "h{}-{}",
@@ -58,7 +69,9 @@ impl Run {
         for dir in [&test.dir, &test.elsewhere] {
             mkdir(dir, 0o755).or_fail(format_args!("mkdir {}", dir.display()))?;
         }
+        let started = Instant::now();
         let outcome = self.watch(case, &test);
+        self.tell_if_slow(case, started.elapsed());
         if matches!(&outcome, Err(failure) if failure.0.starts_with(STUCK)) {
             return outcome;
         }

@@ -8,6 +8,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Errno, Failure, Outcome};
 use crate::filesystem::{Need, CLONES};
 use crate::mapping::Mapping;
+use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::{Child, End};
 use crate::sys::{c_path, check, clone_file, pipe, read_all, write_all, File};
@@ -171,13 +172,10 @@ fn a_program_that_lives_here_dumps_its_core_here(t: &Test) -> Outcome {
     })?;
     let name = path.file_name().map(|name| name.to_owned());
     // It is the program once its name is that.
-    for _ in 0..5000 {
+    eventually("the program runs", || {
         let running = std::fs::read_link(format!("/proc/{}/exe", child.pid())).unwrap_or_default();
-        if running.file_name().map(|name| name.to_owned()) == name {
-            break;
-        }
-        crate::sys::sleep_ms(1);
-    }
+        Ok(running.file_name().map(|name| name.to_owned()) == name)
+    })?;
     child.kill(libc::SIGABRT);
     expect_eq(child.end()?, End::Killed(libc::SIGABRT), "how it ended")?;
     let found = std::fs::read_dir(&t.dir)

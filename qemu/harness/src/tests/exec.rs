@@ -7,6 +7,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::Need;
 use crate::mapping::{Mapping, READ};
+use crate::patience::eventually;
 use crate::pattern::BLOCK64;
 use crate::process::{run_program, Child, End};
 use crate::sys::{chmod, new_clone, rename, unlink, File};
@@ -119,14 +120,12 @@ fn start(program: &Path) -> Outcome<Child> {
         Err(crate::failure::Errno::last()).or_fail("exec")
     })?;
     let link = format!("/proc/{}/exe", child.pid());
-    for _ in 0..500 {
-        if std::fs::read_link(&link).is_ok_and(|path| path == program) {
-            return Ok(child);
-        }
-        crate::sys::sleep_ms(10);
+    let started = || Ok(std::fs::read_link(&link).is_ok_and(|path| path == program));
+    if let Err(failure) = eventually("the program starts", started) {
+        child.kill(libc::SIGKILL);
+        return Err(failure);
     }
-    child.kill(libc::SIGKILL);
-    expect(false, "the program started").map(|()| child)
+    Ok(child)
 }
 
 fn stop(child: Child) -> Outcome {

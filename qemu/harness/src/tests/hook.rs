@@ -13,6 +13,7 @@ use super::flags::{
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
 use crate::filesystem::{Reflinkfs, Xfs};
+use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
 use crate::runner::KernelLog;
@@ -315,21 +316,15 @@ fn expect_refused_under_calls(disk: Disk) -> Outcome {
 
 /// Waits until a process sleeps in the kernel, in copy_file_range.
 fn expect_asleep(child: &Child) -> Outcome {
-    for _ in 0..1000 {
+    eventually("the call sleeps", || {
+        expect(
+            !child.is_over(),
+            format_args!("it is over: {}", child.said()),
+        )?;
         let path = format!("/proc/{}/syscall", child.pid());
         let said = std::fs::read_to_string(&path).unwrap_or_default();
-        if said.starts_with(&format!("{} ", libc::SYS_copy_file_range)) {
-            return Ok(());
-        }
-        if child.is_over() {
-            break;
-        }
-        sleep_ms(10);
-    }
-    Err(Failure::new(format_args!(
-        "the call does not sleep: {}",
-        child.said()
-    )))
+        Ok(said.starts_with(&format!("{} ", libc::SYS_copy_file_range)))
+    })
 }
 
 fn unloading_is_refused_while_the_counters_are_open(_t: &Test) -> Outcome {

@@ -2,14 +2,14 @@
 //! Requests through io_uring(7), of every kind that files have, many at once, and clones meanwhile.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Failure, Outcome};
+use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::{CLONES, INSTANCE};
 use crate::mapping::Mapping;
+use crate::patience::eventually;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::ring::{fd, Ring, DEPTH};
@@ -423,15 +423,8 @@ fn a_process_that_ends_with_requests_under_way_leaves_nothing(t: &Test) -> Outco
         crate::sys::unlink(fs.path("file")).or_fail("unlink")?;
     }
     // The kernel takes a ring down after its process.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while fs.used()? != before {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format_args!(
-                "{} blocks used, {before} before",
-                fs.used()?
-            )));
-        }
-        sleep_ms(5);
-    }
-    Ok(())
+    eventually(
+        format_args!("no more blocks are used than the {before} before"),
+        || Ok(fs.used()? == before),
+    )
 }

@@ -3,11 +3,11 @@
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::CLONES;
+use crate::patience::eventually;
 use crate::process::{as_user, count_signals, in_child, signals_seen, Child};
 use crate::sys::{
     check, chmod, link, new_clone, pipe, read_all, rename, sleep_ms, truncate, write_all, File,
@@ -58,14 +58,9 @@ fn try_open(path: &Path, flags: i32) -> Sys {
 /// Waits for a signal that was counted.
 #[track_caller]
 fn wait_for_signal(what: &str) -> Outcome {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if signals_seen() > 0 {
-            return Ok(());
-        }
-        sleep_ms(1);
-    }
-    Err(Failure::new(format_args!("{what}: no SIGIO came")))
+    eventually(format_args!("{what}: SIGIO comes"), || {
+        Ok(signals_seen() > 0)
+    })
 }
 
 /// How long the kernel waits for a lease to be given back.

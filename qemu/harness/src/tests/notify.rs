@@ -2,7 +2,6 @@
 //! Who watches a file or directory, by inotify(7) or fanotify(7), is told what happens to it.
 
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
 
 use super::handles::handle_of;
 use super::xattr;
@@ -15,6 +14,7 @@ use crate::notification::{
     FAN_MARK_FILESYSTEM, FAN_ONDIR, FAN_OPEN_PERM, FAN_REPORT_DIR_FID, FAN_REPORT_FID,
     FAN_REPORT_NAME,
 };
+use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::Child;
 use crate::sys::{
@@ -323,15 +323,12 @@ fn fanotify_watches_a_whole_filesystem(t: &Test) -> Outcome {
 
 /// Waits for events.
 fn wait_for(group: &Group) -> Outcome<Vec<Event>> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        let events = group.seen()?;
-        if !events.is_empty() {
-            return Ok(events);
-        }
-        sleep_ms(1);
-    }
-    Err(Failure::new("no event came"))
+    let mut events = Vec::new();
+    eventually("an event comes", || {
+        events = group.seen()?;
+        Ok(!events.is_empty())
+    })?;
+    Ok(events)
 }
 
 /// Answers everything until the child is over: whether it is allowed.

@@ -8,6 +8,7 @@ use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::Need;
 use crate::mapping::Mapping;
+use crate::patience::eventually;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{count_signals, limit_file_size, signals_seen};
 use crate::sys::{check, new_clone, pipe, read_all, unlink, write_all, File};
@@ -480,13 +481,10 @@ fn space_held_by_a_pipe_comes_back(t: &Test) -> Outcome {
     unlink(fs.path("file")).or_fail("unlink")?;
     drop((output, input));
     // What a pipe held may be given back a moment later, but is given back.
-    for _ in 0..100 {
-        if fs.space()? == before {
-            break;
-        }
-        crate::sys::sleep_ms(20);
-    }
-    expect_eq(fs.space()?, before, "space after the pipe was closed")?;
+    eventually(
+        "there is as much space after the pipe was closed as before",
+        || Ok(fs.space()? == before),
+    )?;
     fs.unmount()
 }
 

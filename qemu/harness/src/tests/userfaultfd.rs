@@ -3,15 +3,15 @@
 //! of page tables are marked where nothing is mapped yet.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
+use crate::failure::{expect, expect_eq, Context, Outcome};
 use crate::filesystem::CLONES;
 use crate::mapping::Mapping;
+use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
-use crate::sys::{new_clone, sleep_ms, File};
+use crate::sys::{new_clone, File};
 use crate::uffd::{self, request, UFFDIO_API, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT, UFFD_API};
 
 pub const CASES: &[Case] = &[
@@ -58,13 +58,9 @@ fn protect(uffd: &OwnedFd, map: &Mapping) -> Outcome {
 /// Does it in a process of its own, which a fault without end would keep for ever.
 fn soon(step: impl FnOnce() -> Outcome) -> Outcome {
     let child = Child::spawn(step)?;
-    let start = Instant::now();
-    while !child.is_over() {
-        if start.elapsed() > Duration::from_secs(60) {
-            child.kill(libc::SIGKILL);
-            return Err(Failure::new("it does not end"));
-        }
-        sleep_ms(5);
+    if let ended @ Err(_) = eventually("it ends", || Ok(child.is_over())) {
+        child.kill(libc::SIGKILL);
+        return ended;
     }
     child.join()
 }

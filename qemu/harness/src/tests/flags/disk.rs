@@ -5,10 +5,11 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use crate::case::Test;
-use crate::failure::{expect_eq, Context, Failure, Outcome, Sys};
+use crate::failure::{expect_eq, Context, Outcome, Sys};
 use crate::filesystem::{Btrfs, Ext4, Filesystem, Reflinkfs, Tmpfs, Xfs};
+use crate::patience::eventually;
 use crate::process::{run_program, End};
-use crate::sys::{check, path_call, sleep_ms, statfs, File};
+use crate::sys::{check, path_call, statfs, File};
 
 /// Runs a program that must succeed.
 #[track_caller]
@@ -101,16 +102,12 @@ impl Disk {
 
     /// Waits until what was given back can be used: btrfs keeps it until the disk has it.
     pub fn settle(&self, file: &File, room: u64) -> Outcome {
-        for _ in 0..100 {
+        eventually(format_args!("there is room of {room} bytes"), || {
             // SAFETY: plain call on an open descriptor.
             check(unsafe { libc::syncfs(file.as_raw_fd()) }).or_fail("syncfs")?;
             let stat = statfs(&self.root).or_fail("statfs")?;
-            if stat.f_bfree * stat.f_bsize as u64 >= room {
-                return Ok(());
-            }
-            sleep_ms(20);
-        }
-        Err(Failure::new(format_args!("no room of {room} bytes")))
+            Ok(stat.f_bfree * stat.f_bsize as u64 >= room)
+        })
     }
 
     fn grow(&self, file: &File, end: u64, step: u64) -> Sys {

@@ -10,9 +10,10 @@ use crate::case::{case, Case, Test};
 use crate::extents::expect_nothing_shared;
 use crate::failure::{expect, expect_eq, Context, Outcome};
 use crate::filesystem::{Need, Reflinkfs};
+use crate::patience::eventually;
 use crate::pattern::{blocks, pattern, BLOCK};
 use crate::process::{programs, Child, End};
-use crate::sys::{sleep_ms, File};
+use crate::sys::File;
 
 const NEEDS: &[Need] = &[Need::Programs];
 
@@ -138,12 +139,10 @@ fn it_ends_when_the_source_shrinks_under_it(t: &Test) -> Outcome {
     }
     let (from, to) = (source.path.clone(), t.path("to"));
     let child = Child::spawn(|| expect_error(&from, &to, "Invalid argument"))?;
-    for _ in 0..3000 {
-        if crate::sys::lstat(t.path("to")).is_ok_and(|stat| stat.st_size > 0) || child.is_over() {
-            break;
-        }
-        sleep_ms(1);
-    }
+    eventually("something is copied", || {
+        let has_some = crate::sys::lstat(t.path("to")).is_ok_and(|stat| stat.st_size > 0);
+        Ok(has_some || child.is_over())
+    })?;
     source.truncate(BLOCK as u64)?;
     let limit = Duration::from_secs(if t.effort.divisor > 1 { 60 } else { 20 });
     let end = child.wait_for(limit)?;

@@ -8,6 +8,7 @@ use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
 use crate::filesystem::{Tmpfs, QUOTA};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
+use crate::patience::eventually;
 use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::quota::{
@@ -142,17 +143,6 @@ fn ids_are_listed_in_order(t: &Test) -> Outcome {
         (3000, 2 * BLOCK64, 1),
         "the next after 7",
     )
-}
-
-/// Waits for what the kernel does a little later: the release of those that nobody refers to.
-fn eventually(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
-    for _ in 0..500 {
-        if holds()? {
-            return Ok(());
-        }
-        sleep_ms(10);
-    }
-    expect(false, what)
 }
 
 fn whoever_has_nothing_is_forgotten(t: &Test) -> Outcome {

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Waiting for what the kernel, or another process, does a little later.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use crate::failure::{expect, Outcome};
+use crate::sys::sleep_ms;
+
+/// How long is waited for what takes no time but for the machine's being slow: less than a test may
+/// take, and much longer than it should.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something holds; `what` says what does not when that takes too long.
+#[track_caller]
+pub fn eventually(what: impl Display, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
+        expect(
+            Instant::now() < deadline,
+            format_args!("{what}, within {PATIENCE:?}"),
+        )?;
+        sleep_ms(5);
+    }
+    Ok(())
+}

@@ -113,18 +113,19 @@ impl Model {
 
     /// A new block at `place`.
     pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
-        put(&mut self.files[file].tree, index_of(place))?;
-        self.has_new(file, place)
+        let page = put(&mut self.files[file].tree, index_of(place))?;
+        check_eq!(self.has_new(file, place)?, page);
+        Ok(())
     }
 
     /// New blocks from `place` on, as many as come in one piece, up to `len`, within one stretch.
     pub(crate) fn write_piece(&mut self, file: usize, place: usize, len: usize) -> Result {
         let n = put_piece(&mut self.files[file].tree, index_of(place), len as u64)?;
-        (place..place + n as usize).try_for_each(|place| self.has_new(file, place))
+        (place..place + n as usize).try_for_each(|place| self.has_new(file, place).map(|_| ()))
     }
 
-    /// There is a block at `place` that was not before.
-    fn has_new(&mut self, file: usize, place: usize) -> Result {
+    /// There is a block at `place` that was not before: its page.
+    fn has_new(&mut self, file: usize, place: usize) -> Result<Page> {
         let file = &mut self.files[file];
         file.blocks[place] = self.made.len();
         file.marks[place] = true;
@@ -134,7 +135,8 @@ impl Model {
         let last = self.made.last().map_or(0, |(_, number)| *number);
         check!(extent.number > last, "{} after {last}", extent.number);
         let page = block_at(&file.tree, index_of(place))?.as_ptr();
-        Ok(self.made.push((page, extent.number), GFP_KERNEL)?)
+        self.made.push((page, extent.number), GFP_KERNEL)?;
+        Ok(page)
     }
 
     /// No blocks at indexes `from..to`.

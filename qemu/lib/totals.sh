@@ -65,7 +65,7 @@ show_parts() {
 
 # show_part NUMBER: prints and counts.
 show_part() {
-	local title=${PART_TITLES[$1]} log=$PARTS_DIR/$1.log status=unknown seconds=0 line results=0 failed_before=$FAILED
+	local title=${PART_TITLES[$1]} log=$PARTS_DIR/$1.log status=unknown seconds=0 line results=0 failed_before=$FAILED unexplained=''
 	# Not there where it was killed.
 	[ ! -e "$PARTS_DIR/$1.status" ] || read -r status seconds <"$PARTS_DIR/$1.status"
 	printf '\n==== %s (%s)\n' "$title" "$(elapsed "$seconds")"
@@ -78,11 +78,13 @@ show_part() {
 		SKIPPED=$((SKIPPED + BASH_REMATCH[3]))
 	done < <(grep '^test result:' "$log" || true)
 	if ((results == 0)); then
-		FAILED=$((FAILED + 1))
-		printf '%s: FAILED (status %s, and no result)\n' "$title" "$status" | tee -a "$log"
+		unexplained='and no result'
 	elif [ "$status" != 0 ] && ((FAILED == failed_before)); then
+		unexplained='although no test failed'
+	fi
+	if [ -n "$unexplained" ]; then
 		FAILED=$((FAILED + 1))
-		printf '%s: FAILED (status %s, although no test failed)\n' "$title" "$status" | tee -a "$log"
+		printf '%s: FAILED (status %s, %s)\n' "$title" "$status" "$unexplained" | tee -a "$log"
 	fi
 	((FAILED == failed_before)) || PARTS_FAILED+=("$1")
 }

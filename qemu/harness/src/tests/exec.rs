@@ -120,11 +120,9 @@ fn start(program: &Path) -> Outcome<Child> {
         Err(crate::failure::Errno::last()).or_fail("exec")
     })?;
     let link = format!("/proc/{}/exe", child.pid());
-    let started = || Ok(std::fs::read_link(&link).is_ok_and(|path| path == program));
-    if let Err(failure) = eventually("the program starts", started) {
-        child.kill(libc::SIGKILL);
-        return Err(failure);
-    }
+    eventually("the program starts", || {
+        Ok(std::fs::read_link(&link).is_ok_and(|path| path == program))
+    })?;
     Ok(child)
 }
 

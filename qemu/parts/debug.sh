@@ -4,7 +4,7 @@
 # little else, for every object costs a second. KASAN with Rust needs clang, hence LLVM=1.
 
 DEBUG_CONFIGS=("$QEMU_DIR/kernel/guest.config" "$QEMU_DIR/kernel/debug.config")
-DEBUG_OBJECTS=2200 # what the build prints, for the progress line only
+DEBUG_OBJECTS=2000 # what the build prints, for the progress line only
 
 debug_hint() { :; }
 # make goes on where it was stopped: kbuild trusts no object without its command file.

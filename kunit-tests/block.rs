@@ -4,6 +4,7 @@
 
 use crate::{
     bindings,
+    inode::with_page_count,
     store::block::{copy_from_iter, copy_to_iter, BlockRef, Pool, BLOCK_SIZE},
 };
 use core::mem::MaybeUninit;
@@ -210,6 +211,35 @@ mod tests {
         // SAFETY: The reference is that of `into_page`.
         unsafe { bindings::shim_put_page(page) };
         check!(!block.bytes().is_crowded() && !block.bytes().is_mapped_writable());
+        Ok(())
+    }
+
+    #[test]
+    fn a_count_of_references_has_no_sign() -> Result {
+        let pool = Pool::new(None);
+        let block = pool.alloc()?;
+        let block = block.bytes();
+        for (count, crowded, near_overflow) in [
+            (1, false, false),
+            (1 << 30, false, false),
+            ((1 << 30) + 1, true, false),
+            (i32::MAX, true, false),
+            (i32::MIN, true, false),
+            (-(1 << 30), true, false),
+            (-(1 << 30) + 1, true, true),
+            (-128, true, true),
+        ] {
+            with_page_count(block, count, || {
+                check_eq!(block.is_crowded(), crowded, "{count} references");
+                check_eq!(
+                    block.refcount_near_overflow(),
+                    near_overflow,
+                    "{count} references"
+                );
+                check!(!block.has_only_store_ref(), "{count} references");
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     trees::Page,
 };
 use core::{mem::MaybeUninit, ops::Deref};
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// An inode whose `i_private` is a [`Mapped`], evicted when dropped.
 ///
@@ -79,6 +82,19 @@ impl Drop for Inode {
 pub(crate) fn index_of(block: &BlockRef) -> u64 {
     // SAFETY: `block` keeps the page.
     unsafe { bindings::shim_page_index(block.as_ptr()) as u64 }
+}
+
+/// Calls `f` while there seem to be `count` references to the page of `block`, which is one that nobody
+/// else looks at.
+pub(crate) fn with_page_count<R>(block: &BlockRef, count: i32, f: impl FnOnce() -> R) -> R {
+    // SAFETY: `block` keeps the page, and the kernel changes the field as an atomic, too.
+    let refs: &Atomic<i32> =
+        unsafe { Atomic::from_ptr(&raw mut (*block.as_ptr())._refcount.counter) };
+    let more = count.wrapping_sub(refs.load(Relaxed));
+    refs.add(more, Relaxed);
+    let result = f();
+    refs.add(more.wrapping_neg(), Relaxed);
+    result
 }
 
 /// How many references there are to the page, which need not be a block any more.

@@ -3,7 +3,7 @@
 //! `reflinkfs_mapped`: the blocks that carry an inode's mapping, and when they lose it.
 
 use crate::{
-    inode::{index_of, page_count, Inode},
+    inode::{index_of, page_count, with_page_count, Inode},
     store::Tree,
     trees::{block_at, found, pool, put, remove, tree_of, Found, Page, CORNERS},
 };
@@ -244,6 +244,38 @@ mod tests {
         check_eq!(busy(&inode, 78..MANY - 1)?.len(), 0);
         drop(held);
         check_eq!(busy(&inode, 0..MANY)?.len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_count_that_overflowed_is_busy() -> Result {
+        for count in [i32::MAX, i32::MIN, i32::MIN + 1, -128] {
+            let inode = Inode::new()?;
+            let tree = mapped_tree(&inode, 0..3)?;
+            let block = block_at(&tree, 1)?;
+            let found = with_page_count(&block, count, || busy(&inode, 0..3))?;
+            check_eq!(found[..], [1], "{count} references");
+            drop(block);
+            check_eq!(busy(&inode, 0..3)?.len(), 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_dropped_block_whose_count_overflowed_waits() -> Result {
+        for count in [i32::MAX, i32::MIN, i32::MIN + 1, -128] {
+            let inode = Inode::new()?;
+            let mut tree = mapped_tree(&inode, [0])?;
+            put(&mut tree, 1000)?;
+            let block = block_at(&tree, 0)?;
+            with_page_count(&block, count, || {
+                remove(&mut tree, 0, 1)?;
+                // Looks after those that wait.
+                map(&inode, &tree, 1000)
+            })?;
+            check!(inode.is_carried_by(block.as_ptr()), "{count} references");
+            check_eq!(page_count(block.as_ptr()), 2);
+        }
         Ok(())
     }
 

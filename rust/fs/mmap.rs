@@ -142,7 +142,7 @@ fn make_private(inode: &Inode, index: u64) -> Result {
     let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
     let old = old.block();
     // For a hole the zeros may be mapped, which stand for others, too.
-    if !old.as_ref().is_some_and(BlockRef::is_unreferenced) {
+    if !old.as_ref().is_some_and(BlockRef::has_only_store_ref) {
         lock.unmap(index..index + 1);
     }
     match old {

@@ -364,6 +364,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     /// only `finish_fault`, which modules do not have, could keep it. So who tracks writes so
     /// (`UFFD_FEATURE_WP_ASYNC`) takes the page for one that was written, which is harmless.
     fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
+        if block.refcount_near_overflow() {
+            return FaultResult::SIGBUS;
+        }
         // SAFETY: By the type invariant; the page is live.
         unsafe {
             if bindings::shim_clear_uffd_wp_marker(self.vmf) != 0 {

@@ -155,7 +155,7 @@ impl Mapped {
                 let Some(block) = (unsafe { first(lists.writable.get()) }) else {
                     break;
                 };
-                let to = if block.page_count() > 1 {
+                let to = if !block.has_only_store_ref() {
                     let index = block.index();
                     if range.contains(&index) {
                         indexes[n] = index;
@@ -200,7 +200,7 @@ impl Mapped {
             let lists = self.lists.lock();
             for _ in 0..BATCH {
                 // SAFETY: The lists are locked.
-                match unsafe { take_off_first(&lists, |first| first.page_count() == 1) } {
+                match unsafe { take_off_first(&lists, |first| first.has_only_store_ref()) } {
                     TakeOff::Done => (),
                     TakeOff::Empty => return None,
                     TakeOff::Refused(block) => return Some(BlockRef::new(block)),
@@ -322,7 +322,7 @@ unsafe fn reap(lists: &Lists) {
         // SAFETY: The list is locked.
         match unsafe { first(lists.dropped.get()) } {
             // SAFETY: As above.
-            Some(block) if block.page_count() == 1 => unsafe { take_off_dropped(block) },
+            Some(block) if block.has_only_store_ref() => unsafe { take_off_dropped(block) },
             Some(block) => {
                 // Still referred to. Look at another one the next time.
                 // SAFETY: As above.
@@ -365,7 +365,7 @@ pub(super) fn release(block: RawBlock) {
         if block.mapping() != mapping {
             continue;
         }
-        if block.page_count() > 1 {
+        if !block.has_only_store_ref() {
             // SAFETY: The block is on a list of this inode, whose lock is held. The reference
             // goes to the list.
             unsafe { bindings::shim_list_move(block.link(), lists.dropped.get()) };

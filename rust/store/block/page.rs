@@ -36,6 +36,12 @@ const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
 const UNWRITTEN: u64 = 1 << SLOTS_BITS;
 const NUMBER_SHIFT: u32 = SLOTS_BITS + 1;
 
+/// See [`BlockRef::is_crowded`].
+const CROWDED: u32 = 1 << 30;
+
+/// See [`BlockRef::refcount_near_overflow`].
+const NEAR_OVERFLOW: u32 = 3 << 30;
+
 /// The state of a block with this number, of which the lower 39 bits count, that no slot holds.
 fn new_state(number: u64) -> u64 {
     number << NUMBER_SHIFT
@@ -162,9 +168,18 @@ impl RawBlock {
         self.state().store(0, Relaxed);
     }
 
-    pub(super) fn page_count(self) -> i32 {
+    /// How many references there are to the page. The kernel's count is an `int`, which an enemy makes
+    /// negative: each pin counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does
+    /// not come around to what it was, as the kernel pins nothing whose count is negative, and each
+    /// reference in a page table takes eight bytes of that.
+    fn page_count(self) -> u32 {
         // SAFETY: By the type invariant the page is live.
-        unsafe { bindings::shim_page_count(self.as_ptr()) }
+        unsafe { bindings::shim_page_count(self.as_ptr()) as u32 }
+    }
+
+    /// Whether nobody has a reference to the page but the store.
+    pub(super) fn has_only_store_ref(self) -> bool {
+        self.page_count() == 1
     }
 
     pub(super) fn get_page(self) {
@@ -212,6 +227,9 @@ unsafe impl Send for BlockRef {}
 unsafe impl Sync for BlockRef {}
 
 impl BlockRef {
+    /// Takes a reference, however many there are: a thread holds a few dozen at a time, so that all
+    /// threads there can be do not make up what lies between [`BlockRef::is_crowded`],
+    /// [`BlockRef::refcount_near_overflow`] and the overflow.
     pub(super) fn new(block: RawBlock) -> Self {
         block.get_page();
         // INVARIANT: The reference was just taken.
@@ -245,7 +263,7 @@ impl BlockRef {
 
     /// Whether nobody has a reference to the page but the store and the caller, who has this one: then
     /// it is in no page table, nor about to leave one or to come back to one.
-    pub fn is_unreferenced(&self) -> bool {
+    pub fn has_only_store_ref(&self) -> bool {
         self.0.page_count() == 2
     }
 
@@ -314,9 +332,16 @@ impl BlockRef {
         })
     }
 
-    /// Whether so many references to the page exist that their count, an `int`, might overflow.
+    /// Whether so many references to the page exist that a copy is better than one more: their count
+    /// should stay positive, as otherwise the kernel pins the page for nobody.
     pub fn is_crowded(&self) -> bool {
-        self.0.page_count() > i32::MAX / 2
+        self.0.page_count() > CROWDED
+    }
+
+    /// Whether so many references to the page exist that none may be added that stays, as their count
+    /// might come around to zero.
+    pub fn refcount_near_overflow(&self) -> bool {
+        self.0.page_count() > NEAR_OVERFLOW
     }
 }
 

@@ -314,6 +314,8 @@ impl<T: FileSystem> SuperTable<T> {
         put_super: Some(Self::put_super),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        freeze_super: Some(Self::freeze_super),
+        thaw_super: Some(Self::thaw_super),
         freeze_fs: Some(Self::freeze),
         unfreeze_fs: Some(Self::unfreeze),
         ..pin_init::zeroed()
@@ -359,8 +361,47 @@ impl<T: FileSystem> SuperTable<T> {
         0
     }
 
-    /// That there is such a callback says that the filesystem can be frozen. The VFS keeps writers
-    /// out, and there is nothing to write back.
+    /// Freezes for the first user namespace's administrator, and for the kernel itself. See
+    /// `freeze_super`.
+    ///
+    /// To `ioctl_fsfreeze` the administrator of the mount's own user namespace is enough. But a frozen
+    /// superblock has a reference to itself: nothing could free it, nor unload the module, after the
+    /// namespace and all its mounts were gone, and until then writers could not be killed.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a live superblock of `T` to which the caller has a reference.
+    unsafe extern "C" fn freeze_super(
+        sb: *mut bindings::super_block,
+        holder: bindings::freeze_holder,
+        owner: *const c_void,
+    ) -> c_int {
+        if !may_freeze(holder) {
+            return EPERM.to_errno();
+        }
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::freeze_super(sb, holder, owner) }
+    }
+
+    /// Ends a freeze, for those who may begin one. The emergency thaw does not come this way.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::freeze_super`].
+    unsafe extern "C" fn thaw_super(
+        sb: *mut bindings::super_block,
+        holder: bindings::freeze_holder,
+        owner: *const c_void,
+    ) -> c_int {
+        if !may_freeze(holder) {
+            return EPERM.to_errno();
+        }
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::thaw_super(sb, holder, owner) }
+    }
+
+    /// Lets go of what may be stored to without a fault. The VFS keeps writers out, and there is
+    /// nothing to write back.
     ///
     /// By now nobody can begin to write; who could store to a mapped block without a fault has to
     /// fault, too.
@@ -403,4 +444,11 @@ impl<T: FileSystem> SuperTable<T> {
         }
         0
     }
+}
+
+/// Whether the caller may freeze or thaw a superblock for `holder`.
+fn may_freeze(holder: bindings::freeze_holder) -> bool {
+    let by_user = bindings::freeze_holder_FREEZE_HOLDER_USERSPACE;
+    // SAFETY: Only looks at the current task.
+    holder & by_user == 0 || unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
 }

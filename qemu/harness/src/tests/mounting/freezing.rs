@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! A frozen filesystem: who writes waits, who reads does not.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_errno, Context, Outcome, Sys};
@@ -10,7 +14,7 @@ use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
-use crate::sys::{check, clone_file, new_clone, sleep_ms, File};
+use crate::sys::{check, chmod, clone_file, mkdir, new_clone, sleep_ms, File};
 
 const FIFREEZE: libc::c_ulong = 0xc004_5877;
 const FITHAW: libc::c_ulong = 0xc004_5878;
@@ -29,10 +33,20 @@ pub const CASES: &[Case] = &[
     case!(freezing_twice_and_thawing_twice_are_refused)
         .needs(INSTANCE)
         .except(Tmpfs, CANNOT),
+    case!(the_administrator_of_a_user_namespace_cannot_freeze_its_mount)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
+    case!(a_mount_of_a_user_namespace_is_frozen_and_thawed_by_the_first_one)
+        .needs(INSTANCE)
+        .except(Tmpfs, CANNOT),
 ];
 
 fn ioctl(fs: &Instance, request: libc::c_ulong) -> Sys {
-    let root = File::open(&fs.root, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    ioctl_at(&fs.root, request)
+}
+
+fn ioctl_at(dir: &Path, request: libc::c_ulong) -> Sys {
+    let root = File::open(dir, libc::O_RDONLY | libc::O_DIRECTORY)?;
     // SAFETY: an open descriptor; the argument is not looked at.
     check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(|_| ())
 }
@@ -129,4 +143,68 @@ fn freezing_twice_and_thawing_twice_are_refused(t: &Test) -> Outcome {
     expect_errno(again, libc::EBUSY, "freezing what is frozen")?;
     expect_errno(ioctl(&fs, FITHAW), libc::EINVAL, "thawing what is not")?;
     fs.create_with("file", b"works").map(drop)
+}
+
+/// A place where an ordinary user can mount something in a namespace of theirs.
+fn mount_point(t: &Test) -> Outcome<PathBuf> {
+    let dir = t.elsewhere.join("mount-point");
+    mkdir(&dir, 0o755).or_fail("mkdir")?;
+    chmod(&t.elsewhere, 0o755).or_fail("chmod")?;
+    Ok(dir)
+}
+
+/// A shell of an ordinary user, root in namespaces of its own, that mounts the filesystem at `dir`
+/// ($2) and then does what `script` says.
+fn unshared(t: &Test, dir: &Path, script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("mount -t $1 -o size=4M none $2; {script}");
+    command
+        .args(["-Urm", "sh", "-ec", &script, "sh", t.filesystem.name()])
+        .arg(dir)
+        .uid(1000)
+        .gid(1000);
+    command
+}
+
+fn the_administrator_of_a_user_namespace_cannot_freeze_its_mount(t: &Test) -> Outcome {
+    let dir = mount_point(t)?;
+    let script = "! fsfreeze -f $2 || exit 7; ! fsfreeze -u $2 || exit 8
+        echo data >$2/file; umount $2; echo done";
+    let output = unshared(t, &dir, script).output().or_fail("unshare")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    expect(output.status.success(), format_args!("it failed: {errors}"))?;
+    let refusals = errors.matches("Operation not permitted").count();
+    expect(refusals == 2, format_args!("two refusals: {errors}"))?;
+    expect(output.stdout == b"done\n", "the mount is as it was")
+}
+
+fn a_mount_of_a_user_namespace_is_frozen_and_thawed_by_the_first_one(t: &Test) -> Outcome {
+    let dir = mount_point(t)?;
+    let script = "echo ready; read line; ! fsfreeze -u $2 2>/dev/null || exit 7
+        echo refused; echo data >$2/file; echo written; read line; umount $2";
+    let mut shell = unshared(t, &dir, script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .or_fail("unshare")?;
+    let (mut to, from) = match (shell.stdin.take(), shell.stdout.take()) {
+        (Some(to), Some(from)) => (to, BufReader::new(from)),
+        _ => return Err("no pipes").or_fail("spawn"),
+    };
+    let mut said = from.lines();
+    let mut expect_said = |word: &str| {
+        let line = said.next().transpose().or_fail("read")?.unwrap_or_default();
+        expect(line == word, format_args!("it said {line:?}, not {word}"))
+    };
+    expect_said("ready")?;
+    let root = format!("/proc/{}/root{}", shell.id(), dir.display());
+    ioctl_at(root.as_ref(), FIFREEZE).or_fail("FIFREEZE")?;
+    let asked = to.write_all(b"go on\n").or_fail("write");
+    let refused = asked.and_then(|()| expect_said("refused"));
+    ioctl_at(root.as_ref(), FITHAW).or_fail("FITHAW")?;
+    refused?;
+    expect_said("written")?;
+    to.write_all(b"go on\n").or_fail("write")?;
+    let status = shell.wait().or_fail("wait")?;
+    expect(status.success(), format_args!("it ended with {status}"))
 }

@@ -2,10 +2,10 @@
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 
-use super::{block_of, blocks_for, truncate, ChargedTree, Data, Locked, ReflinkFs};
+use super::{block_of, blocks_for, truncate, Changing, ChargedTree, Data, Locked, ReflinkFs};
 use crate::{
     store::{Reserve, Tree},
-    vfs::{self, go_on, LockedPair, Remap},
+    vfs::{self, go_on, Remap},
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -14,10 +14,17 @@ use kernel::prelude::*;
 pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let files = request.lock();
     let locks = files.invalidate();
-    let len = request.prepare_clone(&locks)?;
-    if len > 0 {
-        share(&files, &locks, request.from_pos, request.to_pos, len)?;
-    }
+    let Some((to, len)) = request.prepare_clone(&locks)? else {
+        return Ok(0);
+    };
+    share(
+        files.from(),
+        &to,
+        &locks,
+        request.from_pos,
+        request.to_pos,
+        len,
+    )?;
     Ok(len)
 }
 
@@ -32,13 +39,13 @@ pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 /// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied since somebody may still write to it;
 /// `EINTR` where the process is to end. Both files are as they were.
 pub(crate) fn share(
-    files: &LockedPair<'_, ReflinkFs>,
+    from: &Locked,
+    to: &Changing<'_>,
     locks: &vfs::remap::InvalidatePair<'_, ReflinkFs>,
     from_pos: u64,
     to_pos: u64,
     len: u64,
 ) -> Result {
-    let (from, to) = (files.from(), files.to());
     let (first, to_first, n) = (block_of(from_pos), block_of(to_pos), blocks_for(len));
     let reach = Data::reach(first, n);
     stop_stores(from, &locks.from(), reach.clone());

@@ -6,7 +6,7 @@
 use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
 use crate::{
     store::block::{BlockRef, Piece, BLOCK_SIZE},
-    vfs::{go_on, LockedPair, Remap, RemapKind},
+    vfs::{go_on, Remap, RemapKind},
 };
 use kernel::prelude::*;
 
@@ -23,9 +23,8 @@ const BATCH: usize = 16 * BLOCK_SIZE;
 /// blocks are copied. Files of different mounts share nothing.
 pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let mut done = 0;
-    let mut first = true;
     while done < request.len {
-        match copy_step(request, done, core::mem::take(&mut first)) {
+        match copy_step(request, done) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(err) if done == 0 => return Err(err),
@@ -39,18 +38,16 @@ pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 }
 
 /// Copies or shares as much of what is left as is done in one go.
-fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u64> {
+fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64) -> Result<u64> {
     let files = request.lock();
     let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
-    let (from, to) = (files.from(), files.to());
+    let from = files.from();
     // The source may have become shorter since the range was cut at its end.
     let left = (request.len - done).min(from.size().saturating_sub(from_pos));
     if left == 0 {
         return Ok(0);
     }
-    if first {
-        request.to.modified()?;
-    }
+    let to = files.change()?;
     let offset = offset_in_block(to_pos);
     let may_share = request.kind != RemapKind::Copy
         && core::ptr::eq(from.super_block(), to.super_block())
@@ -69,7 +66,8 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u
         };
         let whole = left - partial;
         if whole > 0 {
-            return share_blocks(&files, from_pos, to_pos, whole);
+            share(from, &to, &files.invalidate(), from_pos, to_pos, whole)?;
+            return Ok(whole);
         }
         left
     };
@@ -78,17 +76,7 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, first: bool) -> Result<u
         pos: from_pos,
         len: copied as usize,
     };
-    Ok(write::write(to, to_pos, &mut source, true)? as u64)
-}
-
-fn share_blocks(
-    files: &LockedPair<'_, ReflinkFs>,
-    from_pos: u64,
-    to_pos: u64,
-    len: u64,
-) -> Result<u64> {
-    share(files, &files.invalidate(), from_pos, to_pos, len)?;
-    Ok(len)
+    Ok(write::write(&to, to_pos, &mut source, true)? as u64)
 }
 
 /// A range of a file, to be copied.

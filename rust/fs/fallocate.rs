@@ -3,8 +3,8 @@
 //! `fallocate(2)`: giving room to a range, taking it, clearing it. What moves is in `shift.rs`.
 
 use super::{
-    block_of, blocks_for, clear::Clearing, shift::shift, truncate::wipe_tail, ChargedBlock, Locked,
-    ReflinkFs,
+    block_of, blocks_for, clear::Clearing, shift::shift, truncate::wipe_tail, Changing,
+    ChargedBlock, Locked, ReflinkFs,
 };
 use crate::{
     store::{Lookup, Reserve},
@@ -17,7 +17,12 @@ use kernel::prelude::*;
 const STEP: u64 = 256;
 
 /// See [`FileOperations::fallocate`](crate::vfs::FileOperations::fallocate).
-pub(crate) fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
+pub(crate) fn fallocate(
+    inode: &Changing<'_>,
+    what: Fallocate,
+    bytes: Range<u64>,
+    size: u64,
+) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
     match what {
         Fallocate::Collapse => return shift(inode, blocks.end, blocks.start, size),

@@ -3,7 +3,8 @@
 //! What can be done with a regular file, each in a file of its own.
 
 use super::{
-    clone, copy, dedupe, extents, fallocate, read, truncate, write, Inode, Locked, ReflinkFs,
+    clone, copy, dedupe, extents, fallocate, read, truncate, write, Changing, Inode, Locked,
+    ReflinkFs,
 };
 use crate::{
     store::block::BlockRef,
@@ -25,7 +26,7 @@ impl FileOperations for ReflinkFs {
     }
 
     fn write(
-        inode: &Locked,
+        inode: &Changing<'_>,
         pos: u64,
         from: &mut IovIterSource<'_>,
         may_wait: bool,
@@ -45,7 +46,7 @@ impl FileOperations for ReflinkFs {
         extents::extent(inode, pos)
     }
 
-    fn fallocate(inode: &Locked, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
+    fn fallocate(inode: &Changing<'_>, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
         fallocate::fallocate(inode, what, bytes, size)
     }
 

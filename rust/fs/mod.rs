@@ -73,6 +73,9 @@ type Inode = vfs::Inode<ReflinkFs>;
 /// An inode of this filesystem whose `i_rwsem` is held exclusive.
 type Locked = vfs::Locked<ReflinkFs>;
 
+/// A file of this filesystem for whose change everything has been done that it owes.
+type Changing<'a> = vfs::Changing<'a, ReflinkFs>;
+
 /// The index of the block that holds byte `pos`.
 const fn block_of(pos: u64) -> u64 {
     pos >> BLOCK_SHIFT

@@ -3,7 +3,7 @@
 //! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: what lies behind a place in a file moves,
 //! by whole blocks.
 
-use super::{blocks_for, clone::stop_stores, data, ChargedTree, Locked};
+use super::{blocks_for, clone::stop_stores, data, Changing, ChargedTree};
 use crate::{store::Reserve, vfs::go_on};
 use kernel::prelude::*;
 
@@ -16,7 +16,7 @@ use kernel::prelude::*;
 ///
 /// `ENOMEM`; `ENOSPC` where there may be no more nodes; `EINTR` where the process is to end. The
 /// file is as it was.
-pub(crate) fn shift(inode: &Locked, from: u64, to: u64, size: u64) -> Result {
+pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = inode.data();
     let lock = inode.invalidate();
     let first = from.min(to);

@@ -10,7 +10,7 @@
 use super::{
     block_of, offset_in_block, truncate,
     write_run::{self, write_run},
-    ChargedBlock, Locked, ReflinkFs,
+    Changing, ChargedBlock, Locked, ReflinkFs,
 };
 use crate::{
     store::{
@@ -79,7 +79,7 @@ impl Source for IovIterSource<'_> {
 /// `EFAULT`, `ENOSPC`, `EDQUOT`, `ENOMEM` if not one byte could be written; `EAGAIN` if it may not
 /// wait.
 pub(crate) fn write(
-    inode: &Locked,
+    inode: &Changing<'_>,
     pos: u64,
     source: &mut impl Source,
     may_wait: bool,

@@ -3,6 +3,7 @@
 //! `fallocate(2)`. Compare `xfs_file_fallocate`.
 
 use super::{
+    change::Changing,
     file::{File, FileOperations},
     to_errno, MAX_FILE_SIZE,
 };
@@ -76,6 +77,6 @@ fn fallocate_range<T: FileOperations>(file: &File<T>, mode: u32, start: u64, len
         // SAFETY: The inode is live and locked.
         to_result(unsafe { bindings::inode_newsize_ok(inode.as_raw(), size as i64) })?;
     }
-    file.modified()?;
+    let inode = Changing::begin(&inode, file)?;
     T::fallocate(&inode, what, start..end, size)
 }

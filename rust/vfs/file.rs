@@ -5,7 +5,9 @@
 use super::{
     acl,
     any::AnyFile,
-    attributes, extents,
+    attributes,
+    change::Changing,
+    extents,
     fallocate::{self, Fallocate},
     filesystem::FileSystem,
     flags,
@@ -22,7 +24,6 @@ use core::{
     ops::{Deref, Range},
 };
 use kernel::{
-    error::to_result,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
     types::Opaque,
@@ -45,15 +46,14 @@ pub trait FileOperations: FileSystem {
     /// `ENOMEM`.
     fn lend(inode: &Inode<Self>, index: u64) -> Result<(BlockRef, u64)>;
 
-    /// Writes `from` to `pos`. Limits were looked at, times and permissions are taken care of.
-    /// Returns how many bytes.
+    /// Writes `from` to `pos`. Limits were looked at. Returns how many bytes.
     ///
     /// # Errors
     ///
     /// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written; `EAGAIN` where that would mean
     /// to wait, for memory or a lock, and `may_wait` is false.
     fn write(
-        inode: &Locked<Self>,
+        inode: &Changing<'_, Self>,
         pos: u64,
         from: &mut IovIterSource<'_>,
         may_wait: bool,
@@ -79,7 +79,12 @@ pub trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// `ENOSPC` where there is not the room that is asked for; `EINTR`, `ENOMEM`.
-    fn fallocate(inode: &Locked<Self>, what: Fallocate, bytes: Range<u64>, size: u64) -> Result;
+    fn fallocate(
+        inode: &Changing<'_, Self>,
+        what: Fallocate,
+        bytes: Range<u64>,
+        size: u64,
+    ) -> Result;
 
     /// `copy_file_range(2)`: without flags, copies as the filesystem likes best; or just copies.
     /// The range was cut at the end of the source, and does not overlap.
@@ -119,12 +124,6 @@ impl<T: FileSystem> File<T> {
     pub fn inode(&self) -> &Inode<T> {
         // SAFETY: By the promise of `from_raw`.
         unsafe { Inode::from_raw((*self.as_raw()).f_inode) }
-    }
-
-    /// Notes a change of the file's data: times, set-id bits, capabilities. The inode is locked.
-    pub fn modified(&self) -> Result {
-        // SAFETY: The file is open.
-        to_result(unsafe { bindings::file_modified(self.as_raw()) })
     }
 }
 
@@ -231,17 +230,18 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         if inode.is_immutable() {
             return EPERM.to_errno() as isize;
         }
-        // SAFETY: By the safety requirements; the inode is locked, as these ask.
-        let checked = unsafe {
-            match bindings::generic_write_checks(kiocb, iter) {
-                count if count <= 0 => return count,
-                _ => to_result(bindings::kiocb_modified(kiocb)),
-            }
-        };
+        // SAFETY: By the safety requirements; the inode is locked.
+        let count = unsafe { bindings::generic_write_checks(kiocb, iter) };
+        if count <= 0 {
+            return count;
+        }
+        // SAFETY: By the safety requirements; the inode is locked.
+        let changing = Changing::begin_with(&inode, || unsafe { bindings::kiocb_modified(kiocb) });
         // SAFETY: By the safety requirements.
         let (kiocb, from) = unsafe { (&mut *kiocb, IovIterSource::from_raw(iter)) };
         let len = from.len();
-        let written = checked.and_then(|()| T::write(&inode, kiocb.ki_pos as u64, from, may_wait));
+        let written =
+            changing.and_then(|inode| T::write(&inode, kiocb.ki_pos as u64, from, may_wait));
         // Bytes may have been taken that could not be stored in the end. Who goes on from where
         // `iter` stands, as io_uring does, must not skip them.
         let taken = len - from.len();

@@ -15,6 +15,7 @@
 //! | [`directory`] | `struct inode_operations` of a directory; names kept in the dcache, as libfs does |
 //! | [`attributes`] | `getattr`, `setattr` |
 //! | [`acl`] | POSIX access control lists |
+//! | [`change`] | `file_modified` |
 //! | [`flags`] | `fileattr_get`, `fileattr_set` |
 //! | [`export`] | `struct export_operations` |
 //! | [`file`] | `struct file_operations` of a regular file |
@@ -33,7 +34,8 @@
 //! # Locks
 //!
 //! What a lock protects can be changed only with the value that stands for holding it:
-//! [`Locked`] for `i_rwsem` held exclusive, [`Invalidate`] and [`mapping::InvalidateShared`] for
+//! [`Locked`] for `i_rwsem` held exclusive, [`Changing`] for the same with all done that a change of
+//! data owes, [`Invalidate`] and [`mapping::InvalidateShared`] for
 //! `invalidate_lock`.
 //!
 //! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
@@ -46,6 +48,7 @@
 pub mod acl;
 pub mod any;
 pub mod attributes;
+pub mod change;
 pub mod context;
 pub mod directory;
 pub mod export;
@@ -63,6 +66,7 @@ pub mod splice;
 pub mod xattr;
 
 pub use self::{
+    change::Changing,
     context::{Context, Parameter},
     directory::{Dentry, DirectoryOperations, New},
     extents::Extent,

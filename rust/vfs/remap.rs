@@ -5,9 +5,10 @@
 //! Compare `fs/remap_range.c`, and `xfs_reflink_remap_prep` for the order of the locks.
 
 use super::{
+    change::Changing,
     file::{File, FileOperations},
     filesystem::FileSystem,
-    inode::{Inode, Locked},
+    inode::Locked,
     mapping::Invalidate,
 };
 use crate::{
@@ -50,22 +51,28 @@ pub struct Remap<'a, T: FileSystem> {
 }
 
 impl<'a, T: FileSystem> Remap<'a, T> {
-    /// Locks both files for changes.
+    /// Locks both files, so that neither is changed meanwhile.
     pub fn lock(&self) -> LockedPair<'a, T> {
         let (from, to) = (self.from.inode(), self.to.inode());
         // SAFETY: Both inodes are live. The guard unlocks them.
         unsafe { bindings::lock_two_nondirectories(from.as_raw(), to.as_raw()) };
-        LockedPair { from, to }
+        LockedPair {
+            from: self.from,
+            to: self.to,
+        }
     }
 
     /// The checks that the kernel has for a clone of this range, see
-    /// `generic_remap_file_range_prep`; also notes the change of the destination. Returns the
-    /// length to be done, which may be 0.
+    /// `generic_remap_file_range_prep`. Returns the length to be done, and the destination; `None`
+    /// where there is nothing to be done.
     ///
     /// # Errors
     ///
     /// See the manual page of `ioctl_ficlonerange`.
-    pub fn prepare_clone(&self, _locks: &InvalidatePair<'_, T>) -> Result<u64> {
+    pub fn prepare_clone<'l>(
+        &self,
+        locks: &InvalidatePair<'l, T>,
+    ) -> Result<Option<(Changing<'l, T>, u64)>> {
         let flags = if self.may_shorten {
             bindings::REMAP_FILE_CAN_SHORTEN
         } else {
@@ -84,35 +91,53 @@ impl<'a, T: FileSystem> Remap<'a, T> {
                 flags,
             )
         })?;
-        Ok(len as u64)
+        if len <= 0 {
+            return Ok(None);
+        }
+        // SAFETY: The function did all of it, as there is a length, with the lock held.
+        let to = unsafe { Changing::assume(locks.0.to()) };
+        Ok(Some((to, len as u64)))
     }
 }
 
 /// Two files, or twice the same, whose `i_rwsem` is held exclusive.
 #[must_use]
 pub struct LockedPair<'a, T: FileSystem> {
-    from: &'a Inode<T>,
-    to: &'a Inode<T>,
+    from: &'a File<T>,
+    to: &'a File<T>,
 }
 
 impl<T: FileSystem> LockedPair<'_, T> {
     /// The source.
     pub fn from(&self) -> &Locked<T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Locked::assume(self.from) }
+        unsafe { Locked::assume(self.from.inode()) }
     }
 
     /// The destination.
     pub fn to(&self) -> &Locked<T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Locked::assume(self.to) }
+        unsafe { Locked::assume(self.to.inode()) }
+    }
+
+    /// The destination, about to change.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` where it is immutable, `ETXTBSY` where either file is swapped to, and those of
+    /// `file_modified`.
+    pub fn change(&self) -> Result<Changing<'_, T>> {
+        if self.from().is_swapfile() {
+            return Err(ETXTBSY);
+        }
+        Changing::begin(self.to(), self.to)
     }
 
     /// Takes `invalidate_lock` of both exclusive.
     pub fn invalidate(&self) -> InvalidatePair<'_, T> {
         // SAFETY: Both inodes are live. The guard unlocks them.
         unsafe {
-            bindings::filemap_invalidate_lock_two(self.from.mapping(), self.to.mapping());
+            bindings::filemap_invalidate_lock_two(self.from().mapping(), self.to().mapping());
         }
         InvalidatePair(self)
     }
@@ -121,7 +146,9 @@ impl<T: FileSystem> LockedPair<'_, T> {
 impl<T: FileSystem> Drop for LockedPair<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `Remap::lock` took them.
-        unsafe { bindings::unlock_two_nondirectories(self.from.as_raw(), self.to.as_raw()) };
+        unsafe {
+            bindings::unlock_two_nondirectories(self.from().as_raw(), self.to().as_raw());
+        }
     }
 }
 
@@ -133,13 +160,13 @@ impl<T: FileSystem> InvalidatePair<'_, T> {
     /// The source.
     pub fn from(&self) -> Invalidate<'_, T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Invalidate::assume(self.0.from) }
+        unsafe { Invalidate::assume(self.0.from()) }
     }
 
     /// The destination.
     pub fn to(&self) -> Invalidate<'_, T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Invalidate::assume(self.0.to) }
+        unsafe { Invalidate::assume(self.0.to()) }
     }
 }
 
@@ -147,7 +174,8 @@ impl<T: FileSystem> Drop for InvalidatePair<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `LockedPair::invalidate` took them.
         unsafe {
-            bindings::filemap_invalidate_unlock_two(self.0.from.mapping(), self.0.to.mapping());
+            let (from, to) = (self.0.from(), self.0.to());
+            bindings::filemap_invalidate_unlock_two(from.mapping(), to.mapping());
         }
     }
 }

@@ -23,6 +23,7 @@ mod process;
 mod quota;
 mod ring;
 mod runner;
+mod stall;
 mod sys;
 mod tests;
 mod uffd;

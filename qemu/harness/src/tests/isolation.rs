@@ -2,8 +2,6 @@
 //! Who once had a block of a file (in a pipe, in a read that is still under way, pinned for a
 //! store) sees and changes that file and no other, whatever was shared meanwhile.
 
-mod stall;
-
 use std::os::fd::AsRawFd;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -13,10 +11,10 @@ use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome,
 use crate::filesystem::{Btrfs, Xfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{BLOCK, BLOCK64};
+use crate::stall::Stall;
 use crate::sys::{
     check, clone_file, dedupe, new_clone, pipe, pread_to, read_all, unlink, Deduped, File,
 };
-use stall::Stall;
 
 pub const CASES: &[Case] = &[
     case!(a_pipe_filled_from_a_clone_never_shows_the_sources_new_bytes).needs(CLONES),

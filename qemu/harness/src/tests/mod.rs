@@ -24,7 +24,7 @@ modules! {
     rename_flags,
     tmpfile,
     files { read_write, holes, sizes, buffers, descriptors },
-    copy { contents, offsets, sharing, refusals },
+    copy { contents, offsets, sharing, refusals, steps },
     clone { contents, sharing, ranges, refusals, generations },
     dedupe { sharing, refusals },
     fallocate,

@@ -161,16 +161,6 @@ fn changes_anywhere(source: &File) -> Vec<Change<'_>> {
     ]
 }
 
-const CAPABILITY: &str = "security.capability";
-
-/// struct vfs_cap_data, revision 2: CAP_NET_RAW, permitted.
-fn capability() -> Vec<u8> {
-    let mut value = vec![0u8; 20];
-    value[3] = 2;
-    value[4..8].copy_from_slice(&(1u32 << 13).to_le_bytes());
-    value
-}
-
 fn mode_of(file: &File) -> Outcome<u32> {
     Ok(lstat(&file.path).or_fail("lstat")?.st_mode & 0o7777)
 }
@@ -200,9 +190,9 @@ fn every_change_takes_the_capabilities(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(2, 8))?;
     for (what, change) in changes(t, &source) {
         let file = program(t)?;
-        xattr::set(&file.path, CAPABILITY, &capability(), 0).or_fail("setxattr")?;
+        xattr::set(&file.path, xattr::CAPABILITY, &xattr::capability(), 0).or_fail("setxattr")?;
         change(&file)?;
-        let seen = xattr::get(&file.path, CAPABILITY).map(drop);
+        let seen = xattr::get(&file.path, xattr::CAPABILITY).map(drop);
         expect_errno(
             seen,
             libc::ENODATA,
@@ -237,14 +227,14 @@ fn every_way_of_cloning_takes_both(t: &Test) -> Outcome {
     ];
     for (what, way) in ways {
         let file = program(t)?;
-        xattr::set(&file.path, CAPABILITY, &capability(), 0).or_fail("setxattr")?;
+        xattr::set(&file.path, xattr::CAPABILITY, &xattr::capability(), 0).or_fail("setxattr")?;
         as_user(1000, 1000, || way(&file.reopen(libc::O_RDWR)?))?;
         let mode = mode_of(&file)?;
         expect(
             mode == 0o755,
             format_args!("mode {mode:o} is 755 after {what}"),
         )?;
-        let seen = xattr::get(&file.path, CAPABILITY).map(drop);
+        let seen = xattr::get(&file.path, xattr::CAPABILITY).map(drop);
         expect_errno(
             seen,
             libc::ENODATA,
@@ -253,17 +243,17 @@ fn every_way_of_cloning_takes_both(t: &Test) -> Outcome {
     }
     // The source keeps what it has.
     let file = program(t)?;
-    xattr::set(&file.path, CAPABILITY, &capability(), 0).or_fail("setxattr")?;
+    xattr::set(&file.path, xattr::CAPABILITY, &xattr::capability(), 0).or_fail("setxattr")?;
     let clone = crate::sys::new_clone(&file, t.path("clone"))?;
     expect_eq(mode_of(&file)?, 0o6755, "mode of a source")?;
-    xattr::get(&file.path, CAPABILITY).or_fail("the capability of a source")?;
+    xattr::get(&file.path, xattr::CAPABILITY).or_fail("the capability of a source")?;
     expect_eq(mode_of(&clone)?, 0o644, "mode of the clone")
 }
 
 fn what_changes_nothing_takes_nothing(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(1, 8))?;
     let file = program(t)?;
-    xattr::set(&file.path, CAPABILITY, &capability(), 0).or_fail("setxattr")?;
+    xattr::set(&file.path, xattr::CAPABILITY, &xattr::capability(), 0).or_fail("setxattr")?;
     as_user(1000, 1000, || {
         let own = file.reopen(libc::O_RDWR)?;
         own.read_at(0, 100)?;
@@ -278,7 +268,7 @@ fn what_changes_nothing_takes_nothing(t: &Test) -> Outcome {
     })?;
     let mode = mode_of(&file)?;
     expect(mode == 0o6755, format_args!("mode {mode:o} is 6755"))?;
-    xattr::get(&file.path, CAPABILITY)
+    xattr::get(&file.path, xattr::CAPABILITY)
         .or_fail("the capability")
         .map(drop)
 }

@@ -39,6 +39,16 @@ pub const CASES: &[Case] = &[
     case!(readers_and_writers_race_without_tearing),
 ];
 
+pub const CAPABILITY: &str = "security.capability";
+
+/// struct vfs_cap_data, revision 2: CAP_NET_RAW, permitted.
+pub fn capability() -> Vec<u8> {
+    let mut value = vec![0u8; 20];
+    value[3] = 2;
+    value[4..8].copy_from_slice(&(1u32 << 13).to_le_bytes());
+    value
+}
+
 pub fn set(path: impl AsRef<Path>, name: &str, value: &[u8], flags: i32) -> Sys {
     let (path, name) = (c_path(path.as_ref()), CString::new(name).expect("no NUL"));
     // SAFETY: strings and value are valid during the call.

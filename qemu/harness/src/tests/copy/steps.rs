@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What a long copy owes at each of its steps: it is not one change but many, and between two of them
+//! the file may have become a program, or one that must not change.
+
+use crate::case::{case, Case, Test};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome};
+use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs};
+use crate::flags_of_files::{set_flags, IMMUTABLE};
+use crate::pattern::{BLOCK, BLOCK64};
+use crate::process::Child;
+use crate::stall::Stall;
+use crate::sys::{
+    check, chmod, chown, copy_once, lstat, pwrite_from, set_times, sleep_ms, timespec, File, Times,
+};
+use crate::tests::xattr;
+use std::time::Duration;
+
+/// Why another filesystem says nothing here.
+const OTHERS_OWE: &str = "writes through a pipe, and looks at the flag when the call begins";
+
+pub const CASES: &[Case] = &[
+    case!(a_program_made_in_the_middle_of_a_copy_loses_its_bits),
+    case!(a_program_made_while_a_copy_waits_for_its_source_loses_its_bits)
+        .needs(&[Need::Reflinkfs]),
+    case!(capabilities_given_in_the_middle_of_a_copy_are_lost),
+    case!(a_copy_ends_where_the_file_becomes_immutable)
+        .except(Tmpfs, OTHERS_OWE)
+        .except(Xfs, OTHERS_OWE)
+        .except(Btrfs, OTHERS_OWE),
+    case!(each_step_of_a_copy_changes_the_time),
+];
+
+/// How much is copied, in many steps.
+fn length(t: &Test) -> u64 {
+    if t.is_reflinkfs() {
+        256 << 20
+    } else {
+        16 << 20
+    }
+}
+
+/// How often the change is tried to come between two steps.
+const TRIES: usize = 20;
+
+/// How a source is filled, and where the copy begins in it.
+const SOURCES: [(&str, bool, u64); 2] = [("a hole", false, 1), ("data", true, 1)];
+
+fn source(t: &Test, data: bool) -> Outcome<File> {
+    let source = t.create("source")?;
+    source.truncate(length(t) + 1)?;
+    if data {
+        for at in (0..length(t) / 4).step_by(1 << 20) {
+            source.write_at(&[b'd'; 1 << 20], at)?;
+        }
+    }
+    chmod(&source.path, 0o644).or_fail("chmod")?;
+    Ok(source)
+}
+
+/// A file that an ordinary user may write to.
+fn destination(t: &Test) -> Outcome<File> {
+    let to = t.create("to")?;
+    chown(&to.path, 1000, 1000).or_fail("chown")?;
+    chmod(&to.path, 0o755).or_fail("chmod")?;
+    Ok(to)
+}
+
+/// An ordinary user who copies in one call, and goes on with another where that is not all.
+fn copy_as_user(t: &Test, from: &File, from_pos: u64, to: &File) -> Outcome<Child> {
+    Child::spawn(|| {
+        let own = to.reopen(libc::O_RDWR)?;
+        // SAFETY: plain calls in a process with one thread.
+        unsafe {
+            check(libc::setgroups(0, std::ptr::null())).or_fail("setgroups")?;
+            check(libc::setgid(1000)).or_fail("setgid")?;
+            check(libc::setuid(1000)).or_fail("setuid")?;
+        }
+        let copied = copy_once(from, from_pos, &own, 0, length(t) as usize);
+        if copied != Err(crate::failure::Errno(libc::EPERM)) {
+            copied.or_fail("copy_file_range")?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes `change` while the copy is under way, and has `see` look at what there is after it. `change` is
+/// given the file and whether the copy goes on to its end.
+fn in_the_middle(
+    t: &Test,
+    change: impl Fn(&File) -> Outcome,
+    see: impl Fn(&File, u64, &str) -> Outcome,
+) -> Outcome {
+    for (what, data, from_pos) in SOURCES {
+        let source = source(t, data)?;
+        let mut seen = false;
+        for _ in 0..TRIES {
+            let to = destination(t)?;
+            let copy = copy_as_user(t, &source, from_pos, &to)?;
+            while to.size()? == 0 && !copy.is_over() {
+                std::hint::spin_loop();
+            }
+            change(&to)?;
+            let size = to.size()?;
+            copy.join()?;
+            set_flags(&to, 0).or_fail("FS_IOC_SETFLAGS of none")?;
+            if size > 0 && size < length(t) {
+                see(&to, size, what)?;
+                seen = true;
+                break;
+            }
+        }
+        expect(
+            seen,
+            format_args!("the change came in the middle of copying {what}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn expect_mode(file: &File, expected: u32, what: &str) -> Outcome {
+    let mode = lstat(&file.path).or_fail("lstat")?.st_mode & 0o7777;
+    expect(
+        mode == expected,
+        format_args!("mode {mode:o} is {expected:o} after copying {what}"),
+    )
+}
+
+fn a_program_made_in_the_middle_of_a_copy_loses_its_bits(t: &Test) -> Outcome {
+    in_the_middle(
+        t,
+        |to| chmod(&to.path, 0o6755).or_fail("chmod"),
+        |to, _, what| {
+            expect_eq(to.size()?, length(t), "size of the copy")?;
+            expect_mode(to, 0o755, what)
+        },
+    )
+}
+
+fn capabilities_given_in_the_middle_of_a_copy_are_lost(t: &Test) -> Outcome {
+    let (name, capability) = (xattr::CAPABILITY, xattr::capability());
+    in_the_middle(
+        t,
+        |to| xattr::set(&to.path, name, &capability, 0).or_fail("setxattr"),
+        |to, _, what| {
+            let seen = xattr::get(&to.path, name);
+            expect_errno(seen, libc::ENODATA, format_args!("after copying {what}"))
+        },
+    )
+}
+
+fn a_copy_ends_where_the_file_becomes_immutable(t: &Test) -> Outcome {
+    in_the_middle(
+        t,
+        |to| set_flags(to, IMMUTABLE).or_fail("FS_IOC_SETFLAGS"),
+        |to, size, what| {
+            expect_eq(
+                to.size()?,
+                size,
+                format_args!("size of an immutable file while {what} is copied to it"),
+            )
+        },
+    )
+}
+
+fn each_step_of_a_copy_changes_the_time(t: &Test) -> Outcome {
+    let past = timespec(1_000_000, 0);
+    in_the_middle(
+        t,
+        |to| set_times(&to.path, [past, past]).or_fail("utimensat"),
+        |to, _, what| {
+            let Times { modified, .. } = to.times()?;
+            expect(
+                modified > 1_000_000_000_000_000,
+                format_args!("the time of the last change is that of copying {what}"),
+            )
+        },
+    )
+}
+
+/// The attack: the call waits for a lock of its source, which its caller holds by another call, until
+/// the file is a program.
+fn a_program_made_while_a_copy_waits_for_its_source_loses_its_bits(t: &Test) -> Outcome {
+    let one = source(t, true)?;
+    let other = t.create("other")?;
+    other.truncate(length(t) + 1)?;
+    for turn in 0..TRIES {
+        // Which of the two is locked first depends on where they are in memory.
+        let (from, to) = if turn % 2 == 0 {
+            (&one, &other)
+        } else {
+            (&other, &one)
+        };
+        chown(&from.path, 0, 0).or_fail("chown")?;
+        chown(&to.path, 1000, 1000).or_fail("chown")?;
+        chmod(&to.path, 0o755).or_fail("chmod")?;
+        to.truncate(0)?;
+        if park(t, from, to)? {
+            expect_eq(to.size()?, length(t), "size of the copy")?;
+            return expect_mode(to, 0o755, "with a wait for the source");
+        }
+        to.truncate(length(t) + 1)?;
+    }
+    Err(Failure::new("no copy waited for its source's lock alone"))
+}
+
+/// Whether the file was made a program in the middle.
+fn park(t: &Test, from: &File, to: &File) -> Outcome<bool> {
+    let stall = Stall::new()?;
+    let copy = copy_as_user(t, from, 1, to)?;
+    while to.size()? == 0 && !copy.is_over() {
+        std::hint::spin_loop();
+    }
+    let mut made = None;
+    let mut between = false;
+    let write = || {
+        pwrite_from(
+            from,
+            stall.buffer().at(0),
+            BLOCK,
+            (length(t) - BLOCK64) as i64,
+        )
+    };
+    let written = stall.during(write, b'w', || {
+        // Not done where the copy holds this file's lock while it waits for the source's.
+        let make = Child::spawn(|| chmod(&to.path, 0o4755).or_fail("chmod"))?;
+        let done = make.wait_for(Duration::from_secs(2))?.is_some();
+        between = done && (1..length(t)).contains(&to.size()?);
+        sleep_ms(10);
+        made = (!done).then_some(make);
+        Ok(())
+    })?;
+    expect_eq(written.or_fail("pwrite")?, BLOCK, "bytes written")?;
+    if let Some(make) = made {
+        make.join()?;
+    }
+    copy.join()?;
+    Ok(between)
+}

@@ -6,6 +6,9 @@ export LC_ALL=C
 passed=0 failed=0 ignored=0
 said=$(mktemp) || exit 1
 
+# tell TEXT: on the console, where the watchdog outside sees that something goes on, and what.
+tell() { echo "$*" >/dev/kmsg; }
+
 # run GROUP NAME [ARGUMENT]...: the function NAME with its arguments; what it said is shown if it
 # fails, its last line if not.
 run() {
@@ -13,6 +16,7 @@ run() {
 	name=$1::$2
 	[ $# = 2 ] || name+="($3)"
 	shift
+	tell "test $name begins"
 	if "$@" >"$said" 2>&1; then
 		passed=$((passed + 1))
 		took=$(((${EPOCHREALTIME/./} - ${start/./}) / 100000))

@@ -7,7 +7,7 @@
 above_run() {
 	local kernel=$1 script=$2 fs=$3 options=()
 	[ "$fs" = reflinkfs ] || options=(--no-modules --disk 2G)
-	"$QEMU_DIR/vm" --kernel "$kernel" --timeout 900 ${options[@]+"${options[@]}"} -- bash -c '
+	"$QEMU_DIR/vm" --kernel "$kernel" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- bash -c '
 		fs=$1
 		mkdir /mnt/above
 		case $fs in

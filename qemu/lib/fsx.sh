@@ -21,6 +21,6 @@ guest_script() { cat "$QEMU_DIR/guest/tests.sh" "$QEMU_DIR/guest/$1"; }
 fsx_run() {
 	local kernel=$1 operations=$2 seed=$3
 	shift 3
-	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" "$@" -- \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" "${GUEST_LIMITS[@]}" "$@" -- \
 		bash -c "$(guest_script fsx)" fsx /mnt/reflinkfs "$operations" "$seed"
 }

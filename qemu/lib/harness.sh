@@ -39,11 +39,11 @@ harness_run() {
 	shift 2
 	case $fs in
 	reflinkfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --timeout "$HARNESS_TIMEOUT" -- \
+		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" "${GUEST_LIMITS[@]}" -- \
 			bash -c "$copy_harness"'; exec /tmp/harness --fs reflinkfs --dir /mnt/reflinkfs "$@"' - "$@"
 		;;
 	tmpfs | xfs | btrfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --timeout "$HARNESS_TIMEOUT" --no-modules --disk 4G -- \
+		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" "${GUEST_LIMITS[@]}" --no-modules --disk 4G -- \
 			bash -c 'fs=$1; shift; mkdir /mnt/test
 				case $fs in
 				tmpfs) mount -t tmpfs none /mnt/test ;;
@@ -62,7 +62,7 @@ flags_run() {
 	shift
 	# Our debug kernel has no more.
 	[ "$kernel" = debug ] || filesystems+=' btrfs ext4'
-	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G --timeout "$HARNESS_TIMEOUT" -- \
+	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G "${GUEST_LIMITS[@]}" -- \
 		bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/ || exit 1
 			filesystems=$1 status=0 number=0
 			shift

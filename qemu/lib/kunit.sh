@@ -20,10 +20,10 @@ kunit_run() {
 	mkdir -p "$out"
 	if [ -n "$1" ]; then
 		# A suite's name stands for all of its tests.
-		if kunit_expected | grep -q -e "$1"; then glob="*$1*"; else glob="*.*$1*"; fi
+		if [[ $(kunit_expected) =~ $1 ]]; then glob="*$1*"; else glob="*.*$1*"; fi
 		filter=(--append "kunit.filter_glob=$glob")
 	fi
-	"$QEMU_DIR/vm" --kernel debug --share "$out" --console "$out/console" --timeout "$KUNIT_TIMEOUT" ${filter[@]+"${filter[@]}"} -- \
+	"$QEMU_DIR/vm" --kernel debug --share "$out" --console "$out/console" "${GUEST_LIMITS[@]}" ${filter[@]+"${filter[@]}"} -- \
 		bash -c 'cd /sys/kernel/debug || exit 1
 			# For the suite that has allocations fail: those that may wait, and single pages, too.
 			for name in failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-{wait,highmem}; do echo N >$name; done

@@ -7,6 +7,6 @@
 module_cycles_run() {
 	local rounds=20 seconds=15
 	[ "$1" = stock ] || rounds=5 seconds=30
-	"$QEMU_DIR/vm" --kernel "$1" --timeout 600 -- \
-		bash -c "$(<"$QEMU_DIR/guest/module-cycles")" module-cycles $rounds $seconds
+	"$QEMU_DIR/vm" --kernel "$1" "${GUEST_LIMITS[@]}" -- \
+		bash -c "$(guest_script module-cycles)" module-cycles $rounds $seconds
 }

@@ -8,12 +8,12 @@ soak_build() {
 	cp "$TOP/build/guest/harness" "$TOP/build/soak/"
 }
 
-# in_soak_guest KERNEL SECONDS COMMAND...: a guest that may take much longer than that to end.
+# in_soak_guest KERNEL SECONDS COMMAND...: a guest that says nothing for about so long.
 in_soak_guest() {
 	local kernel=$1 seconds=$2
 	shift 2
 	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" \
-		--timeout $((seconds * 3 + 600)) -- "$@"
+		--timeout 0 --idle $((seconds * 2 + IDLE)) -- "$@"
 }
 
 # stress_run KERNEL SECONDS SEED: stress-ng beside the harness's race of everything.
@@ -32,5 +32,5 @@ races_run() {
 	in_soak_guest "$1" "$2" bash -c 'cp /share/soak/harness /tmp/ || exit 1
 		races=$(/tmp/harness --list races:: | grep -c ": test$")
 		exec /tmp/harness --fs reflinkfs --dir /mnt/reflinkfs --race-seconds $(($1 / races + 1)) \
-			--soak-seconds $(($1 / 4 + 1)) --seed "$2" --limit $(($1 + 120)) races::' - "$2" "$3"
+			--soak-seconds $(($1 / 4 + 1)) --seed "$2" races::' - "$2" "$3"
 }

@@ -9,6 +9,10 @@ PASSED=0 FAILED=0 SKIPPED=0
 # A guest keeps one of our processors busy, seldom two.
 PARTS_AT_ONCE=2
 
+# When, in seconds from the start of this program, the guests that parts have are stopped.
+# Without it, when they are stuck.
+PARTS_END=
+
 # By the order in which they were started: titles, processes; how many have been shown; which of
 # them failed.
 PART_TITLES=() PART_PIDS=()
@@ -33,6 +37,8 @@ count_libtest() {
 	say "testing: $title"
 	(
 		status=0 start=$SECONDS
+		# shellcheck disable=SC2034 # for the command
+		[ -z "$PARTS_END" ] || GUEST_LIMITS=(--timeout $((PARTS_END > SECONDS + 30 ? PARTS_END - SECONDS : 30)) --idle "$IDLE")
 		"$@" || status=$?
 		echo $status $((SECONDS - start)) >"$PARTS_DIR/$number.status"
 	) >"$PARTS_DIR/$number.log" 2>&1 </dev/null &

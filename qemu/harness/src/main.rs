@@ -27,6 +27,7 @@ mod stall;
 mod sys;
 mod tests;
 mod uffd;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ use case::Effort;
 use failure::{expect, Context, Outcome};
 use filesystem::Filesystem;
 use runner::{KernelLog, Run};
+use watchdog::Watchdog;
 
 /// Tests a mounted filesystem through real system calls.
 #[derive(Parser)]
@@ -70,9 +72,9 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "4")]
     fuzz_seconds: f64,
 
-    /// How long a test may take (default: 180, on a debug kernel 360, and the long ones' time)
-    #[arg(long, value_name = "SECONDS")]
-    limit: Option<u64>,
+    /// What can be read from here when nothing comes to an end, if the file is there
+    #[arg(long, value_name = "FILE", default_value = "/dev/vport0p5")]
+    watchdog: PathBuf,
 
     /// Which tests: of a filesystem, of it with the flags module loaded, of the module
     #[arg(long, value_enum, default_value = "files")]
@@ -89,6 +91,9 @@ struct Arguments {
     #[command(flatten)]
     libtest: libtest_mimic::Arguments,
 }
+
+/// A test that takes longer is told.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// Whether the kernel checks itself so much that everything is slow.
 fn is_debug_kernel() -> bool {
@@ -119,7 +124,6 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     let race = arguments
         .race_seconds
         .unwrap_or(if debug { 1.5 } else { 1.0 });
-    let limit = arguments.limit.unwrap_or(if debug { 360 } else { 180 });
     Ok(Run {
         filesystem: arguments.fs,
         dir,
@@ -131,7 +135,8 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             fuzz,
             seed: arguments.seed,
         },
-        limit: Duration::from_secs(limit) + soak.max(fuzz),
+        slow: SLOW + soak.max(fuzz),
+        watchdog: Watchdog::listen(&arguments.watchdog),
         kernel_log: KernelLog::open(),
     })
 }
@@ -152,7 +157,8 @@ fn main() -> ExitCode {
                 fuzz: Duration::ZERO,
                 seed: 0,
             },
-            limit: Duration::ZERO,
+            slow: SLOW,
+            watchdog: Watchdog::absent(),
             kernel_log: KernelLog::open(),
         }))
     } else {

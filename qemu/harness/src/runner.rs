@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Runs each test in a process of its own, in a fresh directory, under a watchdog.
+//! Runs each test in a process of its own, in a fresh directory, until the watchdog says it is stuck.
 //!
 //! The process may change its limits, its user and its signals, hold mounts that vanish with it,
 //! and die or hang without taking the run along.
@@ -19,6 +19,7 @@ use crate::failure::{Context, Failure, Outcome};
 use crate::filesystem::Filesystem;
 use crate::process::{signal_name, Child, End};
 use crate::sys::{check, mkdir};
+use crate::watchdog::{tell_that_begins, Watchdog};
 
 /// What all tests of a run have in common.
 pub struct Run {
@@ -26,7 +27,9 @@ pub struct Run {
     pub dir: PathBuf,
     pub scratch: PathBuf,
     pub effort: Effort,
-    pub limit: Duration,
+    /// A test that takes longer is told.
+    pub slow: Duration,
+    pub watchdog: Watchdog,
     pub kernel_log: KernelLog,
 }
 
@@ -35,21 +38,22 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 impl Run {
     pub fn trial(&'static self, module: &str, case: &'static Case) -> Trial {
         let name = format!("{module}::{}", case.name);
-        Trial::ignorable_test(name, move || match case.ignored_on(self.filesystem) {
-            Some(why) => Ok(Completion::ignored_with(why)),
-            None => match self.run(case) {
+        Trial::ignorable_test(name.clone(), move || {
+            if let Some(why) = case.ignored_on(self.filesystem) {
+                return Ok(Completion::ignored_with(why));
+            }
+            tell_that_begins(&name);
+            match self.run(case) {
                 Ok(()) => Ok(Completion::Completed),
                 Err(Failure(text)) => Err(Failed::from(text)),
-            },
+            }
         })
     }
 
-    /// What comes near the limit here will pass it on a busier machine.
     fn tell_if_slow(&self, case: &Case, took: Duration) {
-        if took > self.limit / 8 {
-            let (took, limit) = (took.as_secs(), self.limit.as_secs());
+        if took > self.slow {
             // In one piece, as others write, too.
-            let line = format!("slow: {} took {took} s, of {limit} s\n", case.name);
+            let line = format!("slow: {} took {} s\n", case.name, took.as_secs());
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }
@@ -90,7 +94,7 @@ impl Run {
             own_process_group_and_mounts(&test.elsewhere)?;
             (case.run)(test)
         })?;
-        if let Some(end) = child.wait_for(self.limit)? {
+        if let Some(end) = self.wait_until_stuck(&child)? {
             // What the test left behind must not disturb the next one.
             kill_group(child.pid());
             return match end {
@@ -104,20 +108,29 @@ impl Run {
         }
         let stacks = stacks_of_group(child.pid());
         kill_group(child.pid());
-        let seconds = self.limit.as_secs();
-        Err(Failure(
-            if child.wait_for(Duration::from_secs(10))?.is_some() {
-                format!("no end after {seconds} s; killed. It was in:\n{stacks}")
-            } else {
-                format!(
-                    "{STUCK} after {seconds} s: it is in the kernel and cannot be killed. It is in:\n{stacks}"
-                )
-            },
-        ))
+        Err(Failure(if child.wait_for(DYING)?.is_some() {
+            format!("no end when nothing else went on; killed. It was in:\n{stacks}")
+        } else {
+            format!("{STUCK}: it is in the kernel and cannot be killed. It is in:\n{stacks}")
+        }))
+    }
+
+    /// How it ended, or that the watchdog has lost patience first.
+    fn wait_until_stuck(&self, child: &Child) -> Outcome<Option<End>> {
+        let times = self.watchdog.times();
+        loop {
+            let end = child.wait_for(Duration::from_secs(1))?;
+            if end.is_some() || self.watchdog.times() != times {
+                return Ok(end);
+            }
+        }
     }
 }
 
 const STUCK: &str = "stuck";
+
+/// How long a killed process may take to end before it is left alone.
+const DYING: Duration = Duration::from_secs(60);
 
 fn own_process_group_and_mounts(scratch: &Path) -> Outcome {
     // SAFETY: plain calls in a process with one thread.

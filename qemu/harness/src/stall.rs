@@ -14,7 +14,7 @@ const REGISTER_MODE_MISSING: u64 = 1;
 const MESSAGE: usize = 32;
 
 /// How long a call may take to come to its buffer.
-const PATIENCE_MS: i32 = 30_000;
+const PATIENCE_MS: i32 = 240_000;
 
 /// A buffer of one page that is not there yet: who touches it waits.
 pub struct Stall {

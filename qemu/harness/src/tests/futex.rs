@@ -48,7 +48,7 @@ fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
     check(unsafe { libc::syscall(libc::SYS_futex, map.at(offset), libc::FUTEX_WAKE, i32::MAX) })
 }
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(240);
 
 /// Waits in a child until the word at `offset` is no longer 0.
 fn waiter(map: &Mapping, offset: usize) -> Outcome<Child> {

@@ -279,11 +279,10 @@ bool shim_vma_is_shared(const struct vm_area_struct *vma)
 }
 
 /* Calls it with the entry that the fault is about, whose page table is locked. */
-static int change_entry(struct vm_fault *vmf, pte_fn_t change)
+static int change_entry(struct vm_fault *vmf, pte_fn_t change, void *data)
 {
-	struct mm_struct *mm = vmf->vma->vm_mm;
-
-	return apply_to_page_range(mm, vmf->address & PAGE_MASK, PAGE_SIZE, change, mm);
+	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, change,
+				   data);
 }
 
 static int clear_uffd_wp_marker(pte_t *pte, unsigned long address, void *mm)
@@ -297,25 +296,41 @@ int shim_clear_uffd_wp_marker(struct vm_fault *vmf)
 {
 	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || !pte_is_uffd_wp_marker(vmf->orig_pte))
 		return 0;
-	return change_entry(vmf, clear_uffd_wp_marker);
+	return change_entry(vmf, clear_uffd_wp_marker, vmf->vma->vm_mm);
 }
 
-static int dirty_entry(pte_t *pte, unsigned long address, void *mm)
+struct mkwrite {
+	struct vm_fault *vmf;
+	const struct page *page;
+	bool missing;
+};
+
+/* As finish_mkwrite_fault() and wp_page_reuse(). */
+static int make_entry_writable(pte_t *pte, unsigned long address, void *data)
 {
+	struct mkwrite *mkwrite = data;
+	struct vm_area_struct *vma = mkwrite->vmf->vma;
 	pte_t entry = ptep_get(pte);
 
-	if (pte_present(entry) && pte_write(entry))
-		set_pte_at(mm, address, pte, pte_mkdirty(entry));
+	mkwrite->missing = pte_none(entry);
+	if (!pte_same(entry, mkwrite->vmf->orig_pte) ||
+	    pte_pfn(entry) != page_to_pfn(mkwrite->page))
+		return 0;
+	/* maybe_mkwrite() is not for modules. This is no shadow stack, as it is a file's. */
+	entry = pte_mkdirty(pte_mkwrite_novma(pte_mkyoung(entry)));
+	set_pte_at(vma->vm_mm, address, pte, entry);
+	flush_tlb_fix_spurious_fault(vma, address, pte);
+	update_mmu_cache(vma, address, pte);
 	return 0;
 }
 
-/* An entry that was there read-only, vmf_insert_page_mkwrite() only makes writable. */
-void shim_dirty_entry(struct vm_fault *vmf)
+int shim_make_entry_writable(struct vm_fault *vmf, const struct page *page, bool *missing)
 {
-	if (!IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) || !(vmf->flags & FAULT_FLAG_MKWRITE) ||
-	    (vmf->vma->vm_flags & VM_SOFTDIRTY))
-		return;
-	change_entry(vmf, dirty_entry);
+	struct mkwrite mkwrite = { .vmf = vmf, .page = page };
+	int error = change_entry(vmf, make_entry_writable, &mkwrite);
+
+	*missing = mkwrite.missing;
+	return error;
 }
 
 bool shim_may_map_around(struct vm_area_struct *vma, bool write)

@@ -78,8 +78,11 @@ void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
 int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
-/* For those who track writes with the soft-dirty bit. */
-void shim_dirty_entry(struct vm_fault *vmf);
+/*
+ * Makes the entry that a write to a mapped page is about writable, if it is still
+ * the same and maps the page; says whether there is none any more.
+ */
+int shim_make_entry_writable(struct vm_fault *vmf, const struct page *page, bool *missing);
 /* Whether those who watch the VMA allow that more is mapped than was asked for. */
 bool shim_may_map_around(struct vm_area_struct *vma, bool write);
 /* As vm_insert_pages(), in a VMA without VM_MIXEDMAP. */

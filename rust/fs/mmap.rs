@@ -48,7 +48,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
     }
 }
 
-/// Maps whatever block there is, read-only, or has it copied for a private mapping.
+/// Maps whatever block there is, read-only.
 fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
     let (inode, index) = (fault.inode(), fault.index());
     loop {
@@ -64,7 +64,6 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
             }
         };
         match block {
-            Some(block) if fault.makes_copy() => return Ok(fault.copy(&lock, block)),
             Some(block) => {
                 let result = fault.map(&lock, &block);
                 map_around(fault, &lock);

@@ -39,6 +39,16 @@ impl FaultResult {
     pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 }
 
+impl From<Result> for FaultResult {
+    /// What the fault was about is mapped, or another fault's entry is there.
+    fn from(result: Result) -> Self {
+        match result {
+            Ok(()) | Err(EBUSY) => Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE),
+            Err(err) => err.into(),
+        }
+    }
+}
+
 impl From<Error> for FaultResult {
     fn from(err: Error) -> Self {
         if err == ENOMEM {
@@ -207,6 +217,13 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         unsafe { (*self.vmf).flags & write != 0 }
     }
 
+    /// Whether it is the first write to what is mapped read-only, as far as is known without the page
+    /// table's lock.
+    fn is_mkwrite(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_MKWRITE != 0 }
+    }
+
     fn is_shared(&self) -> bool {
         // SAFETY: The VMA is valid and locked.
         unsafe { bindings::shim_vma_is_shared(self.vma()) }
@@ -215,11 +232,6 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     /// Whether the file is about to be written to.
     pub fn writes_file(&self) -> bool {
         self.is_write() && self.is_shared()
-    }
-
-    /// Whether a private mapping is about to make a copy for itself.
-    pub fn makes_copy(&self) -> bool {
-        self.is_write() && !self.is_shared()
     }
 
     /// Notes that the file is about to be written to: waits until it is not frozen, sets times.
@@ -243,7 +255,14 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         Ok(guard)
     }
 
-    /// Maps `block`, of this index, read-only.
+    /// Maps `block`, of this index, read-only. A private mapping that is stored to copies it at the next
+    /// fault (`wp_page_copy`), under the page table's lock: so a truncation that unmaps sees either the
+    /// entry or the copy. (A block is never handed to the kernel as `vmf->page`: it would be taken for
+    /// one of a page cache.)
+    ///
+    /// Where userfaultfd(2) has marked a page as write-protected before it was there, the mark goes:
+    /// only `finish_fault`, which modules do not have, could keep it. So who tracks writes so
+    /// (`UFFD_FEATURE_WP_ASYNC`) takes the page for one that was written, which is harmless.
     pub fn map(&mut self, _lock: &InvalidateShared<'_, T>, block: &BlockRef) -> FaultResult {
         self.insert(block, false)
     }
@@ -269,9 +288,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         // SAFETY: By the type invariant; the VMA is locked.
         let (address, start, end) = unsafe {
             let vma = self.vma();
-            if (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_MKWRITE != 0
-                || !bindings::shim_may_map_around(vma, self.writes_file())
-            {
+            if self.is_mkwrite() || !bindings::shim_may_map_around(vma, self.writes_file()) {
                 return 0..0;
             }
             let bounds = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
@@ -360,40 +377,48 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         Associated(blocks)
     }
 
-    /// Where userfaultfd(2) has marked a page as write-protected before it was there, the mark goes:
-    /// only `finish_fault`, which modules do not have, could keep it. So who tracks writes so
-    /// (`UFFD_FEATURE_WP_ASYNC`) takes the page for one that was written, which is harmless.
+    /// Maps `block` where nothing is mapped, or for [`Fault::is_mkwrite`] makes writable what is.
+    ///
+    /// An entry that is there by now is another fault's, or a mark of `madvise(MADV_GUARD_INSTALL)` or
+    /// userfaultfd(2): it is left alone, and the next fault is about that.
     fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
         if block.refcount_near_overflow() {
             return FaultResult::SIGBUS;
         }
-        // SAFETY: By the type invariant; the page is live.
-        unsafe {
-            if bindings::shim_clear_uffd_wp_marker(self.vmf) != 0 {
-                return FaultResult(bindings::vm_fault_reason_VM_FAULT_OOM);
+        if self.is_mkwrite() {
+            let mut missing = false;
+            // SAFETY: By the type invariant; the page is live, and `missing` valid for writes.
+            let result = to_result(unsafe {
+                bindings::shim_make_entry_writable(self.vmf, block.as_ptr(), &mut missing)
+            });
+            if !missing || result.is_err() {
+                return result.into();
             }
-            let result = bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), write);
-            if write {
-                bindings::shim_dirty_entry(self.vmf);
-            }
-            FaultResult(result)
+        }
+        // SAFETY: By the type invariant.
+        if let Err(err) = to_result(unsafe { bindings::shim_clear_uffd_wp_marker(self.vmf) }) {
+            return err.into();
+        }
+        // SAFETY: The VMA is valid and locked.
+        if write && unsafe { bindings::shim_may_map_around(self.vma(), true) } {
+            self.insert_writable(block)
+        } else {
+            // To be made writable, if it is to be, when it is seen to be mapped.
+            // SAFETY: By the type invariant; the page is live.
+            FaultResult(unsafe {
+                bindings::vmf_insert_page_mkwrite(self.vmf, block.as_ptr(), false)
+            })
         }
     }
 
-    /// Hands `block` to the kernel, which copies it for a private mapping. (What DAX does here
-    /// needs `finish_fault`, which modules do not have.)
-    ///
-    /// The lock need not be held longer: the bytes do not change but by stores to this very file,
-    /// as a block that was ever shared is not written in place.
-    pub fn copy(&mut self, _lock: &InvalidateShared<'_, T>, block: BlockRef) -> FaultResult {
-        let page = block.into_page();
-        // SAFETY: By the type invariant. The reference goes to the kernel, and the page's lock
-        // too, which nobody holds for long, as nothing else in this filesystem takes it.
-        unsafe {
-            bindings::shim_lock_page(page);
-            (*self.vmf).page = page;
-        }
-        FaultResult(bindings::vm_fault_reason_VM_FAULT_LOCKED)
+    fn insert_writable(&mut self, block: &BlockRef) -> FaultResult {
+        let (mut page, mut left) = (block.as_ptr(), 1);
+        // SAFETY: As in `insert_around`; of one page, which is known to be mapped writable.
+        to_result(unsafe {
+            let address = (*self.vmf).__bindgen_anon_1.address;
+            bindings::shim_insert_pages(self.vma(), address, &mut page, &mut left, true)
+        })
+        .into()
     }
 }
 

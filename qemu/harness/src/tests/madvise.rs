@@ -2,11 +2,14 @@
 //! What programs do to mappings, with clones between: populating, dropping, protecting, moving,
 //! locking.
 
-use crate::case::{case, Case, Test};
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::CLONES;
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
+use crate::process::{count_signals, in_child};
 use crate::sys::{check, new_clone, File};
 
 pub const CASES: &[Case] = &[
@@ -22,6 +25,7 @@ pub const CASES: &[Case] = &[
     case!(a_locked_mapping_can_be_cloned).needs(CLONES),
     case!(msync_works_and_checks_its_flags),
     case!(a_guard_page_stays_beside_loads_and_stores),
+    case!(guard_pages_come_and_go_beside_stores),
 ];
 
 const COUNT: usize = 80;
@@ -279,9 +283,11 @@ fn msync_works_and_checks_its_flags(t: &Test) -> Outcome {
     expect_errno(both, libc::EINVAL, "msync both ways")
 }
 
+// Since Linux 6.13; libc does not have them yet.
+const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
+
 fn a_guard_page_stays_beside_loads_and_stores(t: &Test) -> Outcome {
-    // Since Linux 6.13; libc does not have it yet.
-    const MADV_GUARD_INSTALL: i32 = 102;
     const GUARDED: usize = 5;
     for stores in [false, true] {
         let (file, data) = subject(t)?;
@@ -299,6 +305,40 @@ fn a_guard_page_stays_beside_loads_and_stores(t: &Test) -> Outcome {
             map.kernel_can_read(GUARDED * BLOCK)?,
             libc::EFAULT,
             "a load from the guard page",
+        )?;
+    }
+    Ok(())
+}
+
+/// A store to a guard page is a SIGSEGV, after which it is tried again; the file's are no SIGBUS.
+fn guard_pages_come_and_go_beside_stores(t: &Test) -> Outcome {
+    let (file, data) = subject(t)?;
+    let map = Mapping::shared(&file, data.len())?;
+    in_child(|| {
+        count_signals(libc::SIGSEGV);
+        t.race(vec![
+            worker("guards", || {
+                map.advise(MADV_GUARD_INSTALL)
+                    .or_fail("MADV_GUARD_INSTALL")?;
+                map.advise(MADV_GUARD_REMOVE).or_fail("MADV_GUARD_REMOVE")
+            }),
+            worker("loads and stores", || {
+                for page in 0..COUNT {
+                    // Some are made writable that are mapped, others mapped so at once.
+                    if page % 2 == 0 {
+                        map.word(page * BLOCK).load(SeqCst);
+                    }
+                    map.word(page * BLOCK).store(page as u64, SeqCst);
+                }
+                Ok(())
+            }),
+        ])
+    })?;
+    for page in 0..COUNT {
+        let stored = file.read_at((page * BLOCK) as u64, 8)?;
+        expect(
+            stored == (page as u64).to_le_bytes(),
+            format_args!("page {page}"),
         )?;
     }
     Ok(())

@@ -3,8 +3,9 @@
 //! of page tables are marked where nothing is mapped yet.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::SeqCst;
 
-use crate::case::{case, Case, Test};
+use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Outcome};
 use crate::filesystem::CLONES;
 use crate::mapping::Mapping;
@@ -18,6 +19,7 @@ pub const CASES: &[Case] = &[
     case!(protected_pages_that_are_not_there_yet_can_be_read_and_written),
     case!(protected_pages_that_are_there_can_be_read_and_written),
     case!(protected_pages_survive_a_clone).needs(CLONES),
+    case!(pages_are_protected_beside_stores),
 ];
 
 const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
@@ -132,5 +134,38 @@ fn protected_pages_survive_a_clone(t: &Test) -> Outcome {
         let clone = new_clone(&file, t.path("clone"))?;
         load_and_store(&file, &map, &data)?;
         clone.expect_contents(&data, "the clone")
+    })
+}
+
+fn pages_are_protected_beside_stores(t: &Test) -> Outcome {
+    let (file, _) = sparse(t)?;
+    soon(|| {
+        let map = Mapping::shared(&file, PAGES * BLOCK)?;
+        let Some(uffd) = track(&map)? else {
+            return Ok(());
+        };
+        t.race(vec![
+            worker("protects, and drops pages", || {
+                protect(&uffd, &map)?;
+                map.advise(libc::MADV_DONTNEED).or_fail("MADV_DONTNEED")
+            }),
+            worker("loads and stores", || {
+                for page in 0..PAGES {
+                    if page % 2 == 0 {
+                        map.word(page * BLOCK).load(SeqCst);
+                    }
+                    map.word(page * BLOCK).store(page as u64, SeqCst);
+                }
+                Ok(())
+            }),
+        ])?;
+        for page in 0..PAGES {
+            let stored = file.read_at((page * BLOCK) as u64, 8)?;
+            expect(
+                stored == (page as u64).to_le_bytes(),
+                format_args!("page {page}"),
+            )?;
+        }
+        Ok(())
     })
 }

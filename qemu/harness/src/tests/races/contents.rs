@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     case!(mappings_and_reads_agree_during_truncation),
     case!(extending_never_shows_anything_but_zeros),
     case!(faults_race_with_truncation_and_unmapping),
+    case!(private_copies_go_with_what_is_cut_off),
     case!(a_hole_is_filled_once_by_racing_stores),
     case!(a_hole_is_filled_by_writes_while_it_is_read_through_mappings),
     case!(writing_from_mappings_of_each_other_does_not_deadlock),
@@ -227,6 +228,31 @@ fn faults_race_with_truncation_and_unmapping(t: &Test) -> Outcome {
         worker("maps, faults and unmaps", touch(libc::MAP_SHARED)),
         worker("maps privately", touch(libc::MAP_PRIVATE)),
         worker("writes", || file.write_at(&[1; 5 * BLOCK], 2 * BLOCK64)),
+    ])
+}
+
+fn private_copies_go_with_what_is_cut_off(t: &Test) -> Outcome {
+    let file = t.create_with("file", &[1; 16 * BLOCK])?;
+    let map = Mapping::private(&file, 16 * BLOCK)?;
+    t.race(vec![
+        worker("cuts off and grows", || {
+            file.truncate(0)?;
+            file.truncate(16 * BLOCK64)?;
+            for page in 0..16 {
+                expect_eq(
+                    map.load_byte(page * BLOCK),
+                    0,
+                    format_args!("page {page}, cut off and grown"),
+                )?;
+            }
+            file.write_at(&[1; 16 * BLOCK], 0)?;
+            map.advise(libc::MADV_DONTNEED).or_fail("MADV_DONTNEED")
+        }),
+        worker("makes copies", || {
+            // EFAULT where the page is cut off.
+            let _ = map.advise(libc::MADV_POPULATE_WRITE);
+            Ok(())
+        }),
     ])
 }
 

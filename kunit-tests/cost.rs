@@ -9,7 +9,8 @@ use crate::{
     nodes::{cost, insert_cost},
     store::{block::touched, Reserve, Tree},
     trees::{
-        first_of, found, full_tree, pool, remove, span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
+        first_of, found, full_tree, full_tree_of, pool, put, put_unwritten, remove, span, tree_of,
+        Found, FANOUT, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -89,6 +90,56 @@ mod tests {
         drop(clones);
         // As is asking for its size, for a hole, or how far two agree.
         check_eq!(tree.next_hole(0), span(5));
+        Ok(())
+    }
+
+    /// In a file of 2^30 blocks and more: those of one leaf over and over, and one other leaf.
+    #[test]
+    fn seeking_looks_at_two_nodes_children_on_each_level() -> Result {
+        let most = |height: u32| 2 * FANOUT * u64::from(height);
+        for height in 2..=8 {
+            let pool = pool()?;
+            for rest_is_unwritten in [true, false] {
+                let mut leaf = Tree::new(pool.clone());
+                for index in 0..FANOUT {
+                    if rest_is_unwritten {
+                        put_unwritten(&mut leaf, index)?;
+                    } else {
+                        put(&mut leaf, index)?;
+                    }
+                }
+                let mut tree = full_tree_of(leaf, height)?;
+                check_eq!(tree.blocks(), span(height));
+                let seek = |tree: &Tree, from| {
+                    if rest_is_unwritten {
+                        tree.next_written(from).unwrap_or(span(height))
+                    } else {
+                        tree.next_not_written(from)
+                    }
+                };
+                // In the middle of everything, and near its ends.
+                for at in [span(height) / 2 + 33, 1, span(height) - 2] {
+                    check_eq!(seek(&tree, 0), span(height));
+                    if rest_is_unwritten {
+                        put(&mut tree, at)?;
+                    } else {
+                        put_unwritten(&mut tree, at)?;
+                    }
+                    for (from, wanted) in
+                        [(0, at), (at - at / 3, at), (at, at), (at + 1, span(height))]
+                    {
+                        check_eq!(seek(&tree, from), wanted, "height {height}, from {from}");
+                        let (nodes, _) = looks(|| seek(&tree, from));
+                        check!(nodes <= most(height), "{nodes} nodes, height {height}");
+                    }
+                    if rest_is_unwritten {
+                        put_unwritten(&mut tree, at)?;
+                    } else {
+                        put(&mut tree, at)?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 

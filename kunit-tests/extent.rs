@@ -3,8 +3,10 @@
 //! `reflinkfs_extent`: runs of blocks with consecutive numbers, all of them shared or none.
 
 use crate::{
-    store::{Extent, Reserve, Tree},
-    trees::{pool, put, remove, share, tree_of, CORNERS, FANOUT, LAST},
+    store::{Extent, Tree},
+    trees::{
+        found, pool, put, put_unwritten, remove, share, tree_of, Found, CORNERS, FANOUT, LAST,
+    },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -183,15 +185,12 @@ mod tests {
     fn unwritten_blocks_are_extents_of_their_own() -> Result {
         let pool = pool()?;
         let mut tree = Tree::new(pool.clone());
-        check!(!tree.may_have_unwritten());
         for index in 0..10 {
-            let block = pool.alloc()?;
             if (2..7).contains(&index) {
-                block.fill_unwritten();
+                put_unwritten(&mut tree, index)?;
             } else {
-                block.bytes().zero(0, usize::MAX);
+                put(&mut tree, index)?;
             }
-            tree.insert(index, block, &mut Reserve::on_demand())?;
         }
         let unwritten = |tree: &Tree| {
             let mut found = [false; 10];
@@ -207,19 +206,55 @@ mod tests {
             tree.extent(2, 100).map(|e| (e.index, e.number, e.len)),
             Some((2, 3, 5))
         );
-        let clone = tree.snapshot();
-        check!(tree.may_have_unwritten() && clone.may_have_unwritten());
+        let mut clone = tree.snapshot();
         check_eq!(unwritten(&clone)?, wanted);
-
-        let (from, to) = (tree.lookup(0).block(), clone.lookup(4).block());
-        let (from, to) = from.zip(to).ok_or(ENOENT)?;
-        to.zero(0, 10);
-        check_eq!(unwritten(&tree)?, wanted, "zeros change nothing");
-        to.copy_from(5, &from, 5, 1);
-        wanted[4] = false;
+        check_eq!(
+            tree.set_written(0, 10),
+            0,
+            "nothing is stored to what is shared"
+        );
+        put(&mut clone, 4)?;
+        check_eq!(unwritten(&tree)?, wanted, "it is not the clone's block");
+        let mut in_clone = wanted;
+        in_clone[4] = false;
+        check_eq!(unwritten(&clone)?, in_clone);
+        drop(clone);
+        check_eq!(tree.set_written(0, 10), 0, "nor to what others held");
+        put_unwritten(&mut tree, 5)?;
+        check_eq!(tree.set_written(0, 10), 1);
+        wanted[5] = false;
         check_eq!(unwritten(&tree)?, wanted);
-        check_eq!(unwritten(&clone)?, wanted);
-        check_eq!(clone.extent(4, 1).map(|e| e.number), Some(5));
+        Ok(())
+    }
+
+    /// One at a time, in the root itself, and in files of every height.
+    #[test]
+    fn what_is_stored_to_is_written() -> Result {
+        let pool = pool()?;
+        let mut tree = Tree::new(pool.clone());
+        put_unwritten(&mut tree, 0)?;
+        check!(matches!(found(&tree, 0), Found::Unwritten(_)));
+        check_eq!((tree.own_at(0, 1).len(), tree.next_written(0)), (0, None));
+        check_eq!((tree.next_not_written(0), tree.next_hole(0)), (0, 1));
+        check_eq!(tree.set_written(0, 1), 1);
+        check!(matches!(found(&tree, 0), Found::Private(_)));
+        check_eq!(
+            (tree.own_at(0, 1).len(), tree.next_written(0)),
+            (1, Some(0))
+        );
+        for index in CORNERS {
+            put_unwritten(&mut tree, index)?;
+        }
+        for (i, index) in CORNERS.into_iter().enumerate() {
+            check_eq!(tree.next_written(0), None);
+            check_eq!(tree.next_not_written(index), index);
+            check_eq!(tree.set_written(index, 1), 1, "index {index}");
+            check_eq!(tree.set_written(index, 1), 0, "index {index}");
+            check_eq!(tree.next_written(0), Some(index));
+            check_eq!(tree.next_not_written(index), index + 1);
+            remove(&mut tree, index, index + 1)?;
+            check_eq!(tree.blocks(), (CORNERS.len() - i - 1) as u64);
+        }
         Ok(())
     }
 

@@ -75,10 +75,17 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
             let most = room(place).min(room(to));
             model.share((file, place), (other, to), 1 + random.below(most))
         }
-        14 if random.one_in(2) => {
-            model.keep_private(file, place);
-            Ok(())
-        }
+        14 => match random.below(3) {
+            0 => {
+                let end = place + (1 + random.below(40)).min(room(place));
+                (place..end).try_for_each(|place| model.write_unwritten(file, place))
+            }
+            1 => model.set_written(file, place, 1 + random.below(room(place))),
+            _ => {
+                model.keep_private(file, place);
+                Ok(())
+            }
+        },
         _ => fail(model, random, file, other),
     }
 }

@@ -8,7 +8,9 @@ use crate::{
         block::{BlockRef, Pool},
         Extent, Tree,
     },
-    trees::{block_at, found, pool, put, put_piece, remove, share, Found, Page, LAST},
+    trees::{
+        block_at, found, pool, put, put_piece, put_unwritten, remove, share, Found, Page, LAST,
+    },
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -47,6 +49,8 @@ struct File {
     blocks: KVec<usize>,
     /// Whether the file has written the block since it was last cloned.
     marks: KVec<bool>,
+    /// Whether the block is unwritten here.
+    unwritten: KVec<bool>,
 }
 
 /// Some files of one pool.
@@ -71,11 +75,13 @@ impl Model {
             let tree = Tree::new(model.pool.clone());
             let blocks = KVec::from_elem(HOLE, PLACES, GFP_KERNEL)?;
             let marks = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
+            let unwritten = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
             model.files.push(
                 File {
                     tree,
                     blocks,
                     marks,
+                    unwritten,
                 },
                 GFP_KERNEL,
             )?;
@@ -105,7 +111,10 @@ impl Model {
     /// Lets the file write in place, if the block is its own.
     pub(crate) fn keep_private(&mut self, file: usize, place: usize) {
         let file = &mut self.files[file];
-        if let Found::Private(_) | Found::Unshared(_) = found(&file.tree, index_of(place)) {
+        if !matches!(
+            found(&file.tree, index_of(place)),
+            Found::Hole | Found::Shared(_)
+        ) {
             file.tree.keep_private(index_of(place));
             file.marks[place] = true;
         }
@@ -115,6 +124,28 @@ impl Model {
     pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
         let page = put(&mut self.files[file].tree, index_of(place))?;
         check_eq!(self.has_new(file, place)?, page);
+        Ok(())
+    }
+
+    /// A new block at `place` that is unwritten.
+    pub(crate) fn write_unwritten(&mut self, file: usize, place: usize) -> Result {
+        let page = put_unwritten(&mut self.files[file].tree, index_of(place))?;
+        check_eq!(self.has_new(file, place)?, page);
+        self.files[file].unwritten[place] = true;
+        Ok(())
+    }
+
+    /// What is stored to in place is written: of so many places within one stretch.
+    pub(crate) fn set_written(&mut self, file: usize, place: usize, len: usize) -> Result {
+        let file = &mut self.files[file];
+        let mut wanted = 0;
+        for place in place..place + len {
+            if let Found::Unwritten(_) = found(&file.tree, index_of(place)) {
+                file.unwritten[place] = false;
+                wanted += 1;
+            }
+        }
+        check_eq!(file.tree.set_written(index_of(place), len), wanted);
         Ok(())
     }
 
@@ -129,6 +160,7 @@ impl Model {
         let file = &mut self.files[file];
         file.blocks[place] = self.made.len();
         file.marks[place] = true;
+        file.unwritten[place] = false;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
         check_eq!(extent.index, index_of(place));
         // Numbers are given out in order.
@@ -147,6 +179,7 @@ impl Model {
         file.tree = tree;
         for place in place_of(from)..place_of(to) {
             file.blocks[place] = HOLE;
+            file.unwritten[place] = false;
         }
         Ok(())
     }
@@ -205,6 +238,10 @@ impl Model {
         shared.extend_from_slice(&self.files[from].blocks[from_place..][..len], GFP_KERNEL)?;
         self.files[to].blocks[to_place..][..len].copy_from_slice(&shared);
         self.files[to].marks[to_place..][..len].fill(false);
+        let mut unwritten = KVec::new();
+        unwritten
+            .extend_from_slice(&self.files[from].unwritten[from_place..][..len], GFP_KERNEL)?;
+        self.files[to].unwritten[to_place..][..len].copy_from_slice(&unwritten);
         Ok(())
     }
 
@@ -256,6 +293,7 @@ impl Model {
             let (page, _) = self.made[*block];
             let wanted = match (*block, owners[*block]) {
                 (HOLE, _) => Found::Hole,
+                (_, 1) if file.marks[place] && file.unwritten[place] => Found::Unwritten(page),
                 (_, 1) if file.marks[place] => Found::Private(page),
                 (_, 1) => Found::Unshared(page),
                 _ => Found::Shared(page),
@@ -291,20 +329,31 @@ impl Model {
 
 impl File {
     fn check_next(&self) -> Result {
-        let mut block = None;
-        let mut hole = LAST + 1;
+        let (mut block, mut written) = (None, None);
+        let (mut hole, mut not_written) = (LAST + 1, LAST + 1);
         for (place, content) in self.blocks.iter().enumerate().rev() {
             let index = index_of(place);
             if room(place) == 1 {
-                hole = index + 1;
+                (hole, not_written) = (index + 1, index + 1);
             }
             if *content == HOLE {
-                hole = index;
+                (hole, not_written) = (index, index);
             } else {
                 block = Some(index);
+                if self.unwritten[place] {
+                    not_written = index;
+                } else {
+                    written = Some(index);
+                }
             }
             check_eq!(self.tree.next_block(index), block, "place {place}");
             check_eq!(self.tree.next_hole(index), hole, "place {place}");
+            check_eq!(self.tree.next_written(index), written, "place {place}");
+            check_eq!(
+                self.tree.next_not_written(index),
+                not_written,
+                "place {place}"
+            );
         }
         Ok(())
     }
@@ -357,12 +406,13 @@ impl File {
                 number,
                 len: 1,
                 shared: owners[*block] > 1,
-                unwritten: false,
+                unwritten: self.unwritten[place],
             };
             if let Some(extent) = &mut wanted {
                 let continues = number == extent.number + extent.len
                     && index == extent.index + extent.len
-                    && next.shared == extent.shared;
+                    && next.shared == extent.shared
+                    && next.unwritten == extent.unwritten;
                 if continues {
                     extent.len += 1;
                     continue;

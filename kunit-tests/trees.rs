@@ -75,6 +75,7 @@ pub(crate) type Page = *mut bindings::page;
 pub(crate) enum Found {
     Hole,
     Private(Page),
+    Unwritten(Page),
     Shared(Page),
     Unshared(Page),
 }
@@ -84,7 +85,10 @@ impl Found {
     pub(crate) fn page(self) -> Option<Page> {
         match self {
             Self::Hole => None,
-            Self::Private(page) | Self::Shared(page) | Self::Unshared(page) => Some(page),
+            Self::Private(page)
+            | Self::Unwritten(page)
+            | Self::Shared(page)
+            | Self::Unshared(page) => Some(page),
         }
     }
 }
@@ -99,6 +103,7 @@ pub(crate) fn found(tree: &Tree, index: u64) -> Found {
     match tree.lookup(index) {
         Lookup::Hole => Found::Hole,
         Lookup::Private(block) => Found::Private(block.as_ptr()),
+        Lookup::Unwritten(block) => Found::Unwritten(block.as_ptr()),
         Lookup::Shared(block) => Found::Shared(block.as_ptr()),
         Lookup::Unshared(block) => Found::Unshared(block.as_ptr()),
     }
@@ -138,6 +143,19 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     Ok(page)
 }
 
+/// Puts a new unwritten block in at `index`.
+pub(crate) fn put_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
+    let pool = tree.pool().clone();
+    let mut block = pool.alloc()?;
+    block.fill_unwritten();
+    let page = block.bytes().as_ptr();
+    // One way or the other.
+    if let Err(back) = tree.insert_in_place(index, block) {
+        tree.insert(index, back, &mut Reserve::on_demand())?;
+    }
+    Ok(page)
+}
+
 /// Puts new blocks in from `index` on, as many as come in one piece, up to `n`, with the nodes that the
 /// tree asks for. Returns how many.
 pub(crate) fn put_piece(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
@@ -166,7 +184,12 @@ pub(crate) fn tree_of(pool: &Arc<Pool>, indexes: impl IntoIterator<Item = u64>) 
 
 /// A tree of height `height` without a hole, of only [`FANOUT`] blocks.
 pub(crate) fn full_tree(pool: &Arc<Pool>, height: u32) -> Result<Tree> {
-    let mut tree = tree_of(pool, 0..FANOUT)?;
+    full_tree_of(tree_of(pool, 0..FANOUT)?, height)
+}
+
+/// A tree of height `height` without a hole, of those of `leaf`, which is full.
+pub(crate) fn full_tree_of(leaf: Tree, height: u32) -> Result<Tree> {
+    let mut tree = leaf;
     for lower in 1..height {
         let part = tree.snapshot();
         for i in 1..FANOUT {

@@ -90,7 +90,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                 continue;
             };
             match lookup {
-                Lookup::Hole => (),
+                // Zeros already.
+                Lookup::Hole | Lookup::Unwritten(_) => (),
                 Lookup::Private(block) => in_place[i] = Some((block, bytes)),
                 Lookup::Shared(ref block) | Lookup::Unshared(ref block) => {
                     if !block.is_zero(bytes.start, bytes.len()) {

@@ -8,7 +8,7 @@ use crate::{
         block::{BlockRef, NewBlock, Piece, Pool, Run},
         Extent, Loan, Lookup, Reserve, Tree,
     },
-    vfs::{self, Invalidate, RwLock},
+    vfs::{self, go_on, Invalidate, RwLock},
 };
 use core::ops::Range;
 use kernel::{
@@ -24,7 +24,9 @@ use kernel::{
 ///
 /// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
 /// that its owner is charged for exactly as many blocks as it has; or, where nobody is charged for
-/// anything, by [`Data::insert_piece`]. [`Data::lend`] changes marks only.
+/// anything, by [`Data::insert_piece`]. [`Data::lend`] changes marks only, and what says that blocks are
+/// unwritten changes with `invalidate_lock` held shared, or the inode's own lock: then nobody shares
+/// the blocks.
 #[pin_data]
 pub(crate) struct Data {
     pool: Arc<Pool>,
@@ -103,9 +105,14 @@ impl Data {
         show(blocks)
     }
 
-    /// See [`Tree::lookup_run`].
-    pub(crate) fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
+    /// Fills `found` with what lies at `index` and after it, about to be written to: so that nothing is
+    /// [`Lookup::Unwritten`] any more.
+    pub(crate) fn lookup_to_write(&self, index: u64, found: &mut [Lookup]) {
         self.tree.read().lookup_run(index, found);
+        if found.iter().any(|old| matches!(old, Lookup::Unwritten(_))) {
+            self.set_written(index, found.len());
+            self.tree.read().lookup_run(index, found);
+        }
     }
 
     /// See [`Tree::read`].
@@ -131,7 +138,25 @@ impl Data {
         max: usize,
         look: impl FnOnce(&[Option<BlockRef>]) -> R,
     ) -> R {
-        look(self.tree.read().own_at(index, max))
+        let mut tree = self.tree.read();
+        let mut own = tree.own_at(index, max);
+        if own.is_empty() && tree.is_unwritten(index) {
+            drop(tree);
+            self.set_written(index, max);
+            tree = self.tree.read();
+            own = tree.own_at(index, max);
+        }
+        look(own)
+    }
+
+    /// See [`Tree::set_written`].
+    pub(crate) fn set_written(&self, index: u64, n: usize) -> u64 {
+        self.tree.write().set_written(index, n)
+    }
+
+    /// See [`Tree::is_unwritten`].
+    pub(crate) fn is_unwritten(&self, index: u64) -> bool {
+        self.tree.read().is_unwritten(index)
     }
 
     /// See [`Tree::run_of_others`].
@@ -144,31 +169,14 @@ impl Data {
         self.tree.write().lend(index)
     }
 
-    /// The first index at or after `from` with a block that was written.
+    /// See [`Tree::next_written`].
     pub(crate) fn next_written(&self, from: u64) -> Option<u64> {
-        if !self.tree.read().may_have_unwritten() {
-            return self.next_block(from);
-        }
-        let mut extent = self.extent(from)?;
-        while extent.unwritten {
-            extent = self.extent(extent.index + extent.len)?;
-        }
-        Some(extent.index)
+        self.tree.read().next_written(from)
     }
 
-    /// The first index at or after `from` without a block that was written.
+    /// See [`Tree::next_not_written`].
     pub(crate) fn next_not_written(&self, from: u64) -> u64 {
-        if !self.tree.read().may_have_unwritten() {
-            return self.next_hole(from);
-        }
-        let mut index = from;
-        while let Some(extent) = self.extent(index) {
-            if extent.index > index || extent.unwritten {
-                break;
-            }
-            index += extent.len;
-        }
-        index
+        self.tree.read().next_not_written(from)
     }
 
     /// The first index at or after `from` with a block.
@@ -181,10 +189,16 @@ impl Data {
         self.tree.read().next_hole(from)
     }
 
-    /// The first extent at or after `from`, of any length.
+    /// The first extent at or after `from`, of any length; part of it where the process is to end.
+    ///
+    /// Has a step for each of its blocks. These are different ones, as their numbers are: so they are
+    /// there, however long the file is.
     pub(crate) fn extent(&self, from: u64) -> Option<Extent> {
         let mut extent = self.tree.read().extent(from, EXTENT_STEP)?;
         loop {
+            if go_on().is_err() {
+                return Some(extent);
+            }
             let end = extent.index + extent.len;
             let next = self.tree.read().extent(end, EXTENT_STEP);
             if !next.is_some_and(|next| extent.join(&next)) {
@@ -336,7 +350,7 @@ impl<'a> ChargedBlock<'a> {
     }
 
     /// Makes it one of zeros, as a hole has them.
-    pub(crate) fn fill_unwritten(&self) {
+    pub(crate) fn fill_unwritten(&mut self) {
         self.block.fill_unwritten();
     }
 

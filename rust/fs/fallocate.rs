@@ -103,9 +103,11 @@ fn fill<'a>(
                 Lookup::Shared(_) if unshare => inode.no_charge(),
                 _ => continue,
             };
-            let block = ChargedBlock::new(inode, &old, advance)?;
+            let mut block = ChargedBlock::new(inode, &old, advance)?;
             match old.block() {
-                Some(old) if !old.is_unwritten() => block.bytes().copy_from(0, &old, 0, usize::MAX),
+                Some(old) if !data.is_unwritten(index) => {
+                    block.bytes().copy_from(0, &old, 0, usize::MAX)
+                }
                 _ => block.fill_unwritten(),
             }
             // The old block, or the zeros that stand for a hole, may be mapped.

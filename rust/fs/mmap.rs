@@ -42,6 +42,9 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
             }
             return Ok(result);
         }
+        if inode.data().set_written(index, 1) > 0 {
+            continue;
+        }
         drop(lock);
         make_private(inode, index)?;
         made = true;
@@ -58,7 +61,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
         }
         let block = match inode.data().lookup(index) {
             Lookup::Hole => inode.super_block().data().zeros(),
-            Lookup::Private(block) => Some(block),
+            Lookup::Private(block) | Lookup::Unwritten(block) => Some(block),
             Lookup::Shared(block) | Lookup::Unshared(block) => {
                 Some(block).filter(|block| !block.is_crowded())
             }
@@ -109,14 +112,14 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, Refl
     }
 }
 
-/// As [`map_around`], writable: the blocks that can be written in place, and that were written
-/// before, as others would count as written then.
+/// As [`map_around`], writable: the blocks that can be written in place, but for those that are
+/// unwritten, and would count as written then.
 ///
 /// The time of the last write is that of the fault, as it is for more stores to one block.
 fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
     let data = fault.inode().data();
     let around = around(fault);
-    let wanted = |block: &BlockRef| !block.is_crowded() && !block.is_unwritten();
+    let wanted = |block: &BlockRef| !block.is_crowded();
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
         let own = |show: &Associate<'_, NEAR>| data.show_own(first, n, wanted, show);
@@ -134,7 +137,9 @@ fn make_private(inode: &Inode, index: u64) -> Result {
     if index >= blocks_for(inode.size()) {
         return Ok(());
     }
-    let old = inode.data().lookup(index);
+    let mut old = [Lookup::Hole];
+    inode.data().lookup_to_write(index, &mut old);
+    let [old] = old;
     if let Lookup::Private(_) = old {
         return Ok(());
     }

@@ -151,8 +151,9 @@ fn write_one(
     may_wait: bool,
     reserve: &mut Reserve,
 ) -> (usize, Result) {
-    let old = inode.data().lookup(block_of(pos));
-    replace(inode, pos, [old], 1, source, may_wait, reserve)
+    let mut olds = [Lookup::Hole];
+    inode.data().lookup_to_write(block_of(pos), &mut olds);
+    replace(inode, pos, olds, 1, source, may_wait, reserve)
 }
 
 /// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_any`].
@@ -165,7 +166,7 @@ fn write_batch(
 ) -> (usize, Result) {
     let n = BATCH.min(source.len().div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; BATCH];
-    inode.data().lookup_run(block_of(pos), &mut olds[..n]);
+    inode.data().lookup_to_write(block_of(pos), &mut olds[..n]);
     replace(inode, pos, olds, n, source, may_wait, reserve)
 }
 
@@ -241,7 +242,7 @@ fn make_blocks<'a>(
     stays_hole: impl Fn(usize) -> bool,
     may_wait: bool,
 ) -> (usize, Result) {
-    let takes_room = |old: &&Lookup| matches!(old, Lookup::Hole | Lookup::Shared(_));
+    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Private(_) | Lookup::Unshared(_));
     let needed = if may_wait {
         olds.iter().filter(takes_room).count()
     } else {

@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
+    block::{Count, NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -37,9 +37,9 @@ pub(super) enum Node {
         slots: Slots<FANOUT>,
         _charge: NodeCharge,
     },
-    /// Height 2 and more: nodes, each one lower, and the number of blocks below them.
+    /// Height 2 and more: nodes, each one lower, and what is below them.
     Inner {
-        blocks: u64,
+        count: Count,
         children: [Option<Shared<Node>>; FANOUT],
         _charge: NodeCharge,
     },
@@ -73,7 +73,7 @@ impl Node {
     ) -> Self {
         let mut leaf = Self::leaf(pool, charge);
         if let Self::Leaf { blocks, slots, .. } = &mut leaf {
-            *blocks = slots.share(0, from, 0).unsigned_abs();
+            *blocks = slots.share(0, from, 0).blocks;
             if from.is_marked(0, epoch) {
                 slots.mark(0, epoch);
             }
@@ -83,7 +83,7 @@ impl Node {
 
     fn inner(charge: NodeCharge) -> Self {
         Self::Inner {
-            blocks: 0,
+            count: Count::default(),
             children: [const { None }; FANOUT],
             _charge: charge,
         }
@@ -93,10 +93,10 @@ impl Node {
     pub(super) fn inner_above(node: &Shared<Node>, charge: NodeCharge) -> Self {
         let mut above = Self::inner(charge);
         if let Self::Inner {
-            blocks, children, ..
+            count, children, ..
         } = &mut above
         {
-            *blocks = node.blocks();
+            *count = node.count();
             children[0] = Some(node.clone());
         }
         above
@@ -120,27 +120,30 @@ impl Node {
                 _charge: charge,
             },
             Self::Inner {
-                blocks, children, ..
+                count, children, ..
             } => Self::Inner {
-                blocks: *blocks,
+                count: *count,
                 children: children.clone(),
                 _charge: charge,
             },
         }
     }
 
-    /// The number of blocks below, each counted as often as it occurs.
-    pub(super) fn blocks(&self) -> u64 {
+    /// The blocks below.
+    pub(super) fn count(&self) -> Count {
         match self {
-            Self::Leaf { blocks, .. } | Self::Inner { blocks, .. } => *blocks,
+            Self::Leaf { blocks, slots, .. } => Count {
+                blocks: *blocks,
+                written: *blocks - slots.unwritten(),
+            },
+            Self::Inner { count, .. } => *count,
         }
     }
 
-    fn grow(&mut self, by: i64) {
+    fn grow(&mut self, by: Count) {
         match self {
-            Self::Leaf { blocks, .. } | Self::Inner { blocks, .. } => {
-                *blocks = blocks.wrapping_add_signed(by);
-            }
+            Self::Leaf { blocks, .. } => *blocks = blocks.wrapping_add(by.blocks),
+            Self::Inner { count, .. } => *count += by,
         }
     }
 
@@ -159,18 +162,17 @@ impl Node {
             Self::Inner { .. } => None,
         }
     }
-
-    /// Whether slot `i` of the node is empty.
-    fn is_empty_slot(&self, i: usize) -> bool {
-        match self {
-            Self::Leaf { slots, .. } => !slots.is_some(i),
-            Self::Inner { children, .. } => children[i].is_none(),
-        }
-    }
 }
 
 /// A subtree: what one slot of a node holds.
 pub(super) type Subtree = Option<Shared<Node>>;
+
+/// The blocks in a subtree.
+pub(super) fn count(subtree: &Subtree) -> Count {
+    subtree
+        .as_ref()
+        .map_or_else(Count::default, |node| node.count())
+}
 
 /// The node of height `at` that covers block `index`, below `node` of height `height`, and
 /// whether every node on the way, itself included, has one owner.
@@ -280,10 +282,10 @@ pub(super) fn insert(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    put: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
+    put: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
-) -> Result<i64> {
+) -> Result<Count> {
     let node = make_mut(subtree, height, pool, reserve)?;
     let i = slot(height, index);
     let grown = match node {
@@ -312,13 +314,13 @@ pub(super) fn insert_piece(
     blocks: &mut Insertion<'_, '_>,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
-) -> (i64, Result) {
+) -> (Count, Result) {
     let node = match make_mut(subtree, height, pool, reserve) {
         Ok(node) => node,
-        Err(err) => return (0, Err(err)),
+        Err(err) => return (Count::default(), Err(err)),
     };
     let first = slot(height, index);
-    let (mut grown, mut result) = (0, Ok(()));
+    let (mut grown, mut result) = (Count::default(), Ok(()));
     match node {
         Node::Leaf {
             blocks: before,
@@ -338,7 +340,8 @@ pub(super) fn insert_piece(
             for child in &mut children[first..] {
                 let left = blocks.left;
                 let (by, so_far) = insert_piece(child, height - 1, index, blocks, pool, reserve);
-                (grown, result) = (grown + by, so_far);
+                grown += by;
+                result = so_far;
                 if blocks.left == 0 || result.is_err() {
                     break;
                 }
@@ -357,8 +360,8 @@ pub(super) fn change_in_place(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    change: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
-) -> Option<i64> {
+    change: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
+) -> Option<Count> {
     let node = subtree.as_mut()?.get_mut()?;
     let i = slot(height, index);
     let grown = match node {
@@ -397,16 +400,18 @@ pub(super) fn remove(
     to: u64,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
-) -> Result<i64> {
-    let Some(node) = subtree else { return Ok(0) };
+) -> Result<Count> {
+    let Some(node) = subtree else {
+        return Ok(Count::default());
+    };
     if from == 0 && to >= span(height) {
-        let blocks = node.blocks();
+        let before = node.count();
         *subtree = None;
-        return Ok(-(blocks as i64));
+        return Ok(Count::default() - before);
     }
     let node = make_mut(subtree, height, pool, reserve)?;
     let step = span(height - 1);
-    let mut grown = 0;
+    let mut grown = Count::default();
     for i in (from / step)..to.min(span(height)).div_ceil(step) {
         grown += match node {
             Node::Leaf { slots, .. } => slots.remove(i as usize),
@@ -426,8 +431,7 @@ pub(super) fn remove(
         };
     }
     node.grow(grown);
-    let blocks = node.blocks();
-    if blocks == 0 {
+    if node.count().blocks == 0 {
         *subtree = None;
     }
     Ok(grown)
@@ -447,18 +451,18 @@ pub(super) fn graft(
     content: Shared<Node>,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
-) -> Result<i64> {
+) -> Result<Count> {
     if height == at {
-        let before = subtree.as_ref().map_or(0, |node| node.blocks());
-        let after = content.blocks();
+        let before = count(subtree);
+        let after = content.count();
         *subtree = Some(content);
-        return Ok(after as i64 - before as i64);
+        return Ok(after - before);
     }
     let node = make_mut(subtree, height, pool, reserve)?;
     let i = slot(height, index);
     let grown = match node {
         // A leaf has height 1, and no content is lower than that.
-        Node::Leaf { .. } => 0,
+        Node::Leaf { .. } => Count::default(),
         Node::Inner { children, .. } => graft(
             &mut children[i],
             height - 1,
@@ -487,10 +491,10 @@ pub(super) fn share_run<const M: usize>(
     len: usize,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
-) -> Result<i64> {
+) -> Result<Count> {
     let node = make_mut(subtree, height, pool, reserve)?;
     let i = slot(height, index);
-    let mut grown = 0;
+    let mut grown = Count::default();
     match node {
         Node::Leaf { slots, .. } => {
             for k in 0..len {
@@ -513,35 +517,58 @@ pub(super) fn share_run<const M: usize>(
     Ok(grown)
 }
 
-/// The first index at or after `from` that holds a block (`hole` false) or none (`hole` true).
-pub(super) fn find(node: &Node, height: u32, from: u64, hole: bool) -> Option<u64> {
-    if hole && node.blocks() == span(height) {
+/// What can be looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A block.
+    Block,
+    /// No block.
+    Hole,
+    /// A block that is not unwritten.
+    Written,
+    /// No block, or one that is unwritten.
+    NotWritten,
+}
+
+impl Wanted {
+    /// Whether it is among `span` places with so many blocks.
+    pub(super) fn is_in(self, count: Count, span: u64) -> bool {
+        match self {
+            Self::Block => count.blocks > 0,
+            Self::Hole => count.blocks < span,
+            Self::Written => count.written > 0,
+            Self::NotWritten => count.written < span,
+        }
+    }
+}
+
+/// The first index at or after `from` with what is wanted.
+///
+/// Looks at the children of two nodes on each level at most: those of the one that covers `from`, and
+/// of the first after it that must have it, as its counts say.
+pub(super) fn find(node: &Node, height: u32, from: u64, wanted: Wanted) -> Option<u64> {
+    if !wanted.is_in(node.count(), span(height)) {
         return None;
     }
+    let first = slot(height, from);
+    let children = match node {
+        Node::Leaf { slots, .. } => {
+            let is_wanted = |&i: &usize| wanted.is_in(slots.count(i), 1);
+            return (first..FANOUT).find(is_wanted).map(|i| i as u64);
+        }
+        Node::Inner { children, .. } => children,
+    };
     let step = span(height - 1);
-    let mut from = from;
-    for i in slot(height, from)..FANOUT {
+    for (i, child) in children.iter().enumerate().skip(first) {
         let start = i as u64 * step;
-        if node.is_empty_slot(i) {
-            if hole {
-                return Some(start.max(from));
-            }
-            continue;
+        let within = from.saturating_sub(start);
+        let found = match child {
+            Some(child) => find(child, height - 1, within, wanted),
+            None => wanted.is_in(Count::default(), step).then_some(within),
+        };
+        if let Some(found) = found {
+            return Some(start + found);
         }
-        match node {
-            Node::Leaf { .. } if hole => (),
-            Node::Leaf { .. } => return Some(i as u64),
-            Node::Inner { children, .. } => {
-                let within = from.saturating_sub(start);
-                let found = children[i]
-                    .as_deref()
-                    .and_then(|child| find(child, height - 1, within, hole));
-                if let Some(found) = found {
-                    return Some(start + found);
-                }
-            }
-        }
-        from = from.max(start + step);
     }
     None
 }

@@ -28,7 +28,7 @@ pub fn copy_to_iter(
         // SAFETY: `to` is a valid iterator.
         _ => unsafe { bindings::iov_iter_zero(n, to.as_raw()) },
     };
-    by_piece(blocks, offset, len, |_| true, copy)
+    by_piece(blocks, offset, len, copy)
 }
 
 /// As [`copy_to_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
@@ -61,22 +61,17 @@ pub fn copy_from_iter<B: Borrow<BlockRef>>(
     from: &mut IovIterSource<'_>,
 ) -> usize {
     let copy = |piece: &[Option<B>], offset: usize, n| match piece {
-        [Some(first), ..] => {
-            let first = first.borrow().raw();
-            // Before anything is stored. The others of the piece are written.
-            first.set_written();
-            first.with_bytes(|bytes| {
-                // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
-                // references. `from` is valid.
-                unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
-            })
-        }
+        [Some(first), ..] => first.borrow().raw().with_bytes(|bytes| {
+            // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
+            // references. `from` is valid.
+            unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
+        }),
         _ => {
             from.advance(n);
             n
         }
     };
-    by_piece(blocks, offset, len, |next| !next.is_unwritten(), copy)
+    by_piece(blocks, offset, len, copy)
 }
 
 /// As [`copy_from_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
@@ -90,20 +85,18 @@ pub fn copy_from_iter_without_faults(
 }
 
 /// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:
-/// with blocks that follow each other in the kernel's mapping of all memory, all but the first of which
-/// `may_join`, or a hole; an offset in the first of them; and how many bytes from there on lie within
+/// with blocks that follow each other in the kernel's mapping of all memory, or a hole; an offset in the first of them; and how many bytes from there on lie within
 /// them. Returns how many bytes it took, and goes on for as long as it takes all.
 pub(super) fn by_piece<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
     len: usize,
-    may_join: impl Fn(&BlockRef) -> bool,
     mut copy: impl FnMut(&[Option<B>], usize, usize) -> usize,
 ) -> usize {
     let mut done = 0;
     let mut i = 0;
     while done < len && i < blocks.len() {
-        let run = adjacent(&blocks[i..], &may_join);
+        let run = adjacent(&blocks[i..]);
         let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
         let n = (run * BLOCK_SIZE - offset).min(len - done);
         let copied = copy(&blocks[i..i + run], offset, n);
@@ -116,15 +109,12 @@ pub(super) fn by_piece<B: Borrow<BlockRef>>(
     done
 }
 
-/// How many of `blocks`, from the first on, follow each other in memory and `may_join`; at least one.
-fn adjacent<B: Borrow<BlockRef>>(
-    blocks: &[Option<B>],
-    may_join: impl Fn(&BlockRef) -> bool,
-) -> usize {
+/// How many of `blocks`, from the first on, follow each other in memory; at least one.
+fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     let follows = |pair: &[Option<B>]| match pair {
         [Some(a), Some(b)] => {
             let (a, b) = (a.borrow(), b.borrow());
-            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr() && may_join(b)
+            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr()
         }
         _ => false,
     };

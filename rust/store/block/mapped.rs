@@ -109,7 +109,6 @@ impl Mapped {
         let lists = self.lists.lock();
         for (index, block) in blocks {
             let block = block.raw();
-            block.set_written();
             let current = block.mapping();
             debug_assert!(current.is_null() || current == mapping);
             // SAFETY: The page is live. The index is in place before the mapping is, for those who

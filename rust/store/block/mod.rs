@@ -12,6 +12,7 @@
 //! | [`NodeCharge`] | counts a tree node, of which there is a limit, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
 //! | [`Run`], [`Piece`] | several of them, allocated together; in one piece |
+//! | [`Count`] | how many blocks, and how many of them were written |
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
@@ -26,6 +27,7 @@
 //! | `mapping`, `index` | see [`Mapped`] |
 //! | `lru` | the link in a list of [`Mapped`] |
 
+mod count;
 mod iter;
 mod mapped;
 mod page;
@@ -35,6 +37,7 @@ mod shared;
 mod slots;
 mod touched;
 
+pub use self::count::Count;
 pub use self::iter::{
     copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
 };

@@ -2,22 +2,18 @@
 
 //! A block's page, its state, and the access to its bytes.
 //!
-//! `page->private` of a block holds two numbers, and whether it was ever written:
+//! `page->private` of a block holds two numbers:
 //!
 //! ```text
-//! 63                   25 24        23              0
-//! +----------------------+---------+----------------+
-//! | the block's number   | unwrit- | slots          |
-//! |                      | ten     |                |
-//! +----------------------+---------+----------------+
+//! 63                             24 23              0
+//! +--------------------------------+----------------+
+//! | the block's number             | slots          |
+//! +--------------------------------+----------------+
 //! ```
 //!
 //! The number is given out by the pool in the order of allocation, so that what was written in
 //! one go is adjacent. It never changes and says nothing about where the page lies in memory. It
-//! would come around after 2^39 blocks, 2 PiB of newly written blocks.
-//!
-//! An unwritten block is one of zeros that `fallocate(2)` put there, which counts as a hole for
-//! those who look for data. It is written for good once anything may have been stored to it.
+//! would come around after 2^40 blocks, 4 PiB of newly written blocks.
 //!
 //! The slot count does not overflow: at [`SLOTS_MAX`] it stays there for good, as a saturated
 //! `refcount_t` does. Such a block counts as shared and is never freed. 16 million slots are
@@ -33,8 +29,6 @@ use kernel::sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed};
 
 const SLOTS_BITS: u32 = 24;
 const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
-const UNWRITTEN: u64 = 1 << SLOTS_BITS;
-const NUMBER_SHIFT: u32 = SLOTS_BITS + 1;
 
 /// See [`BlockRef::is_crowded`].
 const CROWDED: u32 = 1 << 30;
@@ -42,9 +36,9 @@ const CROWDED: u32 = 1 << 30;
 /// See [`BlockRef::refcount_near_overflow`].
 const NEAR_OVERFLOW: u32 = 3 << 30;
 
-/// The state of a block with this number, of which the lower 39 bits count, that no slot holds.
+/// The state of a block with this number, of which the lower 40 bits count, that no slot holds.
 fn new_state(number: u64) -> u64 {
-    number << NUMBER_SHIFT
+    number << SLOTS_BITS
 }
 
 /// A page that is a block.
@@ -102,22 +96,7 @@ impl RawBlock {
     }
 
     pub(super) fn number(self) -> u64 {
-        self.state().load(Relaxed) >> NUMBER_SHIFT
-    }
-
-    pub(super) fn is_unwritten(self) -> bool {
-        self.state().load(Relaxed) & UNWRITTEN != 0
-    }
-
-    /// Notes that something is about to be stored to the block.
-    pub(super) fn set_written(self) {
-        let mut old = self.state().load(Relaxed);
-        while old & UNWRITTEN != 0 {
-            match self.state().cmpxchg(old, old & !UNWRITTEN, Relaxed) {
-                Ok(_) => return,
-                Err(now) => old = now,
-            }
-        }
+        self.state().load(Relaxed) >> SLOTS_BITS
     }
 
     /// How many slots hold the block.
@@ -273,7 +252,6 @@ impl BlockRef {
         let len = len
             .min(BLOCK_SIZE.saturating_sub(offset))
             .min(BLOCK_SIZE.saturating_sub(from_offset));
-        self.0.set_written();
         self.0.with_bytes(|to| {
             other.0.with_bytes(|from| {
                 // SAFETY: Both ranges lie within their pages.
@@ -296,11 +274,6 @@ impl BlockRef {
             // SAFETY: The range lies within the page.
             unsafe { addr.add(offset).write_bytes(0, len) }
         });
-    }
-
-    /// Whether the block is one of zeros that `fallocate(2)` made and nobody wrote to.
-    pub fn is_unwritten(&self) -> bool {
-        self.0.is_unwritten()
     }
 
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
@@ -407,6 +380,8 @@ impl Drop for BlockRef {
 pub struct NewBlock<'pool> {
     bytes: ManuallyDrop<BlockRef>,
     pool: &'pool Pool,
+    /// What the slot it comes into says of it, see [`Slots`](super::Slots).
+    unwritten: bool,
 }
 
 impl<'pool> NewBlock<'pool> {
@@ -425,6 +400,7 @@ impl<'pool> NewBlock<'pool> {
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
             pool,
+            unwritten: false,
         }
     }
 
@@ -444,12 +420,14 @@ impl<'pool> NewBlock<'pool> {
     }
 
     /// Makes it one of zeros that counts as unwritten. Nothing was written to it.
-    pub fn fill_unwritten(&self) {
+    pub fn fill_unwritten(&mut self) {
         self.clear_around(0, 0);
-        let block = self.bytes.raw();
-        let state = block.state().load(Relaxed);
-        // Nobody else sees the block.
-        block.state().store(state | UNWRITTEN, Relaxed);
+        self.unwritten = true;
+    }
+
+    /// Whether it counts as unwritten.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.unwritten
     }
 
     /// The pool that the block is of.

@@ -217,7 +217,7 @@ impl<'pool> Piece<'pool> {
             }
             n
         };
-        by_piece(from, from_offset, len, |_| true, copy);
+        by_piece(from, from_offset, len, copy);
         // SAFETY: From `kmap_local_page` above; mappings made since have been undone.
         unsafe { bindings::kunmap_local(mapping) };
     }

@@ -4,7 +4,7 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    Piece, Pool,
+    Count, Piece, Pool,
 };
 use kernel::sync::Arc;
 
@@ -21,6 +21,12 @@ use kernel::sync::Arc;
 /// cloned, and no two files' trees have the same: with that every mark made before is void. What
 /// is marked with the tree's present epoch was never reachable through another file.
 ///
+/// # Unwritten blocks
+///
+/// A block that `fallocate(2)` put there is one of zeros, and counts as a hole for those who look for
+/// data. That is a fact about the slot, so that nodes can count it: those that share the block take
+/// it over with it. It ends by [`Slots::set_written`], before anything is stored to the block.
+///
 /// # Invariants
 ///
 /// Each block here counts one slot for it, and is of `pool`.
@@ -30,6 +36,8 @@ pub struct Slots<const N: usize> {
     epoch: u64,
     /// A bit for each slot that is marked.
     marks: u64,
+    /// A bit for each slot whose block is unwritten; none for an empty slot.
+    unwritten: u64,
     blocks: [Option<RawBlock>; N],
 }
 
@@ -49,6 +57,7 @@ impl<const N: usize> Slots<N> {
             pool,
             epoch: 0,
             marks: 0,
+            unwritten: 0,
             blocks: [None; N],
         }
     }
@@ -61,13 +70,10 @@ impl<const N: usize> Slots<N> {
     }
 
     /// Of the blocks from slot `from` on, at most `max`, those up to the first that has other owners, or
-    /// no mark of `epoch`.
+    /// no mark of `epoch`, or is unwritten.
     pub fn own(&self, from: usize, max: usize, epoch: u64) -> &[Option<BlockRef>] {
-        let marked = if self.epoch == epoch {
-            self.marks & Self::bits(from, from.saturating_add(max))
-        } else {
-            0
-        };
+        let marked = self.marked(epoch) & !self.unwritten;
+        let marked = marked & Self::bits(from, from.saturating_add(max));
         let marked = (marked >> from).trailing_ones() as usize;
         let n = (from..from + marked).take_while(|&i| self.is_sole_owner(i));
         let n = n.count();
@@ -89,13 +95,37 @@ impl<const N: usize> Slots<N> {
         self.blocks.get(i).copied().flatten().map(RawBlock::number)
     }
 
-    /// Whether the block in slot `i` is unwritten, see [`BlockRef::is_unwritten`].
+    /// Whether the block in slot `i` is unwritten.
     pub fn is_unwritten(&self, i: usize) -> bool {
-        self.blocks
-            .get(i)
-            .copied()
-            .flatten()
-            .is_some_and(RawBlock::is_unwritten)
+        self.unwritten & Self::bit(i) != 0
+    }
+
+    /// What slot `i` holds, as a number of blocks.
+    pub fn count(&self, i: usize) -> Count {
+        Count::of(self.is_some(i), self.is_unwritten(i))
+    }
+
+    /// How many blocks here are unwritten.
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten.count_ones().into()
+    }
+
+    /// Makes those of the blocks in slots `from..to` written that have a mark of `epoch` and no other
+    /// owner. Returns by how much the number of those here grew.
+    pub fn set_written(&mut self, from: usize, to: usize, epoch: u64) -> Count {
+        let before = self.unwritten;
+        let mut left = before & self.marked(epoch) & Self::bits(from, to);
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            if self.is_sole_owner(i) {
+                self.unwritten &= !Self::bit(i);
+            }
+            left &= left - 1;
+        }
+        Count {
+            blocks: 0,
+            written: (before & !self.unwritten).count_ones().into(),
+        }
     }
 
     /// Whether no other slot anywhere holds the block in slot `i`. False for an empty slot.
@@ -112,7 +142,16 @@ impl<const N: usize> Slots<N> {
 
     /// Whether slot `i` is marked with `epoch`.
     pub fn is_marked(&self, i: usize, epoch: u64) -> bool {
-        self.epoch == epoch && self.marks & Self::bit(i) != 0
+        self.marked(epoch) & Self::bit(i) != 0
+    }
+
+    /// The bits of the slots that are marked with `epoch`.
+    fn marked(&self, epoch: u64) -> u64 {
+        if self.epoch == epoch {
+            self.marks
+        } else {
+            0
+        }
     }
 
     /// Marks slot `i` with `epoch`; marks of other epochs are void then.
@@ -151,10 +190,11 @@ impl<const N: usize> Slots<N> {
     /// Puts a new block into slot `i`, marks it with `epoch`, and lets go of what was there.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, epoch: u64) -> i64 {
+    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, epoch: u64) -> Count {
         debug_assert!(core::ptr::eq(block.pool(), &*self.pool));
+        let unwritten = block.is_unwritten();
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
-        let grown = self.replace(i, Some(block.into_slot()));
+        let grown = self.replace(i, Some(block.into_slot()), unwritten);
         self.mark(i, epoch);
         grown
     }
@@ -169,11 +209,11 @@ impl<const N: usize> Slots<N> {
         n: usize,
         piece: &mut Piece<'_>,
         epoch: u64,
-    ) -> i64 {
+    ) -> Count {
         debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
         let end = N.min(first + n.min(piece.len()));
         let Some(slots) = self.blocks.get_mut(first..end) else {
-            return 0;
+            return Count::default();
         };
         for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
             debug_assert!(slot.is_none());
@@ -181,46 +221,56 @@ impl<const N: usize> Slots<N> {
             *slot = Some(block);
         }
         self.mark_run(first, end, epoch);
-        (end - first) as i64
+        Count::written(end - first)
     }
 
     /// Makes slot `i` share what slot `j` of `other` holds, without a mark.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn share<const M: usize>(&mut self, i: usize, other: &Slots<M>, j: usize) -> i64 {
+    pub fn share<const M: usize>(&mut self, i: usize, other: &Slots<M>, j: usize) -> Count {
         debug_assert!(core::ptr::eq(&*other.pool, &*self.pool));
         let block = other.blocks.get(j).copied().flatten();
         if let Some(block) = block {
             block.get_slot();
         }
         // INVARIANT: The slot was counted above; both are of one pool.
-        self.replace(i, block)
+        self.replace(i, block, other.is_unwritten(j))
     }
 
-    /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or -1.
-    pub fn remove(&mut self, i: usize) -> i64 {
-        self.replace(i, None)
+    /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or less.
+    pub fn remove(&mut self, i: usize) -> Count {
+        self.replace(i, None, false)
     }
 
     /// Empties slots `from..to`. Returns by how much the number of blocks here grew: 0 or less.
-    pub fn remove_run(&mut self, from: usize, to: usize) -> i64 {
-        (from..to.min(N)).map(|i| self.remove(i)).sum()
+    pub fn remove_run(&mut self, from: usize, to: usize) -> Count {
+        let mut grown = Count::default();
+        for i in from..to.min(N) {
+            grown += self.remove(i);
+        }
+        grown
     }
 
-    fn replace(&mut self, i: usize, block: Option<RawBlock>) -> i64 {
+    fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> Count {
         let Some(slot) = self.blocks.get_mut(i) else {
             // Out of range: nothing was stored, so the count is given back.
             if let Some(block) = block {
                 block.release_slot(&self.pool);
             }
-            return 0;
+            return Count::default();
         };
-        self.marks &= !Self::bit(i);
+        let bit = Self::bit(i);
+        let was_unwritten = self.unwritten & bit != 0;
+        self.marks &= !bit;
+        self.unwritten &= !bit;
+        if unwritten {
+            self.unwritten |= bit;
+        }
         let old = core::mem::replace(slot, block);
         if let Some(old) = old {
             old.release_slot(&self.pool);
         }
-        i64::from(block.is_some()) - i64::from(old.is_some())
+        Count::of(block.is_some(), unwritten) - Count::of(old.is_some(), was_unwritten)
     }
 }
 
@@ -234,6 +284,7 @@ impl<const N: usize> Clone for Slots<N> {
             pool: self.pool.clone(),
             epoch: self.epoch,
             marks: self.marks,
+            unwritten: self.unwritten,
             blocks: self.blocks,
         }
     }

@@ -4,7 +4,7 @@
 
 use super::{height_for, Root, Tree, EMPTY};
 use crate::store::{
-    block::{NewBlock, Piece, Pool, Slots},
+    block::{Count, NewBlock, Piece, Pool, Slots},
     node::{self, span, Insertion, Node, Subtree, FANOUT},
     Reserve,
 };
@@ -48,32 +48,50 @@ impl Tree {
         index: u64,
         block: NewBlock<'p>,
     ) -> Result<(), NewBlock<'p>> {
-        let (epoch, unwritten) = (self.epoch, block.bytes().is_unwritten());
+        let epoch = self.epoch;
         let mut block = Some(block);
-        self.change_in_place(index, |slots, i| {
-            block
-                .take()
-                .map_or(0, |block| slots.insert(i, block, epoch))
+        self.change_in_place(index, |slots, i| match block.take() {
+            Some(block) => slots.insert(i, block, epoch),
+            None => Count::default(),
         });
-        match block {
-            Some(back) => Err(back),
-            None => {
-                self.unwritten |= unwritten;
-                Ok(())
-            }
-        }
+        block.map_or(Ok(()), Err)
     }
 
     fn change_in_place(
         &mut self,
         index: u64,
-        change: impl FnOnce(&mut Slots<FANOUT>, usize) -> i64,
-    ) {
-        if let Root::Node { node, height } = &mut self.root {
-            if index < span(*height) {
-                node::change_in_place(node, *height, index, change);
+        change: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
+    ) -> Option<Count> {
+        match &mut self.root {
+            Root::Node { node, height } if index < span(*height) => {
+                node::change_in_place(node, *height, index, change)
             }
+            _ => None,
         }
+    }
+
+    /// Makes written those of the `n` blocks at `index` that are [`Lookup::Unwritten`]: about to be
+    /// stored to, in place. They are [`Lookup::Private`] then. Returns how many.
+    ///
+    /// [`Lookup::Private`]: super::Lookup::Private
+    /// [`Lookup::Unwritten`]: super::Lookup::Unwritten
+    pub fn set_written(&mut self, index: u64, n: usize) -> u64 {
+        let epoch = self.epoch;
+        if let (Root::One(slots), 0) = (&mut self.root, index) {
+            return slots.set_written(0, 1, epoch).written;
+        }
+        let mut done = 0;
+        let mut written = 0;
+        while done < n {
+            let at = index + done as u64;
+            let in_leaf = (n - done).min(FANOUT - node::slot(1, at));
+            let set = |slots: &mut Slots<FANOUT>, i| slots.set_written(i, i + in_leaf, epoch);
+            written += self
+                .change_in_place(at, set)
+                .map_or(0, |grown| grown.written);
+            done += in_leaf;
+        }
+        written
     }
 
     /// Puts a new block in at `index`, in place of what was there.
@@ -83,7 +101,6 @@ impl Tree {
     /// `ENOMEM` where `reserve` has too few nodes, which [`Tree::can_insert`] tells in advance:
     /// the blocks of the tree are as they were.
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
-        self.unwritten |= block.bytes().is_unwritten();
         if self.is_at_root(index) {
             let mut slots = Slots::new(self.pool.clone());
             slots.insert(0, block, self.epoch);

@@ -5,7 +5,7 @@
 use super::{Root, Tree};
 use crate::store::{
     block::Slots,
-    node::{self, span},
+    node::{self, span, Wanted},
 };
 
 /// A run of blocks with consecutive numbers, all of them shared or none, and all written or none.
@@ -38,33 +38,47 @@ impl Extent {
 }
 
 impl Tree {
-    /// Whether some of the blocks may be unwritten.
-    pub fn may_have_unwritten(&self) -> bool {
-        self.unwritten
-    }
-
     /// The first index at or after `from` with a block.
     pub fn next_block(&self, from: u64) -> Option<u64> {
-        match &self.root {
-            Root::One(_) => (from == 0).then_some(0),
-            Root::Node { .. } => {
-                let (root, height) = self.root_for(from)?;
-                node::find(root, height, from, false)
-            }
-        }
+        self.find(from, Wanted::Block)
     }
 
     /// The first index at or after `from` without a block.
     pub fn next_hole(&self, from: u64) -> u64 {
+        self.find_or_end(from, Wanted::Hole)
+    }
+
+    /// The first index at or after `from` with a block that is not unwritten.
+    pub fn next_written(&self, from: u64) -> Option<u64> {
+        self.find(from, Wanted::Written)
+    }
+
+    /// The first index at or after `from` without a block, or with one that is unwritten.
+    pub fn next_not_written(&self, from: u64) -> u64 {
+        self.find_or_end(from, Wanted::NotWritten)
+    }
+
+    /// The first index at or after `from` with what is wanted, as far as the root reaches.
+    ///
+    /// Takes a step for each child of two nodes on each level at most, whatever lies between.
+    fn find(&self, from: u64, wanted: Wanted) -> Option<u64> {
         match &self.root {
-            Root::One(_) => from.max(1),
-            Root::Node { .. } => match self.root_for(from) {
-                Some((root, height)) => {
-                    node::find(root, height, from, true).unwrap_or(span(height))
-                }
-                None => from,
-            },
+            Root::One(slots) => (from == 0 && wanted.is_in(slots.count(0), 1)).then_some(0),
+            Root::Node { .. } => {
+                let (root, height) = self.root_for(from)?;
+                node::find(root, height, from, wanted)
+            }
         }
+    }
+
+    /// As [`Tree::find`], of what there is behind the root's reach.
+    fn find_or_end(&self, from: u64, wanted: Wanted) -> u64 {
+        let end = match &self.root {
+            Root::One(_) => 1,
+            Root::Node { node: None, .. } => 0,
+            Root::Node { height, .. } => span(*height),
+        };
+        self.find(from, wanted).unwrap_or(from.max(end))
     }
 
     /// The first extent at or after `from`, of at most about `max` blocks.

@@ -40,9 +40,6 @@ pub struct Tree {
     pool: Arc<Pool>,
     /// What new blocks are marked with, see [`Slots`].
     epoch: u64,
-    /// Whether there may be unwritten blocks. Where there never were any, data is found without
-    /// a look at each block.
-    unwritten: bool,
     root: Root,
 }
 
@@ -69,6 +66,9 @@ pub enum Lookup {
     Hole,
     /// A block of this tree alone: it may be written while the tree cannot be cloned.
     Private(BlockRef),
+    /// As [`Lookup::Private`], once [`Tree::set_written`] was called: until then it is one of zeros that
+    /// count as a hole.
+    Unwritten(BlockRef),
     /// A block that other trees may hold too: to be copied, never written.
     Shared(BlockRef),
     /// A block of this tree alone that others held once: to be copied, too, as somebody may still
@@ -86,7 +86,10 @@ impl Lookup {
     pub fn as_block(&self) -> Option<&BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+            Self::Private(block)
+            | Self::Unwritten(block)
+            | Self::Shared(block)
+            | Self::Unshared(block) => Some(block),
         }
     }
 
@@ -94,7 +97,10 @@ impl Lookup {
     pub fn block(self) -> Option<BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Private(block) | Self::Shared(block) | Self::Unshared(block) => Some(block),
+            Self::Private(block)
+            | Self::Unwritten(block)
+            | Self::Shared(block)
+            | Self::Unshared(block) => Some(block),
         }
     }
 }
@@ -106,7 +112,6 @@ impl Tree {
         Self {
             pool,
             epoch,
-            unwritten: false,
             root: EMPTY,
         }
     }
@@ -121,7 +126,6 @@ impl Tree {
         Self {
             pool: self.pool.clone(),
             epoch: self.epoch,
-            unwritten: self.unwritten,
             root: self.root.clone(),
         }
     }
@@ -130,7 +134,7 @@ impl Tree {
     pub fn blocks(&self) -> u64 {
         match &self.root {
             Root::One(_) => 1,
-            Root::Node { node, .. } => node.as_ref().map_or(0, |node| node.blocks()),
+            Root::Node { node, .. } => node::count(node).blocks,
         }
     }
 
@@ -172,8 +176,19 @@ impl Tree {
         match slots.get(i) {
             None => Lookup::Hole,
             Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
-            Some(block) if slots.is_marked(i, self.epoch) => Lookup::Private(block),
-            Some(block) => Lookup::Unshared(block),
+            Some(block) if !slots.is_marked(i, self.epoch) => Lookup::Unshared(block),
+            Some(block) if slots.is_unwritten(i) => Lookup::Unwritten(block),
+            Some(block) => Lookup::Private(block),
+        }
+    }
+
+    /// Whether the block at `index` is unwritten, whosever it is.
+    pub fn is_unwritten(&self, index: u64) -> bool {
+        match &self.root {
+            Root::One(slots) if index == 0 => slots.is_unwritten(0),
+            _ => self
+                .slots_for(index)
+                .is_some_and(|(slots, i, _)| slots.is_unwritten(i)),
         }
     }
 

@@ -30,7 +30,6 @@ impl Tree {
         reserve: &mut Reserve,
         go_on: impl Fn() -> Result,
     ) -> Result {
-        self.unwritten |= from.unwritten;
         let mut done = 0;
         while done < len {
             go_on()?;

@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::extents;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Btrfs, Tmpfs, Xfs, CLONES, CLONES_COUNTED};
+use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs, CLONES, CLONES_COUNTED};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::sys::{clone_range, new_clone, File};
@@ -23,6 +23,8 @@ pub const CASES: &[Case] = &[
         .needs(CLONES)
         .except(Btrfs, "takes cloned room behind data for data"),
     case!(extents_show_what_is_unwritten).except(Tmpfs, NO_EXTENTS),
+    case!(seeks_over_room_without_end_are_right).needs(&[Need::Reflinkfs]),
+    case!(seeks_over_data_with_some_room_are_right).needs(&[Need::Reflinkfs]),
     case!(a_failed_write_leaves_nothing_in_the_room_behind_the_end).needs(CLONES_COUNTED),
 ];
 
@@ -164,6 +166,66 @@ fn extents_show_what_is_unwritten(t: &Test) -> Outcome {
     }
     let wanted: [bool; 64] = std::array::from_fn(|i| !(16..20).contains(&i));
     expect_eq(unwritten, wanted, "which blocks are unwritten")
+}
+
+/// Makes a file as long as `size`, by cloning what is there behind itself over and over.
+fn double(file: &File, size: u64) -> Outcome {
+    let mut len = file.size()?;
+    while len < size {
+        clone_range(file, 0, len, file, len).or_fail("FICLONERANGE onto itself")?;
+        len *= 2;
+    }
+    expect_eq(file.size()?, size, "size")
+}
+
+/// What a walk of each block would take years for: of files that are made of a few blocks.
+const SIZES: [u32; 4] = [38, 45, 53, 62];
+
+fn seeks_over_room_without_end_are_right(t: &Test) -> Outcome {
+    for exponent in SIZES {
+        let file = room(t, "file", 1)?;
+        double(&file, 1 << exponent)?;
+        expect_data(&file, &[], "room")?;
+        // At the end of a leaf, in the middle of everything, in the last block.
+        let middle = (1 << (exponent - 1)) / BLOCK64;
+        let data = [
+            (63, 64),
+            (middle + 7, middle + 9),
+            (2 * middle - 1, 2 * middle),
+        ];
+        for (from, to) in data {
+            let bytes = vec![b'd'; ((to - from) * BLOCK64) as usize];
+            file.write_at(&bytes, from * BLOCK64)?;
+        }
+        expect_data(&file, &data, "room with some data")?;
+        let clone = new_clone(&file, t.path("clone"))?;
+        clone.write_at(b"x", (middle + 3) * BLOCK64)?;
+        let in_clone = [data[0], (middle + 3, middle + 4), data[1], data[2]];
+        expect_data(&clone, &in_clone, "the clone")?;
+        expect_data(&file, &data, "the source")?;
+        fallocate(&file, ZERO, data[1].0 * BLOCK64, 2 * BLOCK64).or_fail("ZERO_RANGE")?;
+        expect_data(&file, &[data[0], data[2]], "room where data was zeroed")?;
+    }
+    Ok(())
+}
+
+fn seeks_over_data_with_some_room_are_right(t: &Test) -> Outcome {
+    for exponent in SIZES {
+        let file = t.create_with("file", &blocks(1, 1))?;
+        double(&file, 1 << exponent)?;
+        let end = (1 << exponent) / BLOCK64;
+        expect_data(&file, &[(0, end)], "data")?;
+        let at = end / 2 + 70;
+        fallocate(&file, ZERO, at * BLOCK64, 3 * BLOCK64).or_fail("ZERO_RANGE")?;
+        expect_data(&file, &[(0, at), (at + 3, end)], "data with some room")?;
+        file.write_at(b"x", (at + 1) * BLOCK64)?;
+        let data = [(0, at), (at + 1, at + 2), (at + 3, end)];
+        expect_data(&file, &data, "room that was written to")?;
+        // Room that is there no more.
+        file.write_at(&[b'w'; 3 * BLOCK], at * BLOCK64)?;
+        expect_data(&file, &[(0, end)], "data again")?;
+    }
+    Ok(())
 }
 
 /// Some of it goes to room that is there, in place, and some needs what cannot be had.

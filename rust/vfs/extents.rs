@@ -24,6 +24,32 @@ pub struct Extent {
     pub unwritten: bool,
 }
 
+/// How many extents are looked for under one hold of the inode's lock.
+const BATCH: usize = 16;
+
+/// The next extents that reach beyond `pos` and begin before `end`, and of each whether it is the file's
+/// last.
+///
+/// A clone or a truncation is not seen half done among these; the lock is not held longer, nor while
+/// the caller's memory is written to, as both last as long as he likes.
+fn next_extents<T: FileOperations>(
+    inode: &Inode<T>,
+    pos: u64,
+    end: u64,
+) -> [Option<(Extent, bool)>; BATCH] {
+    let mut found = [None; BATCH];
+    let _guard = inode.lock_shared();
+    let mut next = T::extent(inode, pos);
+    for found in &mut found {
+        let Some(extent) = next.filter(|extent| extent.logical < end) else {
+            break;
+        };
+        next = T::extent(inode, extent.logical + extent.len);
+        *found = Some((extent, next.is_none()));
+    }
+    found
+}
+
 /// # Safety
 ///
 /// `inode` is a regular file of `T`, `info` valid.
@@ -43,14 +69,13 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
         }
         Inode::<T>::from_raw(inode)
     };
-    // Clones and truncations would show half done.
-    let _guard = inode.lock_shared();
     let end = start.saturating_add(len);
-    let fill = || {
-        let mut next = T::extent(inode, start);
-        while let Some(extent) = next.filter(|extent| extent.logical < end) {
-            go_on()?;
-            next = T::extent(inode, extent.logical + extent.len);
+    let mut pos = start;
+    let mut fill = || loop {
+        go_on()?;
+        let found = next_extents(inode, pos, end);
+        for (extent, last) in found.iter().flatten() {
+            pos = extent.logical + extent.len;
             let mut flags = 0;
             if extent.shared {
                 flags |= bindings::FIEMAP_EXTENT_SHARED;
@@ -58,7 +83,7 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
             if extent.unwritten {
                 flags |= bindings::FIEMAP_EXTENT_UNWRITTEN;
             }
-            if next.is_none() {
+            if *last {
                 flags |= bindings::FIEMAP_EXTENT_LAST;
             }
             // SAFETY: `info` is valid, its user memory is written with care.
@@ -73,11 +98,13 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
             };
             // 1: no more are wanted.
             if ret == 1 {
-                break;
+                return Ok(());
             }
             to_result(ret)?;
         }
-        Ok(())
+        if found.iter().any(Option::is_none) {
+            return Ok(());
+        }
     };
     to_errno(fill())
 }

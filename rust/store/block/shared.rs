@@ -18,10 +18,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Acquire, Atomic, Relaxed},
-        Refcount,
-    },
+    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
 };
 
 /// The cache that [`Vacant::new`] takes memory from; null where there is none.
@@ -88,7 +85,9 @@ impl Drop for NodeCache {
 unsafe extern "C" fn leave_alone(_memory: *mut c_void) {}
 
 struct Counted<T> {
-    owners: Refcount,
+    /// As each owner is a pointer of eight bytes somewhere, this cannot overflow; a `refcount_t` could,
+    /// and what it counts is never freed then.
+    owners: Atomic<u64>,
     value: T,
 }
 
@@ -129,7 +128,7 @@ impl<T> Vacant<T> {
         // SAFETY: By the type invariant. (Nothing unwinds in the kernel.)
         unsafe {
             ptr.write(Counted {
-                owners: Refcount::new(1),
+                owners: Atomic::new(1),
                 value: value(),
             })
         };
@@ -180,7 +179,7 @@ impl<T> Shared<T> {
     /// are over before ours begin to write. Nobody can become an owner but through an existing
     /// one, so the answer stays true as long as `self` is not cloned.
     pub fn is_unique(&self) -> bool {
-        self.counted().owners.as_atomic().load(Acquire) == 1
+        self.counted().owners.load(Acquire) == 1
     }
 
     /// The value, to be changed in place, if this is the only owner.
@@ -208,8 +207,7 @@ impl<T> core::ops::Deref for Shared<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        // A `refcount_t` saturates rather than overflows: the value is then never freed.
-        self.counted().owners.inc();
+        self.counted().owners.add(1, Relaxed);
         // INVARIANT: Counted above.
         Self {
             ptr: self.ptr,
@@ -220,7 +218,8 @@ impl<T> Clone for Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        if self.counted().owners.dec_and_test() {
+        // Fully ordered: what the others did with the value is over before it goes.
+        if self.counted().owners.fetch_sub(1, Full) == 1 {
             // SAFETY: This was the last owner, so nobody else has the pointer, whose memory is of a cache
             // or of `kmalloc` by the type invariant: `kfree` takes both.
             unsafe {

@@ -188,6 +188,11 @@ bool shim_is_immutable(const struct inode *inode)
 	return IS_IMMUTABLE(inode);
 }
 
+bool shim_is_append(const struct inode *inode)
+{
+	return IS_APPEND(inode);
+}
+
 bool shim_is_swapfile(const struct inode *inode)
 {
 	return IS_SWAPFILE(inode);
@@ -533,11 +538,6 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid)
 bool shim_sb_any_quota_loaded(struct super_block *sb)
 {
 	return sb_any_quota_loaded(sb);
-}
-
-const char *shim_fs_parameter_string(const struct fs_parameter *param)
-{
-	return param->type == fs_value_is_string ? param->string : NULL;
 }
 
 void shim_fs_context_error(struct fs_context *fc, const char *message)

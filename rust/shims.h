@@ -57,6 +57,7 @@ struct inode *shim_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cac
 void shim_mapping_set_unevictable(struct address_space *mapping);
 void shim_lockdep_annotate_inode_mutex_key(struct inode *inode);
 bool shim_is_immutable(const struct inode *inode);
+bool shim_is_append(const struct inode *inode);
 bool shim_is_swapfile(const struct inode *inode);
 bool shim_inode_trylock(struct inode *inode);
 bool shim_inode_trylock_shared(struct inode *inode);
@@ -133,7 +134,6 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid);
 bool shim_sb_any_quota_loaded(struct super_block *sb);
 
 /* mount parameters */
-const char *shim_fs_parameter_string(const struct fs_parameter *param);
 void shim_fs_context_error(struct fs_context *fc, const char *message);
 
 #endif

@@ -9,9 +9,6 @@ use super::{Inode, Locked, ReflinkFs};
 use crate::vfs::{self, IdMap, New};
 use kernel::prelude::*;
 
-/// The most names of a file, as on btrfs.
-const MAX_LINKS: u32 = 65_535;
-
 type Dentry = vfs::Dentry<ReflinkFs>;
 
 impl vfs::DirectoryOperations for ReflinkFs {
@@ -23,9 +20,6 @@ impl vfs::DirectoryOperations for ReflinkFs {
         if inode.link_count() == 0 {
             // Its first name, of a file opened with O_TMPFILE: comes with the inode.
             return dir.add_link(name, inode);
-        }
-        if inode.link_count() >= MAX_LINKS {
-            return Err(EMLINK);
         }
         let mount = dir.super_block().data();
         mount.admit_name()?;

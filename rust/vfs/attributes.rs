@@ -113,12 +113,17 @@ unsafe fn set<T: FileSystem>(
     truncate: impl FnOnce(&Locked<T>, u64) -> Result,
 ) -> Result {
     // SAFETY: By the safety requirements.
-    let inode = unsafe {
-        to_result(bindings::setattr_prepare(idmap, dentry, attr))?;
-        Locked::assume(Inode::<T>::from_raw((*dentry).d_inode))
+    let (inode, valid, size) = unsafe {
+        let inode = Locked::assume(Inode::<T>::from_raw((*dentry).d_inode));
+        (inode, (*attr).ia_valid, (*attr).ia_size as u64)
     };
+    // For a change of size the VFS asks before it takes the lock, or, by an open descriptor, not at
+    // all. Compare `ext4_setattr`.
+    if inode.is_immutable() || inode.is_append_only() && valid & bindings::ATTR_SIZE != 0 {
+        return Err(EPERM);
+    }
     // SAFETY: By the safety requirements.
-    let (valid, size) = unsafe { ((*attr).ia_valid, (*attr).ia_size as u64) };
+    to_result(unsafe { bindings::setattr_prepare(idmap, dentry, attr) })?;
     let resized = valid & bindings::ATTR_SIZE != 0 && size != inode.size();
     if resized {
         truncate(inode, size)?;
@@ -128,10 +133,8 @@ unsafe fn set<T: FileSystem>(
         unsafe { quota::transfer(inode, idmap, attr)? };
     }
     // SAFETY: By the safety requirements.
-    unsafe {
-        bindings::setattr_copy(idmap, inode.as_raw(), attr);
-        bindings::shim_inode_inc_iversion(inode.as_raw());
-    }
+    unsafe { bindings::setattr_copy(idmap, inode.as_raw(), attr) };
+    inode.count_change();
     if resized {
         inode.touch();
     }

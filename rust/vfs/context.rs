@@ -138,25 +138,36 @@ impl<T: DirectoryOperations> ContextTable<T> {
     ) -> c_int {
         // SAFETY: By the safety requirements: `init` set the options, and `uapi_mutex` is held.
         let options = unsafe { KBox::<T::Options>::borrow_mut((*fc).fs_private) };
-        // SAFETY: A parameter has a key, and a value that is a string or not there.
+        // SAFETY: A parameter has a key, and a value that its type says.
         let (key, value) = unsafe {
-            let value = bindings::shim_fs_parameter_string(param);
-            (
-                CStr::from_char_ptr((*param).key),
-                (!value.is_null()).then(|| CStr::from_char_ptr(value)),
-            )
+            let value = match (*param).type_() {
+                bindings::fs_value_type_fs_value_is_flag => Some(None),
+                bindings::fs_value_type_fs_value_is_string => {
+                    let value = CStr::from_char_ptr((*param).__bindgen_anon_1.string);
+                    Some(Some(value.to_bytes()))
+                }
+                _ => None,
+            };
+            (CStr::from_char_ptr((*param).key).to_bytes(), value)
         };
+        // The VFS knows this one.
+        if key == b"source" {
+            return -(bindings::ENOPARAM as c_int);
+        }
+        let context = Context(fc, PhantomData);
         let parameter = Parameter {
-            key: key.to_bytes(),
-            value: value.map(CStr::to_bytes),
+            key,
+            value: value.flatten(),
         };
-        match T::parameter(options, &Context(fc, PhantomData), &parameter) {
+        if value.is_none() {
+            // Binary, a path or a descriptor: no parameter here is any of these.
+            return context.bad_value(&parameter).to_errno();
+        }
+        match T::parameter(options, &context, &parameter) {
             Ok(true) => 0,
-            // The VFS knows this one.
-            Ok(false) if parameter.key == b"source" => -(bindings::ENOPARAM as c_int),
             Ok(false) => {
-                let key = BStr::from_bytes(parameter.key);
-                Context(fc, PhantomData).error(fmt!("Unknown parameter '{key}'"));
+                let key = BStr::from_bytes(key);
+                context.error(fmt!("Unknown parameter '{key}'"));
                 EINVAL.to_errno()
             }
             Err(err) => err.to_errno(),
@@ -177,6 +188,8 @@ impl<T: DirectoryOperations> ContextTable<T> {
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         // SAFETY: By the safety requirements.
         let (sb, options) = unsafe {
+            // mount(2) would take it away, as it is among the flags that a remount sets or clears.
+            (*fc).sb_flags |= bindings::SHIM_SB_I_VERSION as c_uint;
             (
                 SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
                 options::<T>(fc),

@@ -23,6 +23,9 @@ use kernel::{
     types::{ForeignOwnable, Opaque},
 };
 
+/// The most names of a file, and directories in one, as on XFS. The VFS sees to it.
+const MAX_LINKS: u32 = i32::MAX as u32;
+
 /// What `statfs` says, in blocks and inodes. A limit of `None` shows as 0, "not limited".
 pub struct Statistics {
     /// The most blocks, and those in use.
@@ -245,6 +248,7 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         raw.s_fs_info = data.into_foreign();
         raw.s_magic = T::MAGIC;
         raw.s_maxbytes = MAX_FILE_SIZE as i64;
+        raw.s_max_links = MAX_LINKS;
         raw.s_blocksize = kernel::page::PAGE_SIZE;
         raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
         raw.s_time_gran = 1;

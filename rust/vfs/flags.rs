@@ -12,17 +12,25 @@ use super::{
 use crate::bindings;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// What can be changed: `+i`, `+a`, `+d`, `+A`, as on tmpfs.
+/// What can be changed: `+i`, `+a`, `+d`, `+A`, as on tmpfs, and `+S`, `+D`, which cost nothing where
+/// nothing is ever written late.
 const MODIFIABLE: u32 = bindings::FS_IMMUTABLE_FL
     | bindings::FS_APPEND_FL
     | bindings::FS_NODUMP_FL
-    | bindings::FS_NOATIME_FL;
+    | bindings::FS_NOATIME_FL
+    | bindings::FS_SYNC_FL
+    | bindings::FS_DIRSYNC_FL;
 
 /// What is made in a directory begins with these of the directory's flags.
-const INHERITED: u32 = bindings::FS_NODUMP_FL | bindings::FS_NOATIME_FL;
+const INHERITED: u32 = bindings::FS_NODUMP_FL | bindings::FS_NOATIME_FL | bindings::FS_SYNC_FL;
+
+/// And directories with these, too.
+const INHERITED_BY_DIRECTORIES: u32 = bindings::FS_DIRSYNC_FL;
 
 /// What the VFS is told of, and by which of its own flags.
-const KNOWN_TO_VFS: [(u32, u32); 3] = [
+const KNOWN_TO_VFS: [(u32, u32); 5] = [
+    (bindings::FS_SYNC_FL, bindings::S_SYNC),
+    (bindings::FS_DIRSYNC_FL, bindings::S_DIRSYNC),
     (bindings::FS_IMMUTABLE_FL, bindings::S_IMMUTABLE),
     (bindings::FS_APPEND_FL, bindings::S_APPEND),
     (bindings::FS_NOATIME_FL, bindings::S_NOATIME),
@@ -53,7 +61,11 @@ impl<T: FileSystem> Inode<T> {
 
     /// Gives the inode, which is new in `dir`, the flags that it inherits.
     pub(super) fn inherit_flags(&self, dir: &Inode<T>) {
-        match dir.flags().load(Relaxed) & INHERITED {
+        let inherited = match self.file_type() {
+            bindings::S_IFDIR => INHERITED | INHERITED_BY_DIRECTORIES,
+            _ => INHERITED,
+        };
+        match dir.flags().load(Relaxed) & inherited {
             0 => (),
             flags => self.set_flags(flags),
         }

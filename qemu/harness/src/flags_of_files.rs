@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Context, Outcome, Sys};
 use crate::sys::{c_path, check, File};
 
+pub const SYNC: u32 = 0x8;
 pub const IMMUTABLE: u32 = 0x10;
 pub const APPEND: u32 = 0x20;
 pub const NODUMP: u32 = 0x40;
 pub const NOATIME: u32 = 0x80;
+pub const DIRSYNC: u32 = 0x1_0000;
 
 const FS_IOC_GETFLAGS: libc::c_ulong = 0x8008_6601;
 const FS_IOC_SETFLAGS: libc::c_ulong = 0x4008_6602;
@@ -43,7 +45,8 @@ pub struct Extended {
 }
 
 /// The `FS_XFLAG_` of each flag.
-pub const EXTENDED: [(u32, u32); 4] = [
+pub const EXTENDED: [(u32, u32); 5] = [
+    (SYNC, 0x20),
     (IMMUTABLE, 0x08),
     (APPEND, 0x10),
     (NOATIME, 0x40),

@@ -46,6 +46,19 @@ impl Configuration {
         .map(Self)
     }
 
+    /// Gives an option as something else than a string: FSCONFIG_SET_BINARY, _PATH, _FD.
+    pub fn set_as(&self, command: u32, key: &str, value: Option<&str>, aux: i32) -> Sys {
+        let key = CString::new(key).expect("text without NUL");
+        let value = value.map(|s| CString::new(s).expect("text without NUL"));
+        let value = value.as_ref().map_or(std::ptr::null(), |s| s.as_ptr());
+        // SAFETY: key and value are NULL or NUL-terminated and outlive the call.
+        check(unsafe {
+            let fd = self.0.as_raw_fd();
+            libc::syscall(libc::SYS_fsconfig, fd, command, key.as_ptr(), value, aux)
+        })
+        .map(|_| ())
+    }
+
     fn call(&self, command: u32, key: Option<&str>, value: Option<&str>) -> Sys {
         let text = |s: Option<&str>| s.map(|s| CString::new(s).expect("text without NUL"));
         let (key, value) = (text(key), text(value));

@@ -103,7 +103,7 @@ impl Index {
         drop(old);
     }
 
-    /// The cookie that the next new entry gets.
+    /// The cookie that the next new entry gets. It is not 0.
     pub(super) fn end(&self) -> u64 {
         self.entries.lock().next
     }

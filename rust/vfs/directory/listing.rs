@@ -23,54 +23,43 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
             return EINVAL.to_errno().into();
         }
         // SAFETY: By the safety requirements.
+        unsafe { bindings::generic_file_llseek_size(file, offset, whence, i64::MAX, 0) }
+    }
+
+    /// Where the listing that `file` is at ends: a cookie. It is noted in `private_data`, which is
+    /// null before the first read, and anew by a read of the start.
+    ///
+    /// Not by opening or seeking: what is made between these and the first read is listed.
+    ///
+    /// # Safety
+    ///
+    /// `file` is an open directory of `T` whose lock and `f_pos_lock` are held.
+    unsafe fn end_of_listing(file: *mut bindings::file, dir: &Inode<T>, pos: u64) -> u64 {
+        // SAFETY: By the safety requirements: `f_pos_lock` keeps others from `private_data`.
         unsafe {
-            let pos = bindings::generic_file_llseek_size(file, offset, whence, i64::MAX, 0);
-            if pos == 0 {
-                Self::begin_listing(file);
+            if pos == 0 || (*file).private_data.is_null() {
+                (*file).private_data = dir.index().end() as *mut c_void;
             }
-            pos
+            (*file).private_data as u64
         }
     }
 
     /// # Safety
     ///
-    /// `file` is a directory of `T` that is being opened.
-    pub(super) unsafe extern "C" fn open(
-        _inode: *mut bindings::inode,
-        file: *mut bindings::file,
-    ) -> c_int {
-        // SAFETY: By the safety requirements.
-        unsafe { Self::begin_listing(file) };
-        0
-    }
-
-    /// Notes in `private_data` where a listing that begins now ends.
-    ///
-    /// # Safety
-    ///
-    /// `file` is an open directory of `T`, and nobody else changes `private_data`.
-    unsafe fn begin_listing(file: *mut bindings::file) {
-        // SAFETY: By the safety requirements.
-        unsafe {
-            let dir = Inode::<T>::from_raw((*file).f_inode);
-            (*file).private_data = dir.index().end() as *mut c_void;
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `file` is an open directory of `T` whose lock is held at least shared, `ctx` is valid.
+    /// `file` is an open directory of `T` whose lock is held at least shared, and whose `f_pos_lock`
+    /// is held or which no other task has; `ctx` is valid.
     pub(super) unsafe extern "C" fn iterate_shared(
         file: *mut bindings::file,
         ctx: *mut bindings::dir_context,
     ) -> c_int {
         // SAFETY: By the safety requirements.
         let (dir, end, ctx) = unsafe {
+            let dir = Inode::<T>::from_raw((*file).f_inode);
+            let end = Self::end_of_listing(file, dir, (*ctx).pos as u64);
             if !bindings::shim_dir_emit_dots(file, ctx) {
                 return 0;
             }
-            let end = (*file).private_data as u64;
-            (Inode::<T>::from_raw((*file).f_inode), end, &mut *ctx)
+            (dir, end, &mut *ctx)
         };
         loop {
             let mut found = [None; LISTED];

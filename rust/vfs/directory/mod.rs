@@ -7,9 +7,9 @@
 //! [`Index`] of its dentries by **cookie**: a number that an entry gets when it is made, that no
 //! other entry of the directory gets later, and that readdir reports as its position.
 //!
-//! A listing ends with the last entry that there was when it began (when the directory was opened,
-//! or its position set to 0). It would never end where each step of it makes a new entry, as
-//! renaming does.
+//! A listing ends with the last entry that there was when it began: at its first read, or the first
+//! one after its position was set to 0. It would never end where each step of it makes a new entry,
+//! as renaming does.
 
 mod index;
 mod listing;
@@ -125,6 +125,16 @@ impl<T: FileSystem> Dentry<T> {
     }
 }
 
+impl<T: FileSystem> Inode<T> {
+    /// Notes that a name of this inode comes, goes or moves: it changes as the names' directories do.
+    /// The VFS holds its lock, but where a directory is renamed within its parent.
+    fn renamed(&self) {
+        // SAFETY: The inode is live.
+        unsafe { bindings::inode_set_ctime_current(self.as_raw()) };
+        self.count_change();
+    }
+}
+
 /// Changes to a locked directory, with times and link counts as `fs/libfs.c` has them.
 impl<T: DirectoryOperations> Locked<T> {
     /// Makes a new inode under `name`.
@@ -169,10 +179,10 @@ impl<T: DirectoryOperations> Locked<T> {
         let place = Index::reserve()?;
         self.index().insert(place, name);
         self.touch();
+        inode.renamed();
         // SAFETY: The dentry is negative, and gets a reference of its own. The VFS holds the
         // inode's lock too.
         unsafe {
-            bindings::inode_set_ctime_current(inode.as_raw());
             bindings::inc_nlink(inode.as_raw());
             bindings::ihold(inode.as_raw());
             bindings::d_make_persistent(name.as_raw(), inode.as_raw());
@@ -190,6 +200,7 @@ impl<T: DirectoryOperations> Locked<T> {
 
     /// Ends what `name`, of this directory, is for its inode.
     fn drop_links(&self, name: &Dentry<T>, inode: &Inode<T>) {
+        inode.renamed();
         // SAFETY: The VFS holds the locks of both inodes.
         unsafe {
             if name.is_directory() {
@@ -197,14 +208,14 @@ impl<T: DirectoryOperations> Locked<T> {
                 bindings::drop_nlink(self.as_raw());
                 bindings::drop_nlink(inode.as_raw());
             }
-            bindings::inode_set_ctime_current(inode.as_raw());
             bindings::drop_nlink(inode.as_raw());
             bindings::d_make_discardable(name.as_raw());
         }
     }
 
     /// Makes a whiteout, which says to overlayfs that there is no such name: a character device
-    /// without a number. It has the name of `name`, which is about to move away.
+    /// without a number. It has the name of `name`, which is about to move away, and its cookie, so that
+    /// a listing under way shows it: there is something of this name all the time.
     ///
     /// # Errors
     ///
@@ -226,7 +237,10 @@ impl<T: DirectoryOperations> Locked<T> {
             return Err(ENOMEM);
         }
         // SAFETY: A new dentry in this directory.
-        let result = self.add_new(unsafe { Dentry::from_raw(whiteout) }, new);
+        let new_name = unsafe { Dentry::from_raw(whiteout) };
+        let result = self
+            .add_new(new_name, new)
+            .inspect(|()| self.index().exchange(name, self.index(), new_name));
         // SAFETY: The reference is that of `d_alloc`.
         unsafe { bindings::dput(whiteout) };
         result
@@ -244,6 +258,12 @@ impl<T: DirectoryOperations> Locked<T> {
                 other.as_raw(),
             )
         };
+        for dir in [self, other_dir] {
+            dir.count_change();
+        }
+        for inode in [name.inode(), other.inode()].into_iter().flatten() {
+            inode.count_change();
+        }
     }
 
     /// Allocates what [`Locked::rename`] needs.
@@ -278,8 +298,7 @@ impl<T: DirectoryOperations> Locked<T> {
         self.touch();
         to_dir.touch();
         if let Some(inode) = from.inode() {
-            // SAFETY: The inode is live.
-            unsafe { bindings::inode_set_ctime_current(inode.as_raw()) };
+            inode.renamed();
         }
     }
 }

@@ -35,7 +35,6 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
     };
 
     pub(in super::super) const FILE: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
         llseek: Some(Self::llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),

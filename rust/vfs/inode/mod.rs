@@ -146,10 +146,22 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::shim_is_immutable(self.as_raw()) }
     }
 
+    /// Whether `chattr +a` forbids every change but additions.
+    pub fn is_append_only(&self) -> bool {
+        // SAFETY: The inode is live.
+        unsafe { bindings::shim_is_append(self.as_raw()) }
+    }
+
     /// Whether the file is in use as swap space.
     pub fn is_swapfile(&self) -> bool {
         // SAFETY: The inode is live.
         unsafe { bindings::shim_is_swapfile(self.as_raw()) }
+    }
+
+    /// Changes `i_version`, which NFS clients and IMA compare. The change itself came before.
+    pub(super) fn count_change(&self) {
+        // SAFETY: The inode is live; the counter is atomic.
+        unsafe { bindings::shim_inode_inc_iversion(self.as_raw()) };
     }
 
     /// Takes `i_rwsem` shared: nothing changes the file but page faults.
@@ -201,10 +213,8 @@ impl<T: FileSystem> Locked<T> {
     /// Sets the change time to now.
     pub fn touch_status(&self) {
         // SAFETY: The inode is live, and locked for changes.
-        unsafe {
-            bindings::inode_set_ctime_current(self.as_raw());
-            bindings::shim_inode_inc_iversion(self.as_raw());
-        }
+        unsafe { bindings::inode_set_ctime_current(self.as_raw()) };
+        self.count_change();
     }
 
     /// Sets change and modification time to now.

@@ -7,10 +7,10 @@ use std::path::Path;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Btrfs, Ext4, Xfs, CLONES};
+use crate::filesystem::{Btrfs, Ext4, Tmpfs, Xfs, CLONES};
 use crate::flags_of_files::{
     get_attributes, get_extended, get_flags, set_attributes, set_extended, set_flags, Attributes,
-    Extended, Flagged, APPEND, EXTENDED, IMMUTABLE, NOATIME, NODUMP,
+    Extended, Flagged, APPEND, DIRSYNC, EXTENDED, IMMUTABLE, NOATIME, NODUMP, SYNC,
 };
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, BLOCK64};
@@ -36,10 +36,16 @@ pub const CASES: &[Case] = &[
     case!(flags_that_nobody_keeps_are_refused)
         .except(Ext4, "keeps some of them")
         .except(Btrfs, "keeps some of them"),
-    case!(extent_sizes_and_synchronous_files_are_refused)
+    case!(an_extent_size_is_refused)
         .except(Xfs, "has them")
-        .except(Ext4, "has them")
-        .except(Btrfs, "has synchronous files"),
+        .except(Ext4, "has them"),
+    case!(synchronous_files_are_kept_and_shown).except(Tmpfs, "has none"),
+    case!(synchronous_directories_are_kept_and_shown)
+        .except(Tmpfs, "has none")
+        .except(Xfs, "has none"),
+    case!(an_open_file_that_becomes_immutable_cannot_be_truncated)
+        .except(Tmpfs, "lets who has it open")
+        .except(Xfs, "lets who has it open"),
     case!(immutable_and_append_only_need_the_capability),
     case!(only_the_owner_may_change_flags),
     case!(a_read_only_mount_refuses_flags),
@@ -443,12 +449,67 @@ fn flags_that_nobody_keeps_are_refused(t: &Test) -> Outcome {
     expect_eq(flags_of(&file.path)?, 0, "flags after all that was refused")
 }
 
-fn extent_sizes_and_synchronous_files_are_refused(t: &Test) -> Outcome {
-    const FS_SYNC_FL: u32 = 8;
+fn synchronous_files_are_kept_and_shown(t: &Test) -> Outcome {
+    const LETTERS: u32 = ALL | SYNC;
+    let dir = t.mkdir("dir")?;
+    let file = t.create("file")?;
+    for path in [&file.path, &dir] {
+        let _guard = Flagged::new(path, SYNC | NODUMP)?;
+        let opened = open(path)?;
+        let seen = get_flags(&opened).or_fail("FS_IOC_GETFLAGS")?;
+        expect_eq(seen & LETTERS, SYNC | NODUMP, "flags")?;
+        let seen = get_extended(&opened).or_fail("FS_IOC_FSGETXATTR")?.xflags;
+        expect_eq(seen & 0xff, extended(SYNC | NODUMP), "extended flags")?;
+        let seen = get_attributes(path).or_fail("file_getattr")?.xflags;
+        let wanted = extended(SYNC | NODUMP).into();
+        expect_eq(seen & 0xff, wanted, "what file_getattr says")?;
+        // By the other call, and back.
+        let wanted = Extended {
+            xflags: extended(NODUMP),
+            ..Extended::default()
+        };
+        set_extended(&opened, wanted).or_fail("FS_IOC_FSSETXATTR")?;
+        let seen = get_flags(&opened).or_fail("FS_IOC_GETFLAGS")?;
+        expect_eq(seen & LETTERS, NODUMP, "flags after taking it away")?;
+    }
+    let _guard = Flagged::new(&file.path, SYNC)?;
+    file.write_at(b"written at once", 0)?;
+    file.expect_contents(b"written at once", "a synchronous file")
+}
+
+fn synchronous_directories_are_kept_and_shown(t: &Test) -> Outcome {
+    let dir = t.mkdir("dir")?;
+    let _guard = Flagged::new(&dir, DIRSYNC)?;
+    let flags = || get_flags(&open(&dir)?).or_fail("FS_IOC_GETFLAGS");
+    expect_eq(flags()? & DIRSYNC, DIRSYNC, "flags")?;
+    // The other call does not know it, and leaves it.
+    let wanted = Extended {
+        xflags: extended(NODUMP),
+        ..Extended::default()
+    };
+    set_extended(&open(&dir)?, wanted).or_fail("FS_IOC_FSSETXATTR")?;
+    let wanted = DIRSYNC | NODUMP;
+    expect_eq(flags()? & wanted, wanted, "flags after FS_IOC_FSSETXATTR")?;
+    File::create(dir.join("file"))?;
+    unlink(dir.join("file")).or_fail("unlink")
+}
+
+fn an_open_file_that_becomes_immutable_cannot_be_truncated(t: &Test) -> Outcome {
+    let data = blocks(1, 4);
+    let file = t.create_with("file", &data)?;
+    let guard = Flagged::new(&file.path, IMMUTABLE)?;
+    for size in [0, 5, data.len() as u64, 2 * data.len() as u64] {
+        let refused = file.try_truncate(size);
+        expect_errno(refused, libc::EPERM, format_args!("ftruncate to {size}"))?;
+    }
+    file.expect_contents(&data, "the file")?;
+    drop(guard);
+    file.truncate(5)
+}
+
+fn an_extent_size_is_refused(t: &Test) -> Outcome {
     const FS_XFLAG_EXTSIZE: u32 = 0x800;
     let file = t.create("file")?;
-    let synchronous = set_flags(&file, FS_SYNC_FL);
-    expect_errno(synchronous, libc::EOPNOTSUPP, "a synchronous file")?;
     let extent_size = Extended {
         xflags: FS_XFLAG_EXTSIZE,
         extsize: 65536,

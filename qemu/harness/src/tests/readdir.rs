@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use super::rename_flags;
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::{Btrfs, Tmpfs, Xfs};
@@ -21,12 +22,17 @@ pub const CASES: &[Case] = &[
     case!(entries_removed_before_they_are_reached_are_not_listed)
         .except(Btrfs, "lists what was there at the start of a batch"),
     case!(rewinding_shows_new_entries),
+    case!(what_is_made_before_the_first_read_is_listed)
+        .except(Btrfs, "lists what was there when it was opened"),
     case!(a_directory_can_be_emptied_while_it_is_listed),
     case!(a_listing_of_new_entries_ends).except(Xfs, "lists new entries as long as they are made"),
     case!(renames_while_listing_lose_nothing_that_stays),
     case!(a_name_that_is_replaced_while_listing_is_listed)
         .except(Btrfs, "gives what replaces it a place at the end")
         .except(Tmpfs, "lists what replaces it twice, under its new name"),
+    case!(a_whiteout_is_listed_in_the_place_of_what_moved)
+        .except(Btrfs, "gives it a place at the end")
+        .except(Tmpfs, "gives it a place at the end"),
     case!(a_removed_directory_lists_nothing),
     case!(seeking_in_a_directory_refuses_what_it_must),
     case!(listing_a_file_is_enotdir),
@@ -318,6 +324,24 @@ fn rewinding_shows_new_entries(t: &Test) -> Outcome {
     expect_once(&names(&entries), "new")
 }
 
+fn what_is_made_before_the_first_read_is_listed(t: &Test) -> Outcome {
+    let dir = open(&t.dir)?;
+    t.create("after-open")?;
+    let entries = rest(&dir, 4096)?;
+    expect_once(&names(&entries), "after-open")?;
+    // Likewise after rewinding.
+    seek(&dir, 0)?;
+    t.create("after-rewinding")?;
+    expect_once(&names(&rest(&dir, 4096)?), "after-rewinding")?;
+    // And where the first read is not of the start.
+    let other = open(&t.dir)?;
+    seek(&other, entries[0].next)?;
+    t.create("after-seeking")?;
+    let listed = names(&rest(&other, 4096)?);
+    let made = ["after-open", "after-rewinding", "after-seeking"];
+    made.iter().try_for_each(|name| expect_once(&listed, name))
+}
+
 fn a_directory_can_be_emptied_while_it_is_listed(t: &Test) -> Outcome {
     // As rm -r does it.
     let path = t.mkdir("dir")?;
@@ -389,6 +413,25 @@ fn a_name_that_is_replaced_while_listing_is_listed(t: &Test) -> Outcome {
         };
         File::open(&new, libc::O_CREAT | libc::O_WRONLY).or_fail("a new file")?;
         rename(&new, t.path(&format!("f{i:04}"))).or_fail("replacing")?;
+    }
+    seen.extend(rest(&dir, 150)?);
+    let listed = names(&seen);
+    (0..100).try_for_each(|i| expect_once(&listed, &format!("f{i:04}")))
+}
+
+/// There is something of each name all the time: overlayfs would show what lies below otherwise.
+fn a_whiteout_is_listed_in_the_place_of_what_moved(t: &Test) -> Outcome {
+    fill(t, 100)?;
+    let elsewhere = t.mkdir("elsewhere")?;
+    let dir = open(&t.dir)?;
+    let mut seen = getdents(&dir, 150).or_fail("getdents64")?;
+    for i in (0..100).filter(|i| !names(&seen).contains_key(&format!("f{i:04}"))) {
+        let name = format!("f{i:04}");
+        let to = match i % 2 {
+            0 => t.path(&format!("moved-{i}")),
+            _ => elsewhere.join(&name),
+        };
+        rename_flags::rename(t.path(&name), to, rename_flags::WHITEOUT).or_fail("rename")?;
     }
     seen.extend(rest(&dir, 150)?);
     let listed = names(&seen);

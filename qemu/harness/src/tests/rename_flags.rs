@@ -11,7 +11,7 @@ use crate::sys::{c_path, check, exists, lstat, mkdir, unlink, File};
 
 const NOREPLACE: u32 = libc::RENAME_NOREPLACE;
 const EXCHANGE: u32 = libc::RENAME_EXCHANGE;
-const WHITEOUT: u32 = libc::RENAME_WHITEOUT;
+pub const WHITEOUT: u32 = libc::RENAME_WHITEOUT;
 
 pub const CASES: &[Case] = &[
     case!(noreplace_moves_to_a_free_name_and_refuses_a_taken_one),
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     case!(exchanges_race_and_lose_nothing),
 ];
 
-fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: u32) -> Sys {
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: u32) -> Sys {
     let (from, to) = (c_path(from.as_ref()), c_path(to.as_ref()));
     // SAFETY: both paths are NUL-terminated and outlive the call.
     check(unsafe {

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
         .except(Tmpfs, "takes % for no limit and -1 for a huge number"),
     case!(an_unknown_option_is_refused_and_named).needs(INSTANCE),
     case!(an_option_that_lacks_its_value_is_refused_and_named).needs(INSTANCE),
+    case!(an_option_that_is_no_text_is_refused_and_named).needs(INSTANCE),
     case!(a_bad_option_of_the_old_mount_call_is_named_in_the_kernel_log).needs(INSTANCE),
     case!(mount_8_reports_a_bad_option).needs(INSTANCE),
     case!(a_refused_mount_leaves_nothing_behind).needs(INSTANCE),
@@ -46,6 +47,28 @@ fn expect_named(t: &Test, key: &str, value: Option<&str>) -> Outcome {
             .any(|line| line.starts_with("e ") && line.contains(key)),
         format_args!("{what}: an error message names the option; the log says: {log:?}"),
     )
+}
+
+fn an_option_that_is_no_text_is_refused_and_named(t: &Test) -> Outcome {
+    const BINARY: u32 = 2;
+    const PATH: u32 = 3;
+    const FD: u32 = 5;
+    for key in ["size", "nr_inodes", "mode", "quota", "usrquota"] {
+        for (command, value, aux) in [
+            (BINARY, Some("16"), 2),
+            (PATH, Some("/"), libc::AT_FDCWD),
+            (FD, None, 0),
+        ] {
+            let configuration = Configuration::open(t.filesystem.name()).or_fail("fsopen")?;
+            let refused = configuration.set_as(command, key, value, aux);
+            let what = format!("{key} by fsconfig's command {command}");
+            expect_errno(refused, libc::EINVAL, &what)?;
+            let log = configuration.log();
+            let named = log.lines().any(|l| l.starts_with("e ") && l.contains(key));
+            expect(named, format_args!("{what}: a message names it: {log:?}"))?;
+        }
+    }
+    Ok(())
 }
 
 const BAD_VALUES: &[(&str, &str)] = &[

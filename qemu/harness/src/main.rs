@@ -12,6 +12,7 @@ mod filesystem;
 mod flags_of_files;
 mod fuzz;
 mod instance;
+mod known_failures;
 mod mapping;
 mod memory;
 mod model;
@@ -26,6 +27,7 @@ mod runner;
 mod stall;
 mod sys;
 mod tests;
+mod torture;
 mod uffd;
 mod watchdog;
 
@@ -76,6 +78,14 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "/dev/vport0p5")]
     watchdog: PathBuf,
 
+    /// How long each call on a bomb goes on (default: 0.05, on a debug kernel 0.15)
+    #[arg(long, value_name = "SECONDS")]
+    bomb_seconds: Option<f64>,
+
+    /// Run tests that are known to fail, too
+    #[arg(long)]
+    known_failures: bool,
+
     /// Which tests: of a filesystem, of it with the flags module loaded, of the module
     #[arg(long, value_enum, default_value = "files")]
     group: tests::Group,
@@ -124,6 +134,9 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     let race = arguments
         .race_seconds
         .unwrap_or(if debug { 1.5 } else { 1.0 });
+    let bomb = arguments
+        .bomb_seconds
+        .unwrap_or(if debug { 0.15 } else { 0.05 });
     Ok(Run {
         filesystem: arguments.fs,
         dir,
@@ -133,10 +146,12 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             race: Duration::from_secs_f64(race),
             soak,
             fuzz,
+            bomb: Duration::from_secs_f64(bomb),
             seed: arguments.seed,
         },
         slow: SLOW + soak.max(fuzz),
         watchdog: Watchdog::listen(&arguments.watchdog),
+        known_failures: arguments.known_failures,
         kernel_log: KernelLog::open(),
     })
 }
@@ -155,10 +170,12 @@ fn main() -> ExitCode {
                 race: Duration::ZERO,
                 soak: Duration::ZERO,
                 fuzz: Duration::ZERO,
+                bomb: Duration::ZERO,
                 seed: 0,
             },
             slow: SLOW,
             watchdog: Watchdog::absent(),
+            known_failures: false,
             kernel_log: KernelLog::open(),
         }))
     } else {

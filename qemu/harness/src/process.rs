@@ -201,14 +201,21 @@ pub fn in_child(step: impl FnOnce() -> Outcome) -> Outcome {
 #[track_caller]
 pub fn as_user(uid: u32, gid: u32, step: impl FnOnce() -> Outcome) -> Outcome {
     in_child(|| {
-        // SAFETY: plain calls in a process with one thread.
-        unsafe {
-            check(libc::setgroups(0, std::ptr::null())).or_fail("setgroups")?;
-            check(libc::setgid(gid)).or_fail("setgid")?;
-            check(libc::setuid(uid)).or_fail("setuid")?;
-        }
+        become_user(uid, gid)?;
         step()
     })
+}
+
+/// Turns this process, of one thread, into an ordinary user's with no other groups.
+#[track_caller]
+pub fn become_user(uid: u32, gid: u32) -> Outcome {
+    // SAFETY: plain calls in a process with one thread.
+    unsafe {
+        check(libc::setgroups(0, std::ptr::null())).or_fail("setgroups")?;
+        check(libc::setgid(gid)).or_fail("setgid")?;
+        check(libc::setuid(uid)).or_fail("setuid")?;
+    }
+    Ok(())
 }
 
 /// Expects a step to end its process by this signal.

@@ -17,6 +17,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::case::{Case, Effort, Test};
 use crate::failure::{Context, Failure, Outcome};
 use crate::filesystem::Filesystem;
+use crate::known_failures;
 use crate::process::{signal_name, Child, End};
 use crate::sys::{check, mkdir};
 use crate::watchdog::{tell_that_begins, Watchdog};
@@ -30,6 +31,8 @@ pub struct Run {
     /// A test that takes longer is told.
     pub slow: Duration,
     pub watchdog: Watchdog,
+    /// Whether tests run that are known to fail.
+    pub known_failures: bool,
     pub kernel_log: KernelLog,
 }
 
@@ -38,8 +41,9 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 impl Run {
     pub fn trial(&'static self, module: &str, case: &'static Case) -> Trial {
         let name = format!("{module}::{}", case.name);
+        let known = self.known_failure(&name);
         Trial::ignorable_test(name.clone(), move || {
-            if let Some(why) = case.ignored_on(self.filesystem) {
+            if let Some(why) = case.ignored_on(self.filesystem).or(known) {
                 return Ok(Completion::ignored_with(why));
             }
             tell_that_begins(&name);
@@ -48,6 +52,13 @@ impl Run {
                 Err(Failure(text)) => Err(Failed::from(text)),
             }
         })
+    }
+
+    /// Why a test is known to fail, unless these are wanted, too.
+    fn known_failure(&self, name: &str) -> Option<String> {
+        let applies = !self.known_failures && self.filesystem == Filesystem::Reflinkfs;
+        let why = applies.then(|| known_failures::reason(name)).flatten()?;
+        Some(format!("known to fail: {why}"))
     }
 
     fn tell_if_slow(&self, case: &Case, took: Duration) {
@@ -164,20 +175,30 @@ fn stacks_of_group(group: libc::pid_t) -> String {
     for process in processes {
         let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
         let after_name = stat.rsplit(')').next().unwrap_or_default();
-        if after_name.split(' ').nth(3) != Some(&group.to_string()) {
-            continue;
+        if after_name.split(' ').nth(3) == Some(&group.to_string()) {
+            text.push_str(&stacks_in(&process.path()));
         }
-        let tasks = fs::read_dir(process.path().join("task"));
-        for task in tasks.into_iter().flatten().flatten() {
-            let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
-            text.push_str(&format!(
-                "  task {} (system call {}):\n",
-                task.file_name().to_string_lossy(),
-                read("syscall").trim()
-            ));
-            for line in read("stack").lines() {
-                text.push_str(&format!("    {line}\n"));
-            }
+    }
+    text
+}
+
+/// Where every thread of a process is in the kernel.
+pub fn stacks(pid: libc::pid_t) -> String {
+    stacks_in(&Path::new("/proc").join(pid.to_string()))
+}
+
+fn stacks_in(process: &Path) -> String {
+    let mut text = String::new();
+    let tasks = fs::read_dir(process.join("task"));
+    for task in tasks.into_iter().flatten().flatten() {
+        let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        text.push_str(&format!(
+            "  task {} (system call {}):\n",
+            task.file_name().to_string_lossy(),
+            read("syscall").trim()
+        ));
+        for line in read("stack").lines() {
+            text.push_str(&format!("    {line}\n"));
         }
     }
     text

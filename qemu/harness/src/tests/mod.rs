@@ -10,7 +10,7 @@ macro_rules! modules {
         /// Every test, under the name of its concern.
         pub const ALL: &[&[(&str, &[Case])]] = &[$(modules!(@list $module $($($part)+)?)),+];
     };
-    (@declare $module:ident) => { mod $module; };
+    (@declare $module:ident) => { pub mod $module; };
     (@declare $folder:ident $($part:ident)+) => { mod $folder { $(pub mod $part;)+ } };
     (@list $module:ident) => { &[(stringify!($module), $module::CASES)] };
     (@list $folder:ident $($part:ident)+) => {
@@ -67,6 +67,7 @@ modules! {
     advice,
     races { clones, lost_updates, contents, names, everything },
     fuzz,
+    bombs,
     isolation,
     ends,
     last_block,
@@ -79,7 +80,7 @@ modules! {
 }
 
 mod flag_faults;
-mod flags;
+pub mod flags;
 mod hook;
 mod injection;
 

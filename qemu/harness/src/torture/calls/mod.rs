@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Every system call that takes a file or a range of one, with ranges up to the longest.
+
+pub mod asking;
+pub mod data;
+pub mod maps;
+pub mod ranges;
+pub mod sharing;
+
+use std::os::fd::OwnedFd;
+
+use super::bomb::{Bomb, SIZE};
+use crate::failure::{Context, Errno, Outcome, Sys};
+use crate::mapping::Mapping;
+use crate::pattern::{Random, BLOCK64};
+use crate::sys::{clone_file, read_to, File};
+
+/// One call; what it gives does not matter but for its errno.
+pub type Call = fn(&Caller<'_>, Piece) -> Sys<usize>;
+
+/// A range of a file, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub offset: u64,
+    pub len: u64,
+}
+
+impl Piece {
+    /// The longest one first, then the same without its ends; then any, of all lengths, every second
+    /// one of whole blocks.
+    fn choose(turn: u64, random: &mut Random) -> Self {
+        match turn {
+            0 => Self {
+                offset: 0,
+                len: SIZE,
+            },
+            1 => Self {
+                offset: BLOCK64,
+                len: SIZE - 3 * BLOCK64,
+            },
+            _ => {
+                let any = |random: &mut Random| random.next() % SIZE >> (random.next() % 50);
+                let (offset, len) = (any(random), any(random).max(1));
+                if random.one_in(2) {
+                    Self { offset, len }
+                } else {
+                    Self {
+                        offset: offset / BLOCK64 * BLOCK64,
+                        len: len.next_multiple_of(BLOCK64),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Errors that mean that a call did not like its range, or had no room.
+const REFUSED: &[i32] = &[
+    libc::EINVAL,
+    libc::ENOSPC,
+    libc::EFBIG,
+    libc::ENXIO,
+    libc::EOPNOTSUPP,
+    libc::EINTR,
+    libc::EAGAIN,
+    libc::ENOMEM,
+    libc::EFAULT,
+    libc::EBADE,
+    libc::EBUSY,
+    libc::EOVERFLOW,
+    libc::ENODATA,
+];
+
+/// How long the buffer of a read or write is.
+pub const BUFFER: usize = 1 << 20;
+
+/// Who makes the calls, and what they need beside the bomb.
+pub struct Caller<'a> {
+    pub bomb: &'a Bomb,
+    pub buffer: Mapping,
+    /// The reading end and the writing end of a pipe, neither of which waits.
+    pub pipe: (OwnedFd, OwnedFd),
+    pub null: File,
+    turns: u64,
+}
+
+impl<'a> Caller<'a> {
+    pub fn new(bomb: &'a Bomb) -> Outcome<Self> {
+        Ok(Self {
+            bomb,
+            buffer: Mapping::anonymous(BUFFER)?,
+            pipe: data::impatient_pipe()?,
+            null: File::open("/dev/null", libc::O_RDWR).or_fail("open /dev/null")?,
+            turns: 0,
+        })
+    }
+
+    /// One call, on a file that is as long as bombs are.
+    pub fn turn(&mut self, call: Call, random: &mut Random) -> Outcome {
+        let Bomb { file, other, .. } = self.bomb;
+        if file.size()? < SIZE / 2 {
+            file.truncate(0)?;
+            // Where the others have used the room up, what is short has to do.
+            let _ = clone_file(other, file);
+        }
+        let piece = Piece::choose(self.turns, random);
+        self.turns += 1;
+        match call(self, piece) {
+            Err(Errno(errno)) if !REFUSED.contains(&errno) => {
+                Err(Errno(errno)).or_fail(format_args!("with {piece:?}"))?
+            }
+            _ => {}
+        }
+        while let Ok(1..) = read_to(&self.pipe.0, self.buffer.at(0), BUFFER) {}
+        Ok(())
+    }
+}

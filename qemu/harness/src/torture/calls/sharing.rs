@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Copying, cloning, deduplication, and copy_file_range(2) with its flags.
+
+use super::{Caller, Piece};
+use crate::failure::{Errno, Sys};
+use crate::pattern::BLOCK64;
+use crate::sys::{
+    clone_file, clone_range, copy_file_range, dedupe, dedupe_many, DedupeTarget, Deduped,
+};
+use crate::tests::flags::{COPY, DEDUP, REFLINK};
+
+/// copy_file_range from the other file, beginning so much later there.
+fn copy(caller: &Caller<'_>, piece: Piece, later: u64, flags: u32) -> Sys<usize> {
+    let (mut from, mut to) = ((piece.offset + later) as i64, piece.offset as i64);
+    let len = piece.len as usize;
+    let (other, file) = (&caller.bomb.other, &caller.bomb.file);
+    copy_file_range(other, Some(&mut from), file, Some(&mut to), len, flags)
+}
+
+/// What can be shared.
+pub fn copy_aligned(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, piece, 0, 0)
+}
+
+/// What can be shared, but by nodes of its own.
+pub fn copy_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, piece, BLOCK64, 0)
+}
+
+/// What can only be copied.
+pub fn copy_a_byte_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, piece, 1, 0)
+}
+
+pub fn flag_copy(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), 0, COPY)
+}
+
+pub fn flag_reflink(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), 0, REFLINK)
+}
+
+pub fn flag_reflink_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), BLOCK64, REFLINK)
+}
+
+/// Of what is equal.
+pub fn flag_dedup(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), caller.bomb.shift(), DEDUP)
+}
+
+/// A flagged call is refused where the range goes beyond the end of the source.
+fn within(piece: Piece) -> Piece {
+    let len = piece.len.min(super::SIZE - piece.offset);
+    Piece {
+        offset: piece.offset,
+        len: len.saturating_sub(BLOCK64),
+    }
+}
+
+pub fn ficlone(caller: &Caller<'_>, _: Piece) -> Sys<usize> {
+    clone_file(&caller.bomb.other, &caller.bomb.file).map(|()| 0)
+}
+
+/// From the other file, beginning so much later there.
+fn clone(caller: &Caller<'_>, piece: Piece, later: u64) -> Sys<usize> {
+    let Piece { offset, len } = within(piece);
+    let (other, file) = (&caller.bomb.other, &caller.bomb.file);
+    clone_range(other, offset + later, len, file, offset).map(|()| 0)
+}
+
+pub fn ficlonerange(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    clone(caller, piece, 0)
+}
+
+pub fn ficlonerange_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    clone(caller, piece, BLOCK64)
+}
+
+/// The first half of the file onto its second, or a part of that.
+pub fn ficlonerange_onto_itself(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    let half = super::SIZE / 2;
+    let file = &caller.bomb.file;
+    let from = piece.offset % half / BLOCK64 * BLOCK64;
+    let len = piece.len.min(half - from) / BLOCK64 * BLOCK64;
+    clone_range(file, from, len, file, half + from).map(|()| 0)
+}
+
+/// Of what is equal.
+pub fn fideduperange(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    let Piece { offset, len } = within(piece);
+    let (other, file) = (&caller.bomb.other, &caller.bomb.file);
+    match dedupe(other, offset + caller.bomb.shift(), len, file, offset)? {
+        Deduped::Failed(error) => Err(error),
+        Deduped::Differs => Err(Errno(libc::EBADE)),
+        Deduped::Same(count) => Ok(count as usize),
+    }
+}
+
+/// As many as fit into one call.
+pub fn fideduperange_of_many(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    let Piece { offset, len } = within(piece);
+    let target = DedupeTarget::new(&caller.bomb.file, offset);
+    let mut targets = [target; 100];
+    let from = offset + caller.bomb.shift();
+    dedupe_many(&caller.bomb.other, from, len, &mut targets).map(|()| 0)
+}

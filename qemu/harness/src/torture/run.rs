@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! One call, over and over, on bombs: it ends when it is killed, and the others do not wait for it.
+
+use std::time::{Duration, Instant};
+
+use super::bomb::{Bomb, Shape, USER};
+use super::calls::{Call, Caller};
+use super::others::{Others, NAMES};
+use super::shared::{Shared, SLOTS};
+use super::speed;
+use crate::case::Test;
+use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
+use crate::instance::Instance;
+use crate::patience::eventually;
+use crate::pattern::Random;
+use crate::process::{become_user, Child, End};
+use crate::sys::{sleep_ms, unlink};
+
+/// How often what a busy machine can spoil is tried before it is a failure.
+const TRIES: usize = 3;
+
+/// Where the caller tells what it does.
+const CALLER: usize = SLOTS - 1;
+
+/// What takes this much longer than it may has no end.
+const NO_END: u32 = 20;
+
+/// Makes a call on bombs of this shape, as an ordinary user, while others use the same files, and
+/// kills it: expects that it dies, and that the others waited, no longer than a second, or what
+/// that is on this machine; and that everything can be removed and unmounted then.
+pub fn expect_bounded(t: &Test, shape: Shape, call: Call) -> Outcome {
+    let mut slow = Vec::new();
+    for round in 0..TRIES {
+        match one_round(t, shape, call, round)? {
+            None => return Ok(()),
+            Some(text) => slow.push(text),
+        }
+    }
+    Err(Failure::new(slow.join("; again: ")))
+}
+
+/// What took too long, if something did.
+fn one_round(t: &Test, shape: Shape, call: Call, round: usize) -> Outcome<Option<String>> {
+    // Small: what is all or nothing may take as long as it takes to use up the nodes that there are.
+    let size = if t.effort.divisor > 1 { "2M" } else { "4M" };
+    let fs = t.mount_at(&format!("instance-{round}"), &[("size", size)])?;
+    let seed = t.effort.seed.wrapping_add(round as u64);
+    let bomb = Bomb::new(&fs, shape)?;
+    let before = speed::second(&bomb.file)?;
+    let board = Shared::new()?;
+    let others = Others::start(&fs, &bomb, &board)?;
+    let caller = Child::spawn(|| {
+        become_user(USER, USER)?;
+        let mut random = Random::new(seed);
+        let mut caller = Caller::new(&bomb)?;
+        loop {
+            board.step(CALLER, || caller.turn(call, &mut random))?;
+        }
+    })?;
+    eventually("the caller has begun", || {
+        Ok(board.current(CALLER).is_some() || board.steps(CALLER) > 0 || caller.is_over())
+    })?;
+    let_it_run(t.effort.bomb, before, &board);
+    let killed = Instant::now();
+    caller.kill(libc::SIGKILL);
+    let end = caller.wait_for(before * NO_END)?;
+    let died = killed.elapsed();
+    match end {
+        Some(End::Killed(libc::SIGKILL)) => {}
+        Some(end) => {
+            return Err(Failure::new(format_args!(
+                "the caller ended before it was killed: {end:?} {}",
+                caller.said()
+            )))
+        }
+        None => {
+            return Err(Failure::new(format_args!(
+                "not dead {died:?} after SIGKILL; it is in:\n{}",
+                crate::runner::stacks(caller.pid())
+            )))
+        }
+    }
+    board.stop();
+    others.join(before * NO_END)?;
+    let limit = before.max(speed::second(&bomb.file)?);
+    let removal = Instant::now();
+    remove_everything(fs, bomb)?;
+    let mut slow = Vec::new();
+    let mut judge = |what: &str, took: Duration| {
+        if took > limit {
+            slow.push(format!("{what} took {took:?}, of {limit:?}"));
+        }
+    };
+    judge("to die after SIGKILL", died);
+    judge("to remove everything and unmount", removal.elapsed());
+    for (slot, name) in NAMES.iter().enumerate() {
+        judge(name, board.longest(slot));
+    }
+    Ok((!slow.is_empty()).then(|| slow.join(", ")))
+}
+
+/// Lets the calls go on for a while, and while somebody waits for them, until that is too long.
+fn let_it_run(a_while: Duration, second: Duration, board: &Shared) {
+    std::thread::sleep(a_while);
+    let waits = |slot| {
+        let current = board.current(slot);
+        current.is_some_and(|current| a_while / 2 < current && current < 2 * second)
+    };
+    while (0..NAMES.len()).any(waits) {
+        sleep_ms(2);
+    }
+}
+
+fn remove_everything(fs: Instance, bomb: Bomb) -> Outcome {
+    let Bomb { file, other, .. } = bomb;
+    drop((file, other));
+    for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
+        unlink(entry.or_fail("readdir")?.path()).or_fail("unlink")?;
+    }
+    let used = fs.used()?;
+    let inodes = fs.space()?;
+    expect_eq(used, 0, "blocks used after everything was removed")?;
+    expect(
+        inodes.inodes - inodes.free_inodes <= 1,
+        format_args!("inodes after everything was removed: {inodes:?}"),
+    )?;
+    fs.unmount()
+}

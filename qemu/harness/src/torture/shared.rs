@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Memory that a process has in common with those that it forks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Context, Errno, Outcome};
+
+/// How many workers can tell how long they waited.
+pub const SLOTS: usize = 16;
+
+/// What workers in other processes tell, and are told. All of it zero is where it begins.
+#[repr(C)]
+pub struct Board {
+    pub stop: AtomicBool,
+    slots: [Slot; SLOTS],
+}
+
+/// What one worker tells, in nanoseconds since the board was made.
+#[repr(C)]
+struct Slot {
+    /// When the step began that it is at, plus one; 0 between two steps.
+    since: AtomicU64,
+    longest: AtomicU64,
+    steps: AtomicU64,
+}
+
+/// The board, in memory of its own until this is dropped.
+pub struct Shared {
+    board: *const Board,
+    made: Instant,
+}
+
+// SAFETY: what the pointer leads to is made of atomics, and lives as long as this.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new() -> Outcome<Self> {
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<Board>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::last()).or_fail("mmap(MAP_SHARED | MAP_ANONYMOUS)");
+        }
+        Ok(Self {
+            board: start.cast(),
+            made: Instant::now(),
+        })
+    }
+
+    fn board(&self) -> &Board {
+        // SAFETY: the mapping is page aligned, large enough, of zeros at first, and there until
+        // this is dropped.
+        unsafe { &*self.board }
+    }
+
+    pub fn stop(&self) {
+        self.board().stop.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.board().stop.load(Ordering::SeqCst)
+    }
+
+    fn now(&self) -> u64 {
+        self.made.elapsed().as_nanos() as u64 + 1
+    }
+
+    /// Runs a step of a worker, and remembers how long it took.
+    pub fn step<T>(&self, slot: usize, step: impl FnOnce() -> T) -> T {
+        let slot = &self.board().slots[slot];
+        let begun = self.now();
+        slot.since.store(begun, Ordering::SeqCst);
+        let result = step();
+        slot.longest.fetch_max(self.now() - begun, Ordering::SeqCst);
+        slot.since.store(0, Ordering::SeqCst);
+        slot.steps.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    /// How many steps a worker has made.
+    pub fn steps(&self, slot: usize) -> u64 {
+        self.board().slots[slot].steps.load(Ordering::SeqCst)
+    }
+
+    /// How long a worker has been at its step, if it is at one.
+    pub fn current(&self, slot: usize) -> Option<Duration> {
+        let since = self.board().slots[slot].since.load(Ordering::SeqCst);
+        (since != 0).then(|| Duration::from_nanos(self.now().saturating_sub(since)))
+    }
+
+    /// How long a worker's longest step took.
+    pub fn longest(&self, slot: usize) -> Duration {
+        Duration::from_nanos(self.board().slots[slot].longest.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: nothing can refer to the board any more.
+        unsafe { libc::munmap(self.board.cast_mut().cast(), size_of::<Board>()) };
+    }
+}

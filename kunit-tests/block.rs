@@ -135,20 +135,20 @@ mod tests {
         let block = pool.alloc()?;
         let block = block.bytes();
         block.zero(0, usize::MAX);
-        check!(block.is_zero(0, BLOCK_SIZE));
-        check!(block.is_zero(BLOCK_SIZE, 1) && block.is_zero(1, usize::MAX));
+        check!(block.is_zero(0, BLOCK_SIZE)?);
+        check!(block.is_zero(BLOCK_SIZE, 1)? && block.is_zero(1, usize::MAX)?);
         write(block, 10, &mut [1, 2, 3, 4]);
         for (offset, len, zero) in [(0, 10, true), (0, 11, false), (13, 1, false), (14, 9, true)] {
-            check_eq!(block.is_zero(offset, len), zero, "{len} bytes at {offset}");
+            check_eq!(block.is_zero(offset, len)?, zero, "{len} bytes at {offset}");
         }
         block.zero(11, 2);
         check_bytes(block, 9, [0, 1, 0, 0, 4, 0])?;
         write(block, BLOCK_SIZE - 1, &mut [5]);
-        check!(!block.is_zero(14, usize::MAX));
+        check!(!block.is_zero(14, usize::MAX)?);
         block.zero(BLOCK_SIZE, 1);
         check_bytes(block, BLOCK_SIZE - 1, [5])?;
         block.zero(14, usize::MAX);
-        check!(block.is_zero(14, BLOCK_SIZE));
+        check!(block.is_zero(14, BLOCK_SIZE)?);
         Ok(())
     }
 
@@ -160,18 +160,18 @@ mod tests {
         a.zero(0, BLOCK_SIZE);
         b.zero(0, BLOCK_SIZE);
         write(a, 0, &mut [1, 2, 3, 4, 5]);
-        b.copy_from(7, a, 1, 3);
+        b.copy_from(7, a, 1, 3)?;
         check_bytes(b, 6, [0, 2, 3, 4, 0])?;
         // As much as both blocks have.
-        b.copy_from(BLOCK_SIZE - 2, a, 0, BLOCK_SIZE);
+        b.copy_from(BLOCK_SIZE - 2, a, 0, BLOCK_SIZE)?;
         check_bytes(b, BLOCK_SIZE - 3, [0, 1, 2])?;
-        b.copy_from(0, a, BLOCK_SIZE - 1, usize::MAX);
+        b.copy_from(0, a, BLOCK_SIZE - 1, usize::MAX)?;
         check_bytes(b, 0, [0, 0])?;
-        b.copy_from(0, a, BLOCK_SIZE, 1);
-        b.copy_from(BLOCK_SIZE, a, 0, 1);
+        b.copy_from(0, a, BLOCK_SIZE, 1)?;
+        b.copy_from(BLOCK_SIZE, a, 0, 1)?;
         check_bytes(b, 6, [0, 2, 3, 4, 0])?;
         // Within one block, overlapping.
-        a.copy_from(1, a, 0, 5);
+        a.copy_from(1, a, 0, 5)?;
         check_bytes(a, 0, [1, 1, 2, 3, 4, 5, 0])
     }
 
@@ -182,15 +182,15 @@ mod tests {
         let (a, b) = (a.bytes(), b.bytes());
         a.zero(0, BLOCK_SIZE);
         b.zero(0, BLOCK_SIZE);
-        check!(a.bytes_equal(b, BLOCK_SIZE) && a.bytes_equal(b, usize::MAX));
+        check!(a.bytes_equal(b, BLOCK_SIZE)? && a.bytes_equal(b, usize::MAX)?);
         for offset in [0, 1, 100, BLOCK_SIZE - 1] {
             write(b, offset, &mut [1]);
-            check!(a.bytes_equal(b, offset), "offset {offset}");
-            check!(!a.bytes_equal(b, offset + 1), "offset {offset}");
-            check!(!a.bytes_equal(b, usize::MAX), "offset {offset}");
+            check!(a.bytes_equal(b, offset)?, "offset {offset}");
+            check!(!a.bytes_equal(b, offset + 1)?, "offset {offset}");
+            check!(!a.bytes_equal(b, usize::MAX)?, "offset {offset}");
             b.zero(offset, 1);
         }
-        check!(a.bytes_equal(b, BLOCK_SIZE));
+        check!(a.bytes_equal(b, BLOCK_SIZE)?);
         Ok(())
     }
 

@@ -163,8 +163,8 @@ mod tests {
         drop(tree);
         check_eq!(pool.used(), 0);
         // The bytes are still there.
-        zero.copy_from(0, &nine, 0, 4096);
-        check!(zero.bytes_equal(&nine, 4096));
+        zero.copy_from(0, &nine, 0, 4096)?;
+        check!(zero.bytes_equal(&nine, 4096)?);
         Ok(())
     }
 

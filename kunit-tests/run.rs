@@ -101,7 +101,7 @@ mod tests {
         for i in (1..16).step_by(2) {
             check!(slots
                 .get(i)
-                .is_some_and(|block| block.is_zero(0, usize::MAX)));
+                .is_some_and(|block| block.is_zero(0, usize::MAX) == Ok(true)));
         }
         Ok(())
     }

@@ -94,14 +94,15 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                 Lookup::Hole | Lookup::Unwritten(_) => (),
                 Lookup::Private(block) => in_place[i] = Some((block, bytes)),
                 Lookup::Shared(ref block) | Lookup::Unshared(ref block) => {
-                    if !block.is_zero(bytes.start, bytes.len()) {
+                    // What is poisoned can be neither copied nor seen, and stays.
+                    if matches!(block.is_zero(bytes.start, bytes.len()), Ok(false)) {
                         let takes_room = matches!(lookup, Lookup::Shared(_));
                         let own = if takes_room && !over {
                             data.pool().alloc()?
                         } else {
                             data.pool().alloc_over()?
                         };
-                        own.bytes().copy_from(0, block, 0, usize::MAX);
+                        own.bytes().copy_from(0, block, 0, usize::MAX)?;
                         own.bytes().zero(bytes.start, bytes.len());
                         tree.insert(index, own, &mut reserve)?;
                         copied[i] = Some(index);

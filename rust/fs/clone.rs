@@ -110,7 +110,7 @@ fn shared_tree<'a>(
             continue;
         };
         let copy = to.data().pool().alloc()?;
-        copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
+        copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(to_index, copy, &mut reserve)?;
     }
     Ok(tree)

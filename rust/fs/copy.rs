@@ -89,22 +89,30 @@ struct FileSource<'a> {
 impl FileSource<'_> {
     /// Takes the next `len` bytes: calls `part` for one part of them after the other, with how many
     /// bytes came before it, the blocks that it lies in, `None` for a hole, the offset in the first of
-    /// them, and how many bytes. `part` must not sleep.
-    fn take(&mut self, len: usize, mut part: impl FnMut(usize, &[Option<BlockRef>], usize, usize)) {
+    /// them, and how many bytes; and ends where `part` returns that it took fewer. Returns how many were
+    /// taken in all. `part` must not sleep.
+    fn take(
+        &mut self,
+        len: usize,
+        mut part: impl FnMut(usize, &[Option<BlockRef>], usize, usize) -> usize,
+    ) -> usize {
         let mut done = 0;
         while done < len {
             let (inode, offset) = (self.inode, offset_in_block(self.pos));
-            let n = inode.data().look(block_of(self.pos), |blocks| {
+            let (taken, n) = inode.data().look(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
                 let n = (len - done).min(BATCH).min(there);
                 let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
-                part(done, blocks, offset, n);
-                n
+                (part(done, blocks, offset, n), n)
             });
-            self.pos += n as u64;
-            self.len -= n;
-            done += n;
+            self.pos += taken as u64;
+            self.len -= taken;
+            done += taken;
+            if taken < n {
+                break;
+            }
         }
+        done
     }
 }
 
@@ -123,14 +131,23 @@ impl Source for FileSource<'_> {
                 let (from, to) = (from % BLOCK_SIZE, to % BLOCK_SIZE);
                 let n = (n - done).min(BLOCK_SIZE - from).min(BLOCK_SIZE - to);
                 match (block, source) {
-                    (Some(block), Some(source)) => block.copy_from(to, source, from, n),
+                    (Some(block), Some(source)) => {
+                        if block.copy_from(to, source, from, n).is_err() {
+                            break;
+                        }
+                    }
                     (Some(block), None) => block.zero(to, n),
                     (None, _) => {}
                 }
                 done += n;
             }
-        });
-        len
+            done
+        })
+    }
+
+    /// A block is poisoned.
+    fn why_short(&self) -> Error {
+        EIO
     }
 
     /// The source's tree may be the one that is locked.
@@ -144,11 +161,9 @@ impl Source for FileSource<'_> {
     }
 
     fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
-        let len = piece.len() * BLOCK_SIZE;
-        self.take(len, |at, sources, from, n| {
+        self.take(piece.len() * BLOCK_SIZE, |at, sources, from, n| {
             piece.copy_from(at, sources, from, n)
-        });
-        len
+        })
     }
 
     fn is_hole(&self, ahead: usize, len: usize) -> bool {

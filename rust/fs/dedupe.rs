@@ -200,7 +200,7 @@ fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> 
             .min(to.read(to_first + done, &mut b[..batch]));
         for (a, b) in a.iter().zip(&b).take(found) {
             let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
-            if !equal(a, b, bytes) {
+            if !equal(a, b, bytes)? {
                 return Err(EBADE);
             }
             done += 1;
@@ -217,10 +217,10 @@ fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> 
     Ok(len)
 }
 
-fn equal(a: &Option<BlockRef>, b: &Option<BlockRef>, len: usize) -> bool {
+fn equal(a: &Option<BlockRef>, b: &Option<BlockRef>, len: usize) -> Result<bool> {
     match (a, b) {
         (Some(a), Some(b)) => a.bytes_equal(b, len),
         (Some(block), None) | (None, Some(block)) => block.is_zero(0, len),
-        (None, None) => true,
+        (None, None) => Ok(true),
     }
 }

@@ -106,7 +106,7 @@ fn fill<'a>(
             let mut block = ChargedBlock::new(inode, &old, advance)?;
             match old.block() {
                 Some(old) if !data.is_unwritten(index) => {
-                    block.bytes().copy_from(0, &old, 0, usize::MAX)
+                    block.bytes().copy_from(0, &old, 0, usize::MAX)?
                 }
                 _ => block.fill_unwritten(),
             }

@@ -96,6 +96,11 @@ fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
     around.start..around.end.min(blocks_for(fault.inode().size()))
 }
 
+/// Whether a block may be mapped with one that was asked for.
+fn may_come_along(block: &BlockRef) -> bool {
+    !block.is_crowded() && !block.is_poisoned()
+}
+
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
 fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
     let Range { start, end } = around(fault);
@@ -105,7 +110,7 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, Refl
         let n = NEAR.min((end - first) as usize);
         let n = fault.inode().data().read(first, &mut blocks[..n]);
         for block in &mut blocks {
-            *block = block.take().filter(|block| !block.is_crowded());
+            *block = block.take().filter(may_come_along);
         }
         fault.map_around(lock, first, &blocks[..n]);
         first += n as u64;
@@ -119,10 +124,9 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, Refl
 fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
     let data = fault.inode().data();
     let around = around(fault);
-    let wanted = |block: &BlockRef| !block.is_crowded();
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
-        let own = |show: &Associate<'_, NEAR>| data.show_own(first, n, wanted, show);
+        let own = |show: &Associate<'_, NEAR>| data.show_own(first, n, may_come_along, show);
         fault.map_writable_around(lock, first, own);
     }
 }
@@ -150,7 +154,7 @@ fn make_private(inode: &Inode, index: u64) -> Result {
         lock.unmap(index..index + 1);
     }
     match old {
-        Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX),
+        Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX)?,
         None => block.clear_around(0, 0),
     }
     block.insert(&lock, index, &mut Reserve::new())

@@ -5,7 +5,7 @@
 use super::{block_of, offset_in_block, Inode};
 use crate::{
     store::{
-        block::{copy_to_iter, copy_to_iter_without_faults, BlockRef, BLOCK_SIZE},
+        block::{copy_to_iter, copy_to_iter_without_faults, error_at, BlockRef, BLOCK_SIZE},
         Loan,
     },
     vfs::go_on,
@@ -25,10 +25,10 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
         let (copied, len) = copy(inode, pos + done as u64, to);
         done += copied;
         if copied < len {
-            let (copied, len) = copy_with_faults(inode, pos + done as u64, to);
+            let (copied, result) = copy_with_faults(inode, pos + done as u64, to);
             done += copied;
-            if copied < len {
-                return if done == 0 { Err(EFAULT) } else { Ok(done) };
+            if let Err(err) = result {
+                return if done == 0 { Err(err) } else { Ok(done) };
             }
         }
         if !to.is_empty() && go_on().is_err() {
@@ -49,15 +49,21 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 }
 
 /// The same without a lock, as a fault may be one in a mapping of this very file, which takes it.
-fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
+/// Returns how many bytes, and what kept it from copying all.
+fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH];
     let (found, len) = inode.data().look(block_of(pos), |found| {
         let n = found.len().min(wanted(pos, to));
         blocks[..n].clone_from_slice(&found[..n]);
         (n, length(inode, pos, n, to))
     });
-    let copied = copy_to_iter(&blocks[..found], offset_in_block(pos), len, to);
-    (copied, len)
+    let (blocks, offset) = (&blocks[..found], offset_in_block(pos));
+    let copied = copy_to_iter(blocks, offset, len, to);
+    if copied < len {
+        (copied, Err(error_at(blocks, offset, copied)))
+    } else {
+        (copied, Ok(()))
+    }
 }
 
 /// How many blocks from `pos` on `to` has room for, of a batch.
@@ -89,6 +95,7 @@ pub(crate) fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
         }),
     };
     let unsteady = match loan {
+        Loan::Block(block) | Loan::Unsteady(block) if block.is_poisoned() => return Err(EIO),
         Loan::Block(block) if !block.is_crowded() => return Ok((block, size)),
         Loan::Block(block) | Loan::Unsteady(block) => Some(block),
         Loan::Hole => match mount.zeros() {
@@ -98,7 +105,7 @@ pub(crate) fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     };
     let copy = mount.aside().alloc()?;
     match unsteady {
-        Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX),
+        Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX)?,
         None => copy.clear_around(0, 0),
     }
     Ok((copy.bytes().clone(), size))

@@ -40,7 +40,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         };
         // Takes the room of the other, which goes.
         let copy = data.pool().alloc_over()?;
-        copy.bytes().copy_from(0, &pinned, 0, usize::MAX);
+        copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(index - from + to, copy, &mut reserve)?;
     }
     drop(source);

@@ -34,6 +34,9 @@ pub(crate) trait Source {
     /// a `None` are skipped. Returns how many; fewer than `len` means that no more can be had.
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize;
 
+    /// Why no more bytes can be had.
+    fn why_short(&self) -> Error;
+
     /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another tree's
     /// lock is needed.
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;
@@ -60,6 +63,10 @@ impl Source for IovIterSource<'_> {
 
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize {
         copy_from_iter(blocks, offset, len, self)
+    }
+
+    fn why_short(&self) -> Error {
+        EFAULT
     }
 
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize {
@@ -170,6 +177,13 @@ fn write_batch(
     replace(inode, pos, olds, n, source, may_wait, reserve)
 }
 
+/// Whether nothing can be written to a part of a block, in place or beside what it holds, as that is
+/// poisoned. (A new block can come in the place of all of a shared one.)
+fn is_lost(old: &Lookup, part: Range<usize>) -> bool {
+    let stays = matches!(old, Lookup::Private(_)) || part.len() < BLOCK_SIZE;
+    stays && old.as_block().is_some_and(BlockRef::is_poisoned)
+}
+
 /// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_any`].
 fn replace<const N: usize>(
     inode: &Locked,
@@ -182,13 +196,24 @@ fn replace<const N: usize>(
 ) -> (usize, Result) {
     let offset = offset_in_block(pos);
     let len = source.len().min(n * BLOCK_SIZE - offset);
+    let lost = |i: &usize| is_lost(&olds[*i], part_of_block(*i, offset, len));
+    let (n, len) = match (0..n).find(lost) {
+        Some(0) => return (0, Err(EIO)),
+        Some(n) => (n, n * BLOCK_SIZE - offset),
+        None => (n, len),
+    };
     let own: [_; N] = array::from_fn(|i| match &olds[i] {
         Lookup::Private(block) => Some(block),
         _ => None,
     });
     if own[..n].iter().all(Option::is_some) {
         let done = source.fill(&own[..n], offset, len);
-        return (done, if done < len { Err(EFAULT) } else { Ok(()) });
+        let result = if done < len {
+            Err(source.why_short())
+        } else {
+            Ok(())
+        };
+        return (done, result);
     }
     let mut news = [const { None }; N];
     let is_hole = |i| {
@@ -201,14 +226,20 @@ fn replace<const N: usize>(
     let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
     let done = source.fill(&targets[..n], offset, len);
     if done < len {
-        result = Err(EFAULT);
+        result = Err(source.why_short());
     }
     for (i, (new, old)) in news.iter_mut().zip(&olds).enumerate().take(n) {
         let came = part_of_block(i, offset, done);
         match (&new, old.as_block()) {
             (Some(_), _) if came.is_empty() => *new = None,
             (Some(_), _) if came.len() == BLOCK_SIZE => (),
-            (Some(new), Some(old)) => keep_around(new.bytes(), old, came),
+            (Some(new_block), Some(old)) => {
+                if let Err(err) = keep_around(new_block.bytes(), old, came) {
+                    // It is poisoned by now.
+                    wipe_own(inode, inode.size().max(pos)..pos + done as u64);
+                    return (0, Err(err));
+                }
+            }
             (Some(new), None) => {
                 let wanted = part_of_block(i, offset, len);
                 // Of the rest a part may have come.
@@ -277,9 +308,13 @@ fn wipe_own(inode: &Locked, bytes: Range<u64>) {
 }
 
 /// Gives `block` the bytes of `old`, but for those in `written`.
-pub(super) fn keep_around(block: &BlockRef, old: &BlockRef, written: Range<usize>) {
-    block.copy_from(0, old, 0, written.start);
-    block.copy_from(written.end, old, written.end, BLOCK_SIZE - written.end);
+///
+/// # Errors
+///
+/// `EIO` where `old` is poisoned.
+pub(super) fn keep_around(block: &BlockRef, old: &BlockRef, written: Range<usize>) -> Result {
+    block.copy_from(0, old, 0, written.start)?;
+    block.copy_from(written.end, old, written.end, BLOCK_SIZE - written.end)
 }
 
 /// Puts `news` into the tree, to which the `len` bytes at `pos` were written. Where it fails, says
@@ -327,8 +362,7 @@ pub(super) fn put(
     // stored to it since is not for us to take back.
     if lock.inode().was_mapped() {
         if let Lookup::Private(own) = lock.inode().data().lookup(index) {
-            own.copy_from(part.start, block.bytes(), part.start, part.len());
-            return Ok(());
+            return own.copy_from(part.start, block.bytes(), part.start, part.len());
         }
     }
     block.insert(lock, index, reserve)

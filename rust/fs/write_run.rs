@@ -57,17 +57,27 @@ fn write_piece(
     reserve: &mut Reserve,
 ) -> (usize, Result) {
     let wanted = piece.len() * BLOCK_SIZE;
-    let done = source.fill_piece(&piece);
-    let result = if done < wanted { Err(EFAULT) } else { Ok(()) };
+    let mut done = source.fill_piece(&piece);
+    let mut result = if done < wanted {
+        Err(source.why_short())
+    } else {
+        Ok(())
+    };
     piece.truncate(done.div_ceil(BLOCK_SIZE));
     // What is only a part of a block is not put in with the others.
     let part = done % BLOCK_SIZE;
-    let last = if part == 0 { None } else { piece.take_last() };
-    if let Some(last) = &last {
+    let mut last = if part == 0 { None } else { piece.take_last() };
+    if let Some(block) = &last {
         let index = block_of(pos + done as u64);
-        match inode.data().lookup(index).block() {
-            Some(old) => keep_around(last.bytes(), &old, 0..part),
-            None => last.bytes().zero(part, BLOCK_SIZE - part),
+        let kept = match inode.data().lookup(index).block() {
+            Some(old) => keep_around(block.bytes(), &old, 0..part),
+            None => {
+                block.bytes().zero(part, BLOCK_SIZE - part);
+                Ok(())
+            }
+        };
+        if kept.is_err() {
+            (last, done, result) = (None, done - part, kept);
         }
     }
 

@@ -37,6 +37,9 @@ pub struct FaultResult(bindings::vm_fault_t);
 impl FaultResult {
     /// There is nothing at this address: `SIGBUS`.
     pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+
+    /// The memory is bad: `SIGBUS` that says so.
+    const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
 }
 
 impl From<Result> for FaultResult {
@@ -51,10 +54,10 @@ impl From<Result> for FaultResult {
 
 impl From<Error> for FaultResult {
     fn from(err: Error) -> Self {
-        if err == ENOMEM {
-            Self(bindings::vm_fault_reason_VM_FAULT_OOM)
-        } else {
-            Self::SIGBUS
+        match err {
+            ENOMEM => Self(bindings::vm_fault_reason_VM_FAULT_OOM),
+            EIO => Self::HWPOISON,
+            _ => Self::SIGBUS,
         }
     }
 }
@@ -382,6 +385,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     /// An entry that is there by now is another fault's, or a mark of `madvise(MADV_GUARD_INSTALL)` or
     /// userfaultfd(2): it is left alone, and the next fault is about that.
     fn insert(&mut self, block: &BlockRef, write: bool) -> FaultResult {
+        if block.is_poisoned() {
+            return FaultResult::HWPOISON;
+        }
         if block.refcount_near_overflow() {
             return FaultResult::SIGBUS;
         }

@@ -2,12 +2,16 @@
 
 //! Copying several blocks to somebody who reads them, or from somebody who writes them, or to others.
 //!
-//! What lies in one piece in memory is copied in one piece.
+//! What lies in one piece in memory is copied in one piece. Nothing is copied from or to a block that
+//! [is poisoned](BlockRef::is_poisoned), nor any that comes after it: see [`error_at`].
 
 use super::{page::BlockRef, BLOCK_SIZE};
 use crate::bindings;
 use core::borrow::Borrow;
-use kernel::iov::{IovIterDest, IovIterSource};
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+};
 
 /// Copies `len` bytes to `to`, beginning `offset` bytes into the first of `blocks`; `None` is a block of
 /// zeros. Returns how many were taken.
@@ -39,6 +43,15 @@ pub fn copy_to_iter_without_faults(
     to: &mut IovIterDest<'_>,
 ) -> usize {
     without_faults(|| copy_to_iter(blocks, offset, len, to))
+}
+
+/// Why no more than `done` bytes were copied from or to `blocks`, from `offset` of the first on: `EIO`
+/// where the next lies in a block that [is poisoned](BlockRef::is_poisoned), otherwise `EFAULT`.
+pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Error {
+    match blocks.get((offset + done) / BLOCK_SIZE) {
+        Some(Some(block)) if block.is_poisoned() => EIO,
+        _ => EFAULT,
+    }
 }
 
 fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
@@ -85,8 +98,9 @@ pub fn copy_from_iter_without_faults(
 }
 
 /// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:
-/// with blocks that follow each other in the kernel's mapping of all memory, or a hole; an offset in the first of them; and how many bytes from there on lie within
-/// them. Returns how many bytes it took, and goes on for as long as it takes all.
+/// with blocks that follow each other in the kernel's mapping of all memory, or a hole; an offset in the
+/// first of them; and how many bytes from there on lie within them. Returns how many bytes it took, and
+/// goes on for as long as it takes all, up to a block that [is poisoned](BlockRef::is_poisoned).
 pub(super) fn by_piece<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
@@ -96,6 +110,9 @@ pub(super) fn by_piece<B: Borrow<BlockRef>>(
     let mut done = 0;
     let mut i = 0;
     while done < len && i < blocks.len() {
+        if matches!(&blocks[i], Some(block) if block.borrow().is_poisoned()) {
+            break;
+        }
         let run = adjacent(&blocks[i..]);
         let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
         let n = (run * BLOCK_SIZE - offset).min(len - done);
@@ -114,7 +131,7 @@ fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     let follows = |pair: &[Option<B>]| match pair {
         [Some(a), Some(b)] => {
             let (a, b) = (a.borrow(), b.borrow());
-            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr()
+            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr() && !b.is_poisoned()
         }
         _ => false,
     };

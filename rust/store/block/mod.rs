@@ -40,6 +40,7 @@ mod touched;
 pub use self::count::Count;
 pub use self::iter::{
     copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
+    error_at,
 };
 pub use self::mapped::Mapped;
 pub use self::page::{BlockRef, NewBlock};

@@ -25,7 +25,10 @@ use core::{
     mem::{size_of, ManuallyDrop},
     ptr::NonNull,
 };
-use kernel::sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+};
 
 const SLOTS_BITS: u32 = 24;
 const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
@@ -156,6 +159,14 @@ impl RawBlock {
         unsafe { bindings::shim_page_count(self.as_ptr()) as u32 }
     }
 
+    /// Whether the memory is known to be bad: `PageHWPoison`. Who looks first, as everybody does who
+    /// touches the bytes, may still come upon memory that turns bad then.
+    fn is_poisoned(self) -> bool {
+        // SAFETY: By the type invariant the page is live. Others change the flags atomically.
+        let flags = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).flags.f) };
+        flags.load(Relaxed) & bindings::SHIM_PAGE_HWPOISON != 0
+    }
+
     /// Whether nobody has a reference to the page but the store.
     pub(super) fn has_only_store_ref(self) -> bool {
         self.page_count() == 1
@@ -246,12 +257,31 @@ impl BlockRef {
         self.0.page_count() == 2
     }
 
+    /// Whether the block's memory is known to be bad. No byte of it can be read or written, what lies in
+    /// it is lost, and the page stays out of use for good when the block goes.
+    pub fn is_poisoned(&self) -> bool {
+        self.0.is_poisoned()
+    }
+
     /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block; what would lie
     /// outside of either block is left out.
-    pub fn copy_from(&self, offset: usize, other: &BlockRef, from_offset: usize, len: usize) {
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if one of the blocks [is poisoned](BlockRef::is_poisoned); nothing was copied.
+    pub fn copy_from(
+        &self,
+        offset: usize,
+        other: &BlockRef,
+        from_offset: usize,
+        len: usize,
+    ) -> Result {
         let len = len
             .min(BLOCK_SIZE.saturating_sub(offset))
             .min(BLOCK_SIZE.saturating_sub(from_offset));
+        if self.is_poisoned() || other.is_poisoned() {
+            return Err(EIO);
+        }
         self.0.with_bytes(|to| {
             other.0.with_bytes(|from| {
                 // SAFETY: Both ranges lie within their pages.
@@ -265,10 +295,16 @@ impl BlockRef {
                 }
             })
         });
+        Ok(())
     }
 
-    /// Writes zeros to `len` bytes at `offset`; what would lie outside of the block is left out.
+    /// Writes zeros to `len` bytes at `offset`; what would lie outside of the block is left out. Leaves a
+    /// [poisoned](BlockRef::is_poisoned) block alone: nobody sees what is in it, so that truncation,
+    /// which must not fail, need not.
     pub fn zero(&self, offset: usize, len: usize) {
+        if self.is_poisoned() {
+            return;
+        }
         let len = len.min(BLOCK_SIZE.saturating_sub(offset));
         self.0.with_bytes(|addr| {
             // SAFETY: The range lies within the page.
@@ -277,12 +313,19 @@ impl BlockRef {
     }
 
     /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
-    pub fn bytes_equal(&self, other: &BlockRef, len: usize) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if one of them [is poisoned](BlockRef::is_poisoned), unless both are the same.
+    pub fn bytes_equal(&self, other: &BlockRef, len: usize) -> Result<bool> {
         let len = len.min(BLOCK_SIZE);
         if self.0 == other.0 {
-            return true;
+            return Ok(true);
         }
-        self.0.with_bytes(|a| {
+        if self.is_poisoned() || other.is_poisoned() {
+            return Err(EIO);
+        }
+        Ok(self.0.with_bytes(|a| {
             other.0.with_bytes(|b| {
                 // SAFETY: `len` bytes lie within both pages.
                 unsafe {
@@ -293,16 +336,23 @@ impl BlockRef {
                     }
                 }
             })
-        })
+        }))
     }
 
     /// Whether `len` bytes at `offset` are zeros, as far as the block has them.
-    pub fn is_zero(&self, offset: usize, len: usize) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it [is poisoned](BlockRef::is_poisoned).
+    pub fn is_zero(&self, offset: usize, len: usize) -> Result<bool> {
         let len = len.min(BLOCK_SIZE.saturating_sub(offset));
-        self.0.with_bytes(|addr| {
+        if self.is_poisoned() {
+            return Err(EIO);
+        }
+        Ok(self.0.with_bytes(|addr| {
             // SAFETY: The range lies within the page.
             unsafe { bindings::memchr_inv(addr.add(offset).cast(), 0, len).is_null() }
-        })
+        }))
     }
 
     /// Whether so many references to the page exist that a copy is better than one more: their count

@@ -187,17 +187,18 @@ impl<'pool> Piece<'pool> {
     }
 
     /// Copies `len` bytes of `from`, beginning `from_offset` bytes into the first of them, to `offset` in
-    /// these; `None` is a block of zeros. What would lie outside of either is left out.
+    /// these; `None` is a block of zeros. What would lie outside of either is left out. Returns how many
+    /// bytes: up to a block that [is poisoned](BlockRef::is_poisoned).
     pub fn copy_from(
         &self,
         offset: usize,
         from: &[Option<BlockRef>],
         from_offset: usize,
         len: usize,
-    ) {
+    ) -> usize {
         let len = len.min((self.len * BLOCK_SIZE).saturating_sub(offset));
         if len == 0 {
-            return;
+            return 0;
         }
         // SAFETY: As in `copy_from_iter`.
         let mapping = unsafe { bindings::kmap_local_page(self.page.as_ptr()) };
@@ -217,9 +218,10 @@ impl<'pool> Piece<'pool> {
             }
             n
         };
-        by_piece(from, from_offset, len, copy);
+        let done = by_piece(from, from_offset, len, copy);
         // SAFETY: From `kmap_local_page` above; mappings made since have been undone.
         unsafe { bindings::kunmap_local(mapping) };
+        done
     }
 
     /// Takes the first out.

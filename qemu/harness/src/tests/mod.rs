@@ -53,6 +53,7 @@ modules! {
     refused,
     many_names,
     madvise,
+    memory_errors,
     userfaultfd,
     debugging,
     lmdb,

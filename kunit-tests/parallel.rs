@@ -92,7 +92,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                     }
                 }
                 // What another file may still have is copied, never mapped writable.
-                Lookup::Shared(_) | Lookup::Unshared(_) | Lookup::Hole => {
+                Lookup::Unwritten(_) | Lookup::Shared(_) | Lookup::Unshared(_) | Lookup::Hole => {
                     put(&mut tree, index)?;
                 }
             }

@@ -4,12 +4,18 @@
 
 use crate::{
     store::{
-        block::{Pool, Slots},
+        block::{Count, Pool, Slots},
         Reserve, Tree,
     },
     trees::{block_at, pool, put, remove, share, tree_of, CORNERS, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+
+/// By how many blocks, all of them written.
+fn grown(by: Count) -> i64 {
+    core::debug_assert_eq!(by.blocks, by.written);
+    by.blocks as i64
+}
 
 fn number_at(tree: &Tree, index: u64) -> Option<u64> {
     tree.extent(index, 1)
@@ -262,8 +268,8 @@ mod tests {
     fn slots() -> Result {
         let pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
         let mut slots = Slots::<3>::new(pool.clone());
-        check_eq!(slots.insert(1, pool.alloc()?, 7), 1);
-        check_eq!(slots.insert(1, pool.alloc()?, 7), 0);
+        check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 1);
+        check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 0);
         check_eq!(pool.used(), 1);
         let holds = |slots: &Slots<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
         let wanted = [(false, None), (true, Some(2)), (false, None), (false, None)];
@@ -276,18 +282,18 @@ mod tests {
         let mut other = slots.clone();
         check_eq!(holds(&other), wanted);
         check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
-        check_eq!(other.share(0, &slots, 1), 1);
-        check_eq!(other.share(1, &slots, 2), -1);
-        check_eq!(other.share(2, &slots, 2), 0);
+        check_eq!(grown(other.share(0, &slots, 1)), 1);
+        check_eq!(grown(other.share(1, &slots, 2)), -1);
+        check_eq!(grown(other.share(2, &slots, 2)), 0);
         check!(other.same_block(0, &slots, 1) && other.same_block(1, &slots, 0));
         check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
-        check_eq!(slots.remove(1), -1);
-        check_eq!(slots.remove(1), 0);
+        check_eq!(grown(slots.remove(1)), -1);
+        check_eq!(grown(slots.remove(1)), 0);
         check!(other.is_sole_owner(0));
 
         // There is no such slot: nothing is kept.
-        check_eq!(slots.insert(3, pool.alloc()?, 7), 0);
-        check_eq!(slots.share(3, &other, 0), 0);
+        check_eq!(grown(slots.insert(3, pool.alloc()?, 7)), 0);
+        check_eq!(grown(slots.share(3, &other, 0)), 0);
         check!(other.is_sole_owner(0));
         check_eq!(pool.used(), 1);
         drop((slots, other));

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn several_blocks_are_read_at_once() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         // Those of a run follow each other in memory, in either order of reading; one is on its own.
         let mut run = pool.alloc_run(4);
         let new = [
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn bytes_are_where_they_were_written() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let block = pool.alloc()?;
         let block = block.bytes();
         block.zero(0, BLOCK_SIZE);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn zeros() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let block = pool.alloc()?;
         let block = block.bytes();
         block.zero(0, usize::MAX);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn copying() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let (a, b) = (pool.alloc()?, pool.alloc()?);
         let (a, b) = (a.bytes(), b.bytes());
         a.zero(0, BLOCK_SIZE);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn comparing() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let (a, b) = (pool.alloc()?, pool.alloc()?);
         let (a, b) = (a.bytes(), b.bytes());
         a.zero(0, BLOCK_SIZE);
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn references_are_counted() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let block = pool.alloc()?;
         let page = block.bytes().as_ptr();
         // SAFETY: `block` keeps the page.
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_count_of_references_has_no_sign() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         let block = pool.alloc()?;
         let block = block.bytes();
         for (count, crowded, near_overflow) in [

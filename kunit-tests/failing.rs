@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn allocating_a_block() -> Result {
-        let pool = Pool::new(Some(2));
+        let pool = Pool::new(Some(2))?;
         let one = pool.alloc()?;
         for _ in 0..3 {
             let (result, failed) = nth(1, || pool.alloc().map(|_| ()));

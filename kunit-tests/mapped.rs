@@ -114,8 +114,12 @@ mod tests {
         check!(!inode.is_carried_by(new));
         // Ours, and that of the list on which it waits.
         check_eq!(page_count(old.as_ptr()), 2);
-        // It does not count any more.
+        // It counts as long as somebody has it.
+        check_eq!(tree.pool().used(), 2);
+        check_eq!(tree.pool().kept_for_others(), 1);
+        drop(old);
         check_eq!(tree.pool().used(), 1);
+        check_eq!(tree.pool().kept_for_others(), 0);
         Ok(())
     }
 
@@ -129,9 +133,8 @@ mod tests {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
         remove(&mut tree, 0, MANY)?;
-        check_eq!(tree.pool().used(), 1);
-        // The next mapping of this file looks after those that wait: these must go on waiting.
-        map(&inode, &tree, 1000)?;
+        // Who asks looks after those that wait: these must go on waiting.
+        check_eq!(tree.pool().used(), 1 + MANY);
         for block in &held {
             check!(inode.is_carried_by(block.as_ptr()));
             check_eq!(page_count(block.as_ptr()), 2);
@@ -141,9 +144,7 @@ mod tests {
         for block in held {
             pages.push(block.as_ptr(), GFP_KERNEL)?;
         }
-        for _ in 0..MANY {
-            map(&inode, &tree, 1000)?;
-        }
+        check_eq!(tree.pool().used(), 1);
         check!(pages.iter().all(|page| !inode.is_carried_by(*page)));
         // Somebody else may have some of the pages by now, but not nearly all.
         let free = pages.iter().filter(|page| page_count(**page) == 0).count();
@@ -166,9 +167,7 @@ mod tests {
             remove(&mut tree, 0, 3)?;
             let still = blocks[held].clone();
             drop(blocks);
-            for _ in 0..4 {
-                map(&inode, &tree, 100)?;
-            }
+            check_eq!(tree.pool().used(), 2);
             for (i, page) in pages.into_iter().enumerate() {
                 check_eq!(inode.is_carried_by(page), i == held, "{i} of {held}");
             }
@@ -214,9 +213,15 @@ mod tests {
         inode.release_all();
         for block in &held {
             check!(!block.is_mapped_writable());
-            // The list's reference is gone.
-            check_eq!(page_count(block.as_ptr()), 1);
+            // The store's reference is the pool's now.
+            check_eq!(page_count(block.as_ptr()), 2);
         }
+        check_eq!(tree.pool().used(), 3 * MANY);
+        for block in &held {
+            check_eq!(page_count(block.as_ptr()), 2);
+        }
+        drop(held);
+        check_eq!(tree.pool().used(), 2 * MANY);
         for index in MANY..3 * MANY {
             let block = block_at(&tree, index)?;
             check!(!block.is_mapped_writable(), "index {index}");

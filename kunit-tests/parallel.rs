@@ -116,7 +116,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
 
 /// A pool, and how many of its blocks threads are known to hold.
 struct Contested {
-    pool: Pool,
+    pool: Arc<Pool>,
     limit: u64,
     held: Atomic<u64>,
 }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn the_limit_holds() -> Result {
         let limit = 10 * THREADS - 5;
-        let pool = Pool::new(Some(limit));
+        let pool = Pool::new(Some(limit))?;
         let contested = Contested {
             pool,
             limit,

@@ -3,13 +3,14 @@
 //! `reflinkfs_pool`: how many blocks there may be, how many there are, and their numbers.
 
 use crate::{
+    inode::page_count,
     store::{
         block::{Count, Pool, Slots},
         Reserve, Tree,
     },
     trees::{block_at, pool, put, remove, share, tree_of, CORNERS, LAST},
 };
-use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+use kernel::{macros::kunit_tests, prelude::*};
 
 /// By how many blocks, all of them written.
 fn grown(by: Count) -> i64 {
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact() -> Result {
-        let pool = Pool::new(Some(3));
+        let pool = Pool::new(Some(3))?;
         check_eq!((pool.limit(), pool.used()), (Some(3), 0));
         let blocks = [pool.alloc()?, pool.alloc()?, pool.alloc()?];
         check_eq!(pool.used(), 3);
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_block_given_back_can_be_had_again() -> Result {
-        let pool = Pool::new(Some(2));
+        let pool = Pool::new(Some(2))?;
         let first = pool.alloc()?;
         let second = pool.alloc()?;
         check_eq!(pool.alloc().err(), Some(ENOSPC));
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_pool_of_nothing() -> Result {
-        let pool = Pool::new(Some(0));
+        let pool = Pool::new(Some(0))?;
         check_eq!(pool.alloc().err(), Some(ENOSPC));
         let over = pool.alloc_over()?;
         check_eq!(pool.used(), 1);
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn over_the_limit() -> Result {
-        let pool = Pool::new(Some(1));
+        let pool = Pool::new(Some(1))?;
         let first = pool.alloc()?;
         let second = pool.alloc_over()?;
         let third = pool.alloc_over()?;
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn changing_the_limit() -> Result {
-        let pool = Pool::new(None);
+        let pool = Pool::new(None)?;
         check_eq!(pool.limit(), None);
         let blocks = [pool.alloc()?, pool.alloc()?];
         check_eq!(pool.set_limit(Some(1)), Err(EINVAL));
@@ -210,10 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn nodes_have_a_limit_too() -> Result {
-        for (limit, nodes) in [(Some(1), 1024), (Some(100), 1024), (Some(300), 2700)] {
-            let pool = Arc::new(Pool::new(limit), GFP_KERNEL)?;
+    fn nodes_take_the_room_of_blocks() -> Result {
+        for limit in [1, 100, 300] {
+            let pool = Pool::new(Some(limit))?;
             let leaf = tree_of(&pool, [1])?;
+            // What is free, and the room of all blocks but that one.
+            let free = limit * (4096 / 256) + (64 << 10);
+            let most = (free + (limit - 1) * 4096) / Pool::NODE_BYTES;
             let mut many = Tree::new(pool.clone());
             let mut reserve = Reserve::on_demand();
             // A node for each.
@@ -221,7 +225,7 @@ mod tests {
                 many.share(i * 64 + 2, &leaf, 1, 1, reserve, || Ok(()))
             };
             let mut made = 0;
-            while made < nodes {
+            while made <= most {
                 match share(made, &mut reserve) {
                     Ok(()) => made += 1,
                     Err(err) if err == ENOSPC => break,
@@ -230,14 +234,15 @@ mod tests {
             }
             // The one that is refused counts while it is asked for.
             check!(
-                (nodes - 1..=nodes).contains(&pool.nodes()),
-                "{} nodes",
+                (most - 1..=most).contains(&pool.nodes()),
+                "{} nodes of {most}",
                 pool.nodes()
             );
+            check_eq!(pool.taken(), limit);
+            check_eq!(pool.alloc().err(), Some(ENOSPC));
             check_eq!(share(made, &mut reserve), Err(ENOSPC));
             share(made, &mut Reserve::on_demand_over())?;
-            check!(pool.nodes() >= nodes);
-            check_eq!(pool.may_add_node(), Err(ENOSPC));
+            check!(pool.nodes() >= most);
 
             let mut reserve = Reserve::new();
             check!(!Tree::new(pool.clone()).can_insert(1, &mut reserve));
@@ -245,10 +250,75 @@ mod tests {
             // In place it goes on.
             share(0, &mut Reserve::on_demand())?;
             check_eq!((pool.used(), many.blocks()), (1, made + 1));
+            // Not to what is taken, but that it may be.
+            check_eq!(pool.set_limit(Some(limit)), Err(EINVAL));
+            pool.set_limit(Some(2 * limit + 1))?;
             drop(many);
-            pool.may_add_node()?;
+            check_eq!((pool.taken(), pool.nodes()), (1, 1));
             reserve.fill(&pool)?;
         }
+        Ok(())
+    }
+
+    #[test]
+    fn over_the_limit_there_is_a_limit() -> Result {
+        let pool = Pool::new(Some(10))?;
+        let mut blocks = KVec::new();
+        while let Ok(block) = pool.alloc() {
+            blocks.push(block, GFP_KERNEL)?;
+        }
+        check_eq!(blocks.len(), 10);
+        while let Ok(block) = pool.alloc_over() {
+            blocks.push(block, GFP_KERNEL)?;
+            check!(blocks.len() <= 10 + 256);
+        }
+        check_eq!(blocks.len(), 10 + 256);
+        drop(blocks);
+        check_eq!(pool.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_wait_for_others() -> Result {
+        for count in [1, 3, 100, 3000] {
+            let pool = Pool::new(Some(count))?;
+            let mut tree = tree_of(&pool, 0..count)?;
+            let mut held = KVec::new();
+            for index in 0..count {
+                held.push(block_at(&tree, index)?, GFP_KERNEL)?;
+            }
+            remove(&mut tree, 0, u64::MAX)?;
+            check_eq!(pool.kept_for_others(), count);
+            check_eq!(pool.alloc().err(), Some(ENOSPC));
+            // One, then all.
+            drop(held.pop());
+            if count < 1000 {
+                check_eq!(pool.used(), count - 1);
+                drop(pool.alloc()?);
+            }
+            drop(held);
+            while pool.used() > 0 {}
+            check_eq!(pool.kept_for_others(), 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_kept_is_given_back_at_the_end() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, 0..200)?;
+        let block = block_at(&tree, 100)?;
+        remove(&mut tree, 0, u64::MAX)?;
+        check_eq!(pool.used(), 1);
+        pool.close();
+        check_eq!((pool.used(), pool.kept_for_others()), (0, 0));
+        drop(block);
+        // And where nobody says so.
+        put(&mut tree, 0)?;
+        let block = block_at(&tree, 0)?;
+        remove(&mut tree, 0, u64::MAX)?;
+        drop((tree, pool));
+        check_eq!(page_count(block.as_ptr()), 1);
         Ok(())
     }
 
@@ -261,12 +331,13 @@ mod tests {
             share(&mut many, i * 64 + 2, &leaf, 1, 1)?;
         }
         check!(pool.nodes() > 1100);
-        pool.may_add_node()
+        check_eq!(pool.taken(), pool.used());
+        Ok(())
     }
 
     #[test]
     fn slots() -> Result {
-        let pool = Arc::new(Pool::new(None), GFP_KERNEL)?;
+        let pool = Pool::new(None)?;
         let mut slots = Slots::<3>::new(pool.clone());
         check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 1);
         check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 0);

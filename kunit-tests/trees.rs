@@ -95,7 +95,7 @@ impl Found {
 
 /// A pool without limit.
 pub(crate) fn pool() -> Result<Arc<Pool>> {
-    Ok(Arc::new(Pool::new(None), GFP_KERNEL)?)
+    Pool::new(None)
 }
 
 /// What lies at `index`.

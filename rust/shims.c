@@ -84,6 +84,21 @@ void shim_list_move_tail(struct list_head *entry, struct list_head *head)
 	list_move_tail(entry, head);
 }
 
+void shim_list_add_tail(struct list_head *entry, struct list_head *head)
+{
+	list_add_tail(entry, head);
+}
+
+void shim_list_del_init(struct list_head *entry)
+{
+	list_del_init(entry);
+}
+
+bool shim_list_empty(const struct list_head *head)
+{
+	return list_empty(head);
+}
+
 void shim_list_splice_init(struct list_head *list, struct list_head *head)
 {
 	list_splice_init(list, head);
@@ -517,6 +532,16 @@ unsigned long shim_totalram_pages(void)
 	return totalram_pages();
 }
 
+void shim_init_delayed_work(struct delayed_work *work, void (*function)(struct work_struct *work))
+{
+	INIT_DELAYED_WORK(work, function);
+}
+
+bool shim_queue_delayed_work(struct delayed_work *work, unsigned int seconds)
+{
+	return queue_delayed_work(system_dfl_wq, work, seconds * HZ);
+}
+
 bool shim_make_kuid(struct user_namespace *to, uid_t uid, kuid_t *kuid)
 {
 	*kuid = make_kuid(current_user_ns(), uid);
@@ -538,6 +563,20 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid)
 bool shim_sb_any_quota_loaded(struct super_block *sb)
 {
 	return sb_any_quota_loaded(sb);
+}
+
+struct dquot *shim_new_dquot(struct mnt_idmap *idmap, struct inode *inode, struct iattr *attr,
+			     int kind)
+{
+	struct dquot *dquot = NULL;
+
+	if (kind == USRQUOTA && i_uid_needs_update(idmap, attr, inode))
+		dquot = dqget(inode->i_sb, make_kqid_uid(from_vfsuid(idmap, i_user_ns(inode),
+								     attr->ia_vfsuid)));
+	if (kind == GRPQUOTA && i_gid_needs_update(idmap, attr, inode))
+		dquot = dqget(inode->i_sb, make_kqid_gid(from_vfsgid(idmap, i_user_ns(inode),
+								     attr->ia_vfsgid)));
+	return IS_ERR(dquot) ? NULL : dquot;
 }
 
 void shim_fs_context_error(struct fs_context *fc, const char *message)

@@ -12,6 +12,7 @@
 #include <linux/fs_context.h>
 #include <linux/mm.h>
 #include <linux/posix_acl.h>
+#include <linux/workqueue.h>
 
 #ifndef CONFIG_QUOTA
 #error "reflinkfs needs a kernel with CONFIG_QUOTA=y"
@@ -33,6 +34,9 @@ void shim_list_add(struct list_head *entry, struct list_head *head);
 void shim_list_del(struct list_head *entry);
 void shim_list_move(struct list_head *entry, struct list_head *head);
 void shim_list_move_tail(struct list_head *entry, struct list_head *head);
+void shim_list_add_tail(struct list_head *entry, struct list_head *head);
+void shim_list_del_init(struct list_head *entry);
+bool shim_list_empty(const struct list_head *head);
 void shim_list_splice_init(struct list_head *list, struct list_head *head);
 struct page *shim_first_page(struct list_head *head);
 
@@ -124,6 +128,8 @@ void shim_pagefault_disable(void);
 void shim_pagefault_enable(void);
 void shim_cond_resched(void);
 unsigned long shim_totalram_pages(void);
+void shim_init_delayed_work(struct delayed_work *work, void (*function)(struct work_struct *work));
+bool shim_queue_delayed_work(struct delayed_work *work, unsigned int seconds);
 
 /* user and group ids */
 bool shim_make_kuid(struct user_namespace *to, uid_t uid, kuid_t *kuid);
@@ -132,6 +138,9 @@ void shim_current_fsids(kuid_t *kuid, kgid_t *kgid);
 
 /* quotas */
 bool shim_sb_any_quota_loaded(struct super_block *sb);
+/* As dquot_transfer() has it: whose the inode is to be by the attributes, NULL if it is already. */
+struct dquot *shim_new_dquot(struct mnt_idmap *idmap, struct inode *inode, struct iattr *attr,
+			     int kind);
 
 /* mount parameters */
 void shim_fs_context_error(struct fs_context *fc, const char *message);

@@ -5,7 +5,7 @@
 use super::{block_of, blocks_for, offset_in_block, ChargedTree, Data, ReflinkFs};
 use crate::{
     store::{
-        block::{BlockRef, BLOCK_SIZE},
+        block::{BlockRef, Pool, BLOCK_SIZE},
         Lookup, Reserve,
     },
     vfs::{Charge, Invalidate},
@@ -51,18 +51,56 @@ fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
     }
 }
 
+/// How many blocks that may go are looked at to see whether they are the file's alone.
+const LOOK: usize = 1024;
+
+/// Whether clearing may go over the limit: where there is no room for what it takes, and it gives back
+/// at least as much. (Nodes that the file owns are copied, and go.)
+fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
+    // On the way to a block there are nine nodes.
+    let nodes = |index| match data.owns_way(index) {
+        true => 0,
+        false => (9 * Pool::NODE_BYTES).div_ceil(BLOCK_SIZE as u64) as usize,
+    };
+    let takes_room = |part: &&Part| matches!(part.block, Lookup::Shared(_));
+    let copies = parts.iter().flatten().filter(takes_room).count();
+    // All of a file goes without a look at the nodes.
+    let taken = match blocks {
+        Range {
+            start: 0,
+            end: u64::MAX,
+        } => copies,
+        _ => copies + nodes(blocks.start) + nodes(blocks.end),
+    };
+    if taken == 0 {
+        return true;
+    }
+    if data.pool().has_room(taken as u64).is_ok() {
+        return false;
+    }
+    let next = |from| data.next_block(from).filter(|index| *index < blocks.end);
+    core::iter::successors(next(blocks.start), |index| next(index + 1))
+        .take(LOOK)
+        .filter(|index| {
+            matches!(
+                data.lookup(*index),
+                Lookup::Private(_) | Lookup::Unwritten(_) | Lookup::Unshared(_)
+            )
+        })
+        .nth(taken - 1)
+        .is_some()
+}
+
 impl<'lock, 'a> Clearing<'lock, 'a> {
     /// Prepares to clear `bytes`; `u64::MAX` as the end is the end of all blocks.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is no
-    /// room. Not with `over`, which is for truncation: to give blocks back must work in a full
-    /// mount, and it goes over the limit by a block of a file.
+    /// room. Not where at least as much is given back: that must work in a full mount.
     pub(crate) fn prepare(
         lock: &'lock Invalidate<'a, ReflinkFs>,
         bytes: Range<u64>,
-        over: bool,
     ) -> Result<Self> {
         let data = lock.inode().data();
         // Before the edit, with which everything counts as shared.
@@ -72,6 +110,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
             end => block_of(end),
         };
         let blocks = blocks_for(bytes.start)..end;
+        let over = may_go_over(data, &blocks, &parts);
         let mut tree = data.edit();
         let (mut in_place, mut copied) = ([None, None], [None, None]);
         let mut reserve = if over {

@@ -82,6 +82,11 @@ impl Data {
         matches!(self.lookup(index), Lookup::Private(_))
     }
 
+    /// See [`Tree::owns_way`].
+    pub(crate) fn owns_way(&self, index: u64) -> bool {
+        self.tree.read().owns_way(index)
+    }
+
     /// Passes to `show` those of the `n` blocks from `index` on, at most `N`, that may be written in place,
     /// and that are `wanted`; none of them can be lent meanwhile.
     pub(crate) fn show_own<const N: usize, R>(
@@ -326,8 +331,8 @@ impl<'a> ChargedBlock<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the first in the place of [`Lookup::Unshared`], nor the
-    /// second of any block.
+    /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the second of any block; the first in the place of
+    /// [`Lookup::Unshared`] only where others keep what is given back so ([`Pool::alloc_over`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::Unshared(_)));
         Self::from_run(&mut inode.data().pool().alloc_run(n), inode, old, advance)

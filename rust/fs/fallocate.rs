@@ -42,7 +42,7 @@ pub(crate) fn fallocate(
     if matches!(what, Fallocate::Punch | Fallocate::Zero) {
         let lock = inode.invalidate();
         // What goes here comes again below, so that its charge is not given back first.
-        charge.join(Clearing::prepare(&lock, bytes, false)?.commit(false));
+        charge.join(Clearing::prepare(&lock, bytes)?.commit(false));
     }
     if fills {
         fill(inode, blocks, unshare, &mut charge)?;

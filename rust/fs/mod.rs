@@ -137,6 +137,10 @@ impl vfs::FileSystem for ReflinkFs {
         sb.data().statistics()
     }
 
+    fn summarize(sb: &vfs::SuperBlock<Self>, to: &SeqFile) {
+        sb.data().summarize(to);
+    }
+
     fn inode_data(sb: &vfs::SuperBlock<Self>) -> impl PinInit<Data> {
         Data::new(sb.data().pool.clone())
     }
@@ -150,7 +154,7 @@ impl vfs::FileSystem for ReflinkFs {
     }
 
     fn recount(sb: &vfs::SuperBlock<Self>, before: u64, after: u64) -> Result {
-        sb.data().pool.recount(before, after)
+        sb.data().recount(before, after)
     }
 
     fn evict(inode: &Inode) {

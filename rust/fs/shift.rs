@@ -14,7 +14,7 @@ use kernel::prelude::*;
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where there may be no more nodes; `EINTR` where the process is to end. The
+/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` where the process is to end. The
 /// file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = inode.data();
@@ -38,8 +38,8 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
-        // Takes the room of the other, which goes.
-        let copy = data.pool().alloc_over()?;
+        // The other keeps its room, as long as somebody refers to it.
+        let copy = data.pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(index - from + to, copy, &mut reserve)?;
     }

@@ -2,7 +2,7 @@
 
 //! Changing a file's size, and what lies beyond its end.
 
-use super::{block_of, clear::Clearing, offset_in_block, Locked};
+use super::{block_of, blocks_for, clear::Clearing, offset_in_block, Locked};
 use crate::store::{block::BLOCK_SIZE, Lookup};
 use kernel::prelude::*;
 
@@ -25,13 +25,15 @@ pub(crate) fn wipe_tail(inode: &Locked, pos: u64) {
 
 /// See [`FileOperations::truncate`](crate::vfs::FileOperations::truncate).
 pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
-    if size >= inode.size() {
+    let beyond = |end| inode.data().next_block(blocks_for(end)).is_some();
+    // What fallocate put beyond the end goes where the size stays.
+    if size > inode.size() || size == inode.size() && !beyond(size) {
         wipe_tail(inode, size);
         inode.set_size(size);
         return Ok(());
     }
     let lock = inode.invalidate();
-    let clearing = Clearing::prepare(&lock, size..u64::MAX, true)?;
+    let clearing = Clearing::prepare(&lock, size..u64::MAX)?;
     // Nothing fails from here on.
     inode.set_size(size);
     drop(clearing.commit(true));

@@ -35,10 +35,10 @@ struct Place {
 }
 
 impl Place {
-    fn new(pool: &Arc<Pool>) -> Result<Self> {
+    fn new(charge: NodeCharge) -> Result<Self> {
         Ok(Self {
             memory: Vacant::new()?,
-            charge: NodeCharge::new(pool.clone()),
+            charge,
         })
     }
 }
@@ -98,8 +98,7 @@ impl Reserve {
     }
 
     fn add(&mut self, pool: &Arc<Pool>) -> Result {
-        pool.may_add_node()?;
-        let place = Place::new(pool)?;
+        let place = Place::new(NodeCharge::new(pool.clone())?)?;
         let nodes = self.nodes.get_or_insert_with(KVec::new);
         nodes.push(place, GFP_KERNEL)?;
         Ok(())
@@ -140,11 +139,8 @@ impl Reserve {
     fn place(&mut self, pool: &Arc<Pool>) -> Result<Place> {
         match self.source {
             Source::Reserve => self.nodes.as_mut().and_then(KVec::pop).ok_or(ENOMEM),
-            Source::Allocation => {
-                pool.may_add_node()?;
-                Place::new(pool)
-            }
-            Source::AllocationOverLimit => Place::new(pool),
+            Source::Allocation => Place::new(NodeCharge::new(pool.clone())?),
+            Source::AllocationOverLimit => Place::new(NodeCharge::over(pool.clone())?),
         }
     }
 }

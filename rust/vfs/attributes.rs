@@ -125,7 +125,8 @@ unsafe fn set<T: FileSystem>(
     // SAFETY: By the safety requirements.
     to_result(unsafe { bindings::setattr_prepare(idmap, dentry, attr) })?;
     let resized = valid & bindings::ATTR_SIZE != 0 && size != inode.size();
-    if resized {
+    if valid & bindings::ATTR_SIZE != 0 {
+        // Also to the size that there is: there may be room behind the end.
         truncate(inode, size)?;
     }
     if valid & (bindings::ATTR_UID | bindings::ATTR_GID) != 0 {

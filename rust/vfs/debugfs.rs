@@ -5,12 +5,15 @@
 //! Those of `kernel::debugfs` do not: closing one after the module has gone calls what was in it.
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h).
 
+// Each of the modules takes a part.
+#![allow(dead_code)]
+
 use crate::bindings;
 use core::{marker::PhantomData, ptr::null_mut};
 use kernel::{prelude::*, seq_file::SeqFile};
 
 /// What a file shows.
-pub(crate) trait Show: Sync + 'static {
+pub(crate) trait Show: Sync {
     /// Prints it.
     fn show(&self, to: &SeqFile);
 }
@@ -32,19 +35,35 @@ impl Directory {
     }
 
     /// Adds a file that shows `what` to root.
-    pub(crate) fn add<T: Show>(&self, name: &CStr, what: &'static T) {
+    pub(crate) fn add<T: Show + 'static>(&self, name: &CStr, what: &'static T) {
+        // SAFETY: What the file refers to is static.
+        unsafe { self.add_until_removed(name, what) };
+    }
+
+    /// As [`Directory::add`], with what does not stay for ever.
+    ///
+    /// # Safety
+    ///
+    /// [`Directory::remove`] is called for it, or the directory dropped, before it goes.
+    pub(crate) unsafe fn add_until_removed<T: Show>(&self, name: &CStr, what: &T) {
         // SAFETY: The name is copied; the directory is one, or an error, which debugfs knows. What
-        // the file refers to is static, and the file removed before the module goes.
+        // the file refers to lives long enough, and the file is removed before the module goes.
         unsafe {
             bindings::debugfs_create_file_full(
                 name.as_char_ptr(),
                 0o400,
                 self.0,
-                (&raw const *what).cast_mut().cast(),
+                core::ptr::from_ref(what).cast_mut().cast(),
                 core::ptr::null(),
                 &ShowTable::<T>::TABLE.0,
             )
         };
+    }
+
+    /// Removes a file, if there is one, and waits for those who are reading it.
+    pub(crate) fn remove(&self, name: &CStr) {
+        // SAFETY: The name is only read; the directory is one, or an error, which debugfs knows.
+        unsafe { bindings::debugfs_lookup_and_remove(name.as_char_ptr(), self.0) };
     }
 }
 
@@ -74,7 +93,8 @@ impl<T: Show> ShowTable<T> {
 
     /// # Safety
     ///
-    /// `inode` is that of a file which [`Directory::add`] made for a `T`, `file` is being opened.
+    /// `inode` is that of a file which [`Directory::add_until_removed`] made for a `T`, `file` is being
+    /// opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: By the safety requirements.
         unsafe { bindings::single_open(file, Some(Self::show), (*inode).i_private) }
@@ -84,7 +104,8 @@ impl<T: Show> ShowTable<T> {
     ///
     /// `seq` is that of a file which [`ShowTable::open`] opened.
     unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-        // SAFETY: By the safety requirements; `private` is what `Directory::add` was given.
+        // SAFETY: By the safety requirements; `private` is what the file was made with, which is there until
+        // the file is removed. That waits for this.
         unsafe {
             let what = &*(*seq).private.cast::<T>();
             what.show(SeqFile::from_raw(seq));

@@ -7,10 +7,11 @@
 
 use super::{
     context::{self, Context, Parameter},
+    debugfs::Directory,
     directory::DirectoryOperations,
     export::ExportTable,
     inode::{self, Inode},
-    quota, to_errno,
+    quota, summary, to_errno,
     xattr::AttributeHandlers,
     MAX_FILE_SIZE,
 };
@@ -85,6 +86,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// The numbers for `statfs`.
     fn statistics(sb: &SuperBlock<Self>) -> Statistics;
 
+    /// Prints what a superblock holds, one `name value` a line: for `debugfs`.
+    fn summarize(sb: &SuperBlock<Self>, to: &SeqFile);
+
     /// Makes what is kept with a new inode. Its type is not known yet.
     fn inode_data(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeData>;
 
@@ -98,12 +102,12 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// Called for an inode that nobody uses any more, or one that was admitted but not made.
     fn dismiss_inode(sb: &SuperBlock<Self>);
 
-    /// Counts what else inodes have, their extended attributes: `after` blocks, where it was
-    /// `before` until now. (Charging their owners is not its concern.)
+    /// Counts what else an inode has, its extended attributes and the long target of a symbolic link:
+    /// `after` bytes, where it was `before` until now. (Charging its owner is not its concern.)
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where there is not the room for more.
+    /// `ENOSPC` where there is not the space for more; nothing has changed.
     fn recount(sb: &SuperBlock<Self>, before: u64, after: u64) -> Result;
 
     /// Lets go of an inode's data. It has no links, users or mappings left.
@@ -116,6 +120,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 /// A mounted superblock.
 #[repr(transparent)]
 pub struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
+
+// SAFETY: What C changes is only touched under C's locks; the rest is `Sync`.
+unsafe impl<T: FileSystem> Sync for SuperBlock<T> {}
 
 impl<T: FileSystem> SuperBlock<T> {
     /// # Safety
@@ -162,6 +169,8 @@ pub struct Registration<T: FileSystem> {
     #[pin]
     quota_format: quota::Format<T>,
     cache: *mut bindings::kmem_cache,
+    /// What each superblock holds.
+    summaries: Directory,
     _type: PhantomData<T>,
 }
 
@@ -176,6 +185,7 @@ impl<T: DirectoryOperations> Registration<T> {
         try_pin_init!(Self {
             quota_format <- quota::Format::new(module),
             cache: inode::new_cache::<T>()?,
+            summaries: Directory::new(T::NAME),
             fs_type <- Opaque::try_ffi_init(|fs_type: *mut bindings::file_system_type| {
                 // SAFETY: `fs_type` is valid for writes; all zeros is a valid value.
                 let fs_type = unsafe {
@@ -204,6 +214,12 @@ impl<T: DirectoryOperations> Registration<T> {
 }
 
 impl<T: FileSystem> Registration<T> {
+    /// Where superblocks of the type of this one are shown.
+    fn summaries(sb: &SuperBlock<T>) -> &Directory {
+        // SAFETY: As in `cache_of`.
+        unsafe { &(*(*sb.as_raw()).s_type.cast::<Self>()).summaries }
+    }
+
     /// The inode cache of a superblock's type.
     ///
     /// # Safety
@@ -270,8 +286,11 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
             // SAFETY: `s_umount` of a superblock that is being made is held. The one inode is gone.
             unsafe { quota::disable(this) }
         })?;
-        // SAFETY: As above.
-        unsafe { (*sb).s_root = root };
+        // SAFETY: As above. `kill_sb` hides it.
+        unsafe {
+            (*sb).s_root = root;
+            summary::show(Registration::summaries(this), this);
+        }
         Ok(())
     };
     to_errno(fill())
@@ -294,6 +313,9 @@ fn new_root<T: DirectoryOperations>(
 ///
 /// `sb` is a superblock of `T` that is going away.
 unsafe extern "C" fn kill_sb<T: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: By the safety requirements.
+    let this = unsafe { SuperBlock::<T>::from_raw(sb) };
+    summary::hide(Registration::summaries(this), this);
     // SAFETY: By the safety requirements. The superblock's memory outlives this call.
     let data = unsafe {
         bindings::kill_anon_super(sb);

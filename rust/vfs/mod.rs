@@ -27,9 +27,10 @@
 //! | [`xattr`] | `struct xattr_handler` |
 //! | [`quota`] | `struct dquot`, `struct quota_format_type` |
 //! | [`rwlock`] | `rwlock_t` |
+//! | [`debugfs`], [`summary`] | files in debugfs; that of a mount |
 //! | [`any`] | `struct file` of any filesystem, and ranges of them |
 //!
-//! `debugfs.rs` is here for the module copy_fr, which takes it and [`any`] without the rest.
+//! The module copy_fr takes [`debugfs`] and [`any`] without the rest.
 //!
 //! # Locks
 //!
@@ -50,6 +51,7 @@ pub mod any;
 pub mod attributes;
 pub mod change;
 pub mod context;
+mod debugfs;
 pub mod directory;
 pub mod export;
 pub mod extents;
@@ -63,6 +65,7 @@ pub mod quota;
 pub mod remap;
 pub mod rwlock;
 pub mod splice;
+mod summary;
 pub mod xattr;
 
 pub use self::{

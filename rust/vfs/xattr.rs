@@ -16,19 +16,52 @@ use crate::bindings;
 use core::{cmp::Ordering, marker::PhantomData, ptr::null};
 use kernel::{
     new_mutex,
-    page::PAGE_SIZE,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
     sync::Mutex,
 };
 
 /// A name, with its prefix.
-#[derive(PartialEq, Eq)]
-struct Name(KVec<u8>);
+enum Name {
+    Own(KVec<u8>),
+    /// To look for one, see [`Name::with`].
+    Borrowed(&'static [u8]),
+}
+
+impl Name {
+    /// A copy of `name`.
+    fn new(name: &[u8]) -> Result<Self> {
+        let mut own = KVec::new();
+        own.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        Ok(Self::Own(own))
+    }
+
+    /// Calls `f` with `name`, which is not copied.
+    fn with<R>(name: &[u8], f: impl FnOnce(&Self) -> R) -> R {
+        // SAFETY: It is in nothing but the value that `f` borrows, which has no way to copy it.
+        let name = unsafe { core::mem::transmute::<&[u8], &'static [u8]>(name) };
+        f(&Self::Borrowed(name))
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(name) => name,
+            Self::Borrowed(name) => name,
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Name {}
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.as_slice().cmp(other.0.as_slice())
+        self.as_slice().cmp(other.as_slice())
     }
 }
 
@@ -40,19 +73,16 @@ impl PartialOrd for Name {
 
 type Value = KVVec<u8>;
 
-/// What an attribute counts as, in bytes.
-fn bytes(name: &Name, value: &Value) -> usize {
-    size_of::<RBTreeNode<Name, Value>>() + name.0.len() + value.len()
-}
-
-/// How many blocks attributes of so many bytes count as.
-fn blocks(bytes: usize) -> u64 {
-    bytes.div_ceil(PAGE_SIZE) as u64
+/// What an attribute counts as, in bytes: its node of the tree, and what that points to.
+fn bytes(name: &[u8], value: &Value) -> usize {
+    const NODE: usize = size_of::<(bindings::rb_node, Name, Value)>();
+    NODE + name.len() + value.len()
 }
 
 struct Entries {
     by_name: RBTree<Name, Value>,
-    /// What all of them count as, with the access control lists.
+    /// What all of them count as, in bytes, with the access control lists, and the target of a symbolic
+    /// link.
     bytes: usize,
     /// What the access list and the default list count as, see [`super::acl`].
     acl_bytes: [usize; 2],
@@ -84,9 +114,27 @@ impl Attributes {
         })
     }
 
-    /// Forgets all of them. Returns how many blocks they counted as.
+    /// Forgets all of them. Returns how many bytes they counted as.
     pub(super) fn clear(&self) -> u64 {
-        blocks(core::mem::replace(&mut *self.entries.lock(), Entries::new()).bytes)
+        core::mem::replace(&mut *self.entries.lock(), Entries::new()).bytes as u64
+    }
+
+    /// Counts the target of a symbolic link, of `bytes` bytes, until the inode goes. `charge` is told as
+    /// in [`Attributes::set`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `charge`. Nothing has changed.
+    pub(super) fn count_target(
+        &self,
+        bytes: usize,
+        charge: impl FnOnce(u64, u64) -> Result,
+    ) -> Result {
+        let mut entries = self.entries.lock();
+        let after = entries.bytes + bytes;
+        charge(entries.bytes as u64, after as u64)?;
+        entries.bytes = after;
+        Ok(())
     }
 
     /// Counts an access control list, of `bytes` bytes from now on. `charge` is told as in
@@ -103,7 +151,7 @@ impl Attributes {
     ) -> Result {
         let mut entries = self.entries.lock();
         let after = entries.bytes - entries.acl_bytes[kind as usize] + bytes;
-        charge(blocks(entries.bytes), blocks(after))?;
+        charge(entries.bytes as u64, after as u64)?;
         entries.bytes = after;
         entries.acl_bytes[kind as usize] = bytes;
         Ok(())
@@ -116,9 +164,7 @@ impl Attributes {
     /// `ENODATA` where there is none, `ERANGE` where it does not fit.
     fn get(&self, name: &[u8], to: &mut [u8]) -> Result<usize> {
         let entries = self.entries.lock();
-        // They are few: to look at all is as quick as to make a key.
-        let mut all = entries.by_name.iter();
-        let (_, value) = all.find(|(key, _)| *key.0 == *name).ok_or(ENODATA)?;
+        let value = Name::with(name, |name| entries.by_name.get(name)).ok_or(ENODATA)?;
         if !to.is_empty() {
             to.get_mut(..value.len())
                 .ok_or(ERANGE)?
@@ -138,7 +184,7 @@ impl Attributes {
         let acls = ACL_NAMES.iter().zip(entries.acl_bytes);
         let acls = acls.filter_map(|(name, bytes)| (bytes > 0).then_some(name.to_bytes()));
         let mut len = 0;
-        let names = entries.by_name.keys().map(|Name(name)| name.as_slice());
+        let names = entries.by_name.keys().map(Name::as_slice);
         for name in Iterator::chain(acls, names) {
             if !all && name.starts_with(TRUSTED.to_bytes()) {
                 continue;
@@ -156,7 +202,7 @@ impl Attributes {
         Ok(len)
     }
 
-    /// Sets `name`, or takes it away where there is no value. `charge` is told how many blocks they
+    /// Sets `name`, or takes it away where there is no value. `charge` is told how many bytes they
     /// all counted as before, and will.
     ///
     /// # Errors
@@ -169,34 +215,34 @@ impl Attributes {
         flags: u32,
         charge: impl FnOnce(u64, u64) -> Result,
     ) -> Result {
-        let key = || -> Result<Name> {
-            let mut key = KVec::new();
-            key.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
-            Ok(Name(key))
-        };
-        let (name, mut more) = (key()?, 0);
+        let mut more = 0;
         let new = match value {
             Some(bytes_of_value) => {
                 let mut value = KVVec::new();
                 value.extend_from_slice(bytes_of_value, GFP_KERNEL_ACCOUNT)?;
-                more = bytes(&name, &value);
-                Some(RBTreeNode::new(key()?, value, GFP_KERNEL_ACCOUNT)?)
+                more = bytes(name, &value);
+                Some(RBTreeNode::new(
+                    Name::new(name)?,
+                    value,
+                    GFP_KERNEL_ACCOUNT,
+                )?)
             }
             None => None,
         };
         let mut entries = self.entries.lock();
-        let less = entries.by_name.get(&name).map(|old| bytes(&name, old));
+        let old = Name::with(name, |name| entries.by_name.get(name));
+        let less = old.map(|old| bytes(name, old));
         match less {
             Some(_) if flags & bindings::XATTR_CREATE != 0 => return Err(EEXIST),
             None if flags & bindings::XATTR_REPLACE != 0 || new.is_none() => return Err(ENODATA),
             _ => (),
         }
         let after = entries.bytes - less.unwrap_or(0) + more;
-        charge(blocks(entries.bytes), blocks(after))?;
+        charge(entries.bytes as u64, after as u64)?;
         entries.bytes = after;
         let old = match new {
             Some(new) => entries.by_name.insert(new),
-            None => entries.by_name.remove_node(&name),
+            None => Name::with(name, |name| entries.by_name.remove_node(name)),
         };
         drop(entries);
         drop(old);

@@ -12,7 +12,8 @@
 //!
 //! * when the inode is evicted ([`Mapped::release_all`]),
 //! * when no slot holds the block and nobody but the store refers to the page ([`release`]).
-//!   Until then a block that no slot holds any more waits on the inode's list `dropped`.
+//!   Until then a block that no slot holds any more waits on the inode's list `dropped`, see
+//!   [`super::waiting`].
 //!
 //! Only a block that no other file ever held is mapped writable (see [`Slots`](super::Slots)), so
 //! that a block never comes to carry another inode's mapping than its first.
@@ -35,13 +36,17 @@
 //! inodes, and a `Mapped` with them, are freed after a grace period, and eviction empties the
 //! lists first. So when `page->mapping` is unchanged under the lock, the inode is not evicted.
 
-use super::page::{BlockRef, RawBlock};
+use super::{
+    page::{BlockRef, RawBlock},
+    waiting::{empty, FEW},
+    Pool,
+};
 use crate::bindings;
 use core::{ops::Range, ptr::null_mut};
 use kernel::{
     new_spinlock,
     prelude::*,
-    sync::{rcu, SpinLock},
+    sync::{rcu, Arc, SpinLock},
     types::Opaque,
 };
 
@@ -60,6 +65,8 @@ struct Lists {
     dropped: Opaque<bindings::list_head>,
     #[pin]
     busy: Opaque<bindings::list_head>,
+    /// The pool of those on `dropped`.
+    pool: Option<Arc<Pool>>,
 }
 
 // SAFETY: The lists are only followed under the lock that they are in.
@@ -70,6 +77,9 @@ unsafe impl Send for Lists {}
 pub struct Mapped {
     #[pin]
     lists: SpinLock<Lists>,
+    /// The link in the pool's list of inodes with blocks on `dropped`.
+    #[pin]
+    pub(super) waiting: Opaque<bindings::list_head>,
 }
 
 /// How many blocks are looked at under one hold of the lock.
@@ -78,17 +88,15 @@ const BATCH: usize = 64;
 impl Mapped {
     /// Empty lists.
     pub fn new() -> impl PinInit<Self> {
-        fn empty() -> impl PinInit<Opaque<bindings::list_head>> {
-            // SAFETY: `list` is valid for writes and pinned.
-            Opaque::ffi_init(|list| unsafe { bindings::INIT_LIST_HEAD(list) })
-        }
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
                 writable <- empty(),
                 kept <- empty(),
                 dropped <- empty(),
                 busy <- empty(),
+                pool: None,
             })),
+            waiting <- empty(),
         })
     }
 
@@ -123,8 +131,6 @@ impl Mapped {
                 unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
             }
         }
-        // SAFETY: The lists are locked.
-        unsafe { reap(&lists) };
     }
 
     /// Looks at every block that may have been mapped writable since the last call, and calls
@@ -174,9 +180,32 @@ impl Mapped {
         }
     }
 
+    /// Gives back blocks on `dropped`, all of `pool`, that nobody refers to any more. Looks at up to `n`,
+    /// and returns at how many. Where some are left, the inode is on the pool's list.
+    pub(super) fn reap(&self, pool: &Pool, n: u64) -> u64 {
+        let lists = self.lists.lock();
+        // SAFETY: The lists are locked.
+        let looked_at = unsafe { reap(&lists, pool, n) };
+        // SAFETY: As above.
+        if unsafe { first(lists.dropped.get()) }.is_some() {
+            // SAFETY: An inode with such blocks is live, and locked.
+            unsafe { pool.waiting().add_inode(self.waiting.get()) };
+        }
+        looked_at
+    }
+
     /// Takes the association from every block: for an inode that is evicted and whose tree is
-    /// gone. May sleep.
+    /// gone. Those that others still refer to wait with the pool. May sleep.
     pub fn release_all(&self) {
+        self.release_each();
+        let lists = self.lists.lock();
+        if let Some(pool) = &lists.pool {
+            // SAFETY: The inode is live, and locked. It has no such blocks any more, and gets none.
+            unsafe { pool.waiting().remove_inode(self.waiting.get()) };
+        }
+    }
+
+    fn release_each(&self) {
         while let Some(block) = self.release_some() {
             // Who unpins a page after writing to it looks at its mapping with the page locked. The
             // inode must not go away in between.
@@ -239,7 +268,7 @@ unsafe fn take_off_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) -> T
         }
         if owns_reference {
             // SAFETY: The block is on `dropped`, which is locked.
-            unsafe { take_off_dropped(block) };
+            unsafe { take_off_dropped(lists, block) };
         } else {
             // SAFETY: The block is on one of the lists, which are locked.
             unsafe { take_off(block) };
@@ -265,7 +294,7 @@ impl RawBlock {
         unsafe { bindings::shim_page_index(self.as_ptr()) as u64 }
     }
 
-    fn link(self) -> *mut bindings::list_head {
+    pub(super) fn link(self) -> *mut bindings::list_head {
         // SAFETY: The page is live by the type invariant; only the field's address is taken.
         unsafe {
             &raw mut (*self.as_ptr())
@@ -282,7 +311,7 @@ impl RawBlock {
 /// # Safety
 ///
 /// `list` is a valid list of pages by `lru`, and its lock is held.
-unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
+pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
     // SAFETY: A list that is not empty begins with a page's `lru`; pages on a list are live.
     unsafe { RawBlock::from_raw(bindings::shim_first_page(list)) }
 }
@@ -298,39 +327,48 @@ unsafe fn take_off(block: RawBlock) {
     block.set_mapping(null_mut());
 }
 
-/// Ends the association of `block`, and gives back the store's reference to its page.
+/// Ends the association of `block`, which is free if nobody else refers to it, and waits with the pool
+/// otherwise.
 ///
 /// # Safety
 ///
-/// `block` is on a list `dropped` whose lock is held.
-unsafe fn take_off_dropped(block: RawBlock) {
+/// `block` is on the list `dropped` of `lists`, whose lock is held.
+unsafe fn take_off_dropped(lists: &Lists, block: RawBlock) {
+    let free = block.has_only_store_ref();
     // SAFETY: By the safety requirements.
     unsafe { take_off(block) };
-    // SAFETY: The list owned the reference, see the module's description. That the slot count is
+    // The list owned the store's reference, see the module's description. That the slot count is
     // 0 would not do: whoever took the last slot away may not have come to `release` yet.
-    unsafe { block.put_page() };
+    match &lists.pool {
+        Some(pool) if free => pool.end_wait(block),
+        Some(pool) => pool.wait_more(block),
+        // Not with anything on the list.
+        None => (),
+    }
 }
 
-/// Lets go of the blocks on `dropped` that nobody refers to any more.
+/// Gives back the blocks on `dropped` that nobody refers to any more. Looks at up to `n`, and returns at
+/// how many.
 ///
 /// # Safety
 ///
-/// The caller holds the lock of `lists`.
-unsafe fn reap(lists: &Lists) {
-    for _ in 0..BATCH {
+/// The caller holds the lock of `lists`, whose pool is `pool`.
+unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
+    for looked_at in 0..n {
         // SAFETY: The list is locked.
-        match unsafe { first(lists.dropped.get()) } {
+        let Some(block) = (unsafe { first(lists.dropped.get()) }) else {
+            return looked_at;
+        };
+        if block.has_only_store_ref() {
+            // SAFETY: The block is on this list, which is locked.
+            unsafe { take_off(block) };
+            pool.end_wait(block);
+        } else {
             // SAFETY: As above.
-            Some(block) if block.has_only_store_ref() => unsafe { take_off_dropped(block) },
-            Some(block) => {
-                // Still referred to. Look at another one the next time.
-                // SAFETY: As above.
-                unsafe { bindings::shim_list_move_tail(block.link(), lists.dropped.get()) };
-                return;
-            }
-            None => return,
+            unsafe { bindings::shim_list_move_tail(block.link(), lists.dropped.get()) };
         }
     }
+    n
 }
 
 /// The lists of the inode of `mapping`.
@@ -350,9 +388,9 @@ pub(super) fn is_associated(block: RawBlock) -> bool {
     !block.mapping().is_null()
 }
 
-/// Lets go of the store's reference to a block that no slot holds any more: at once, unless the
-/// block carries a mapping and somebody still refers to the page.
-pub(super) fn release(block: RawBlock) {
+/// Takes over the store's reference to a block that no slot holds any more: gives the block back, or has
+/// it wait while others refer to its page.
+pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
     let rcu = rcu::read_lock();
     loop {
         let mapping = block.mapping();
@@ -360,14 +398,25 @@ pub(super) fn release(block: RawBlock) {
             break;
         }
         // SAFETY: `mapping` was read in this read section.
-        let lists = unsafe { owner(mapping) }.lists.lock();
+        let mapped = unsafe { owner(mapping) };
+        let mut lists = mapped.lists.lock();
         if block.mapping() != mapping {
             continue;
         }
         if !block.has_only_store_ref() {
+            // SAFETY: The lists are locked, and all blocks with this mapping are of one pool.
+            unsafe { reap(&lists, pool, FEW) };
+            // SAFETY: The field is no part of a list, and its value is not pinned.
+            unsafe { lists.as_mut().get_unchecked_mut() }
+                .pool
+                .get_or_insert_with(|| pool.clone());
             // SAFETY: The block is on a list of this inode, whose lock is held. The reference
-            // goes to the list.
+            // goes to the list. What came last is looked at first, see `Pool::wait_more`.
             unsafe { bindings::shim_list_move(block.link(), lists.dropped.get()) };
+            // SAFETY: An inode whose mapping a block carries is live, see the module's description, and
+            // this one is locked.
+            unsafe { pool.waiting().add_inode(mapped.waiting.get()) };
+            pool.waiting().add();
             return;
         }
         // SAFETY: As above.
@@ -375,6 +424,9 @@ pub(super) fn release(block: RawBlock) {
         break;
     }
     drop(rcu);
-    // SAFETY: The caller's was the last slot, so the store's reference is ours to give away.
-    unsafe { block.put_page() };
+    if block.has_only_store_ref() {
+        block.free(pool);
+    } else {
+        pool.wait(block);
+    }
 }

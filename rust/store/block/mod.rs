@@ -9,7 +9,7 @@
 //! | type | what it is |
 //! |---|---|
 //! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
-//! | [`NodeCharge`] | counts a tree node, of which there is a limit, too |
+//! | [`NodeCharge`] | counts a tree node, which takes room, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
 //! | [`Run`], [`Piece`] | several of them, allocated together; in one piece |
 //! | [`Count`] | how many blocks, and how many of them were written |
@@ -25,7 +25,7 @@
 //! | `_refcount` | one for the store as long as any slot holds the block, one for every page table entry, [`BlockRef`], pipe or pin |
 //! | `private` | the number of slots that hold the block, and its number, see [`page`] |
 //! | `mapping`, `index` | see [`Mapped`] |
-//! | `lru` | the link in a list of [`Mapped`] |
+//! | `lru` | the link in a list of [`Mapped`], or in that of the blocks that wait ([`waiting`]) |
 
 mod count;
 mod iter;
@@ -36,6 +36,7 @@ mod run;
 mod shared;
 mod slots;
 mod touched;
+mod waiting;
 
 pub use self::count::Count;
 pub use self::iter::{

@@ -27,7 +27,10 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+    sync::{
+        atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+        Arc,
+    },
 };
 
 const SLOTS_BITS: u32 = 24;
@@ -135,13 +138,20 @@ impl RawBlock {
         false
     }
 
-    /// Takes the caller's slot away, and the block out of the pool if it was the last.
-    pub(super) fn release_slot(self, pool: &Pool) {
+    /// Takes the caller's slot away. If it was the last, the block is free as soon as nobody else refers
+    /// to it.
+    pub(super) fn release_slot(self, pool: &Arc<Pool>) {
         if self.put_slot() {
-            pool.give_room(1);
-            self.forget();
-            mapped::release(self);
+            mapped::release(self, pool);
         }
+    }
+
+    /// Gives the block back to `pool`, with the store's reference, which is the caller's.
+    pub(super) fn free(self, pool: &Pool) {
+        pool.give_room(1);
+        self.forget();
+        // SAFETY: The caller owns the reference.
+        unsafe { self.put_page() };
     }
 
     /// When it is no block any more: who else has a reference may put the page into a page cache, by

@@ -2,47 +2,95 @@
 
 //! The blocks of one mount.
 
-use super::{page::NewBlock, Run};
+use super::{page::NewBlock, waiting::Waiting, Run, Shared, BLOCK_SIZE};
+use crate::store::node::Node;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{ordering::Full, Atomic, Relaxed},
         Arc,
     },
 };
 
 /// The blocks of one mount: how many there may be, how many there are, and the numbers they get.
 ///
-/// A block is counted once, however many files hold it: from its allocation until the last slot
-/// lets go of it.
+/// A block is counted once, however many files hold it: from its allocation until the last slot has
+/// let go of it, and nobody else refers to its page any more ([`super::waiting`]).
+///
+/// # Tree nodes
+///
+/// They are memory that anybody can make much of with few blocks, so that they count, too, by what
+/// they really take, [`Pool::NODE_BYTES`]. Those of a dense file take less than 1/256 of what its
+/// blocks do: so as many bytes are free, and [`FREE_AT_LEAST`], in order that a mount can be filled to
+/// the last block. All nodes beyond take the room of blocks. Thus what is allocated never takes more
+/// than `limit * BLOCK_SIZE * 257 / 256 + FREE_AT_LEAST` bytes, but for [`OVER`].
+///
+/// The room of nodes follows from their number and the limit, and is not kept. Who takes room adds
+/// first, with full ordering, and then looks whether that was too much: so that of two who add to the
+/// two counts at the same time one sees the other.
+#[pin_data(PinnedDrop)]
 pub struct Pool {
     /// The most blocks that may exist; `u64::MAX` where there is no limit.
     limit: Atomic<u64>,
     used: Atomic<u64>,
-    next_number: Atomic<u64>,
-    next_epoch: Atomic<u64>,
     /// The tree nodes that exist.
     nodes: Atomic<u64>,
+    next_number: Atomic<u64>,
+    next_epoch: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
+    #[pin]
+    pub(super) waiting: Waiting,
 }
 
-/// How many nodes there may be for each block that there may be. A dense file has one for 63 blocks;
-/// a block on its own in the largest of files has one at each of nine heights. So blocks that are
-/// not shared always find the nodes they need, and `statfs` need not tell of them.
-const NODES_PER_BLOCK: u64 = 9;
+/// How many bytes of nodes are free in the smallest of pools.
+const FREE_AT_LEAST: u64 = 64 << 10;
 
-/// How many nodes there may be in the smallest of pools.
-const NODES_AT_LEAST: u64 = 1024;
+/// Of how many bytes of blocks one of nodes is free.
+const BYTES_FOR_FREE_ONE: u64 = 256;
+
+/// By how many blocks an operation that gives back as much as it takes may go over the limit, as the
+/// one comes before the other. Together with all others: somebody may keep what is given back.
+const OVER: u64 = 256;
 
 /// Counts a tree node for as long as it lives.
 pub struct NodeCharge(Arc<Pool>);
 
 impl NodeCharge {
-    /// Counts a node, without a look at the limit: see [`Pool::may_add_node`].
-    pub fn new(pool: Arc<Pool>) -> Self {
-        pool.nodes.add(1, Relaxed);
-        Self(pool)
+    /// Counts a node.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there is no room for it.
+    pub fn new(pool: Arc<Pool>) -> Result<Self> {
+        Self::up_to(pool, 0)
+    }
+
+    /// Counts a node that goes over the limit where it must, as [`Pool::alloc_over`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn over(pool: Arc<Pool>) -> Result<Self> {
+        Self::up_to(pool, OVER)
+    }
+
+    fn up_to(pool: Arc<Pool>, over: u64) -> Result<Self> {
+        let nodes = pool.nodes.fetch_add(1, Full) + 1;
+        let charge = Self(pool);
+        let pool = &*charge.0;
+        let fits = || {
+            let taken = pool.room_of(nodes);
+            taken == 0 || pool.used.load(Relaxed).saturating_add(taken) <= pool.most(over)
+        };
+        if fits() {
+            return Ok(charge);
+        }
+        pool.reap();
+        if fits() {
+            return Ok(charge);
+        }
+        Err(ENOSPC)
     }
 }
 
@@ -53,16 +101,31 @@ impl Drop for NodeCharge {
 }
 
 impl Pool {
+    /// What a node takes in memory, in bytes: its part of a page of its cache.
+    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / Shared::<Node>::BYTES)) as u64;
+
     /// A pool of at most `limit` blocks; `None` for no limit.
-    pub fn new(limit: Option<u64>) -> Self {
-        Self {
-            limit: Atomic::new(limit.unwrap_or(u64::MAX)),
-            used: Atomic::new(0),
-            next_number: Atomic::new(1),
-            next_epoch: Atomic::new(1),
-            nodes: Atomic::new(0),
-            order: Atomic::new(u32::MAX),
-        }
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(limit: Option<u64>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                limit: Atomic::new(limit.unwrap_or(u64::MAX)),
+                used: Atomic::new(0),
+                nodes: Atomic::new(0),
+                next_number: Atomic::new(1),
+                next_epoch: Atomic::new(1),
+                order: Atomic::new(u32::MAX),
+                waiting <- Waiting::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// The most blocks that may exist, `None` where there is no limit.
@@ -74,10 +137,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if more blocks exist already.
+    /// `EINVAL` if more is taken already.
     pub fn set_limit(&self, limit: Option<u64>) -> Result {
         let limit = limit.unwrap_or(u64::MAX);
-        if self.used() > limit {
+        let nodes = Self::room_in(limit, self.nodes());
+        if self.used().saturating_add(nodes) > limit {
             return Err(EINVAL);
         }
         self.limit.store(limit, Relaxed);
@@ -86,26 +150,42 @@ impl Pool {
 
     /// The number of blocks that exist.
     pub fn used(&self) -> u64 {
+        self.reap();
         self.used.load(Relaxed)
     }
 
-    /// Whether another tree node may be made. Sharing blocks over and over takes no block, but
-    /// nodes, which must not fill the memory either.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC`.
-    pub fn may_add_node(&self) -> Result {
-        let limit = self.limit.load(Relaxed).saturating_mul(NODES_PER_BLOCK);
-        if self.nodes.load(Relaxed) >= limit.max(NODES_AT_LEAST) {
-            return Err(ENOSPC);
-        }
-        Ok(())
+    /// The number of blocks that exist, and of those whose room is taken by nodes.
+    pub fn taken(&self) -> u64 {
+        self.used().saturating_add(self.room_of(self.nodes()))
     }
 
     /// The number of tree nodes that exist.
     pub fn nodes(&self) -> u64 {
         self.nodes.load(Relaxed)
+    }
+
+    /// The number of blocks, of those that exist, that no file has any more, and that others still
+    /// refer to.
+    pub fn kept_for_others(&self) -> u64 {
+        self.waiting.count()
+    }
+
+    /// How many blocks' room so many nodes take beyond what is free, where `limit` blocks may exist.
+    fn room_in(limit: u64, nodes: u64) -> u64 {
+        let free = limit
+            .saturating_mul(BLOCK_SIZE as u64 / BYTES_FOR_FREE_ONE)
+            .saturating_add(FREE_AT_LEAST);
+        let bytes = nodes.saturating_mul(Self::NODE_BYTES);
+        bytes.saturating_sub(free).div_ceil(BLOCK_SIZE as u64)
+    }
+
+    fn room_of(&self, nodes: u64) -> u64 {
+        Self::room_in(self.limit.load(Relaxed), nodes)
+    }
+
+    /// The most blocks that may exist for who may go over the limit by `over`, with what nodes take.
+    fn most(&self, over: u64) -> u64 {
+        self.limit.load(Relaxed).saturating_add(over)
     }
 
     /// An epoch that no tree of this pool had, see [`Slots`](super::Slots).
@@ -119,19 +199,43 @@ impl Pool {
     ///
     /// `ENOSPC`.
     pub fn has_room(&self, n: u64) -> Result {
-        match self.used().checked_add(n) {
-            Some(used) if used <= self.limit.load(Relaxed) => Ok(()),
+        match self.taken().checked_add(n) {
+            Some(taken) if taken <= self.limit.load(Relaxed) => Ok(()),
             _ => Err(ENOSPC),
         }
     }
 
     /// Counts `n` more blocks, or as many as there may be. Returns how many.
     pub(super) fn take_room(&self, n: u64) -> u64 {
+        self.take_up_to(n, 0)
+    }
+
+    /// As [`Pool::take_room`], for [`Pool::alloc_over`].
+    pub(super) fn take_room_over(&self, n: u64) -> u64 {
+        self.take_up_to(n, OVER)
+    }
+
+    fn take_up_to(&self, n: u64, over: u64) -> u64 {
+        let taken = self.try_take(n, over);
+        if taken == n {
+            return n;
+        }
+        self.reap();
+        taken + self.try_take(n - taken, over)
+    }
+
+    fn try_take(&self, n: u64, over: u64) -> u64 {
         let mut used = self.used.load(Relaxed);
         loop {
-            let taken = n.min(self.limit.load(Relaxed).saturating_sub(used));
-            match self.used.cmpxchg(used, used + taken, Relaxed) {
-                Ok(_) => return taken,
+            let most = || self.most(over).saturating_sub(self.room_of(self.nodes()));
+            let taken = n.min(most().saturating_sub(used));
+            if taken == 0 {
+                return 0;
+            }
+            match self.used.cmpxchg(used, used + taken, Full) {
+                Ok(_) if used + taken <= most() => return taken,
+                // Nodes were made meanwhile.
+                Ok(_) => used = self.used.fetch_sub(taken, Relaxed) - taken,
                 Err(now) => used = now,
             }
         }
@@ -145,22 +249,6 @@ impl Pool {
     /// The first of `n` numbers that no block had.
     pub(super) fn take_numbers(&self, n: u64) -> u64 {
         self.next_number.fetch_add(n, Relaxed)
-    }
-
-    /// Counts what else takes room, as if it were blocks: `after`, where it was `before` until now.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` where there is not the room for more; it counts as before.
-    pub fn recount(&self, before: u64, after: u64) -> Result {
-        let more = after.saturating_sub(before);
-        let taken = self.take_room(more);
-        if taken < more {
-            self.give_room(taken);
-            return Err(ENOSPC);
-        }
-        self.give_room(before.saturating_sub(after));
-        Ok(())
     }
 
     /// Up to `n` new blocks, as many as there may be.
@@ -178,7 +266,12 @@ impl Pool {
     }
 
     /// As [`Pool::alloc`], but goes over the limit where it must: for an operation that gives
-    /// blocks back and must not fail for want of one, as truncation.
+    /// as many blocks back, and must not fail for want of one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where all such operations together are over it by [`OVER`] blocks: what was given back
+    /// is kept by others.
     pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
         Run::over(self).take()
     }
@@ -192,9 +285,15 @@ impl Pool {
     pub(super) fn set_order(&self, order: u32) {
         self.order.store(order, Relaxed);
     }
+}
 
-    /// Counts `n` blocks more, whatever the limit.
-    pub(super) fn add_room(&self, n: u64) {
-        self.used.add(n, Relaxed);
+#[pinned_drop]
+impl PinnedDrop for Pool {
+    fn drop(self: Pin<&mut Self>) {
+        // That of a mount was closed before, and goes with its last inode, where nothing may sleep. None
+        // waits in it.
+        if self.waiting.count() > 0 {
+            self.close();
+        }
     }
 }

@@ -48,14 +48,13 @@ impl<'pool> Run<'pool> {
         }
     }
 
-    /// A block, whatever the limit of `pool`.
+    /// A block, for [`Pool::alloc_over`].
     pub(super) fn over(pool: &'pool Pool) -> Self {
-        pool.add_room(1);
         // INVARIANT: As above.
         Self {
             pool,
             number: pool.take_numbers(1),
-            left: 1,
+            left: pool.take_room_over(1),
             piece: None,
         }
     }

@@ -21,6 +21,9 @@ use kernel::{
     sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
 };
 
+/// What is in the cache begins at a multiple of this.
+const CACHE_LINE: usize = bindings::SHIM_CACHE_LINE;
+
 /// The cache that [`Vacant::new`] takes memory from; null where there is none.
 static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
 
@@ -166,6 +169,9 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 impl<T> Unpin for Shared<T> {}
 
 impl<T> Shared<T> {
+    /// How many bytes of its cache it takes.
+    pub const BYTES: usize = size_of::<Counted<T>>().next_multiple_of(CACHE_LINE);
+
     fn counted(&self) -> &Counted<T> {
         touched::node();
         // SAFETY: By the type invariant it is live; a `&mut` to it is only made by `get_mut`,

@@ -17,6 +17,17 @@ impl Tree {
         reserve.has(self.nodes_to_insert(index), 0)
     }
 
+    /// Whether the nodes on the way to `index`, as far as there are any, are this tree's alone. Where they
+    /// are, a change there to a tree from [`Tree::edit`], which is put in the place of this one, copies
+    /// only nodes that go then.
+    pub fn owns_way(&self, index: u64) -> bool {
+        self.root_for(index).is_none_or(|(root, height)| {
+            (1..=height)
+                .find_map(|at| node::descend(root, height, at, index))
+                .is_none_or(|(_, unique)| unique)
+        })
+    }
+
     fn nodes_to_insert(&self, index: u64) -> usize {
         if self.is_at_root(index) {
             0

@@ -147,9 +147,9 @@ pub(in super::super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindi
     T::evict(inode);
     inode.mapped().release_all();
     inode.index().clear();
-    let blocks = inode.attributes().clear();
+    let bytes = inode.attributes().clear();
     // Cannot fail: it counts less.
-    let _ = inode.recount(blocks, 0);
+    let _ = inode.recount(bytes, 0);
     quota::dismiss(inode, data);
     T::dismiss_inode(inode.super_block());
 }

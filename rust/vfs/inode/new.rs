@@ -18,6 +18,10 @@ use crate::bindings;
 use core::{mem::ManuallyDrop, ptr::null_mut};
 use kernel::{error::to_result, prelude::*};
 
+/// How long the target of a symbolic link may be, in bytes, to count as part of the inode; tmpfs's
+/// `SHORT_SYMLINK_LEN`.
+const SHORT_TARGET: usize = 128;
+
 /// An inode that was just made and has no name yet. Dropping it gives it up.
 ///
 /// # Invariants
@@ -116,7 +120,16 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
     }
 
     /// Makes the inode a symbolic link to `target`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENOSPC`, `EDQUOT` for a long target.
     pub(in super::super) fn symlink(self, target: &CStr) -> Result<Self> {
+        let counted = |before, after| self.0.recount(before, after);
+        let len = target.to_bytes_with_nul().len();
+        if len > SHORT_TARGET {
+            self.0.attributes().count_target(len, counted)?;
+        }
         let mut bytes = KVec::new();
         bytes.extend_from_slice(target.to_bytes_with_nul(), GFP_KERNEL_ACCOUNT)?;
         // SAFETY: Nobody else has the inode yet. `target` is freed with the inode, after a grace

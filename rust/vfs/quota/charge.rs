@@ -4,7 +4,11 @@
 
 use super::super::{filesystem::FileSystem, inode::Inode};
 use crate::bindings;
-use kernel::{error::to_result, page::PAGE_SHIFT, prelude::*};
+use kernel::{
+    error::to_result,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+};
 
 /// Blocks that the owner of an inode is charged for, and that the inode does not have yet, or no
 /// more. What is not kept is given back when this is dropped.
@@ -45,17 +49,19 @@ impl<T: FileSystem> Inode<T> {
         charge
     }
 
-    /// Counts and charges what else the inode has: `after` blocks, where it was `before` until now.
+    /// Counts what else the inode has: `after` bytes, where it was `before` until now. Its owner is
+    /// charged for all of it, rounded up to a block.
     ///
     /// # Errors
     ///
     /// `EDQUOT`, and those of [`FileSystem::recount`]. Not where there are no more than before.
     pub(in super::super) fn recount(&self, before: u64, after: u64) -> Result {
-        let more = after.saturating_sub(before);
+        let blocks = |bytes: u64| bytes.div_ceil(PAGE_SIZE as u64);
+        let more = blocks(after).saturating_sub(blocks(before));
         let charge = self.charge(more)?;
         T::recount(self.super_block(), before, after)?;
         charge.keep(more);
-        drop(self.freed(before.saturating_sub(after)));
+        drop(self.freed(blocks(before).saturating_sub(blocks(after))));
         Ok(())
     }
 }
@@ -71,19 +77,20 @@ impl<T: FileSystem> Charge<'_, T> {
         if more == 0 || !self.inode.super_block().has_quota() {
             return Ok(());
         }
-        // The kernel adds up bytes without a look at overflow. Nobody has half of what they count.
         let bytes = i64::try_from(more)
             .ok()
-            .filter(|&more| more <= i64::MAX >> (PAGE_SHIFT + 1))
+            .filter(|&more| more <= i64::MAX >> PAGE_SHIFT)
             .ok_or(EDQUOT)?
             << PAGE_SHIFT;
-        // SAFETY: The inode is live.
-        to_result(unsafe {
-            bindings::__dquot_alloc_space(
-                self.inode.as_raw(),
-                bytes,
-                bindings::DQUOT_SPACE_WARN as c_int,
-            )
+        self.inode.add_within(bytes, || {
+            // SAFETY: The inode is live.
+            to_result(unsafe {
+                bindings::__dquot_alloc_space(
+                    self.inode.as_raw(),
+                    bytes,
+                    bindings::DQUOT_SPACE_WARN as c_int,
+                )
+            })
         })?;
         self.blocks += more;
         Ok(())

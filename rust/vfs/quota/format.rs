@@ -8,7 +8,7 @@
 
 use super::{
     super::filesystem::{FileSystem, SuperBlock},
-    Kind, Limits,
+    bound, Kind, Limits,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::null_mut};
@@ -58,6 +58,8 @@ impl<T: FileSystem> Format<T> {
     pub(in super::super) fn new(module: &'static ThisModule) -> impl PinInit<Self> {
         pin_init!(Self {
             format <- Opaque::ffi_init(|format: *mut bindings::quota_format_type| {
+                // SAFETY: A module registers one format, and no superblock before it.
+                unsafe { bound::init() };
                 // SAFETY: `format` is valid for writes, and pinned; `drop` unregisters it.
                 unsafe {
                     format.write(bindings::quota_format_type {

@@ -15,6 +15,7 @@
 //! What is here may sleep, but for [`SuperBlock::has_quota`]: a block is charged before the lock of a
 //! file's tree is taken, and the [`Charge`] kept or given back after it.
 
+mod bound;
 mod charge;
 mod format;
 
@@ -176,6 +177,13 @@ pub(super) unsafe fn transfer<T: FileSystem>(
     idmap: *mut bindings::mnt_idmap,
     attr: *mut bindings::iattr,
 ) -> Result {
-    // SAFETY: By the safety requirements; the inode is locked. Looks itself at what changes.
-    to_result(unsafe { bindings::dquot_transfer(idmap, inode.as_raw(), attr) })
+    if !inode.super_block().has_quota() {
+        return Ok(());
+    }
+    let transfer = || {
+        // SAFETY: By the safety requirements; the inode is locked. Looks itself at what changes.
+        to_result(unsafe { bindings::dquot_transfer(idmap, inode.as_raw(), attr) })
+    };
+    // SAFETY: As above.
+    unsafe { inode.transfer_within(idmap, attr, transfer) }
 }

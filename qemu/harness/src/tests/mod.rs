@@ -75,6 +75,7 @@ modules! {
     limits,
     large,
     accounting,
+    bounds,
     failures,
     costs,
     module,

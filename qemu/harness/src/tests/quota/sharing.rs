@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     case!(deduplication_costs_nothing_but_holes).needs(CLONES_CHARGED),
     case!(private_copies_cost_nothing_more).needs(CLONES_CHARGED),
     case!(a_large_clone_is_charged_at_once).needs(CLONES_CHARGED),
+    case!(sums_that_would_overflow_are_refused).needs(CLONES_CHARGED),
 ];
 
 /// A file of root's, of `count` blocks, that everybody may read.
@@ -195,4 +196,48 @@ fn a_large_clone_is_charged_at_once(t: &Test) -> Outcome {
     }
     expect_used(&fs, ALICE, (0, 0), "removed")?;
     expect_eq(fs.used()?, 3000, "blocks in use")
+}
+
+/// A sum of what is charged is a signed number of bytes, for the kernel.
+fn sums_that_would_overflow_are_refused(t: &Test) -> Outcome {
+    const HUGE: u64 = 1 << 62;
+    const HUGE_BLOCKS: u64 = HUGE / BLOCK64;
+    let fs = mount(t, &[])?;
+    let huge = fs.create_with("huge", &blocks(1, 1))?;
+    let mut size = BLOCK64;
+    while size < HUGE {
+        clone_range(&huge, 0, size, &huge, size).or_fail(format_args!("doubling {size} bytes"))?;
+        size *= 2;
+    }
+    expect_used(&fs, 0, (HUGE_BLOCKS, 2), "a huge file")?;
+    // Root has no limits, but for this one.
+    let second = fs.create("second")?;
+    expect_errno(clone_file(&huge, &second), libc::EDQUOT, "twice as much")?;
+    expect_errno(
+        clone_range(&huge, 0, HUGE - BLOCK64, &huge, HUGE),
+        libc::EDQUOT,
+        "nearly twice as much in one file",
+    )?;
+    expect_used(&fs, 0, (HUGE_BLOCKS, 3), "after both were refused")?;
+    crate::sys::chown(&huge.path, ALICE, ALICE).or_fail("chown")?;
+    expect_used(&fs, ALICE, (HUGE_BLOCKS, 1), "who was given it")?;
+    clone_file(&huge, &second).or_fail("a second one for root")?;
+    for (uid, gid) in [(ALICE, u32::MAX), (u32::MAX, ALICE), (ALICE, ALICE)] {
+        let given = crate::sys::chown(&second.path, uid, gid);
+        expect_errno(given, libc::EDQUOT, format_args!("chown to {uid}:{gid}"))?;
+    }
+    expect_used(&fs, ALICE, (HUGE_BLOCKS, 1), "who was not given another")?;
+    expect_used(&fs, 0, (HUGE_BLOCKS, 2), "who could not give it away")?;
+    // A limit still counts.
+    crate::quota::limit(&fs, ALICE, 2, 0)?;
+    as_one(ALICE, || {
+        let file = fs.create("small")?;
+        expect_errno(file.try_pwrite(b"x", 0), libc::EDQUOT, "a write")
+    })?;
+    drop((huge, second));
+    for name in ["huge", "second", "small"] {
+        unlink(fs.path(name)).or_fail("unlink")?;
+    }
+    expect_used(&fs, ALICE, (0, 0), "nothing")?;
+    expect_used(&fs, 0, (0, 1), "nothing but the root")
 }

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks that no slot holds any more, and that others still refer to: a pipe, a device, a process
+//! that looks at memory.
+//!
+//! Such a block is memory that the mount still takes. So the store keeps its reference, and the pool
+//! counts the block, until nobody else refers to it. This is looked at
+//!
+//! * of a few blocks, when another one comes to wait;
+//! * of some, when there is no room, or the number of blocks is asked for ([`Pool::reap`]);
+//! * of all, once a second, as long as there are any.
+//!
+//! [`Pool::close`] gives the references back at the end of a mount.
+//!
+//! A block that carries a mapping waits on the list `dropped` of that inode's [`Mapped`], the others
+//! on a list of the pool, by `lru`, too. Nothing but a count of 1, the store's own reference, says that
+//! a block is free: a count can be made to overflow.
+//!
+//! # Locks
+//!
+//! That of [`Lists`] comes last: after the lock of a tree, and after that of a [`Mapped`].
+
+use super::{
+    mapped::{first, Mapped},
+    page::RawBlock,
+    Pool,
+};
+use crate::bindings;
+use kernel::{
+    container_of, new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        rcu, SpinLock,
+    },
+    types::Opaque,
+};
+
+/// How many blocks are looked at under one hold of a lock.
+pub(super) const BATCH: u64 = 64;
+
+/// How many are looked at when one comes.
+pub(super) const FEW: u64 = 2;
+
+/// How many are looked at for want of room.
+const SOME: u64 = 1024;
+
+/// How long it takes until all are looked at again, in seconds.
+const PERIOD: c_uint = 1;
+
+/// What [`Waiting`] protects.
+///
+/// # Invariants
+///
+/// `blocks` is a list of pages by `lru`; it owns the store's reference to each. `inodes` is a list of
+/// [`Mapped`] by `waiting`, of which each is live for a grace period after it has left the list.
+#[pin_data]
+struct Lists {
+    #[pin]
+    blocks: Opaque<bindings::list_head>,
+    #[pin]
+    inodes: Opaque<bindings::list_head>,
+}
+
+// SAFETY: The lists are only followed under the lock that they are in.
+unsafe impl Send for Lists {}
+
+/// The blocks of a pool that wait, see the [module](self).
+#[pin_data]
+pub(super) struct Waiting {
+    #[pin]
+    lists: SpinLock<Lists>,
+    /// How many there are, those of inodes as well.
+    count: Atomic<u64>,
+    #[pin]
+    work: Opaque<bindings::delayed_work>,
+}
+
+// SAFETY: The work item has a state of its own that is changed atomically, and is initialised once.
+unsafe impl Send for Waiting {}
+// SAFETY: As above.
+unsafe impl Sync for Waiting {}
+
+/// An empty list.
+pub(super) fn empty() -> impl PinInit<Opaque<bindings::list_head>> {
+    // SAFETY: `list` is valid for writes and pinned.
+    Opaque::ffi_init(|list| unsafe { bindings::INIT_LIST_HEAD(list) })
+}
+
+impl Waiting {
+    /// None.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            lists <- new_spinlock!(pin_init!(Lists {
+                blocks <- empty(),
+                inodes <- empty(),
+            })),
+            count: Atomic::new(0),
+            // SAFETY: `work` is valid for writes and pinned.
+            work <- Opaque::ffi_init(|work| unsafe {
+                bindings::shim_init_delayed_work(work, Some(look_at_all))
+            }),
+        })
+    }
+
+    /// How many blocks wait.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    /// Counts a block that waits from now on, and sees to it that it is looked at.
+    pub(super) fn add(&self) {
+        self.count.add(1, Relaxed);
+        self.schedule();
+    }
+
+    fn schedule(&self) {
+        // SAFETY: Initialised in `new`. `Pool::close` cancels it before the memory goes.
+        unsafe { bindings::shim_queue_delayed_work(self.work.get(), PERIOD) };
+    }
+
+    /// Puts an inode on the list, if it is on none.
+    ///
+    /// # Safety
+    ///
+    /// `link` is the link of a live [`Mapped`] whose lock is held, on a list of this pool or on none.
+    pub(super) unsafe fn add_inode(&self, link: *mut bindings::list_head) {
+        let lists = self.lists.lock();
+        // SAFETY: By the safety requirements; the list is locked. At its end, so that each has its turn.
+        unsafe {
+            if bindings::shim_list_empty(link) {
+                bindings::shim_list_add_tail(link, lists.inodes.get());
+            }
+        }
+    }
+
+    /// Takes an inode off the list, if it is there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Waiting::add_inode`].
+    pub(super) unsafe fn remove_inode(&self, link: *mut bindings::list_head) {
+        let _lists = self.lists.lock();
+        // SAFETY: By the safety requirements; the list is locked.
+        unsafe { bindings::shim_list_del_init(link) };
+    }
+}
+
+impl Pool {
+    /// Has a block wait that carries no mapping, and whose store's reference the caller owns.
+    pub(super) fn wait(&self, block: RawBlock) {
+        self.reap_blocks(FEW);
+        self.wait_more(block);
+        self.waiting().add();
+    }
+
+    /// As [`Pool::wait`], for a block that has been waiting with its inode.
+    pub(super) fn wait_more(&self, block: RawBlock) {
+        let lists = self.waiting().lists.lock();
+        // SAFETY: The block is on no list, as it carries no mapping. What came last is looked at first:
+        // it may have been referred to only by who let go of it.
+        unsafe { bindings::shim_list_add(block.link(), lists.blocks.get()) };
+    }
+
+    /// Gives back a block that waited, which is on no list any more.
+    pub(super) fn end_wait(&self, block: RawBlock) {
+        self.waiting().count.fetch_sub(1, Relaxed);
+        block.free(self);
+    }
+
+    /// Gives back blocks that wait and that nobody refers to any more. Looks at some, those that came
+    /// last among them.
+    pub(super) fn reap(&self) {
+        let some = SOME.min(self.waiting().count());
+        if some > 0 {
+            self.reap_blocks(some);
+            self.reap_inodes(some);
+        }
+    }
+
+    /// Looks at up to `n` blocks without a mapping.
+    fn reap_blocks(&self, n: u64) {
+        let mut left = n;
+        while left > 0 {
+            let lists = self.waiting().lists.lock();
+            for _ in 0..left.min(BATCH) {
+                // SAFETY: The list is locked, and of pages by `lru`.
+                let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
+                    return;
+                };
+                if block.has_only_store_ref() {
+                    // SAFETY: The block is on this list, which is locked.
+                    unsafe { bindings::shim_list_del(block.link()) };
+                    self.end_wait(block);
+                } else {
+                    // SAFETY: As above.
+                    unsafe { bindings::shim_list_move_tail(block.link(), lists.blocks.get()) };
+                }
+            }
+            left -= left.min(BATCH);
+        }
+    }
+
+    /// Looks at up to `n` blocks of inodes.
+    fn reap_inodes(&self, n: u64) {
+        let mut left = n;
+        while left > 0 {
+            let _rcu = rcu::read_lock();
+            let Some(mapped) = self.next_inode() else {
+                return;
+            };
+            left = left.saturating_sub(mapped.reap(self, BATCH).max(1));
+        }
+    }
+
+    /// Takes the first inode off the list, to be used in the RCU read section that the caller is in.
+    fn next_inode<'a>(&self) -> Option<&'a Mapped> {
+        let lists = self.waiting().lists.lock();
+        // SAFETY: The list is locked, and of `Mapped` by `waiting`. An inode leaves the list before it
+        // goes, and its memory stays for a grace period.
+        unsafe {
+            let link = (*lists.inodes.get()).next;
+            if link == lists.inodes.get() {
+                return None;
+            }
+            bindings::shim_list_del_init(link);
+            let link = link.cast::<Opaque<bindings::list_head>>();
+            Some(&*container_of!(link, Mapped, waiting))
+        }
+    }
+
+    /// Gives back the store's references to all blocks that wait, whoever else refers to them: for the
+    /// end of a mount, whose trees and inodes are gone. May sleep.
+    pub fn close(&self) {
+        // SAFETY: Initialised with the pool. Nothing queues it any more but the work itself, which this
+        // waits for.
+        unsafe { bindings::cancel_delayed_work_sync(self.waiting().work.get()) };
+        loop {
+            let lists = self.waiting().lists.lock();
+            // SAFETY: The list is locked, and of pages by `lru`.
+            let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
+                return;
+            };
+            // SAFETY: The block is on this list, which is locked.
+            unsafe { bindings::shim_list_del(block.link()) };
+            self.end_wait(block);
+        }
+    }
+}
+
+/// Looks at all blocks that wait, and comes again where there are any left.
+///
+/// # Safety
+///
+/// `work` is that of a [`Waiting`] of a live pool.
+unsafe extern "C" fn look_at_all(work: *mut bindings::work_struct) {
+    const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
+    let work = work.cast::<Opaque<bindings::delayed_work>>();
+    // SAFETY: By the safety requirements; a pool waits for its work before it goes.
+    let pool = unsafe { &*container_of!(work, Pool, waiting.work) };
+    let mut left = pool.waiting().count();
+    while left > 0 {
+        let some = left.min(SOME);
+        pool.reap_blocks(some);
+        pool.reap_inodes(some);
+        left -= some;
+        // SAFETY: No lock is held.
+        unsafe { bindings::shim_cond_resched() };
+    }
+    if pool.waiting().count() > 0 {
+        pool.waiting().schedule();
+    }
+}

@@ -98,6 +98,9 @@ pub enum Need {
     FastKernel,
     /// A kernel whose XFS, which is loaded, keeps quotas.
     XfsQuota,
+    /// A processor that marks itself in the page tables what was written: elsewhere the first store to
+    /// each page is a fault.
+    PagesMarkedByProcessor,
     /// A kernel that can ask somebody before a file is accessed:
     /// `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
     Questions,
@@ -117,6 +120,9 @@ impl Need {
             ),
             (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
+            (Self::PagesMarkedByProcessor, _) => std::fs::read_to_string("/proc/cpuinfo")
+                .is_ok_and(|info| info.contains("User Mode Linux"))
+                .then_some("User-Mode Linux marks what was written by a fault"),
             (Self::Questions, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
                 "this kernel asks nobody before an access (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
             ),

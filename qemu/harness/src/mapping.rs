@@ -169,6 +169,16 @@ impl Mapping {
         Ok(())
     }
 
+    /// Makes the last pages bad to read and to write. What is unmapped may be mapped anew by anything.
+    #[track_caller]
+    pub fn forbid_from(&mut self, offset: usize) -> Outcome {
+        assert!(offset % BLOCK == 0 && offset < self.len);
+        // SAFETY: within this mapping, and nothing refers to it.
+        check(unsafe { libc::mprotect(self.at(offset).cast(), self.len - offset, libc::PROT_NONE) })
+            .or_fail("mprotect")
+            .map(|_| ())
+    }
+
     /// Moves or resizes the mapping.
     #[track_caller]
     pub fn remap(&mut self, len: usize, flags: i32) -> Outcome {

@@ -197,7 +197,7 @@ fn the_alignment_for_direct_access_is_right(t: &Test) -> Outcome {
         let written = crate::sys::pwrite_from(&direct, place, len, at as i64);
         expect_eq(written.or_fail("pwrite")?, len, "bytes written")?;
     }
-    buffer.unmap_from(4096)?;
+    buffer.forbid_from(4096)?;
     file.expect_contents(&data, "after writing what was there")?;
     // There is no direct access to what is not a file.
     let dir = statx(&t.dir, STATX_DIOALIGN)?;

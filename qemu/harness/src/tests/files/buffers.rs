@@ -45,7 +45,7 @@ fn a_bad_buffer_does_not_make_the_file_longer(t: &Test) -> Outcome {
 fn half_a_buffer() -> Outcome<Mapping> {
     let mut buffer = Mapping::anonymous(2 * BLOCK)?;
     buffer.store(0, &blocks(11, 1));
-    buffer.unmap_from(BLOCK)?;
+    buffer.forbid_from(BLOCK)?;
     Ok(buffer)
 }
 
@@ -115,7 +115,7 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
     let good_bytes = pattern(15, MOST);
     let mut buffer = Mapping::anonymous(MOST + 10 * BLOCK)?;
     buffer.store(0, &good_bytes);
-    buffer.unmap_from(MOST)?;
+    buffer.forbid_from(MOST)?;
     let all_old = pattern(16, MOST + 10 * BLOCK);
     let clones = Need::Reflink.unmet_by(t.filesystem).is_none();
     for before in [

@@ -10,7 +10,7 @@ use crate::sys::{check, new_clone, read_all, wait_for_the_clock, File};
 use crate::tests::{fallocate::fallocate, zero_copy::splice};
 
 pub const CASES: &[Case] = &[
-    case!(few_faults_map_a_file).needs(&[Need::Reflinkfs]),
+    case!(few_faults_map_a_file).needs(&[Need::Reflinkfs, Need::PagesMarkedByProcessor]),
     case!(a_mapping_of_a_part_is_mapped_as_far_as_it_reaches),
     case!(stores_beside_one_reach_no_clone).needs(CLONES),
     case!(stores_beside_one_reach_no_pipe).needs(&[Need::Reflinkfs]),

@@ -139,4 +139,6 @@ fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
 }
 
 /// Whether pages whose `struct page` follow each other do so in memory, which is always mapped.
-pub(super) const IN_ONE_PIECE: bool = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_HIGHMEM);
+/// So it is where there is one array of all of them.
+pub(super) const IN_ONE_PIECE: bool =
+    cfg!(any(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_FLATMEM)) && !cfg!(CONFIG_HIGHMEM);

@@ -18,6 +18,14 @@
 #include <linux/userfaultfd_k.h>
 #include <linux/uuid.h>
 
+#ifdef CONFIG_UML
+/* A macro there. */
+void shim_copy_page(void *to, void *from)
+{
+	copy_page(to, from);
+}
+#endif
+
 void shim_get_page(struct page *page)
 {
 	get_page(page);

@@ -23,6 +23,9 @@ void shim_get_page(struct page *page);
 void shim_put_page(struct page *page);
 int shim_page_count(const struct page *page);
 bool shim_pages_come_cleared(void);
+#ifdef CONFIG_UML
+void shim_copy_page(void *to, void *from);
+#endif
 void shim_lock_page(struct page *page);
 struct address_space *shim_page_mapping(const struct page *page);
 void shim_page_set_mapping(struct page *page, struct address_space *mapping);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# KUnit on the debug kernel. The suites run when their module is loaded; each one's results are
+# KUnit, on the debug kernel or the one that is a process. The suites run when their module is loaded; each one's results are
 # read from debugfs, one file a suite, and judged by the kernel's own kunit.py: given a whole
 # console it would stop at the first plan, which is that of a suite in the kernel itself.
 
@@ -12,9 +12,10 @@ kunit_expected() {
 		END { for (suite in count) print suite, count[suite] }' | sort
 }
 
-# kunit_run FILTER: prints kunit.py's lines, ends with a `test result:` line like libtest's.
+# kunit_run FILTER [KERNEL]: on the debug kernel unless another is named; prints kunit.py's lines, ends with a `test result:` line like libtest's.
 kunit_run() {
-	local out=$TOP/build/kunit status=0 suite count file summary ran word
+	local kernel=${2:-debug}
+	local out=$TOP/build/kunit-$kernel/kunit status=0 suite count file summary ran word
 	local passed=0 failed=0 skipped=0 glob filter=()
 	rm -rf "$out"
 	mkdir -p "$out"
@@ -23,7 +24,7 @@ kunit_run() {
 		if [[ $(kunit_expected) =~ $1 ]]; then glob="*$1*"; else glob="*.*$1*"; fi
 		filter=(--append "kunit.filter_glob=$glob")
 	fi
-	"$QEMU_DIR/vm" --kernel debug --share "$out" --console "$out/console" "${GUEST_LIMITS[@]}" ${filter[@]+"${filter[@]}"} -- \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$out" --console "$out/console" "${GUEST_LIMITS[@]}" ${filter[@]+"${filter[@]}"} -- \
 		bash -c 'cd /sys/kernel/debug || exit 1
 			# For the suite that has allocations fail: those that may wait, and single pages, too.
 			for name in failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-{wait,highmem}; do echo N >$name; done

@@ -5,11 +5,11 @@
 TOP=$(dirname "$QEMU_DIR")
 # Not in an ordinary user's path: chroot.
 PATH=$PATH:/usr/sbin:/sbin
-for file in say step cache host namespace accel watchdog harness kunit module-cycles fsx soak above totals; do
+for file in say step cache host namespace accel machine-emulated machine-process watchdog harness kunit module-cycles fsx soak above totals; do
 	# shellcheck source=/dev/null
 	. "$QEMU_DIR/lib/$file.sh"
 done
-for file in root source stock debug guest; do
+for file in root source stock debug uml guest; do
 	# shellcheck source=/dev/null
 	[ ! -e "$QEMU_DIR/parts/$file.sh" ] || . "$QEMU_DIR/parts/$file.sh"
 done

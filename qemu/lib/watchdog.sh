@@ -4,7 +4,7 @@
 # an emulated guest's clock may go wrong: so what decides is this machine's clock, and whether
 # anything still comes from the guest. Its command's output, its console and its report count.
 #
-# All of this uses what qemu/vm has set: run, console, qemu_pid, timeout, idle, started.
+# All of this uses what qemu/vm has set: run, console, machine_pid, timeout, idle, started.
 # shellcheck disable=SC2154,SC2034
 
 # How long nothing may come from a guest of ours before it counts as stuck: longer than any test
@@ -14,17 +14,6 @@ IDLE=600
 # Options of qemu/vm, for the guests of `make test` and their like; see PARTS_END in totals.sh, too.
 # shellcheck disable=SC2034 # for the callers
 GUEST_LIMITS=(--timeout 0 --idle "$IDLE")
-
-# Opened for reading too, a pipe keeps no writer waiting.
-watchdog_pipes() {
-	local name
-	for name in monitor stuck; do
-		mkfifo "$run/$name.in" "$run/$name.out"
-		qemu+=(-chardev "pipe,id=$name,path=$run/$name")
-	done
-	exec {MONITOR}<>"$run/monitor.in" {STUCK}<>"$run/stuck.in"
-	qemu+=(-mon "chardev=monitor,mode=readline" -device "virtserialport,nr=5,chardev=stuck")
-}
 
 # first_report FILE: the line, with its number, in which the kernel says that something is wrong.
 first_report() { grep -v '^#' "$QEMU_DIR/console-patterns" | grep -m1 -n -E -f - "$1"; }
@@ -37,13 +26,13 @@ what_came() {
 	stat -c %s "${files[@]}" 2>/dev/null | xargs
 }
 
-# watch_guest: until QEMU has ended. Sets stopped to why the guest was stopped, if it was, and
+# watch_guest: until the machine has ended. Sets stopped to why the guest was stopped, if it was, and
 # said_by_then to the size of its console at that time. When nothing has come for `idle` seconds
 # whatever in the guest reads its port 5 is told, and may end what is stuck; the guest is stopped
 # when nothing has come for a quarter of that time more.
 watch_guest() {
 	local looked=$SECONDS since=$SECONDS last='' came told=''
-	while kill -0 "$qemu_pid" 2>/dev/null; do
+	while kill -0 "$machine_pid" 2>/dev/null; do
 		sleep 0.1
 		if ((timeout && SECONDS - started >= timeout)); then
 			stop_guest "no end after $timeout seconds"
@@ -55,28 +44,27 @@ watch_guest() {
 				stop_guest "nothing came from the guest for $((SECONDS - since)) seconds"
 			elif ((SECONDS - since >= idle)) && [ -z "$told" ]; then
 				told=1
-				echo >&$STUCK
+				echo >&"$STUCK"
 			fi
 		fi
 	done
 }
 
-# stop_guest WHY: a non-maskable interrupt makes the kernel say what each processor and each task
-# does, and panic (see the command line in qemu/vm). A guest that does not even do that is killed.
+# stop_guest WHY: it is made to say what it does, and to panic. If it does not even do that it is killed.
 stop_guest() {
 	local size last=-1 i
 	stopped=$1 said_by_then=$(stat -c %s "$console")
-	echo nmi >&$MONITOR
+	${machine}_interrupt
 	# It writes some hundred lines for each second that it takes.
 	for ((i = 0; i < 600; i++)); do
-		kill -0 "$qemu_pid" 2>/dev/null || return 0
+		kill -0 "$machine_pid" 2>/dev/null || return 0
 		sleep 0.1
 		((i % 100 == 99)) || continue
 		size=$(stat -c %s "$console")
 		((size != last)) || break
 		last=$size
 	done
-	kill "$qemu_pid" 2>/dev/null || true
+	kill "$machine_pid" 2>/dev/null || true
 }
 
 # running_tests: those that the console says have begun (see qemu/guest/tests.sh) and the output

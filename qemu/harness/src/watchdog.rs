@@ -5,8 +5,9 @@
 //! no limit here would hold. The watchdog (qemu/lib/watchdog.sh) goes by its own clock: when
 //! nothing has come from the guest for long, it says so.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,7 +19,12 @@ impl Watchdog {
     pub fn listen(path: &Path) -> Self {
         let watchdog = Self::absent();
         let times = watchdog.0;
-        if let Ok(mut file) = File::open(path) {
+        // It may be a terminal; ours it should not be.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(path);
+        if let Ok(mut file) = opened {
             std::thread::spawn(move || {
                 let mut said = [0; 16];
                 while matches!(file.read(&mut said), Ok(1..)) {

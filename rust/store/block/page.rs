@@ -21,6 +21,10 @@
 
 use super::{mapped, pool::Pool, touched, BLOCK_SIZE};
 use crate::bindings;
+#[cfg(not(CONFIG_UML))]
+use crate::bindings::copy_page;
+#[cfg(CONFIG_UML)]
+use crate::bindings::shim_copy_page as copy_page;
 use core::{
     mem::{size_of, ManuallyDrop},
     ptr::NonNull,
@@ -392,7 +396,7 @@ pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: By the safety requirements; `copy_page` copies a page's worth.
     unsafe {
         for at in (0..pages).step_by(BLOCK_SIZE) {
-            bindings::copy_page(to.add(at).cast(), from.add(at).cast_mut().cast());
+            copy_page(to.add(at).cast(), from.add(at).cast_mut().cast());
         }
         if pages < len {
             core::ptr::copy_nonoverlapping(from.add(pages), to.add(pages), len - pages);

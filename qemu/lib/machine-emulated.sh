@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The machine of qemu/vm that QEMU emulates, or runs with KVM. It and lib/machine-process.sh have
+# the same functions, which use what qemu/vm has set.
+# shellcheck disable=SC2154,SC2034
+
+emulated_begin() {
+	emulator
+	qemu=("${QEMU[@]}" -nodefaults -no-reboot -display none -m "$memory" -smp "${icount:-$cpus}")
+	accel_options "$kernel_dir/vmlinux" "$cpu" "$icount"
+	qemu+=("${ACCEL[@]}" -kernel "$kernel_dir/vmlinux" -initrd "$run/initrd")
+	qemu+=(-chardev "file,id=console,path=$console" -serial chardev:console)
+	letters=abcdefghijklmnop
+	root_program /usr/libexec/virtiofsd
+	virtiofsd=("${ROOT_PROGRAM[@]}")
+}
+
+# emulated_disk FILE ro|rw: sets disk to its name in the guest.
+emulated_disk() {
+	local options='cache=unsafe,discard=unmap'
+	[ "$2" = rw ] || options='readonly=on,file.locking=off'
+	qemu+=(-drive "if=virtio,format=raw,file=$1,$options")
+	disk=/dev/vd${letters:0:1}
+	letters=${letters:1}
+}
+
+# The command's output: virtio ports 1 and 2, each into a pipe of ours; port 3: the agent's report;
+# port 5: the watchdog's.
+emulated_ports() {
+	local name
+	qemu+=(-device virtio-serial-pci)
+	# Opened for reading too, a pipe keeps no writer waiting.
+	for name in monitor stuck; do
+		mkfifo "$run/$name.in" "$run/$name.out"
+		qemu+=(-chardev "pipe,id=$name,path=$run/$name")
+	done
+	exec {MONITOR}<>"$run/monitor.in" {STUCK}<>"$run/stuck.in"
+	qemu+=(-mon "chardev=monitor,mode=readline" -device "virtserialport,nr=5,chardev=stuck")
+	qemu+=(-chardev "file,id=report,path=$run/report" -device "virtserialport,nr=3,chardev=report")
+	if [ -n "$tty" ]; then
+		qemu+=(-chardev "stdio,id=tty,signal=off" -device "virtconsole,nr=4,chardev=tty")
+	else
+		qemu+=(-chardev "file,id=out,path=$run/out" -device "virtserialport,nr=1,chardev=out")
+		qemu+=(-chardev "file,id=err,path=$run/err" -device "virtserialport,nr=2,chardev=err")
+	fi
+}
+
+# emulated_share DIR NAME
+emulated_share() {
+	local i
+	"${virtiofsd[@]}" --socket-path "$run/$2.sock" --shared-dir "$1" --sandbox none --cache auto \
+		--log-level error >"$run/$2.log" 2>&1 &
+	children+=($!)
+	for ((i = 0; i < 200; i++)); do [ ! -S "$run/$2.sock" ] || break; sleep 0.05; done
+	[ -S "$run/$2.sock" ] || { cat "$run/$2.log" >&2; die "virtiofsd did not start for $1"; }
+	qemu+=(-chardev "socket,id=fs-$2,path=$run/$2.sock" -device "vhost-user-fs-pci,chardev=fs-$2,tag=share-$2")
+}
+
+# emulated_start WORDS: of the kernel's command line, behind ours.
+emulated_start() {
+	local backend='memory-backend-ram' stdin=/dev/null
+	[ -z "$share_names" ] || backend='memory-backend-memfd,share=on'
+	qemu+=(-object "$backend,id=ram,size=$memory,prealloc=$prealloc" -machine memory-backend=ram)
+	[ -z "$tty" ] || stdin=/dev/tty
+	# The kernel's watchdogs wait longer than usual: an emulated processor on a busy machine is late,
+	# not stuck; nor does a timer work less that is late ("IO-APIC + timer doesn't work!", at a load
+	# of 15). The interrupt that is not known is our own watchdog's.
+	"${qemu[@]}" -append "console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=/init printk.devkmsg=on \
+unknown_nmi_panic panic_sys_info=tasks,all_bt no_timer_check tsc=nowatchdog nokaslr mitigations=off \
+rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 \
+sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=240 $1" <$stdin 2>"$run/machine.err" &
+	machine_pid=$!
+}
+
+# A non-maskable interrupt makes the kernel say what each processor and each task does, and panic.
+emulated_interrupt() { echo nmi >&"$MONITOR"; }

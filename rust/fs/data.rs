@@ -291,6 +291,18 @@ impl Data {
         }
     }
 
+    /// Allocates what [`ChargedBlock::insert`] needs at `index`, as things are now.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
+    pub(crate) fn prepare_insert(&self, index: u64, reserve: &mut Reserve) -> Result {
+        if self.tree.read().can_insert(index, reserve) {
+            return Ok(());
+        }
+        reserve.fill(&self.pool)
+    }
+
     /// Puts a new block in at `index`, in place of what was there.
     ///
     /// # Errors

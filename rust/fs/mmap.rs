@@ -6,11 +6,12 @@ use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
 use crate::{
     store::{block::BlockRef, Lookup, Reserve},
     vfs::{
+        go_on,
         mapping::{Associate, InvalidateShared},
-        Fault, FaultResult, MappingOperations,
+        Fault, FaultResult, Invalidate, MappingOperations,
     },
 };
-use core::ops::Range;
+use core::{mem::discriminant, ops::Range};
 use kernel::prelude::*;
 
 impl MappingOperations for ReflinkFs {
@@ -133,22 +134,45 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
 
 /// Makes sure that the file has a block of its own at `index`, if that lies within it.
 ///
+/// What is needed is allocated before the lock is taken: who waits for memory does not hold up others
+/// who fault or read.
+///
 /// # Errors
 ///
-/// `ENOSPC`, `EDQUOT`, `ENOMEM`.
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the process is
+/// to end.
 fn make_private(inode: &Inode, index: u64) -> Result {
-    let lock = inode.invalidate();
-    if index >= blocks_for(inode.size()) {
-        return Ok(());
+    let mut reserve = Reserve::new();
+    loop {
+        let expected = inode.data().lookup(index);
+        if let Lookup::Private(_) | Lookup::Unwritten(_) = expected {
+            return Ok(());
+        }
+        let block = ChargedBlock::new(inode, &expected, inode.no_charge())?;
+        inode.data().prepare_insert(index, &mut reserve)?;
+        let lock = inode.invalidate();
+        if index >= blocks_for(inode.size()) {
+            return Ok(());
+        }
+        let old = inode.data().lookup(index);
+        if discriminant(&old) == discriminant(&expected) {
+            drop(expected);
+            return put_copy(&lock, index, old.block(), block, &mut reserve);
+        }
+        // It takes another room, or none.
+        drop(lock);
+        go_on()?;
     }
-    let mut old = [Lookup::Hole];
-    inode.data().lookup_to_write(index, &mut old);
-    let [old] = old;
-    if let Lookup::Private(_) = old {
-        return Ok(());
-    }
-    let block = ChargedBlock::new(inode, &old, inode.no_charge())?;
-    let old = old.block();
+}
+
+/// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole.
+fn put_copy(
+    lock: &Invalidate<'_, ReflinkFs>,
+    index: u64,
+    old: Option<BlockRef>,
+    block: ChargedBlock<'_>,
+    reserve: &mut Reserve,
+) -> Result {
     // For a hole the zeros may be mapped, which stand for others, too.
     if !old.as_ref().is_some_and(BlockRef::has_only_store_ref) {
         lock.unmap(index..index + 1);
@@ -157,5 +181,5 @@ fn make_private(inode: &Inode, index: u64) -> Result {
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX)?,
         None => block.clear_around(0, 0),
     }
-    block.insert(&lock, index, &mut Reserve::new())
+    block.insert(lock, index, reserve)
 }

@@ -82,24 +82,23 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_when_the_block_is_shared() -> Result {
+    fn it_ends_before_the_block_is_shared() -> Result {
         let inode = Inode::new()?;
-        let mut tree = mapped_tree(&inode, 0..MANY)?;
-        check_eq!(busy(&inode, 0..MANY)?.len(), 0);
-        let copy = tree.snapshot();
+        let tree = mapped_tree(&inode, 0..MANY)?;
+        let held = block_at(&tree, 50)?;
+        // Wherever the range is.
+        check_eq!(busy(&inode, 50..60)?[..], [50]);
         for index in 0..MANY {
-            let block = block_at(&copy, index)?;
-            check!(inode.is_carried_by(block.as_ptr()), "index {index}");
-            check_eq!(index_of(&block), index);
+            let page = block_at(&tree, index)?.as_ptr();
+            check_eq!(inode.is_carried_by(page), index == 50, "index {index}");
         }
-        // And when the file itself no longer has it.
-        remove(&mut tree, 0, MANY)?;
-        for index in 0..MANY {
-            check!(
-                inode.is_carried_by(block_at(&copy, index)?.as_ptr()),
-                "index {index}"
-            );
-        }
+        check_eq!(index_of(&held), 50);
+        drop(held);
+        check_eq!(busy(&inode, 50..60)?.len(), 0);
+        check!(!block_at(&tree, 50)?.is_mapped_writable());
+        // And begins anew.
+        map(&inode, &tree, 50)?;
+        map(&inode, &tree, 51)?;
         Ok(())
     }
 
@@ -184,7 +183,7 @@ mod tests {
         for index in 0..MANY {
             pages.push(found(&tree, index).page().ok_or(ENOENT)?, GFP_KERNEL)?;
         }
-        // Some from either list.
+        // Some settled, some not.
         check_eq!(busy(&inode, 0..MANY)?.len(), 0);
         for index in (0..MANY).step_by(3) {
             map(&inode, &tree, index)?;
@@ -204,7 +203,7 @@ mod tests {
         for index in 0..MANY {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
-        // A third dropped and waiting, a third kept, a third mapped writable again.
+        // A third dropped and waiting, a third of no association, a third mapped writable again.
         remove(&mut tree, 0, MANY)?;
         check_eq!(busy(&inode, 0..u64::MAX)?.len(), 0);
         for index in 2 * MANY..3 * MANY {

@@ -256,6 +256,20 @@ void shim_inode_has_no_xattr(struct inode *inode)
 	inode_has_no_xattr(inode);
 }
 
+/* As file_update_time(), which may sleep, where nothing is written to a disk. */
+void shim_inode_update_cmtime(struct inode *inode)
+{
+	struct timespec64 now = current_time(inode);
+	struct timespec64 mtime = inode_get_mtime(inode), ctime = inode_get_ctime(inode);
+
+	if (timespec64_equal(&mtime, &now) && timespec64_equal(&ctime, &now) &&
+	    !(IS_I_VERSION(inode) && inode_iversion_need_inc(inode)))
+		return;
+	inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+	if (IS_I_VERSION(inode))
+		inode_maybe_inc_iversion(inode, true);
+}
+
 void shim_inode_inc_iversion(struct inode *inode)
 {
 	inode_inc_iversion(inode);

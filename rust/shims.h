@@ -71,6 +71,8 @@ bool shim_inode_trylock_shared(struct inode *inode);
 /* Calls it with each inode that is not going away. */
 void shim_call_with_inodes(struct super_block *sb, void (*call)(struct inode *inode));
 void shim_inode_has_no_xattr(struct inode *inode);
+/* Does not sleep. */
+void shim_inode_update_cmtime(struct inode *inode);
 void shim_inode_inc_iversion(struct inode *inode);
 bool shim_inode_unhashed(struct inode *inode);
 bool shim_fileattr_has_fsx(const struct file_kattr *attributes);

@@ -9,17 +9,15 @@ use kernel::prelude::*;
 /// Before the end of the file moves up to `pos` or beyond: wipes what was stored through a mapping
 /// beyond the end, as far as `pos`.
 ///
-/// A block that was never mapped writable has nothing there, nor does one that is shared.
+/// In a file that was never mapped there is nothing, nor in a block that is shared.
 pub(crate) fn wipe_tail(inode: &Locked, pos: u64) {
     let size = inode.size();
     let offset = offset_in_block(size);
-    if pos <= size || offset == 0 {
+    if pos <= size || offset == 0 || !inode.was_mapped() {
         return;
     }
     if let Lookup::Private(block) = inode.data().lookup(block_of(size)) {
-        if block.is_mapped_writable() {
-            block.zero(offset, BLOCK_SIZE - offset);
-        }
+        block.zero(offset, BLOCK_SIZE - offset);
     }
 }
 

@@ -96,7 +96,7 @@ impl<T: FileSystem> Inode<T> {
             return Ok(());
         }
         let lock = self.invalidate();
-        if range.end - range.start <= FEW {
+        if range.end.saturating_sub(range.start) <= FEW {
             lock.unmap(range);
             return Ok(());
         }
@@ -449,13 +449,29 @@ impl Drop for PageFault<'_> {
 pub(super) struct MappingTables<T: MappingOperations>(PhantomData<T>);
 
 impl<T: MappingOperations> MappingTables<T> {
-    /// Without `dirty_folio` the first unmap of a written page would call NULL. There is nothing
-    /// to write back.
     pub(super) const ADDRESS_SPACE: bindings::address_space_operations =
         bindings::address_space_operations {
-            dirty_folio: Some(bindings::noop_dirty_folio),
+            dirty_folio: Some(Self::dirty_folio),
             ..pin_init::zeroed()
         };
+
+    /// A page was stored to, as its entry in a page table says that goes, or who had it pinned. The
+    /// file's times are not before this moment then: a store that faults sets them, but that one may be
+    /// the first of many, and makes pages around it writable.
+    ///
+    /// There is nothing to write back, so that no page is ever marked as dirty.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` is an inode's, which stays, as the page or its page table is locked.
+    unsafe extern "C" fn dirty_folio(
+        mapping: *mut bindings::address_space,
+        _folio: *mut bindings::folio,
+    ) -> bool {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::shim_inode_update_cmtime((*mapping).host) };
+        false
+    }
 
     const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),

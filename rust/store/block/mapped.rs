@@ -6,10 +6,12 @@
 //! DAX page does: the key of a futex in a shared mapping is made of these two, and without them
 //! every process-shared lock fails with `EFAULT`.
 //!
-//! It **keeps** them when it becomes shared or is replaced: somebody may be between looking up
-//! the page and reading its mapping, and a stale association still names the right inode and
-//! index. It loses them only
+//! It keeps them for as long as anybody but the store refers to the page, even when it is replaced:
+//! somebody may be between looking up the page and reading its mapping, and a stale association still
+//! names the right inode and index. It loses them
 //!
+//! * when nobody does, before blocks become shared ([`Mapped::settle`]); and what somebody does refer
+//!   to does not become shared, so that a shared block never leads from one file to another,
 //! * when the inode is evicted ([`Mapped::release_all`]),
 //! * when no slot holds the block and nobody but the store refers to the page ([`release`]).
 //!   Until then a block that no slot holds any more waits on the inode's list `dropped`, see
@@ -24,8 +26,7 @@
 //!
 //! | list | blocks that |
 //! |---|---|
-//! | `writable` | may have been mapped writable since the last [`Mapped::settle`] |
-//! | `kept` | have not |
+//! | `writable` | may be mapped writable |
 //! | `dropped` | no slot holds; the list owns the store's reference to the page |
 //!
 //! # Finding the lock
@@ -60,8 +61,6 @@ struct Lists {
     #[pin]
     writable: Opaque<bindings::list_head>,
     #[pin]
-    kept: Opaque<bindings::list_head>,
-    #[pin]
     dropped: Opaque<bindings::list_head>,
     #[pin]
     busy: Opaque<bindings::list_head>,
@@ -91,7 +90,6 @@ impl Mapped {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
                 writable <- empty(),
-                kept <- empty(),
                 dropped <- empty(),
                 busy <- empty(),
                 pool: None,
@@ -119,30 +117,28 @@ impl Mapped {
             let block = block.raw();
             let current = block.mapping();
             debug_assert!(current.is_null() || current == mapping);
-            // SAFETY: The page is live. The index is in place before the mapping is, for those who
-            // read the mapping first.
-            unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
             if current.is_null() {
+                // SAFETY: The page is live. The index is in place before the mapping is, for those
+                // who read the mapping first.
+                unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
                 block.set_mapping(mapping);
                 // SAFETY: The block was on no list, the list is valid, and locked.
                 unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
-            } else if current == mapping {
-                // SAFETY: The block is on a list of this inode, which is locked.
-                unsafe { bindings::shim_list_move(block.link(), lists.writable.get()) };
             }
         }
     }
 
-    /// Looks at every block that may have been mapped writable since the last call, and calls
-    /// `busy` with the index of each in `range` that somebody else holds a reference to, and so
-    /// may still write to: a page pinned for DMA, or in the hands of `ptrace`. Such a block must
-    /// not become shared.
+    /// Looks at every block that may be mapped writable, and calls `busy` with the index of each in
+    /// `range` that somebody else holds a reference to, and so may still write to: a page pinned for DMA,
+    /// or in the hands of `ptrace`. Such a block must not become shared. The association of those that
+    /// nobody refers to ends.
     ///
     /// The caller holds `invalidate_lock` exclusive and has unmapped `range`, so that nothing new is
     /// mapped, and no page table entry counts as such a reference there. (Elsewhere it does, and
     /// the block stays on the list.)
     ///
-    /// Costs as much as the blocks that were mapped writable since the last call.
+    /// Costs as much as the blocks that were mapped writable since the last call, and those that were
+    /// busy then.
     pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {
@@ -160,18 +156,18 @@ impl Mapped {
                 let Some(block) = (unsafe { first(lists.writable.get()) }) else {
                     break;
                 };
-                let to = if !block.has_only_store_ref() {
-                    let index = block.index();
-                    if range.contains(&index) {
-                        indexes[n] = index;
-                        n += 1;
-                    }
-                    lists.busy.get()
-                } else {
-                    lists.kept.get()
-                };
+                if block.has_only_store_ref() {
+                    // SAFETY: The block is on the list, which is locked.
+                    unsafe { take_off(block) };
+                    continue;
+                }
+                let index = block.index();
+                if range.contains(&index) {
+                    indexes[n] = index;
+                    n += 1;
+                }
                 // SAFETY: Both lists are locked, the block is on the first of them.
-                unsafe { bindings::shim_list_move(block.link(), to) };
+                unsafe { bindings::shim_list_move(block.link(), lists.busy.get()) };
             }
             drop(lists);
             for &index in &indexes[..n] {
@@ -254,11 +250,7 @@ enum TakeOff {
 ///
 /// The caller holds the lock of `lists`.
 unsafe fn take_off_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) -> TakeOff {
-    for (list, owns_reference) in [
-        (&lists.writable, false),
-        (&lists.kept, false),
-        (&lists.dropped, true),
-    ] {
+    for (list, owns_reference) in [(&lists.writable, false), (&lists.dropped, true)] {
         // SAFETY: The lists are locked, and of pages by `lru`.
         let Some(block) = (unsafe { first(list.get()) }) else {
             continue;

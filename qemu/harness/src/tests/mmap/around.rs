@@ -18,6 +18,8 @@ pub const CASES: &[Case] = &[
     case!(a_store_beside_one_dirties_its_page),
     case!(a_store_after_a_load_dirties_its_page),
     case!(a_store_after_fsync_changes_the_time).except(Tmpfs, "stores leave the times as they are"),
+    case!(stores_show_in_the_time_by_msync_or_munmap)
+        .except(Tmpfs, "stores leave the times as they are"),
     case!(a_locked_mapping_takes_stores),
 ];
 
@@ -222,6 +224,42 @@ fn a_store_after_fsync_changes_the_time(t: &Test) -> Outcome {
                 format!("a store to block {i} after {what} changes the time"),
             )?;
         }
+    }
+    Ok(())
+}
+
+fn stores_show_in_the_time_by_msync_or_munmap(t: &Test) -> Outcome {
+    let (file, _) = stored(t)?;
+    let modified = || -> Outcome<_> {
+        let stat = file.stat()?;
+        Ok((stat.st_mtime, stat.st_mtime_nsec))
+    };
+    for munmap in [false, true] {
+        let map = Mapping::shared(&file, COUNT * BLOCK)?;
+        map.store(0, b"x");
+        let before = modified()?;
+        wait_for_the_clock();
+        // Perhaps made writable with the first.
+        map.store(BLOCK, b"y");
+        let what = if munmap {
+            drop(map);
+            "munmap"
+        } else {
+            map.sync(libc::MS_SYNC).or_fail("msync")?;
+            "msync"
+        };
+        let after = modified()?;
+        expect(
+            before < after,
+            format_args!("a later store beside the first shows in the time by {what}"),
+        )?;
+        wait_for_the_clock();
+        file.sync()?;
+        expect_eq(
+            modified()?,
+            after,
+            format_args!("the time after {what}, with nothing stored since"),
+        )?;
     }
     Ok(())
 }

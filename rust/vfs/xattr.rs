@@ -15,6 +15,7 @@ use super::{
 use crate::bindings;
 use core::{cmp::Ordering, marker::PhantomData, ptr::null};
 use kernel::{
+    error::to_result,
     new_mutex,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
@@ -173,19 +174,26 @@ impl Attributes {
         Ok(value.len())
     }
 
-    /// Puts the names into `to`, each with a NUL behind it, where `to` is not empty; those that
-    /// only an administrator may see if `all`. Returns their length.
+    /// Puts the names into `to`, each with a NUL behind it, where `to` is not empty, with `labels`
+    /// among them; those that only an administrator may see if `all`. Returns their length.
     ///
     /// # Errors
     ///
     /// `ERANGE` where they do not fit.
-    fn list(&self, all: bool, to: &mut [u8]) -> Result<usize> {
+    fn list(&self, labels: &[u8], all: bool, to: &mut [u8]) -> Result<usize> {
+        let labels = || {
+            labels
+                .split(|&byte| byte == 0)
+                .filter(|name| !name.is_empty())
+        };
         let entries = self.entries.lock();
         let acls = ACL_NAMES.iter().zip(entries.acl_bytes);
         let acls = acls.filter_map(|(name, bytes)| (bytes > 0).then_some(name.to_bytes()));
         let mut len = 0;
         let names = entries.by_name.keys().map(Name::as_slice);
-        for name in Iterator::chain(acls, names) {
+        // A label that the security module keeps here, too, has been named.
+        let names = names.filter(|name| labels().all(|label| label != *name));
+        for name in Iterator::chain(Iterator::chain(acls, labels()), names) {
             if !all && name.starts_with(TRUSTED.to_bytes()) {
                 continue;
             }
@@ -252,6 +260,25 @@ impl Attributes {
 
 /// As which attributes the access list and the default list are seen.
 const ACL_NAMES: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+
+/// Room for the names that security modules give their labels, each with a NUL behind it.
+type Labels = [u8; 256];
+
+/// The names of the labels that security modules keep of the inode, which need not be among its
+/// attributes: they list themselves. Compare `simple_xattr_list`.
+///
+/// # Errors
+///
+/// `ERANGE` where they do not fit, and what a security module says.
+fn labels<'a, T: FileSystem>(inode: &Inode<T>, room: &'a mut Labels) -> Result<&'a [u8]> {
+    let (mut at, mut left) = (room.as_mut_ptr().cast(), room.len() as isize);
+    // SAFETY: The inode is live; there is room for `left` bytes from `at` on.
+    to_result(unsafe {
+        bindings::security_inode_listsecurity(inode.as_raw(), &mut at, &mut left)
+    })?;
+    room.get(..room.len().saturating_sub(left as usize))
+        .ok_or(ERANGE)
+}
 
 const USER: &CStr = c"user.";
 const TRUSTED: &CStr = c"trusted.";
@@ -380,7 +407,10 @@ impl<T: FileSystem> AttributeHandlers<T> {
                 ),
             )
         };
-        match inode.attributes().list(all, to) {
+        let mut room = [0; size_of::<Labels>()];
+        let listed =
+            labels(inode, &mut room).and_then(|labels| inode.attributes().list(labels, all, to));
+        match listed {
             Ok(len) => len as isize,
             Err(err) => err.to_errno() as isize,
         }

@@ -3,8 +3,7 @@
 //! What can be done with a regular file, each in a file of its own.
 
 use super::{
-    clone, copy, dedupe, extents, fallocate, read, truncate, write, Changing, Inode, Locked,
-    ReflinkFs,
+    clone, copy, dedupe, extents, fallocate, read, truncate, write, Changing, Inode, ReflinkFs,
 };
 use crate::{
     store::block::BlockRef,
@@ -34,7 +33,7 @@ impl FileOperations for ReflinkFs {
         write::write(inode, pos, from, may_wait)
     }
 
-    fn truncate(inode: &Locked, size: u64) -> Result {
+    fn truncate(inode: &Changing<'_>, size: u64) -> Result {
         truncate::truncate(inode, size)
     }
 

@@ -4,6 +4,7 @@
 
 use super::{
     acl,
+    change::Changing,
     file::FileOperations,
     filesystem::FileSystem,
     flags,
@@ -86,7 +87,7 @@ pub(super) unsafe extern "C" fn setattr<T: FileSystem>(
     attr: *mut bindings::iattr,
 ) -> c_int {
     // SAFETY: By the safety requirements. Only regular files are asked to change their size.
-    to_errno(unsafe { set(idmap, dentry, attr, |_: &Locked<T>, _| Err(EINVAL)) })
+    to_errno(unsafe { set(idmap, dentry, attr, |_: &Changing<'_, T>, _| Err(EINVAL)) })
 }
 
 /// As [`setattr`], for a regular file.
@@ -110,7 +111,7 @@ unsafe fn set<T: FileSystem>(
     idmap: *mut bindings::mnt_idmap,
     dentry: *mut bindings::dentry,
     attr: *mut bindings::iattr,
-    truncate: impl FnOnce(&Locked<T>, u64) -> Result,
+    truncate: impl FnOnce(&Changing<'_, T>, u64) -> Result,
 ) -> Result {
     // SAFETY: By the safety requirements.
     let (inode, valid, size) = unsafe {
@@ -127,7 +128,9 @@ unsafe fn set<T: FileSystem>(
     let resized = valid & bindings::ATTR_SIZE != 0 && size != inode.size();
     if valid & bindings::ATTR_SIZE != 0 {
         // Also to the size that there is: there may be room behind the end.
-        truncate(inode, size)?;
+        // SAFETY: The flags were looked at above. The VFS has seen to set-id bits and capabilities, and
+        // the times are set below, with the lock held.
+        truncate(&unsafe { Changing::assume(inode) }, size)?;
     }
     if valid & (bindings::ATTR_UID | bindings::ATTR_GID) != 0 {
         // SAFETY: By the safety requirements.

@@ -77,6 +77,10 @@ fn fallocate_range<T: FileOperations>(file: &File<T>, mode: u32, start: u64, len
         // SAFETY: The inode is live and locked.
         to_result(unsafe { bindings::inode_newsize_ok(inode.as_raw(), size as i64) })?;
     }
+    // The VFS has looked at this before it had the lock.
+    if inode.is_append_only() && what != Fallocate::Allocate {
+        return Err(EPERM);
+    }
     let inode = Changing::begin(&inode, file)?;
     T::fallocate(&inode, what, start..end, size)
 }

@@ -11,7 +11,7 @@ use super::{
     fallocate::{self, Fallocate},
     filesystem::FileSystem,
     flags,
-    inode::{Inode, Locked},
+    inode::Inode,
     mapping::{self, MappingOperations},
     remap::{self, Remap},
     splice,
@@ -64,7 +64,7 @@ pub trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// `ENOMEM`; the file is as it was.
-    fn truncate(inode: &Locked<Self>, size: u64) -> Result;
+    fn truncate(inode: &Changing<'_, Self>, size: u64) -> Result;
 
     /// The first offset at or after `pos` with data (`hole` false) or in a hole, counting the end
     /// of the file as a hole. `pos` lies before the end.

@@ -10,6 +10,7 @@ mod extents;
 mod failure;
 mod filesystem;
 mod flags_of_files;
+mod frozen;
 mod fuzz;
 mod instance;
 mod known_failures;

@@ -6,6 +6,7 @@ mod counters;
 mod data;
 mod descriptors;
 mod disk;
+mod duties;
 mod ends;
 mod large;
 mod limits;
@@ -32,6 +33,7 @@ pub const ALL: &[(&str, &[Case])] = &[
     ("flags::descriptors", descriptors::CASES),
     ("flags::refusals", refusals::CASES),
     ("flags::limits", limits::CASES),
+    ("flags::duties", duties::CASES),
     ("flags::large", large::CASES),
     ("flags::signals", signals::CASES),
     ("flags::counters", counters::CASES),

@@ -61,6 +61,7 @@ modules! {
     splice,
     zero_copy,
     futex,
+    duties { ways, long_calls },
     mounting { options, bad_options, remounting, lifetime, users, freezing },
     space,
     quota { options, limits, sharing, owners, usage },
@@ -81,6 +82,7 @@ modules! {
     module,
 }
 
+mod duty;
 mod flag_faults;
 pub mod flags;
 mod hook;

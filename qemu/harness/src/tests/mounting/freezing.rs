@@ -2,22 +2,19 @@
 //! A frozen filesystem: who writes waits, who reads does not.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_errno, Context, Outcome, Sys};
+use crate::failure::{expect, expect_errno, Context, Outcome};
 use crate::filesystem::{Tmpfs, INSTANCE};
-use crate::instance::Instance;
+use crate::frozen::{ioctl, while_frozen, FIFREEZE, FITHAW};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
-use crate::sys::{check, chmod, clone_file, mkdir, new_clone, sleep_ms, File};
+use crate::sys::{chmod, clone_file, mkdir, new_clone, sleep_ms, File};
 
-const FIFREEZE: libc::c_ulong = 0xc004_5877;
-const FITHAW: libc::c_ulong = 0xc004_5878;
 const CANNOT: &str = "cannot be frozen";
 
 pub const CASES: &[Case] = &[
@@ -40,25 +37,6 @@ pub const CASES: &[Case] = &[
         .needs(INSTANCE)
         .except(Tmpfs, CANNOT),
 ];
-
-fn ioctl(fs: &Instance, request: libc::c_ulong) -> Sys {
-    ioctl_at(&fs.root, request)
-}
-
-fn ioctl_at(dir: &Path, request: libc::c_ulong) -> Sys {
-    let root = File::open(dir, libc::O_RDONLY | libc::O_DIRECTORY)?;
-    // SAFETY: an open descriptor; the argument is not looked at.
-    check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(|_| ())
-}
-
-/// Does it while the filesystem is frozen, which is thawed whatever happens: nothing could be
-/// unmounted otherwise.
-fn while_frozen<T>(fs: &Instance, step: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    ioctl(fs, FIFREEZE).or_fail("FIFREEZE")?;
-    let result = step();
-    ioctl(fs, FITHAW).or_fail("FITHAW")?;
-    result
-}
 
 fn writers_wait_until_it_is_thawed(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
@@ -137,11 +115,11 @@ fn readers_do_not_wait(t: &Test) -> Outcome {
 
 fn freezing_twice_and_thawing_twice_are_refused(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
-    ioctl(&fs, FIFREEZE).or_fail("FIFREEZE")?;
-    let again = ioctl(&fs, FIFREEZE);
-    ioctl(&fs, FITHAW).or_fail("FITHAW")?;
+    ioctl(&fs.root, FIFREEZE).or_fail("FIFREEZE")?;
+    let again = ioctl(&fs.root, FIFREEZE);
+    ioctl(&fs.root, FITHAW).or_fail("FITHAW")?;
     expect_errno(again, libc::EBUSY, "freezing what is frozen")?;
-    expect_errno(ioctl(&fs, FITHAW), libc::EINVAL, "thawing what is not")?;
+    expect_errno(ioctl(&fs.root, FITHAW), libc::EINVAL, "thawing what is not")?;
     fs.create_with("file", b"works").map(drop)
 }
 
@@ -198,10 +176,10 @@ fn a_mount_of_a_user_namespace_is_frozen_and_thawed_by_the_first_one(t: &Test) -
     };
     expect_said("ready")?;
     let root = format!("/proc/{}/root{}", shell.id(), dir.display());
-    ioctl_at(root.as_ref(), FIFREEZE).or_fail("FIFREEZE")?;
+    ioctl(root.as_ref(), FIFREEZE).or_fail("FIFREEZE")?;
     let asked = to.write_all(b"go on\n").or_fail("write");
     let refused = asked.and_then(|()| expect_said("refused"));
-    ioctl_at(root.as_ref(), FITHAW).or_fail("FITHAW")?;
+    ioctl(root.as_ref(), FITHAW).or_fail("FITHAW")?;
     refused?;
     expect_said("written")?;
     to.write_all(b"go on\n").or_fail("write")?;

@@ -463,6 +463,45 @@ bool shim_has_page_cache(const struct file *file)
 	return !IS_DAX(file_inode(file)) && file->f_mapping->a_ops->read_folio;
 }
 
+static void init_buffered_kiocb(struct kiocb *kiocb, struct file *file, loff_t pos)
+{
+	init_sync_kiocb(kiocb, file);
+	kiocb->ki_flags &= ~IOCB_DIRECT;
+	kiocb->ki_pos = pos;
+}
+
+ssize_t shim_read_buffered(struct file *file, loff_t pos, void *buffer, size_t len)
+{
+	struct kvec vec = { .iov_base = buffer, .iov_len = len };
+	struct kiocb kiocb;
+	struct iov_iter to;
+	ssize_t read;
+
+	init_buffered_kiocb(&kiocb, file, pos);
+	iov_iter_kvec(&to, ITER_DEST, &vec, 1, len);
+	read = vfs_iocb_iter_read(file, &kiocb, &to);
+	if (read > 0)
+		add_rchar(current, read);
+	inc_syscr(current);
+	return read;
+}
+
+ssize_t shim_write_buffered(struct file *file, loff_t pos, void *buffer, size_t len)
+{
+	struct kvec vec = { .iov_base = buffer, .iov_len = len };
+	struct kiocb kiocb;
+	struct iov_iter from;
+	ssize_t written;
+
+	init_buffered_kiocb(&kiocb, file, pos);
+	iov_iter_kvec(&from, ITER_SOURCE, &vec, 1, len);
+	written = vfs_iocb_iter_write(file, &kiocb, &from);
+	if (written > 0)
+		add_wchar(current, written);
+	inc_syscw(current);
+	return written;
+}
+
 struct folio *shim_read_mapping_folio(struct file *file, loff_t pos)
 {
 	return read_mapping_folio(file->f_mapping, pos >> PAGE_SHIFT, file);

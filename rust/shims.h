@@ -110,6 +110,9 @@ void shim_file_start_write(struct file *file);
 void shim_file_end_write(struct file *file);
 void shim_account_copy(struct file *from, struct file *to, ssize_t copied);
 bool shim_has_page_cache(const struct file *file);
+/* Through the page cache, whether the file was opened with O_DIRECT or not. */
+ssize_t shim_read_buffered(struct file *file, loff_t pos, void *buffer, size_t len);
+ssize_t shim_write_buffered(struct file *file, loff_t pos, void *buffer, size_t len);
 struct folio *shim_read_mapping_folio(struct file *file, loff_t pos);
 void shim_folio_put(struct folio *folio);
 int shim_folio_memcmp(struct folio *a, loff_t a_pos, struct folio *b, loff_t b_pos, size_t len);

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a call makes sense: `generic_copy_file_checks` of `fs/read_write.c`, but that a range
-//! beyond the end of the source is an error.
+//! Checks whether a call makes sense: `generic_copy_file_checks` of `fs/read_write.c`, but that a
+//! range beyond the end of the source is an error.
+//!
+//! Alignment is not looked at here. `->remap_file_range` is given all or nothing to do, and judges by
+//! the unit in which its filesystem shares, which the VFS does not know: `i_blkbits` is the size of
+//! a write over NFS, and the server's unit another.
 
 use super::Flag;
 use crate::{
@@ -52,8 +56,9 @@ pub(super) fn check<'a>(
         return Err(EINVAL);
     }
     range.len = to.limit_write(range.to_pos, len)?;
-    if shares {
-        check_blocks(&range, len)?;
+    // All bytes are shared, or none.
+    if shares && range.len < len {
+        return Err(EINVAL);
     }
     range.verify()?;
     Ok(Some(range))
@@ -88,21 +93,4 @@ fn end(pos: u64, len: u64) -> Result<u64> {
     pos.checked_add(len)
         .filter(|&end| i64::try_from(end).is_ok())
         .ok_or(EOVERFLOW)
-}
-
-/// Only whole blocks can be shared, and the last block of a file where it stays a last block; and
-/// all `len` bytes or none.
-fn check_blocks(range: &Range<'_>, len: u64) -> Result {
-    let block = range.to.block_size();
-    let partial = (range.from_pos + range.len) % block != 0;
-    let ends = range.from_pos + range.len == range.from.size()
-        && range.to_pos + range.len >= range.to.size();
-    if range.from_pos % block != 0
-        || range.to_pos % block != 0
-        || (partial && !ends)
-        || range.len < len
-    {
-        return Err(EINVAL);
-    }
-    Ok(())
 }

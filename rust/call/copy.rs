@@ -38,6 +38,7 @@ pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
 /// By the filesystem's own method where it has one, with a single copy in memory.
 fn copy_piece(piece: &Range<'_>) -> Result<u64> {
     match piece.by_method(COPY_FR_COPY) {
+        Err(err) if err == EOPNOTSUPP && piece.is_direct() => piece.copy_buffered(),
         Err(err) if err == EOPNOTSUPP => piece.splice(),
         result => result,
     }

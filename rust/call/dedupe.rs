@@ -7,15 +7,12 @@
 //! is done in pieces. As a difference at the end must leave the beginning unshared too, all pieces
 //! are compared first.
 
-use super::PIECE;
+use super::{LIMIT, PIECE};
 use crate::{
     any::{signal_pending, Range},
     copy_flags::COPY_FR_DEDUP,
 };
 use kernel::prelude::*;
-
-/// The most that `FIDEDUPERANGE` does at a time, and that we do where we cannot read ahead.
-const IOCTL_LIMIT: u64 = 1 << 30;
 
 /// Shares the range if the bytes are equal. Returns how many: fewer than all after a signal, or
 /// where the files were changed meanwhile.
@@ -29,8 +26,9 @@ pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
         result => return result,
     }
     if range.len <= PIECE || !range.from.has_page_cache() || !range.to.has_page_cache() {
-        return share(range, 0, range.len.min(IOCTL_LIMIT));
+        return share(range, 0, range.len.min(LIMIT));
     }
+    check_alignment(range)?;
     let equal = compare(range)?;
     let mut done = 0;
     while done < equal {
@@ -45,6 +43,21 @@ pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
         }
     }
     Ok(done)
+}
+
+/// Finds what the filesystem will refuse, before it is compared: later it sees only pieces.
+///
+/// # Errors
+///
+/// `EINVAL` where the range is not aligned, `EOPNOTSUPP` where the filesystem cannot deduplicate.
+fn check_alignment(range: &Range<'_>) -> Result {
+    range.try_dedupe()?;
+    let ends = (range.from_pos + range.len, range.to_pos + range.len);
+    let whole = range.len % range.to.super_block_size() == 0;
+    if !whole && ends != (range.from.size(), range.to.size()) {
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 fn share(range: &Range<'_>, done: u64, len: u64) -> Result<u64> {

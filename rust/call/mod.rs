@@ -16,14 +16,15 @@ use crate::{
     hook::{Arguments, SystemCall},
 };
 use counters::Counters;
-use kernel::{page::PAGE_MASK, prelude::*, uaccess::UserPtr};
+use kernel::{prelude::*, uaccess::UserPtr};
 use position::Position;
 
 /// How much is done between two looks at whether a signal is pending.
 const PIECE: u64 = 16 << 20;
 
-/// The most that a call with a 32-bit result does, `MAX_RW_COUNT` of the kernel.
-const MAX_RW_COUNT: u64 = (i32::MAX as usize & PAGE_MASK) as u64;
+/// The most that `FIDEDUPERANGE` does at a time, and that a call with a 32-bit result does: whole
+/// blocks of every filesystem.
+const LIMIT: u64 = 1 << 30;
 
 /// What a call is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,9 +78,7 @@ fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
         return Ok(0);
     };
     if arguments.is_32_bit {
-        // What the caller can be told, in whole blocks.
-        let block = range.to.block_size();
-        range.len = range.len.min(MAX_RW_COUNT - MAX_RW_COUNT % block);
+        range.len = range.len.min(LIMIT);
     }
     let done = match flag {
         Flag::Copy => copy::copy(&range),

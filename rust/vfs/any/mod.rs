@@ -62,8 +62,17 @@ impl AnyFile {
 
     /// Whether everything is written to its end, `O_APPEND`.
     pub fn is_append(&self) -> bool {
+        self.has_flag(bindings::O_APPEND)
+    }
+
+    /// Whether it is read and written without the page cache, `O_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        self.has_flag(bindings::O_DIRECT)
+    }
+
+    fn has_flag(&self, flag: u32) -> bool {
         // SAFETY: The file is open. fcntl may change the flags at any time, as in C.
-        unsafe { (&raw const (*self.as_raw()).f_flags).read_volatile() & bindings::O_APPEND != 0 }
+        unsafe { (&raw const (*self.as_raw()).f_flags).read_volatile() & flag != 0 }
     }
 
     /// The type, `S_IFREG` and so on.
@@ -90,10 +99,10 @@ impl AnyFile {
         unsafe { bindings::shim_i_size_read(self.inode()) as u64 }
     }
 
-    /// The size of a block in bytes.
-    pub fn block_size(&self) -> u64 {
-        // SAFETY: The inode is live.
-        1 << unsafe { (*self.inode()).i_blkbits }
+    /// The size in bytes of a block of its superblock, the unit of `generic_remap_checks`.
+    pub fn super_block_size(&self) -> u64 {
+        // SAFETY: The inode is live, and so is its superblock.
+        unsafe { (*(*self.inode()).i_sb).s_blocksize as u64 }
     }
 
     /// The file position. Nothing keeps others from moving it, as in `copy_file_range(2)`.

@@ -95,6 +95,73 @@ impl<'a> Range<'a> {
         })
     }
 
+    /// Asks the filesystem whether it would deduplicate from these positions on: for one byte, which
+    /// is less than a block and may be shortened to nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where the positions are not aligned, `EOPNOTSUPP` where the filesystem cannot.
+    pub fn try_dedupe(&self) -> Result {
+        // SAFETY: Both files are open.
+        to_count(unsafe {
+            bindings::vfs_dedupe_file_range_one(
+                self.from.as_raw(),
+                self.from_pos as i64,
+                self.to.as_raw(),
+                self.to_pos as i64,
+                1,
+                bindings::REMAP_FILE_CAN_SHORTEN,
+            )
+        })
+        .map(drop)
+    }
+
+    /// Whether splicing would go by the rules of `O_DIRECT`, which refuse what is not aligned.
+    pub fn is_direct(&self) -> bool {
+        self.from.is_direct() || self.to.is_direct()
+    }
+
+    /// Copies the bytes through the page caches and a buffer, whether the files were opened with
+    /// `O_DIRECT` or not. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing, `ENOMEM`.
+    pub fn copy_buffered(&self) -> Result<u64> {
+        const BUFFER: u64 = 128 << 10;
+
+        let mut buffer = KVVec::from_elem(0u8, self.len.min(BUFFER) as usize, GFP_KERNEL)?;
+        let mut done = 0;
+        while done < self.len {
+            let (wanted, written) = match self.part(done, self.len - done).step(&mut buffer) {
+                Ok(step) => step,
+                Err(err) if done == 0 => return Err(err),
+                Err(_) => break,
+            };
+            done += written;
+            if written < wanted {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Copies what fits into the buffer. Returns how much that is, and how much was copied.
+    fn step(&self, buffer: &mut [u8]) -> Result<(u64, u64)> {
+        let wanted = self.len.min(buffer.len() as u64);
+        let (from, to) = (self.from.as_raw(), self.to.as_raw());
+        let bytes = buffer.as_mut_ptr().cast();
+        // SAFETY: The file is open, and `wanted` bytes of the buffer may be written.
+        let read = to_count(unsafe {
+            bindings::shim_read_buffered(from, self.from_pos as i64, bytes, wanted as usize)
+        } as i64)?;
+        // SAFETY: The file is open, and `read` bytes of the buffer are there to be read.
+        let written = to_count(unsafe {
+            bindings::shim_write_buffered(to, self.to_pos as i64, bytes, read as usize)
+        } as i64)?;
+        Ok((wanted, written))
+    }
+
     /// Copies the bytes by splicing, through the page caches. Returns how many.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod compat;
 mod counters;
 mod data;
 mod descriptors;
+mod direct;
 mod disk;
 mod duties;
 mod ends;
@@ -31,6 +32,7 @@ pub const ALL: &[(&str, &[Case])] = &[
     ("flags::ends", ends::CASES),
     ("flags::data", data::CASES),
     ("flags::descriptors", descriptors::CASES),
+    ("flags::direct", direct::CASES),
     ("flags::refusals", refusals::CASES),
     ("flags::limits", limits::CASES),
     ("flags::duties", duties::CASES),

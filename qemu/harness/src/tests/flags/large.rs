@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     case!(tens_of_megabytes_are_one_call),
     case!(a_difference_after_tens_of_megabytes_leaves_all_unshared)
         .needs(&[Need::Reflink, Need::Fiemap]),
+    case!(a_long_range_that_is_not_aligned_is_refused_at_once).needs(&[Need::Reflink]),
     case!(more_than_two_gigabytes_are_copied_in_one_call).needs(&[Need::Reflinkfs]),
     case!(more_than_two_gigabytes_are_shared_in_one_call).needs(&[Need::Reflink]),
     case!(more_than_a_gigabyte_is_deduplicated_in_one_call).needs(&[Need::Reflinkfs]),
@@ -100,6 +101,34 @@ fn a_difference_after_tens_of_megabytes_leaves_all_unshared(t: &Test) -> Outcome
             .all(|block| !matches!(block, Block::Shared(_))),
         "no block is shared",
     )
+}
+
+/// Before anything is compared, which would say that it differs, and before a piece is shared.
+fn a_long_range_that_is_not_aligned_is_refused_at_once(t: &Test) -> Outcome {
+    let source = sparse(t, "source", TENS)?;
+    for differ in [false, true] {
+        let to = sparse(t, "to", TENS)?;
+        if differ {
+            to.write_at(&[!to.read_at(0, 1)?[0]], 0)?;
+        }
+        for place in [
+            range(1, 0, TENS - BLOCK),
+            range(0, 1, TENS - BLOCK),
+            range(0, 0, TENS - 1),
+            range(0, 0, (32 << 20) + 1),
+        ] {
+            let what = format!("{place:?}, differ: {differ}");
+            crate::failure::expect_errno(
+                super::copy(&source, &to, place, DEDUP),
+                libc::EINVAL,
+                &what,
+            )?;
+            if !differ {
+                expect_nothing_shared(&source, &to)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn more_than_two_gigabytes_are_copied_in_one_call(t: &Test) -> Outcome {

@@ -1,37 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* Makes one file a clone of another, or fails: ioctl FICLONE. */
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
+#include "command.h"
 
-static void fail(const char *what)
-{
-	perror(what);
-	exit(EXIT_FAILURE);
-}
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 int main(int argc, char **argv)
 {
+	struct stat st;
 	int from, to;
 
-	if (argc != 3) {
-		fprintf(stderr, "Usage: %s <source> <destination>\n", argv[0]);
-		exit(EXIT_FAILURE);
-	}
-
-	from = open(argv[1], O_RDONLY);
-	if (from == -1)
-		fail(argv[1]);
-	to = open(argv[2], O_CREAT | O_WRONLY | O_TRUNC, 0644);
-	if (to == -1)
-		fail(argv[2]);
+	check_arguments(argc, argv, 2, 2, "clone SOURCE DESTINATION");
+	from = open_source(argv[1], &st);
+	to = make_destination(argv[2], &st);
 	if (ioctl(to, FICLONE, from) == -1)
 		fail("FICLONE");
-	if (close(to) == -1)
-		fail(argv[2]);
-	close(from);
-	exit(EXIT_SUCCESS);
+	keep_destination(to, argv[2]);
+	return 0;
 }

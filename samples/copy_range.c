@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * One call of the library, copy_fr.h, from the command line, and what came of
- * it. copy_fr/examples/copy_range.rs is the same in Rust.
+ * One call of the library, copy_fr.h, from the command line, and what it
+ * did. copy_fr/examples/copy_range.rs is the same in Rust.
  *
  * An offset is passed to the call; without one the file position is used. LEN is
  * by default what the source has from there on. The destination is made if there
@@ -9,29 +9,30 @@
  *
  * Exit status: 0, 1 if something failed, 2 for a wrong command line.
  */
-#define _GNU_SOURCE
 #include "copy_fr.h"
 
 #include <ctype.h>
-#include <inttypes.h>
+#include <stdio.h>
 
 static const struct {
 	int number;
 	const char *name;
 } errors[] = {
 #define ERROR(name) { name, #name }
-	ERROR(EACCES), ERROR(EBADE), ERROR(EBADF), ERROR(EDQUOT), ERROR(EEXIST),
+	ERROR(EACCES), ERROR(EBADE), ERROR(EBADF), ERROR(EBUSY), ERROR(EDQUOT), ERROR(EEXIST),
 	ERROR(EFAULT), ERROR(EFBIG), ERROR(EINTR), ERROR(EINVAL), ERROR(EIO),
 	ERROR(EISDIR), ERROR(ELOOP), ERROR(EMFILE), ERROR(ENAMETOOLONG), ERROR(ENOENT),
-	ERROR(ENOMEM), ERROR(ENOSPC), ERROR(ENOTDIR), ERROR(ENXIO),
+	ERROR(ENOMEM), ERROR(ENOSPC), ERROR(ENOSYS), ERROR(ENOTDIR), ERROR(ENXIO),
 	ERROR(EOPNOTSUPP), ERROR(EOVERFLOW), ERROR(EPERM), ERROR(EROFS), ERROR(ETXTBSY),
 	ERROR(EXDEV),
 };
 
+static const char usage[] =
+	"usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]\n";
+
 static void wrong_line(void)
 {
-	fputs("usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]\n",
-	      stderr);
+	fputs(usage, stderr);
 	exit(2);
 }
 
@@ -77,6 +78,7 @@ int main(int argc, char **argv)
 	static const char *const answers[] = {
 		[COPY_FR_CLONED_NO] = "no",
 		[COPY_FR_CLONED_YES] = "yes",
+		[COPY_FR_CLONED_SOME] = "some",
 		[COPY_FR_CLONED_UNKNOWN] = "unknown",
 	};
 	off_t from_pos = 0, to_pos = 0, *from_off, *to_off;
@@ -95,6 +97,8 @@ int main(int argc, char **argv)
 			flags |= COPY_FR_DEDUP;
 		else if (strcmp(argv[i], "--no-kernel") == 0)
 			fallback = 1;
+		else if (strcmp(argv[i], "--help") == 0)
+			exit(fputs(usage, stdout) == EOF);
 		else
 			wrong_line();
 	}

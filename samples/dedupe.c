@@ -1,45 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Makes other files share the blocks of the first, where all of their bytes
- * are equal: ioctl FIDEDUPERANGE. The kernel compares.
+ * are equal: ioctl FIDEDUPERANGE. The kernel compares. It does not tell how much
+ * it shared of what was equal: FIEMAP does, on most filesystems.
  *
- * Exit status: 0 if every file was equal and now shares, 1 if one was not, 2 on
- * an error.
+ * Exit status: 0 if every file was equal and now shares, 1 if one was not or does
+ * not, 2 on an error.
  */
-#include <errno.h>
-#include <fcntl.h>
+#include "command.h"
+#include "copy_fr.h"
+
 #include <linux/fs.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* The kernel takes up to 1 GiB at a time. */
 #define STEP (1LL << 30)
 
-static void fail(const char *what)
+static void fail_here(const char *what)
 {
-	perror(what);
-	exit(2);
+	fail_with(2, what, strerror(errno));
 }
 
-/* Returns whether the files are equal. */
-static int dedupe(int from, const char *name, long long size)
+/* Says what became of a file whose bytes are equal. Returns whether it shares them all. */
+static int tell(const char *name, int fd, long long size)
+{
+	switch (copy_fr_shares(fd, 0, size, COPY_FR_DEDUP)) {
+	case COPY_FR_CLONED_SOME:
+		printf("%s: equal, shares some of %lld bytes\n", name, size);
+		return 0;
+	case COPY_FR_CLONED_NO:
+		printf("%s: equal, shares none of %lld bytes\n", name, size);
+		return size == 0;
+	case COPY_FR_CLONED_UNKNOWN:
+		printf("%s: equal, %lld bytes; the filesystem does not tell what it shares\n", name,
+		       size);
+		return 1;
+	default:
+		printf("%s: shares %lld bytes\n", name, size);
+		return 1;
+	}
+}
+
+/* Returns whether the files are equal and share. */
+static int dedupe(int from, const char *name, const struct stat *source)
 {
 	struct {
 		struct file_dedupe_range range;
 		struct file_dedupe_range_info info;
 	} request;
 	struct file_dedupe_range_info *info = request.range.info;
+	long long done = 0, size = source->st_size;
 	struct stat st;
-	long long done = 0;
-	int to;
+	int to, shares;
 
 	to = open(name, O_RDWR);
 	if (to == -1 || fstat(to, &st) == -1)
-		fail(name);
+		fail_here(name);
+	if (st.st_dev == source->st_dev && st.st_ino == source->st_ino)
+		fail_with(2, name, "is the same file");
 	if (st.st_size != size) {
 		printf("%s: of another size\n", name);
 		close(to);
@@ -53,7 +70,7 @@ static int dedupe(int from, const char *name, long long size)
 		info->dest_fd = to;
 		info->dest_offset = done;
 		if (ioctl(from, FIDEDUPERANGE, &request) == -1)
-			fail("FIDEDUPERANGE");
+			fail_here("FIDEDUPERANGE");
 		if (info->status == FILE_DEDUPE_RANGE_DIFFERS) {
 			printf("%s: differs\n", name);
 			close(to);
@@ -61,30 +78,25 @@ static int dedupe(int from, const char *name, long long size)
 		}
 		if (info->status < 0 || info->bytes_deduped == 0) {
 			errno = info->status < 0 ? -info->status : EIO;
-			fail(name);
+			fail_here(name);
 		}
 		done += info->bytes_deduped;
 	}
-	printf("%s: shares %lld bytes\n", name, done);
+	shares = tell(name, to, size);
 	close(to);
-	return 1;
+	return shares;
 }
 
 int main(int argc, char **argv)
 {
-	struct stat st;
 	int from, equal = 1;
+	struct stat st;
 
-	if (argc < 3) {
-		fprintf(stderr, "Usage: %s <file> <file>...\n", argv[0]);
-		exit(2);
-	}
-
+	check_arguments(argc, argv, 2, INT_MAX, "dedupe FILE FILE...");
 	from = open(argv[1], O_RDONLY);
 	if (from == -1 || fstat(from, &st) == -1)
-		fail(argv[1]);
+		fail_here(argv[1]);
 	for (int i = 2; i < argc; i++)
-		equal &= dedupe(from, argv[i], st.st_size);
-	close(from);
-	exit(equal ? 0 : 1);
+		equal &= dedupe(from, argv[i], &st);
+	return equal ? 0 : 1;
 }

@@ -5,46 +5,118 @@
  * What a call does and its errors: copy_fr/README.md, and copy_file_range(2) of this project. The
  * Rust crate copy_fr does the same, with the same results.
  *
- * Include this first, or define _GNU_SOURCE. Nothing is needed but the C library; Linux 4.5.
+ * For C11 (as cc has it by default, -std=gnu11 and later) and C++17, in any place among other
+ * headers, with or without _GNU_SOURCE. Every name begins with copy_fr or COPY_FR. Nothing is needed
+ * but the C library.
+ *
+ * Nothing is opened or closed here: to close any descriptor of a file takes away all POSIX locks
+ * that the process has on it.
  */
 #ifndef COPY_FR_H
 #define COPY_FR_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/fiemap.h>
-#include <linux/fs.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "linux/copy.h"
 
+#ifdef __cplusplus
+static_assert(sizeof(off_t) == 8, "copy_fr.h needs -D_FILE_OFFSET_BITS=64");
+#else
 _Static_assert(sizeof(off_t) == 8, "copy_fr.h needs -D_FILE_OFFSET_BITS=64");
+#endif
 
-/* What became of the blocks in the destination's range. */
+/* Whether the blocks in the destination's range are shared. */
 enum copy_fr_cloned {
-	COPY_FR_CLONED_NO,	/* the call shared none */
-	COPY_FR_CLONED_YES,	/* it shared some; with COPY_FR_REFLINK and COPY_FR_DEDUP, all */
-	COPY_FR_CLONED_UNKNOWN,	/* flags were 0, and the filesystem does not tell; or only holes */
+	COPY_FR_CLONED_NO,	/* none is */
+	COPY_FR_CLONED_YES,	/* all are */
+	COPY_FR_CLONED_SOME,	/* some are, some are not */
+	COPY_FR_CLONED_UNKNOWN,	/* the filesystem does not tell; or only holes; or too many extents */
 };
 
 /* FIDEDUPERANGE takes no more at a time. */
 #define COPY_FR_DEDUP_MAX	((size_t)1 << 30)
 /* How much is read at a time. */
 #define COPY_FR_BUFFER		((size_t)256 << 10)
+/* What O_DIRECT wants offsets, lengths and memory to be multiples of, on all but rare devices. */
+#define COPY_FR_ALIGN		((size_t)4096)
+/* How many extents are asked for at a time, and how many times. */
+#define COPY_FR_EXTENTS		32
+#define COPY_FR_ROUNDS		1024
+
+#if defined(O_DIRECT)
+#define COPY_FR_O_DIRECT	O_DIRECT
+#elif defined(__O_DIRECT)
+#define COPY_FR_O_DIRECT	__O_DIRECT
+#else
+#error "define _GNU_SOURCE, for O_DIRECT"
+#endif
+#define COPY_FR_SEEK_DATA	3
+#define COPY_FR_SEEK_HOLE	4
+
+/* What <linux/fs.h> and <linux/fiemap.h> have, without the other names in there. */
+struct copy_fr_clone_request {
+	int64_t src_fd;
+	uint64_t src_offset, src_length, dest_offset;
+};
+
+struct copy_fr_dedupe_head {
+	uint64_t src_offset, src_length;
+	uint16_t dest_count, reserved1;
+	uint32_t reserved2;
+};
+
+struct copy_fr_dedupe_request {
+	struct copy_fr_dedupe_head head;
+	int64_t dest_fd;
+	uint64_t dest_offset, bytes_deduped;
+	int32_t status;
+	uint32_t reserved;
+};
+
+struct copy_fr_map_head {
+	uint64_t start, length;
+	uint32_t flags, mapped_extents, extent_count, reserved;
+};
+
+struct copy_fr_map {
+	struct copy_fr_map_head head;
+	struct {
+		uint64_t logical, physical, length, reserved64[2];
+		uint32_t flags, reserved[3];
+	} extents[COPY_FR_EXTENTS];
+};
+
+struct copy_fr_space {
+	int16_t type, whence;
+	int64_t start, len;
+	int32_t sysid;
+	uint32_t pid;
+	int32_t reserved[4];
+};
+
+#define COPY_FR_IOC_CLONE	_IOW(0x94, 13, struct copy_fr_clone_request)
+#define COPY_FR_IOC_DEDUPE	_IOWR(0x94, 54, struct copy_fr_dedupe_head)
+#define COPY_FR_IOC_MAP		_IOWR('f', 11, struct copy_fr_map_head)
+#define COPY_FR_IOC_BLOCK_SIZE	_IO(0, 2)
+/* As fallocate(2) with FALLOC_FL_PUNCH_HOLE, FS_IOC_UNRESVSP64. */
+#define COPY_FR_IOC_PUNCH	_IOW('X', 43, struct copy_fr_space)
+#define COPY_FR_MAP_SYNC	1u
+#define COPY_FR_MAP_LAST	1u
+#define COPY_FR_MAP_UNWRITTEN	0x800u
+#define COPY_FR_MAP_SHARED	0x2000u
+#define COPY_FR_DIFFERS		1
 
 struct copy_fr_range {
 	int in;
@@ -77,70 +149,95 @@ static inline int copy_fr_try(int fd_in, int fd_out, unsigned int flags)
 	return copy_fr_syscall(fd_in, &pos_in, fd_out, &pos_out, 0, flags) == -1 ? -errno : 0;
 }
 
-/* What FIEMAP says of a range of a file. */
-static inline enum copy_fr_cloned copy_fr_fiemap(int fd, off_t pos, size_t len, unsigned int flags)
+/*
+ * Whether an error means that there is no such call: an old kernel, or a filter (seccomp) that does
+ * not let it through. Those say EPERM, too, but of descriptors that are not open as well.
+ */
+static inline int copy_fr_is_missing(int error)
 {
-	enum { EXTENTS = 32 };
-	union {
-		struct fiemap map;
-		char space[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
-	} query;
-	const struct fiemap_extent *extents = query.map.fm_extents;
-	enum copy_fr_cloned cloned = COPY_FR_CLONED_UNKNOWN;
-	off_t end = pos + len;
+	if (error != -EPERM)
+		return error == -ENOSYS;
+	return copy_fr_syscall(-1, NULL, -1, NULL, 0, 0) == -1 && errno != EBADF;
+}
 
-	while (pos < end) {
-		memset(&query, 0, sizeof(query));
-		query.map.fm_start = pos;
-		query.map.fm_length = end - pos;
-		query.map.fm_flags = flags;
-		query.map.fm_extent_count = EXTENTS;
-		if (ioctl(fd, FS_IOC_FIEMAP, &query.map) == -1)
+/* Whether FIEMAP says of the filesystem which blocks are shared: SMB answers it, and cannot know. */
+static inline int copy_fr_tells(int fd)
+{
+	struct statfs st;
+	uint32_t type;
+
+	if (fstatfs(fd, &st) == -1)
+		return 0;
+	type = (uint32_t)st.f_type;
+	return type != 0xff534d42u && type != 0xfe534d42u && type != 0x517bu;
+}
+
+/* What FIEMAP says of a range of a file. */
+static inline enum copy_fr_cloned copy_fr_extents(int fd, off_t pos, size_t len,
+						  unsigned int flags)
+{
+	off_t end = pos + (off_t)len;
+	int shared = 0, own = 0, last = 0;
+	struct copy_fr_map map;
+
+	for (int round = 0; pos < end && !last; round++) {
+		memset(&map.head, 0, sizeof(map.head));
+		map.head.start = (uint64_t)pos;
+		map.head.length = (uint64_t)(end - pos);
+		map.head.flags = flags;
+		map.head.extent_count = COPY_FR_EXTENTS;
+		if (round == COPY_FR_ROUNDS || ioctl(fd, COPY_FR_IOC_MAP, &map) == -1)
 			return COPY_FR_CLONED_UNKNOWN;
-		if (query.map.fm_mapped_extents == 0)
+		if (map.head.mapped_extents == 0)
 			break;
-		for (unsigned int i = 0; i < query.map.fm_mapped_extents; i++) {
-			if (extents[i].fe_flags & FIEMAP_EXTENT_SHARED)
-				return COPY_FR_CLONED_YES;
-			if (extents[i].fe_flags & FIEMAP_EXTENT_LAST)
-				return COPY_FR_CLONED_NO;
-			pos = extents[i].fe_logical + extents[i].fe_length;
+		for (uint32_t i = 0; i < map.head.mapped_extents && i < COPY_FR_EXTENTS; i++) {
+			uint32_t what = map.extents[i].flags;
+
+			/* Room that was not written to is a hole that takes blocks. */
+			if (what & COPY_FR_MAP_SHARED)
+				shared = 1;
+			else if (!(what & COPY_FR_MAP_UNWRITTEN))
+				own = 1;
+			last = (what & COPY_FR_MAP_LAST) != 0;
+			pos = (off_t)(map.extents[i].logical + map.extents[i].length);
 		}
-		cloned = COPY_FR_CLONED_NO;
+		if (shared && own)
+			return COPY_FR_CLONED_SOME;
 	}
+	if (shared)
+		return COPY_FR_CLONED_YES;
+	return own ? COPY_FR_CLONED_NO : COPY_FR_CLONED_UNKNOWN;
+}
+
+/* Whether a call that did these bytes shared their blocks. No error says so: the kernel may copy. */
+static inline enum copy_fr_cloned copy_fr_shares(int fd, off_t pos, size_t len, unsigned int flags)
+{
+	enum copy_fr_cloned cloned;
+
+	if (len == 0 || flags == COPY_FR_COPY)
+		return COPY_FR_CLONED_NO;
+	if (pos < 0 || !copy_fr_tells(fd))
+		return COPY_FR_CLONED_UNKNOWN;
+	cloned = copy_fr_extents(fd, pos, len, 0);
+	/*
+	 * Where the range's old blocks were shared, the filesystem may show those until what was
+	 * copied is written out.
+	 */
+	if (flags == 0 && (cloned == COPY_FR_CLONED_YES || cloned == COPY_FR_CLONED_SOME))
+		cloned = copy_fr_extents(fd, pos, len, COPY_FR_MAP_SYNC);
 	return cloned;
 }
 
-/*
- * Whether a call without flags, which says nothing of it, shared blocks. Where somebody shared the
- * range's old blocks, the filesystem may show those until what was copied is written out.
- */
-static inline enum copy_fr_cloned copy_fr_shares(int fd, off_t pos, size_t len)
-{
-	enum copy_fr_cloned cloned = copy_fr_fiemap(fd, pos, len, 0);
-
-	if (cloned != COPY_FR_CLONED_YES)
-		return cloned;
-	return copy_fr_fiemap(fd, pos, len, FIEMAP_FLAG_SYNC);
-}
-
-/* The kernel's call, and what became of the blocks. */
+/* The kernel's call, and whether blocks are shared. */
 static inline ssize_t copy_fr_kernel(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
 				     size_t len, unsigned int flags, int *cloned)
 {
+	off_t start = off_out ? *off_out : cloned ? lseek(fd_out, 0, SEEK_CUR) : 0;
 	ssize_t done = copy_fr_syscall(fd_in, off_in, fd_out, off_out, len, flags);
 	int error = -errno;
-	off_t end;
 
-	if (done == -1 || !cloned)
-		return done;
-	*cloned = COPY_FR_CLONED_NO;
-	if (done > 0 && flags == 0) {
-		end = off_out ? *off_out : lseek(fd_out, 0, SEEK_CUR);
-		*cloned = copy_fr_shares(fd_out, end - done, done);
-	} else if (done > 0 && flags != COPY_FR_COPY) {
-		*cloned = COPY_FR_CLONED_YES;
-	}
+	if (done != -1 && cloned)
+		*cloned = copy_fr_shares(fd_out, start, (size_t)done, flags);
 	errno = -error;
 	return done;
 }
@@ -153,20 +250,47 @@ static inline int copy_fr_remap_error(int error)
 	return error == -ENOTTY || error == -kernel_enotsupp ? -EOPNOTSUPP : error;
 }
 
+static inline int copy_fr_clone(int in, uint64_t pos_in, int out, uint64_t pos_out, uint64_t len)
+{
+	struct copy_fr_clone_request request;
+
+	request.src_fd = in;
+	request.src_offset = pos_in;
+	request.src_length = len;
+	request.dest_offset = pos_out;
+	if (ioctl(out, COPY_FR_IOC_CLONE, &request) == -1)
+		return copy_fr_remap_error(-errno);
+	return 0;
+}
+
 /*
  * Whether the filesystem shares blocks, and both files are on it: a request that is refused for its
  * negative offset, but after a look at that.
  */
 static inline int copy_fr_check_sharing(const struct copy_fr_range *range)
 {
-	struct file_clone_range none = {
-		.src_fd = range->in,
-		.src_offset = 1ULL << 63,
-		.src_length = 1,
-	};
-	int error = ioctl(range->out, FICLONERANGE, &none) == -1 ? copy_fr_remap_error(-errno) : 0;
+	int error = copy_fr_clone(range->in, 1ULL << 63, range->out, 0, 1);
 
 	return error == -EXDEV || error == -EOPNOTSUPP ? error : 0;
+}
+
+/* What the kernel looks at in the files, where it does not let the call through. */
+static inline int copy_fr_check_descriptors(const struct copy_fr_range *range)
+{
+	int flags_in = fcntl(range->in, F_GETFL), flags_out = fcntl(range->out, F_GETFL);
+	struct stat in, out;
+
+	if (flags_in == -1 || flags_out == -1 || fstat(range->in, &in) == -1 ||
+	    fstat(range->out, &out) == -1)
+		return -errno;
+	if (S_ISDIR(in.st_mode) || S_ISDIR(out.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(in.st_mode) || !S_ISREG(out.st_mode))
+		return -EINVAL;
+	if ((flags_in & O_ACCMODE) == O_WRONLY || (flags_out & O_ACCMODE) == O_RDONLY ||
+	    (flags_out & O_APPEND))
+		return -EBADF;
+	return copy_fr_check_sharing(range) == -EXDEV ? -EXDEV : 0;
 }
 
 /* Whether the files are of a kind that the call takes. */
@@ -174,10 +298,13 @@ static inline int copy_fr_check_files(const struct copy_fr_range *range)
 {
 	int error = copy_fr_try(range->in, range->out, 0);
 
+	if (copy_fr_is_missing(error))
+		return copy_fr_check_descriptors(range);
 	if (error && error != -EPERM && error != -ETXTBSY)
 		return error;
 	/* Without flags some files can be copied from one filesystem to another. */
-	if (range->flags != COPY_FR_COPY && copy_fr_check_sharing(range) == -EXDEV)
+	if (range->flags != 0 && range->flags != COPY_FR_COPY &&
+	    copy_fr_check_sharing(range) == -EXDEV)
 		return -EXDEV;
 	return error;
 }
@@ -200,17 +327,24 @@ static inline void copy_fr_advance(int fd, off_t *off, off_t pos)
 static inline int copy_fr_check_range(struct copy_fr_range *range, const struct stat *in,
 				      const struct stat *out)
 {
-	struct rlimit limit;
+	int copies = range->flags == 0 || range->flags == COPY_FR_COPY;
 	off_t end_in, end_out;
+	struct rlimit limit;
 
 	if (range->pos_in < 0 || range->pos_out < 0)
 		return -EINVAL;
 	if (__builtin_add_overflow(range->pos_in, range->len, &end_in) ||
 	    __builtin_add_overflow(range->pos_out, range->len, &end_out))
 		return -EOVERFLOW;
+	/* Without a flag the end of the source cuts the range. */
+	if (range->flags == 0 && end_in > in->st_size) {
+		range->len = range->pos_in < in->st_size ? (size_t)(in->st_size - range->pos_in) : 0;
+		end_in = range->pos_in + (off_t)range->len;
+		end_out = range->pos_out + (off_t)range->len;
+	}
 	if (range->len == 0)
 		return 0;
-	if (range->flags != COPY_FR_COPY && copy_fr_check_sharing(range) != 0)
+	if (!copies && copy_fr_check_sharing(range) != 0)
 		return -EOPNOTSUPP;
 	if (end_in > in->st_size)
 		return -EINVAL;
@@ -227,197 +361,269 @@ static inline int copy_fr_check_range(struct copy_fr_range *range, const struct 
 		raise(SIGXFSZ);
 		return -EFBIG;
 	}
-	if (range->flags != COPY_FR_COPY)
+	if (!copies)
 		return -EINVAL;
-	range->len = limit.rlim_cur - range->pos_out;
+	range->len = (size_t)(limit.rlim_cur - (rlim_t)range->pos_out);
 	return 0;
 }
 
-/*
- * A descriptor of the same file for `access`, through which any part of it may be read or written:
- * the given one if it will do, else a new one; -1 where there is none.
- */
-static inline int copy_fr_buffered(int fd, int access)
+static inline int copy_fr_is_direct(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
-	char path[32];
 
-	if (flags == -1)
+	return flags != -1 && (flags & COPY_FR_O_DIRECT);
+}
+
+/* Memory for `size` bytes and what is read around them, aligned for O_DIRECT. */
+static inline char *copy_fr_buffer(size_t size)
+{
+	void *buffer;
+	int error = posix_memalign(&buffer, COPY_FR_ALIGN, size + 2 * COPY_FR_ALIGN);
+
+	errno = error;
+	return error ? NULL : (char *)buffer;
+}
+
+/* As pread(2), and at any offset also of a file open with O_DIRECT. */
+static inline ssize_t copy_fr_pread(int fd, int direct, char *buffer, size_t size, off_t pos)
+{
+	size_t skip = direct ? (size_t)pos % COPY_FR_ALIGN : 0;
+	size_t whole = direct ? (skip + size + COPY_FR_ALIGN - 1) & ~(COPY_FR_ALIGN - 1) : size;
+	ssize_t got = pread(fd, buffer, whole, pos - (off_t)skip);
+
+	if (got == -1 || !direct)
+		return got;
+	if ((size_t)got <= skip)
+		return 0;
+	got -= (ssize_t)skip;
+	if ((size_t)got > size)
+		got = (ssize_t)size;
+	if (skip)
+		memmove(buffer, buffer + skip, (size_t)got);
+	return got;
+}
+
+/*
+ * Where the next data from `pos` on begins and ends, up to `end`. The file position, which lseek(2)
+ * moves for that, is put back.
+ */
+static inline void copy_fr_find_data(int fd, off_t pos, off_t end, off_t *data, off_t *hole)
+{
+	off_t old = lseek(fd, 0, SEEK_CUR);
+	off_t first = lseek(fd, pos, COPY_FR_SEEK_DATA), last = -1;
+	int error = first == -1 ? errno : 0;
+	struct stat st;
+
+	if (first != -1)
+		last = lseek(fd, first, COPY_FR_SEEK_HOLE);
+	lseek(fd, old, SEEK_SET);
+	/* No data: a hole up to the end of the file, wherever that is by now. */
+	if (error == ENXIO && fstat(fd, &st) != -1)
+		first = st.st_size > pos ? st.st_size : pos;
+	if (first < pos)
+		first = pos;
+	*data = first < end ? first : end;
+	*hole = last > *data && last < end ? last : end;
+}
+
+/* Copies up to `size` bytes. Returns how many, or -1. */
+static inline ssize_t copy_fr_step(const struct copy_fr_range *range, size_t done, int direct_in,
+				   char *buffer, size_t size)
+{
+	ssize_t got = copy_fr_pread(range->in, direct_in, buffer, size,
+				    range->pos_in + (off_t)done);
+	ssize_t put;
+
+	if (got == -1)
 		return -1;
-	if (!(flags & O_DIRECT) &&
-	    ((flags & O_ACCMODE) == access || (flags & O_ACCMODE) == O_RDWR))
-		return fd;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, access | (flags & O_SYNC) | O_CLOEXEC);
+	/* The source has become shorter. */
+	if (got == 0)
+		return copy_fr_fail(-EINVAL);
+	put = pwrite(range->out, buffer, (size_t)got, range->pos_out + (off_t)done);
+	return put == 0 ? copy_fr_fail(-EIO) : put;
 }
 
-static inline void copy_fr_close(int fd, int given)
+/*
+ * Makes a hole, which ends no file: one beyond the destination's end is there as soon as something
+ * is written behind it. Returns whether it could.
+ */
+static inline int copy_fr_punch(const struct copy_fr_range *range, size_t done, size_t len)
 {
-	if (fd != -1 && fd != given)
-		close(fd);
+	struct copy_fr_space space;
+	struct stat st;
+
+	memset(&space, 0, sizeof(space));
+	space.start = range->pos_out + (off_t)done;
+	space.len = (off_t)len;
+	if (fstat(range->out, &st) == -1)
+		return 0;
+	return space.start >= st.st_size || ioctl(range->out, COPY_FR_IOC_PUNCH, &space) == 0;
 }
 
-/* Reads and writes. Returns how much, less than all where something got in the way, or -1. */
-static inline ssize_t copy_fr_transfer(const struct copy_fr_range *range, int in, int out,
-				       char *buffer, size_t size)
+/*
+ * COPY_FR_COPY: through this process's memory, so that nothing can come out shared. Holes of the
+ * source stay holes where the destination takes them. Returns how much was copied, less than all
+ * where something got in the way, or -1.
+ */
+static inline ssize_t copy_fr_transfer(const struct copy_fr_range *range, char *buffer, int holes)
 {
-	size_t done = 0;
-	ssize_t got, put;
+	int direct_in = copy_fr_is_direct(range->in), direct_out = copy_fr_is_direct(range->out);
+	off_t end = range->pos_in + (off_t)range->len, data = range->pos_in;
+	off_t hole = holes && !direct_out ? data : end;
+	/* How much is done, and up to where the destination has been written to. */
+	size_t done = 0, written = 0;
 
 	while (done < range->len) {
-		if (size > range->len - done)
-			size = range->len - done;
-		put = -1;
-		got = pread(in, buffer, size, range->pos_in + done);
-		if (got > 0)
-			put = pwrite(out, buffer, got, range->pos_out + done);
-		if (put > 0)
-			done += put;
-		/* What stopped a write half way is what the next call will say. */
-		if (put > 0 && put == got)
+		off_t pos = range->pos_in + (off_t)done;
+		ssize_t step;
+		size_t size;
+
+		if (pos >= hole)
+			copy_fr_find_data(range->in, pos, end, &data, &hole);
+		if (data > pos && copy_fr_punch(range, done, (size_t)(data - pos))) {
+			done += (size_t)(data - pos);
 			continue;
-		if (done > 0)
-			return done;
-		/* The source has become shorter. */
-		if (got == 0)
-			return copy_fr_fail(-EINVAL);
-		if (put == 0)
-			return copy_fr_fail(-EIO);
-		if (errno != EINTR)
-			return -1;
+		}
+		size = (size_t)(hole - pos) < COPY_FR_BUFFER ? (size_t)(hole - pos) : COPY_FR_BUFFER;
+		/* What cannot be written without the page cache comes last, and fails. */
+		if (direct_out && size > COPY_FR_ALIGN)
+			size -= size % COPY_FR_ALIGN;
+		step = copy_fr_step(range, done, direct_in, buffer, size);
+		if (step == -1)
+			break;
+		done += (size_t)step;
+		written = done;
 	}
-	return done;
+	/* The destination ends behind a hole at the end, too, and others may have made it longer. */
+	if (done > written) {
+		off_t last = range->pos_out + (off_t)done - 1;
+		int error = errno;
+		struct stat st;
+
+		if (fstat(range->out, &st) == -1 ||
+		    (st.st_size <= last && pwrite(range->out, "", 1, last) != 1))
+			done = written;
+		else
+			errno = error;
+	}
+	return done > 0 ? (ssize_t)done : -1;
 }
 
-/* COPY_FR_COPY: through this process's memory, so that nothing can come out shared. */
-static inline ssize_t copy_fr_copy(const struct copy_fr_range *range)
+static inline ssize_t copy_fr_copy(const struct copy_fr_range *range, const struct stat *in)
 {
-	size_t size = range->len < COPY_FR_BUFFER ? range->len : COPY_FR_BUFFER;
-	char *buffer = malloc(size);
+	char *buffer = copy_fr_buffer(range->len < COPY_FR_BUFFER ? range->len : COPY_FR_BUFFER);
 	ssize_t done;
-	int in, out, error;
+	int error;
 
 	if (!buffer)
-		return copy_fr_fail(-ENOMEM);
-	in = copy_fr_buffered(range->in, O_RDONLY);
-	out = copy_fr_buffered(range->out, O_WRONLY);
-	done = copy_fr_transfer(range, in == -1 ? range->in : in, out == -1 ? range->out : out,
-				buffer, size);
-	error = -errno;
-	copy_fr_close(in, range->in);
-	copy_fr_close(out, range->out);
+		return -1;
+	done = copy_fr_transfer(range, buffer, in->st_blocks < in->st_size / 512);
+	error = errno;
 	free(buffer);
-	errno = -error;
+	errno = error;
 	return done;
 }
 
 /* COPY_FR_REFLINK. The kernel checks alignment and ends. */
 static inline ssize_t copy_fr_reflink(const struct copy_fr_range *range)
 {
-	struct file_clone_range request = {
-		.src_fd = range->in,
-		.src_offset = range->pos_in,
-		.src_length = range->len,
-		.dest_offset = range->pos_out,
-	};
+	int error = copy_fr_clone(range->in, (uint64_t)range->pos_in, range->out,
+				  (uint64_t)range->pos_out, range->len);
 
-	if (ioctl(range->out, FICLONERANGE, &request) == -1)
-		return copy_fr_fail(copy_fr_remap_error(-errno));
-	return range->len;
+	return error ? copy_fr_fail(error) : (ssize_t)range->len;
 }
 
 /* FIDEDUPERANGE would take less than it is asked for, and not say so. */
 static inline int copy_fr_check_ends(const struct copy_fr_range *range, const struct stat *in,
 				     const struct stat *out)
 {
-	off_t end_in = range->pos_in + range->len, end_out = range->pos_out + range->len;
+	off_t end_in = range->pos_in + (off_t)range->len, end_out = range->pos_out + (off_t)range->len;
 	int block;
 
-	if (ioctl(range->in, FIGETBSZ, &block) == -1)
+	if (ioctl(range->in, COPY_FR_IOC_BLOCK_SIZE, &block) == -1)
 		return copy_fr_remap_error(-errno);
 	if (range->pos_in % block || range->pos_out % block)
 		return -EINVAL;
-	if (range->len % block && (end_in != in->st_size || end_out != out->st_size))
+	if (range->len % (size_t)block && (end_in != in->st_size || end_out != out->st_size))
 		return -EINVAL;
 	return 0;
 }
 
-/* Returns how many bytes pread(2) got: fewer than asked for only at the end of the file. */
+/* As pread(2), but fewer bytes than asked for are there only at the end of the file. */
 static inline ssize_t copy_fr_read(int fd, char *buffer, size_t size, off_t pos)
 {
+	int direct = copy_fr_is_direct(fd);
 	size_t done = 0;
 	ssize_t got;
 
+	/* In one piece without the page cache, as the memory must be aligned; to the end, too. */
 	while (done < size) {
-		got = pread(fd, buffer + done, size - done, pos + done);
-		if (got == -1 && errno == EINTR)
-			continue;
+		got = copy_fr_pread(fd, direct, buffer + done, size - done, pos + (off_t)done);
 		if (got == -1)
 			return -1;
-		if (got == 0)
+		done += (size_t)got;
+		if (got == 0 || direct)
 			break;
-		done += got;
 	}
-	return done;
+	return (ssize_t)done;
 }
 
 /* Returns -EBADE if the ranges do not hold the same bytes. */
-static inline int copy_fr_compare(const struct copy_fr_range *range, int in, int out)
+static inline int copy_fr_compare_with(const struct copy_fr_range *range, char *one, char *other)
 {
-	char *buffer = malloc(2 * COPY_FR_BUFFER);
-	size_t done = 0, size;
-	int error = 0;
+	size_t done = 0;
 
-	if (!buffer)
-		return -ENOMEM;
-	while (!error && done < range->len) {
-		ssize_t got_in, got_out;
+	while (done < range->len) {
+		size_t left = range->len - done;
+		size_t size = left < COPY_FR_BUFFER ? left : COPY_FR_BUFFER;
+		ssize_t got_in = copy_fr_read(range->in, one, size, range->pos_in + (off_t)done);
+		ssize_t got_out = -1;
 
-		size = range->len - done < COPY_FR_BUFFER ? range->len - done : COPY_FR_BUFFER;
-		got_in = copy_fr_read(in, buffer, size, range->pos_in + done);
-		if (got_in == -1) {
-			error = -errno;
-			break;
-		}
-		got_out = copy_fr_read(out, buffer + size, size, range->pos_out + done);
+		if (got_in != -1)
+			got_out = copy_fr_read(range->out, other, size,
+					       range->pos_out + (off_t)done);
 		if (got_out == -1)
-			error = -errno;
-		else if ((size_t)got_in < size || (size_t)got_out < size)
-			error = -EINVAL;
-		else if (memcmp(buffer, buffer + size, size) != 0)
-			error = -EBADE;
+			return -errno;
+		if ((size_t)got_in < size || (size_t)got_out < size)
+			return -EINVAL;
+		if (memcmp(one, other, size) != 0)
+			return -EBADE;
 		done += size;
 	}
-	free(buffer);
+	return 0;
+}
+
+static inline int copy_fr_compare(const struct copy_fr_range *range)
+{
+	char *one = copy_fr_buffer(COPY_FR_BUFFER), *other = copy_fr_buffer(COPY_FR_BUFFER);
+	int error = one && other ? copy_fr_compare_with(range, one, other) : -ENOMEM;
+
+	free(one);
+	free(other);
 	return error;
 }
 
 /* Shares up to COPY_FR_DEDUP_MAX bytes at `done`. */
 static inline int copy_fr_dedupe_piece(const struct copy_fr_range *range, size_t *done)
 {
-	union {
-		struct file_dedupe_range range;
-		char space[sizeof(struct file_dedupe_range) +
-			   sizeof(struct file_dedupe_range_info)];
-	} request;
-	struct file_dedupe_range_info *info = request.range.info;
+	struct copy_fr_dedupe_request request;
 	size_t left = range->len - *done;
 
 	memset(&request, 0, sizeof(request));
-	request.range.src_offset = range->pos_in + *done;
-	request.range.src_length = left < COPY_FR_DEDUP_MAX ? left : COPY_FR_DEDUP_MAX;
-	request.range.dest_count = 1;
-	info->dest_fd = range->out;
-	info->dest_offset = range->pos_out + *done;
-	if (ioctl(range->in, FIDEDUPERANGE, &request.range) == -1)
+	request.head.src_offset = (uint64_t)range->pos_in + *done;
+	request.head.src_length = left < COPY_FR_DEDUP_MAX ? left : COPY_FR_DEDUP_MAX;
+	request.head.dest_count = 1;
+	request.dest_fd = range->out;
+	request.dest_offset = (uint64_t)range->pos_out + *done;
+	if (ioctl(range->in, COPY_FR_IOC_DEDUPE, &request) == -1)
 		return copy_fr_remap_error(-errno);
-	if (info->status == FILE_DEDUPE_RANGE_DIFFERS)
+	if (request.status == COPY_FR_DIFFERS)
 		return -EBADE;
-	if (info->status < 0)
-		return copy_fr_remap_error(info->status);
-	if (info->bytes_deduped == 0)
+	if (request.status < 0)
+		return copy_fr_remap_error(request.status);
+	if (request.bytes_deduped == 0)
 		return -EINVAL;
-	*done += info->bytes_deduped;
+	*done += request.bytes_deduped;
 	return 0;
 }
 
@@ -427,39 +633,32 @@ static inline ssize_t copy_fr_dedupe(struct copy_fr_range *range, const struct s
 {
 	int error = copy_fr_check_ends(range, st_in, st_out);
 	size_t done = 0;
-	int in, out;
 
 	if (!error && range->len > COPY_FR_DEDUP_MAX) {
-		in = copy_fr_buffered(range->in, O_RDONLY);
-		out = copy_fr_buffered(range->out, O_RDONLY);
 		/* What may not be read here only the kernel can compare: a piece, all or nothing. */
-		if (in == -1 || out == -1)
+		if ((fcntl(range->out, F_GETFL) & O_ACCMODE) == O_WRONLY)
 			range->len = COPY_FR_DEDUP_MAX;
 		else
-			error = copy_fr_compare(range, in, out);
-		copy_fr_close(in, range->in);
-		copy_fr_close(out, range->out);
+			error = copy_fr_compare(range);
 	}
 	while (!error && done < range->len)
 		error = copy_fr_dedupe_piece(range, &done);
 	return done > 0 ? (ssize_t)done : copy_fr_fail(error);
 }
 
-/**
- * copy_fr_fallback() - As copy_fr(), but without the kernel's flags.
- *
- * Everything is done by the calls that every kernel has, even where the kernel knows flags.
- */
-static inline ssize_t copy_fr_fallback(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
-				       size_t len, unsigned int flags, int *cloned)
+/* What the flags do, and what no flag does, by the calls that every kernel has. */
+static inline ssize_t copy_fr_by_other_calls(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
+					     size_t len, unsigned int flags, int *cloned)
 {
-	struct copy_fr_range range = { .in = fd_in, .out = fd_out, .len = len, .flags = flags };
+	struct copy_fr_range range;
 	struct stat st_in, st_out;
-	ssize_t done;
+	ssize_t done = 0;
 	int error;
 
-	if (flags != COPY_FR_COPY && flags != COPY_FR_REFLINK && flags != COPY_FR_DEDUP)
-		return copy_fr_kernel(fd_in, off_in, fd_out, off_out, len, flags, cloned);
+	range.in = fd_in;
+	range.out = fd_out;
+	range.len = len;
+	range.flags = flags;
 	error = copy_fr_check_files(&range);
 	if (!error)
 		error = copy_fr_position(fd_in, off_in, &range.pos_in);
@@ -472,14 +671,19 @@ static inline ssize_t copy_fr_fallback(int fd_in, off_t *off_in, int fd_out, off
 	if (error)
 		return copy_fr_fail(error);
 
-	if (range.len == 0)
-		done = 0;
-	else if (flags == COPY_FR_COPY)
-		done = copy_fr_copy(&range);
-	else if (flags == COPY_FR_REFLINK)
-		done = copy_fr_reflink(&range);
-	else
-		done = copy_fr_dedupe(&range, &st_in, &st_out);
+	if (range.len > 0) {
+		if (flags == 0) {
+			done = copy_fr_reflink(&range);
+			if (done == -1)
+				done = copy_fr_copy(&range, &st_in);
+		} else if (flags == COPY_FR_COPY) {
+			done = copy_fr_copy(&range, &st_in);
+		} else if (flags == COPY_FR_REFLINK) {
+			done = copy_fr_reflink(&range);
+		} else {
+			done = copy_fr_dedupe(&range, &st_in, &st_out);
+		}
+	}
 	if (done == -1)
 		return -1;
 	if (done > 0) {
@@ -487,7 +691,7 @@ static inline ssize_t copy_fr_fallback(int fd_in, off_t *off_in, int fd_out, off
 		copy_fr_advance(fd_out, off_out, range.pos_out + done);
 	}
 	if (cloned)
-		*cloned = done > 0 && flags != COPY_FR_COPY ? COPY_FR_CLONED_YES : COPY_FR_CLONED_NO;
+		*cloned = copy_fr_shares(fd_out, range.pos_out, (size_t)done, flags);
 	return done;
 }
 
@@ -510,6 +714,23 @@ static inline int copy_fr_kernel_takes_flags(int fd_in, int fd_out)
 	return 0;
 }
 
+static inline int copy_fr_is_flag(unsigned int flags)
+{
+	return flags == COPY_FR_COPY || flags == COPY_FR_REFLINK || flags == COPY_FR_DEDUP;
+}
+
+/* Whether other calls are to do what the kernel's own refused to. */
+static inline int copy_fr_falls_back(int fd_in, int fd_out, unsigned int flags, int error)
+{
+	if (flags != 0 && !copy_fr_is_flag(flags))
+		return 0;
+	if (copy_fr_is_missing(error))
+		return 1;
+	if (flags == 0)
+		return error == -EOPNOTSUPP;
+	return error == -EINVAL && !copy_fr_kernel_takes_flags(fd_in, fd_out);
+}
+
 /**
  * copy_fr() - copy_file_range(2) with its flags, also where the kernel refuses them.
  * @fd_in: The source.
@@ -519,22 +740,35 @@ static inline int copy_fr_kernel_takes_flags(int fd_in, int fd_out)
  * @len: How many bytes.
  * @flags: 0, COPY_FR_COPY, COPY_FR_REFLINK or COPY_FR_DEDUP.
  * @cloned: Set to one of enum copy_fr_cloned on success, if not NULL. It costs a look at the extents
- *          if flags are 0, otherwise nothing.
+ *          unless the flag is COPY_FR_COPY.
  *
- * Return: How many bytes were done, or -1 and errno, and then no offset has moved.
+ * Return: How many bytes were done, or -1 and errno, and then no offset has moved. Without a flag 0
+ * is returned at the end of the source, which may have become shorter: a loop must end there.
  */
 static inline ssize_t copy_fr(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len,
 			      unsigned int flags, int *cloned)
 {
 	ssize_t done = copy_fr_kernel(fd_in, off_in, fd_out, off_out, len, flags, cloned);
+	int error = -errno;
 
-	if (done != -1 || errno != EINVAL)
+	if (done != -1)
 		return done;
-	if (flags != COPY_FR_COPY && flags != COPY_FR_REFLINK && flags != COPY_FR_DEDUP)
-		return copy_fr_fail(-EINVAL);
-	if (copy_fr_kernel_takes_flags(fd_in, fd_out))
-		return copy_fr_fail(-EINVAL);
-	return copy_fr_fallback(fd_in, off_in, fd_out, off_out, len, flags, cloned);
+	if (!copy_fr_falls_back(fd_in, fd_out, flags, error))
+		return copy_fr_fail(error);
+	return copy_fr_by_other_calls(fd_in, off_in, fd_out, off_out, len, flags, cloned);
+}
+
+/**
+ * copy_fr_fallback() - As copy_fr(), but without the kernel's flags.
+ *
+ * Everything is done by the calls that every kernel has, even where the kernel knows flags.
+ */
+static inline ssize_t copy_fr_fallback(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
+				       size_t len, unsigned int flags, int *cloned)
+{
+	if (!copy_fr_is_flag(flags))
+		return copy_fr(fd_in, off_in, fd_out, off_out, len, flags, cloned);
+	return copy_fr_by_other_calls(fd_in, off_in, fd_out, off_out, len, flags, cloned);
 }
 
 #endif

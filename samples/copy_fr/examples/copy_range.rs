@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! One call of the library from the command line, and what came of it. `samples/copy_range.c` is
+//! One call of the library from the command line, and what it did. `samples/copy_range.c` is
 //! the same in C.
 //!
 //! An offset is passed to the call; without one the file position is used. LEN is by default what
@@ -22,8 +22,8 @@ macro_rules! names {
 }
 
 const ERRORS: &[(i32, &str)] = names! {
-    EACCES EBADE EBADF EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG
-    ENOENT ENOMEM ENOSPC ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY EXDEV
+    EACCES EBADE EBADF EBUSY EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG
+    ENOENT ENOMEM ENOSPC ENOSYS ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY EXDEV
 };
 
 struct Line {
@@ -99,11 +99,16 @@ fn run(line: Line) -> io::Result<Done> {
     }
 }
 
+const USAGE: &str =
+    "usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]";
+
 fn main() -> ExitCode {
+    if env::args().nth(1).as_deref() == Some("--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Some(line) = line() else {
-        eprintln!(
-            "usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]"
-        );
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     let (text, status) = match run(line) {
@@ -111,6 +116,7 @@ fn main() -> ExitCode {
             let cloned = match cloned {
                 Cloned::No => "no",
                 Cloned::Yes => "yes",
+                Cloned::Some => "some",
                 Cloned::Unknown => "unknown",
             };
             (format!("bytes {bytes} cloned {cloned}"), 0)

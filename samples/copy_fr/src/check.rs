@@ -31,16 +31,41 @@ fn sharing(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// What the kernel looks at in the files, where it does not let the call through.
+fn descriptors(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = (sys::open_flags(from)?, sys::open_flags(to)?);
+    let files = [file::metadata(from)?, file::metadata(to)?];
+    if files.iter().any(std::fs::Metadata::is_dir) {
+        return Err(sys::error(libc::EISDIR));
+    }
+    if !files.iter().all(std::fs::Metadata::is_file) {
+        return Err(sys::error(libc::EINVAL));
+    }
+    if flags.0 & libc::O_ACCMODE == libc::O_WRONLY
+        || flags.1 & libc::O_ACCMODE == libc::O_RDONLY
+        || flags.1 & libc::O_APPEND != 0
+    {
+        return Err(sys::error(libc::EBADF));
+    }
+    match sharing(from, to) {
+        Err(err) if sys::is(&err, libc::EXDEV) => Err(err),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the files are of a kind that the call takes.
 pub(crate) fn files(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
     let result = attempt(from, to, Mode::Auto);
+    if matches!(&result, Err(err) if sys::copy_file_range_is_missing(err)) {
+        return descriptors(from, to);
+    }
     let errno = result.as_ref().err().and_then(io::Error::raw_os_error);
     if !matches!(errno, None | Some(libc::EPERM | libc::ETXTBSY)) {
         return result;
     }
     // Without flags some files can be copied from one filesystem to another.
     match sharing(from, to) {
-        Err(err) if mode != Mode::Copy && sys::is(&err, libc::EXDEV) => Err(err),
+        Err(err) if !mode.copies() && sys::is(&err, libc::EXDEV) => Err(err),
         _ => result,
     }
 }
@@ -57,20 +82,26 @@ pub(crate) fn range<'a>(
     if from_pos > i64::MAX as u64 || to_pos > i64::MAX as u64 {
         return Err(sys::error(libc::EINVAL));
     }
-    let (from_end, to_end) = (end(from_pos, len)?, end(to_pos, len)?);
+    let (mut from_end, mut to_end) = (end(from_pos, len)?, end(to_pos, len)?);
     let mut range = Range {
         from,
         from_pos,
         from_size: from_file.st_size(),
+        from_blocks: from_file.st_blocks(),
         to,
         to_pos,
         to_size: to_file.st_size(),
         len,
     };
-    if len == 0 {
+    // Without a flag the end of the source cuts the range.
+    if mode == Mode::Auto && from_end > range.from_size {
+        range.len = range.from_size.saturating_sub(from_pos) as usize;
+        (from_end, to_end) = range.ends();
+    }
+    if range.len == 0 {
         return Ok(range);
     }
-    if mode != Mode::Copy {
+    if !mode.copies() {
         sharing(from, to).map_err(|_| sys::error(libc::EOPNOTSUPP))?;
     }
     if from_end > range.from_size {
@@ -90,7 +121,7 @@ pub(crate) fn range<'a>(
         sys::raise_file_size();
         return Err(sys::error(libc::EFBIG));
     }
-    if mode != Mode::Copy {
+    if !mode.copies() {
         return Err(sys::error(libc::EINVAL));
     }
     range.len = (limit - to_pos) as usize;

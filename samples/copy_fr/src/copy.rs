@@ -4,58 +4,125 @@
 
 use crate::{
     fallback::Range,
-    file::{self, Access},
+    file::{self, Buffer},
     sys,
 };
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{io, os::unix::fs::FileExt};
 
 /// How much is read at a time.
 pub(crate) const BUFFER: usize = 256 << 10;
 
-/// Copies the range. Returns how much: less than all where something got in the way.
+/// Copies the range. Holes of the source stay holes where the destination takes them. Returns how
+/// much: less than all where something got in the way.
+///
+/// # Errors
+///
+/// Those of reading and writing, also `EINTR`, if not one byte was copied; `EINVAL` where the source
+/// has become so short that there is none.
 pub(crate) fn copy(range: &Range<'_>) -> io::Result<usize> {
-    let mut buffer = file::buffer(range.len.min(BUFFER))?;
-    let from = file::buffered(range.from, Access::Read);
-    let to = file::buffered(range.to, Access::Write);
-    let from = from.as_ref().map_or(range.from, file::Buffered::fd);
-    let to = to.as_ref().map_or(range.to, file::Buffered::fd);
-    let (from, to) = (file::borrow(from), file::borrow(to));
-
-    let mut done = 0;
-    while done < range.len {
-        let size = buffer.len().min(range.len - done);
-        match step(range, &from, &to, done, &mut buffer[..size]) {
-            Ok((read, written)) => {
-                done += written;
-                // What stopped a write half way is what the next call will say.
-                if written < read {
-                    break;
-                }
+    let mut buffer = Buffer::new(range.len.min(BUFFER))?;
+    let direct_out = file::is_direct(range.to);
+    let mut extents = Extents::new(range, !direct_out);
+    // How much is done, and up to where the destination has been written to.
+    let (mut done, mut written) = (0, 0);
+    let mut result = Ok(());
+    while done < range.len && result.is_ok() {
+        let pos = range.from_pos + done as u64;
+        let (data, hole) = extents.next(range, pos);
+        let skip = (data - pos) as usize;
+        if skip > 0 && punch(range, done, skip) {
+            done += skip;
+            continue;
+        }
+        let mut size = BUFFER.min((hole - pos) as usize);
+        // What cannot be written without the page cache comes last, and fails.
+        if direct_out && size > file::ALIGN {
+            size -= size % file::ALIGN;
+        }
+        match step(range, done, size, &mut buffer) {
+            Ok(bytes) => {
+                done += bytes;
+                written = done;
             }
-            Err(_) if done > 0 => break,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => (),
-            Err(err) => return Err(err),
+            Err(err) => result = Err(err),
         }
     }
-    Ok(done)
+    // The destination ends behind a hole at the end, too.
+    if done > written {
+        if let Err(err) = end_behind(range, range.to_pos + done as u64 - 1) {
+            done = written;
+            result = Err(err);
+        }
+    }
+    match result {
+        Err(err) if done == 0 => Err(err),
+        _ => Ok(done),
+    }
 }
 
-/// Returns how much was read, and how much of it was written.
-fn step(
-    range: &Range<'_>,
-    from: &File,
-    to: &File,
-    done: usize,
-    buffer: &mut [u8],
-) -> io::Result<(usize, usize)> {
-    let done = done as u64;
-    let read = from.read_at(buffer, range.from_pos + done)?;
+/// Returns how much was copied.
+fn step(range: &Range<'_>, done: usize, size: usize, buffer: &mut Buffer) -> io::Result<usize> {
+    let bytes = buffer.read_at(range.from, size, range.from_pos + done as u64)?;
     // The source has become shorter.
-    if read == 0 {
+    if bytes.is_empty() {
         return Err(sys::error(libc::EINVAL));
     }
-    match to.write_at(&buffer[..read], range.to_pos + done)? {
+    match file::borrow(range.to).write_at(bytes, range.to_pos + done as u64)? {
         0 => Err(sys::error(libc::EIO)),
-        written => Ok((read, written)),
+        written => Ok(written),
+    }
+}
+
+/// Makes a hole, which ends no file: one beyond the destination's end is there as soon as something
+/// is written behind it. Returns whether it could.
+fn punch(range: &Range<'_>, done: usize, len: usize) -> bool {
+    let start = range.to_pos + done as u64;
+    file::size(range.to)
+        .is_ok_and(|size| start >= size || sys::punch(range.to, start, len as u64).is_ok())
+}
+
+/// Makes the destination reach to `last`, whose byte is zero. Others may have made it longer.
+fn end_behind(range: &Range<'_>, last: u64) -> io::Result<()> {
+    if file::size(range.to)? > last {
+        return Ok(());
+    }
+    file::borrow(range.to).write_all_at(&[0], last)
+}
+
+/// Where the source has data.
+struct Extents {
+    data: u64,
+    hole: u64,
+}
+
+impl Extents {
+    /// All of it is taken for data where holes are not wanted, or where its blocks are as many as
+    /// its bytes.
+    fn new(range: &Range<'_>, holes: bool) -> Self {
+        let (start, end) = (range.from_pos, range.ends().0);
+        let holes = holes && range.from_blocks < range.from_size / 512;
+        Self {
+            data: start,
+            hole: if holes { start } else { end },
+        }
+    }
+
+    /// Where the next data from `pos` on begins and ends, both up to the end of the range.
+    fn next(&mut self, range: &Range<'_>, pos: u64) -> (u64, u64) {
+        if pos >= self.hole {
+            let end = range.ends().0;
+            let data = match sys::seek_from(range.from, pos, libc::SEEK_DATA) {
+                // No data: a hole up to the end of the file, wherever that is by now.
+                Err(err) if sys::is(&err, libc::ENXIO) => file::size(range.from).unwrap_or(pos),
+                Err(_) => pos,
+                Ok(data) => data,
+            };
+            self.data = data.clamp(pos, end);
+            self.hole = match sys::seek_from(range.from, self.data, libc::SEEK_HOLE) {
+                Ok(hole) if hole > self.data => hole.min(end),
+                _ => end,
+            };
+        }
+        (self.data.max(pos), self.hole)
     }
 }

@@ -5,10 +5,10 @@
 use crate::{
     copy::BUFFER,
     fallback::Range,
-    file::{self, Access},
+    file::{self, Buffer},
     sys,
 };
-use std::{io, os::fd::BorrowedFd, os::unix::fs::FileExt};
+use std::io;
 
 /// `FIDEDUPERANGE` takes no more at a time.
 const MAX: usize = 1 << 30;
@@ -19,12 +19,11 @@ pub(crate) fn dedupe(range: &Range<'_>) -> io::Result<usize> {
     check_ends(range)?;
     let mut len = range.len;
     if len > MAX {
-        let from = file::buffered(range.from, Access::Read);
-        let to = file::buffered(range.to, Access::Read);
-        match (from, to) {
-            (Some(from), Some(to)) => compare(range, from.fd(), to.fd())?,
-            // What may not be read here only the kernel can compare: a piece, all or nothing.
-            _ => len = MAX,
+        // What may not be read here only the kernel can compare: a piece, all or nothing.
+        if file::is_readable(range.to) {
+            compare(range)?;
+        } else {
+            len = MAX;
         }
     }
     let mut done = 0;
@@ -60,21 +59,18 @@ fn piece(range: &Range<'_>, done: usize, len: usize) -> io::Result<usize> {
 }
 
 /// `EBADE` if the ranges do not hold the same bytes.
-fn compare(range: &Range<'_>, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let (from, to) = (file::borrow(from), file::borrow(to));
-    let (mut these, mut those) = (file::buffer(BUFFER)?, file::buffer(BUFFER)?);
-    let shorter = |err: io::Error| match err.kind() {
-        io::ErrorKind::UnexpectedEof => sys::error(libc::EINVAL),
-        _ => err,
-    };
+pub(crate) fn compare(range: &Range<'_>) -> io::Result<()> {
+    let (mut these, mut those) = (Buffer::new(BUFFER)?, Buffer::new(BUFFER)?);
     let mut done = 0;
     while done < range.len {
         let size = BUFFER.min(range.len - done);
-        let (these, those) = (&mut these[..size], &mut those[..size]);
-        from.read_exact_at(these, range.from_pos + done as u64)
-            .map_err(shorter)?;
-        to.read_exact_at(those, range.to_pos + done as u64)
-            .map_err(shorter)?;
+        let at = done as u64;
+        let these = these.read_all_at(range.from, size, range.from_pos + at)?;
+        let those = those.read_all_at(range.to, size, range.to_pos + at)?;
+        // One has become shorter.
+        if these.len() < size || those.len() < size {
+            return Err(sys::error(libc::EINVAL));
+        }
         if these != those {
             return Err(sys::error(libc::EBADE));
         }

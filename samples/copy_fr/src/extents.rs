@@ -3,41 +3,66 @@
 //! Whether blocks are shared, by `FS_IOC_FIEMAP`.
 
 use crate::{
-    sys::{self, FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_FLAG_SYNC},
-    Cloned,
+    sys::{
+        self, FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FIEMAP_FLAG_SYNC,
+    },
+    Cloned, Mode,
 };
 use std::{ops::Range, os::fd::BorrowedFd};
 
-/// Whether a call without flags, which says nothing of it, shared blocks.
-///
-/// Where somebody shared the range's old blocks, the filesystem may show those until what was
-/// copied is written out.
-pub(crate) fn shared(file: BorrowedFd<'_>, range: Range<u64>) -> Cloned {
-    match fiemap(file, range.clone(), 0) {
-        Cloned::Yes => fiemap(file, range, FIEMAP_FLAG_SYNC),
-        answer => answer,
+/// How many times the next extents are asked for.
+const ROUNDS: usize = 1024;
+
+/// Whether a call that did these bytes, `len` from `pos` on, shared their blocks. No error says so:
+/// the kernel may copy.
+pub(crate) fn shared(file: BorrowedFd<'_>, pos: Option<u64>, len: usize, mode: Mode) -> Cloned {
+    if len == 0 || mode == Mode::Copy {
+        return Cloned::No;
     }
+    let end = pos.and_then(|pos| pos.checked_add(len as u64));
+    let (Some(pos), Some(end)) = (pos, end) else {
+        return Cloned::Unknown;
+    };
+    if !sys::tells_what_is_shared(file) {
+        return Cloned::Unknown;
+    }
+    let answer = fiemap(file, pos..end, 0);
+    // Where the range's old blocks were shared, the filesystem may show those until what was copied
+    // is written out.
+    if mode == Mode::Auto && matches!(answer, Cloned::Yes | Cloned::Some) {
+        return fiemap(file, pos..end, FIEMAP_FLAG_SYNC);
+    }
+    answer
 }
 
 fn fiemap(file: BorrowedFd<'_>, mut range: Range<u64>, flags: u32) -> Cloned {
-    let mut answer = Cloned::Unknown;
-    while range.start < range.end {
-        let Ok(extents) = sys::fiemap(file, range.clone(), flags) else {
+    let (mut shared, mut own, mut last) = (false, false, false);
+    let mut rounds = 0..ROUNDS;
+    while range.start < range.end && !last {
+        let extents = sys::fiemap(file, range.clone(), flags);
+        let (Some(_), Ok(extents)) = (rounds.next(), extents) else {
             return Cloned::Unknown;
         };
         if extents.is_empty() {
             break;
         }
         for extent in extents {
+            // Room that was not written to is a hole that takes blocks.
             if extent.flags & FIEMAP_EXTENT_SHARED != 0 {
-                return Cloned::Yes;
+                shared = true;
+            } else if extent.flags & FIEMAP_EXTENT_UNWRITTEN == 0 {
+                own = true;
             }
-            if extent.flags & FIEMAP_EXTENT_LAST != 0 {
-                return Cloned::No;
-            }
-            range.start = extent.logical + extent.length;
+            last = extent.flags & FIEMAP_EXTENT_LAST != 0;
+            range.start = extent.logical.saturating_add(extent.length);
         }
-        answer = Cloned::No;
+        if shared && own {
+            return Cloned::Some;
+        }
     }
-    answer
+    match (shared, own) {
+        (true, _) => Cloned::Yes,
+        (false, true) => Cloned::No,
+        (false, false) => Cloned::Unknown,
+    }
 }

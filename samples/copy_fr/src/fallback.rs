@@ -2,7 +2,7 @@
 
 //! What the flags do, by the calls that every kernel has.
 
-use crate::{by_kernel, check, copy, dedupe, file, reflink, Done, Mode};
+use crate::{check, copy, copy_range, dedupe, extents, file, reflink, Done, Mode};
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
@@ -14,6 +14,8 @@ pub(crate) struct Range<'a> {
     pub(crate) from: BorrowedFd<'a>,
     pub(crate) from_pos: u64,
     pub(crate) from_size: u64,
+    /// How many of 512 bytes.
+    pub(crate) from_blocks: u64,
     pub(crate) to: BorrowedFd<'a>,
     pub(crate) to_pos: u64,
     pub(crate) to_size: u64,
@@ -43,10 +45,21 @@ pub fn copy_range_fallback(
     len: usize,
     mode: Mode,
 ) -> io::Result<Done> {
-    let (from, to) = (from.as_fd(), to.as_fd());
     if mode == Mode::Auto {
-        return by_kernel(from, from_pos, to, to_pos, len, mode);
+        return copy_range(from, from_pos, to, to_pos, len, mode);
     }
+    by_other_calls(from.as_fd(), from_pos, to.as_fd(), to_pos, len, mode)
+}
+
+/// What the flags do, and what no flag does, by the calls that every kernel has.
+pub(crate) fn by_other_calls(
+    from: BorrowedFd<'_>,
+    from_pos: Option<&mut u64>,
+    to: BorrowedFd<'_>,
+    to_pos: Option<&mut u64>,
+    len: usize,
+    mode: Mode,
+) -> io::Result<Done> {
     check::files(from, to, mode)?;
     let positions = (
         file::position_or(from, from_pos.as_deref())?,
@@ -55,13 +68,17 @@ pub fn copy_range_fallback(
     let range = check::range(from, to, positions, len, mode)?;
     let bytes = match (range.len, mode) {
         (0, _) => 0,
+        (_, Mode::Auto) => reflink::reflink(&range).or_else(|_| copy::copy(&range))?,
         (_, Mode::Copy) => copy::copy(&range)?,
         (_, Mode::Reflink) => reflink::reflink(&range)?,
-        _ => dedupe::dedupe(&range)?,
+        (_, Mode::Dedup) => dedupe::dedupe(&range)?,
     };
     if bytes > 0 {
         file::advance(from, from_pos, range.from_pos + bytes as u64);
         file::advance(to, to_pos, range.to_pos + bytes as u64);
     }
-    Ok(Done::new(bytes, mode))
+    Ok(Done {
+        bytes,
+        cloned: extents::shared(to, Some(range.to_pos), bytes, mode),
+    })
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! Files by their descriptors.
+//!
+//! Nothing is opened or closed here: to close any descriptor of a file takes away all POSIX locks that
+//! the process has on it.
 
 use crate::sys;
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, Seek, SeekFrom},
     mem::ManuallyDrop,
     ops::Deref,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd},
-        unix::fs::OpenOptionsExt,
+        fd::{AsRawFd, BorrowedFd, FromRawFd},
+        unix::fs::FileExt,
     },
 };
 
@@ -42,54 +45,84 @@ pub(crate) fn advance(fd: BorrowedFd<'_>, given: Option<&mut u64>, pos: u64) {
     }
 }
 
-/// Zeroed memory.
-pub(crate) fn buffer(size: usize) -> io::Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(size)
-        .map_err(|_| sys::error(libc::ENOMEM))?;
-    buffer.resize(size, 0);
-    Ok(buffer)
+/// The size in bytes.
+pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    metadata(fd).map(|metadata| metadata.len())
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    sys::open_flags(fd).is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_WRONLY)
 }
 
-/// A file of which any part may be read or written.
-pub(crate) enum Buffered<'a> {
-    Given(BorrowedFd<'a>),
-    Own(File),
+pub(crate) fn is_direct(fd: BorrowedFd<'_>) -> bool {
+    sys::open_flags(fd).is_ok_and(|flags| flags & libc::O_DIRECT != 0)
 }
 
-impl Buffered<'_> {
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Given(fd) => *fd,
-            Self::Own(file) => file.as_fd(),
+/// What `O_DIRECT` wants offsets, lengths and memory to be multiples of, on all but rare devices.
+pub(crate) const ALIGN: usize = 4096;
+
+/// Memory to read into, also from a file open with `O_DIRECT`.
+pub(crate) struct Buffer {
+    memory: Vec<u8>,
+    /// Where it is aligned.
+    start: usize,
+}
+
+impl Buffer {
+    /// For up to `size` bytes at a time.
+    pub(crate) fn new(size: usize) -> io::Result<Self> {
+        let mut memory = Vec::new();
+        // The bytes, what is read around them, and what aligns them.
+        let size = size + 3 * ALIGN;
+        memory
+            .try_reserve_exact(size)
+            .map_err(|_| sys::error(libc::ENOMEM))?;
+        memory.resize(size, 0);
+        let start = memory.as_ptr().addr().wrapping_neg() % ALIGN;
+        Ok(Self { memory, start })
+    }
+
+    /// As `pread`, and at any offset also of a file open with `O_DIRECT`.
+    pub(crate) fn read_at(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        size: usize,
+        pos: u64,
+    ) -> io::Result<&[u8]> {
+        let memory = &mut self.memory[self.start..];
+        let file = borrow(fd);
+        if !is_direct(fd) {
+            let got = file.read_at(&mut memory[..size], pos)?;
+            return Ok(&memory[..got]);
         }
+        let skip = pos as usize % ALIGN;
+        let whole = (skip + size).next_multiple_of(ALIGN);
+        let got = file.read_at(&mut memory[..whole], pos - skip as u64)?;
+        let got = got.saturating_sub(skip).min(size);
+        // Aligned for a write, too.
+        memory.copy_within(skip..skip + got, 0);
+        Ok(&memory[..got])
     }
-}
 
-/// The same file for `access`, without `O_DIRECT`: the given descriptor if it will do, else a new
-/// one; `None` where there is none.
-pub(crate) fn buffered(fd: BorrowedFd<'_>, access: Access) -> Option<Buffered<'_>> {
-    let flags = sys::open_flags(fd).ok()?;
-    let wanted = match access {
-        Access::Read => libc::O_RDONLY,
-        Access::Write => libc::O_WRONLY,
-    };
-    let mode = flags & libc::O_ACCMODE;
-    if flags & libc::O_DIRECT == 0 && (mode == wanted || mode == libc::O_RDWR) {
-        return Some(Buffered::Given(fd));
+    /// The same, but fewer bytes than asked for are there only at the end of the file.
+    pub(crate) fn read_all_at(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        size: usize,
+        pos: u64,
+    ) -> io::Result<&[u8]> {
+        if is_direct(fd) {
+            return self.read_at(fd, size, pos);
+        }
+        let memory = &mut self.memory[self.start..][..size];
+        let file = borrow(fd);
+        let mut done = 0;
+        while done < size {
+            match file.read_at(&mut memory[done..], pos + done as u64)? {
+                0 => break,
+                got => done += got,
+            }
+        }
+        Ok(&memory[..done])
     }
-    OpenOptions::new()
-        .read(access == Access::Read)
-        .write(access == Access::Write)
-        .custom_flags(flags & libc::O_SYNC)
-        .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .ok()
-        .map(Buffered::Own)
 }

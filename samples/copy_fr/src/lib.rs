@@ -47,16 +47,23 @@ impl Mode {
             Self::Dedup => 4,
         }
     }
+
+    /// Whether it may copy what it cannot share.
+    const fn copies(self) -> bool {
+        matches!(self, Self::Auto | Self::Copy)
+    }
 }
 
-/// What became of the blocks in the destination's range.
+/// Whether the blocks in the destination's range are shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cloned {
-    /// The call shared none.
+    /// None is.
     No,
-    /// It shared some; with [`Mode::Reflink`] and [`Mode::Dedup`], all.
+    /// All are.
     Yes,
-    /// The mode was [`Mode::Auto`], and the filesystem does not tell; or there are only holes.
+    /// Some are, some are not.
+    Some,
+    /// The filesystem does not tell; or there are only holes; or too many extents to look at.
     Unknown,
 }
 
@@ -70,21 +77,12 @@ pub struct Done {
     pub cloned: Cloned,
 }
 
-impl Done {
-    /// Of a call that succeeded in a mode that says what it does.
-    fn new(bytes: usize, mode: Mode) -> Self {
-        let shares = bytes > 0 && matches!(mode, Mode::Reflink | Mode::Dedup);
-        Self {
-            bytes,
-            cloned: if shares { Cloned::Yes } else { Cloned::No },
-        }
-    }
-}
-
 /// Copies or shares `len` bytes of `from` to `to`, also where the kernel refuses flags.
 ///
 /// A position is in bytes, and is moved on by what was done; without one the file position is
-/// used, and moved on. With [`Mode::Auto`] this takes a look at the destination's extents.
+/// used, and moved on. But for [`Mode::Copy`] this takes a look at the destination's extents.
+/// [`Mode::Auto`] does 0 bytes at the end of the source, which may have become shorter: a loop must
+/// end there.
 ///
 /// # Errors
 ///
@@ -108,38 +106,40 @@ pub fn copy_range(
         mode,
     );
     match result {
-        Err(err) if mode != Mode::Auto && sys::is(&err, libc::EINVAL) => {
-            if kernel_takes_flags(from, to) {
-                Err(err)
-            } else {
-                copy_range_fallback(from, from_pos, to, to_pos, len, mode)
-            }
+        Err(err) if falls_back(from, to, mode, &err) => {
+            fallback::by_other_calls(from, from_pos, to, to_pos, len, mode)
         }
         result => result,
     }
 }
 
-/// The system call, and what became of the blocks.
+/// Whether other calls are to do what the kernel's own refused to.
+fn falls_back(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode, err: &io::Error) -> bool {
+    if sys::copy_file_range_is_missing(err) {
+        return true;
+    }
+    if mode == Mode::Auto {
+        return sys::is(err, libc::EOPNOTSUPP);
+    }
+    sys::is(err, libc::EINVAL) && !kernel_takes_flags(from, to)
+}
+
+/// The system call, and whether blocks are shared.
 fn by_kernel(
     from: BorrowedFd<'_>,
     from_pos: Option<&mut u64>,
     to: BorrowedFd<'_>,
-    mut to_pos: Option<&mut u64>,
+    to_pos: Option<&mut u64>,
     len: usize,
     mode: Mode,
 ) -> io::Result<Done> {
-    let bytes = sys::copy_file_range(from, from_pos, to, to_pos.as_deref_mut(), len, mode.flags())?;
-    let mut done = Done::new(bytes, mode);
-    if mode == Mode::Auto && bytes > 0 {
-        let end = match to_pos {
-            Some(pos) => Ok(*pos),
-            None => file::position(to),
-        };
-        done.cloned = end.map_or(Cloned::Unknown, |end| {
-            extents::shared(to, end - bytes as u64..end)
-        });
-    }
-    Ok(done)
+    // Before the call: others may move the file position meanwhile.
+    let start = file::position_or(to, to_pos.as_deref()).ok();
+    let bytes = sys::copy_file_range(from, from_pos, to, to_pos, len, mode.flags())?;
+    Ok(Done {
+        bytes,
+        cloned: extents::shared(to, start, bytes, mode),
+    })
 }
 
 /// Whether a flagged call's `EINVAL` meant that the kernel takes no flags. That it does not is kept

@@ -12,6 +12,7 @@ use std::{
 
 pub(crate) const FIEMAP_FLAG_SYNC: u32 = 1;
 pub(crate) const FIEMAP_EXTENT_LAST: u32 = 1;
+pub(crate) const FIEMAP_EXTENT_UNWRITTEN: u32 = 0x800;
 pub(crate) const FIEMAP_EXTENT_SHARED: u32 = 0x2000;
 
 /// How many extents are asked for at a time.
@@ -20,6 +21,20 @@ const EXTENTS: usize = 32;
 const FIGETBSZ: libc::Ioctl = libc::_IO(0, 2);
 const FIDEDUPERANGE: libc::Ioctl = libc::_IOWR::<DedupeHeader>(0x94, 54);
 const FS_IOC_FIEMAP: libc::Ioctl = libc::_IOWR::<FiemapHeader>(b'f' as u32, 11);
+const FS_IOC_UNRESVSP64: libc::Ioctl = libc::_IOW::<SpaceRequest>(b'X' as u32, 43);
+
+/// `struct space_resv`.
+#[repr(C)]
+#[derive(Default)]
+struct SpaceRequest {
+    kind: i16,
+    whence: i16,
+    start: i64,
+    len: i64,
+    sysid: i32,
+    pid: u32,
+    reserved: [i32; 4],
+}
 
 /// `struct file_dedupe_range`.
 #[repr(C)]
@@ -112,6 +127,29 @@ pub(crate) fn copy_file_range(
         )
     };
     usize::try_from(done).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether an error means that there is no such call: an old kernel, or a filter (seccomp) that does
+/// not let it through. Those say `EPERM`, too, but of descriptors that are not open as well.
+pub(crate) fn copy_file_range_is_missing(err: &io::Error) -> bool {
+    if !is(err, libc::EPERM) {
+        return is(err, libc::ENOSYS);
+    }
+    const NONE: libc::c_int = -1;
+    let no_offset = ptr::null_mut::<u64>();
+    // SAFETY: Neither descriptor is open, and there is no offset.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_copy_file_range,
+            NONE,
+            no_offset,
+            NONE,
+            no_offset,
+            0usize,
+            0,
+        )
+    };
+    result == -1 && !is(&io::Error::last_os_error(), libc::EBADF)
 }
 
 /// # Safety
@@ -209,6 +247,46 @@ pub(crate) fn fiemap(
     unsafe { ioctl(file, FS_IOC_FIEMAP, &mut request)? };
     let found = EXTENTS.min(request.header.mapped_extents as usize);
     Ok(request.extents[..found].to_vec())
+}
+
+/// Takes the blocks of a range, as `fallocate` with `FALLOC_FL_PUNCH_HOLE`.
+pub(crate) fn punch(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
+    let mut request = SpaceRequest {
+        start: start as i64,
+        len: len as i64,
+        ..Default::default()
+    };
+    // SAFETY: That is what it takes.
+    unsafe { ioctl(file, FS_IOC_UNRESVSP64, &mut request) }
+}
+
+/// Where the next data from `pos` on begins, or the next hole, by `SEEK_DATA` or `SEEK_HOLE`. The
+/// file position, which is moved for that, is put back.
+pub(crate) fn seek_from(file: BorrowedFd<'_>, pos: u64, whence: libc::c_int) -> io::Result<u64> {
+    let seek = |pos, whence| {
+        // SAFETY: It takes no pointer.
+        match unsafe { libc::lseek64(file.as_raw_fd(), pos, whence) } {
+            -1 => Err(io::Error::last_os_error()),
+            pos => Ok(pos),
+        }
+    };
+    let old = seek(0, libc::SEEK_CUR)?;
+    let found = seek(pos as i64, whence);
+    seek(old, libc::SEEK_SET)?;
+    found.map(|pos| pos as u64)
+}
+
+/// Whether FIEMAP says of the filesystem which blocks are shared: SMB answers it, and cannot know.
+pub(crate) fn tells_what_is_shared(file: BorrowedFd<'_>) -> bool {
+    const SMB: [u32; 3] = [0xff53_4d42, 0xfe53_4d42, 0x517b];
+
+    let mut buffer = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: It writes to `buffer`, of which zeros are a value, too.
+    let (result, statfs) = unsafe {
+        let result = libc::fstatfs(file.as_raw_fd(), buffer.as_mut_ptr());
+        (result, buffer.assume_init())
+    };
+    result == 0 && !SMB.contains(&(statfs.f_type as u32))
 }
 
 /// The flags it was opened with.

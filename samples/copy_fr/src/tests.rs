@@ -7,10 +7,14 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io::{self, Seek, SeekFrom},
-    os::fd::BorrowedFd,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::PathBuf,
     process,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 
 /// Larger than what is read at a time, and with a ragged end.
@@ -81,8 +85,6 @@ fn at(
     len: usize,
     mode: Mode,
 ) -> Result<Done, i32> {
-    use std::os::fd::AsFd;
-
     let (mut from_now, mut to_now) = (from_pos, to_pos);
     let result = call(
         from.as_fd(),
@@ -282,8 +284,6 @@ fn files_that_are_refused() {
 #[test]
 fn file_positions_move_on() {
     for call in CALLS {
-        use std::os::fd::AsFd;
-
         let dir = Dir::new();
         let (mut from, mut to) = (dir.file("from", b"0123456789"), dir.file("to", b""));
         from.seek(SeekFrom::Start(2)).unwrap();
@@ -296,5 +296,277 @@ fn file_positions_move_on() {
         assert_eq!(from.stream_position().unwrap(), 5);
         assert_eq!(to.stream_position().unwrap(), 4);
         assert_eq!(dir.bytes("to"), b"\x00234");
+    }
+}
+
+/// Takes a POSIX lock for the process.
+fn lock(file: &File) {
+    let mut lock = all_of_a_file();
+    // SAFETY: It takes a `struct flock`.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &mut lock) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+fn all_of_a_file() -> libc::flock {
+    // SAFETY: Zeros are a value of it.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock
+}
+
+/// Whether the process holds a lock on the file, as a child of it sees.
+fn is_locked(file: &File) -> bool {
+    let mut lock = all_of_a_file();
+    let mut status = 0;
+    // SAFETY: The child makes two system calls, and touches no memory of the other threads.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                let result = libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock);
+                let is_locked = lock.l_type != libc::F_UNLCK as libc::c_short;
+                libc::_exit(if result == -1 { 2 } else { is_locked.into() });
+            }
+            child => assert_eq!(libc::waitpid(child, &mut status, 0), child),
+        }
+    }
+    assert!(libc::WIFEXITED(status));
+    match libc::WEXITSTATUS(status) {
+        2 => panic!("F_GETLK failed"),
+        status => status == 1,
+    }
+}
+
+#[test]
+fn locks_survive_every_call() {
+    let dir = Dir::new();
+    let held = [
+        dir.file("from", &pattern(SIZE, 0)),
+        dir.file("to", &pattern(SIZE, 0)),
+    ];
+    held.iter().for_each(lock);
+    // Closed last: any that is closed takes the locks away.
+    let mut opened = Vec::new();
+    for call in CALLS {
+        for (mode, flags) in [Mode::Auto, Mode::Copy, Mode::Reflink, Mode::Dedup]
+            .into_iter()
+            .flat_map(|mode| [0, libc::O_DIRECT, libc::O_APPEND].map(|flags| (mode, flags)))
+        {
+            let from = OpenOptions::new()
+                .read(true)
+                .custom_flags(flags & libc::O_DIRECT)
+                .open(dir.0.join("from"))
+                .unwrap();
+            let to = OpenOptions::new()
+                .write(true)
+                .custom_flags(flags)
+                .open(dir.0.join("to"))
+                .unwrap();
+            for (from_pos, to_pos, len) in [(0, 0, SIZE), (0, 0, BLOCK), (1, 2, 3)] {
+                let _ = at(call, (&from, from_pos), (&to, to_pos), len, mode);
+                assert!(held.iter().all(is_locked), "{mode:?}, {flags:#o}");
+            }
+            opened.extend([from, to]);
+        }
+    }
+}
+
+#[test]
+fn a_source_open_with_o_direct_is_read_at_any_offset() {
+    let dir = Dir::new();
+    dir.file("from", &pattern(SIZE, 0));
+    let to = dir.file("to", b"");
+    let from = dir.open(
+        "from",
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECT),
+    );
+    for (from_pos, len) in [(0, SIZE), (1, SIZE - 1), (4097, 5), (SIZE - 1, 1)] {
+        to.set_len(0).unwrap();
+        let result = at(
+            CALLS[1],
+            (&from, from_pos as u64),
+            (&to, 0),
+            len,
+            Mode::Copy,
+        );
+        assert_eq!(result, done(len, Cloned::No));
+        assert!(dir.bytes("to") == pattern(SIZE, 0)[from_pos..from_pos + len]);
+    }
+}
+
+#[test]
+fn holes_stay_holes() {
+    const MIB: u64 = 1 << 20;
+
+    let dir = Dir::new();
+    let mut from = dir.file("from", b"");
+    from.set_len(12 * MIB).unwrap();
+    from.write_all_at(b"data", 0).unwrap();
+    from.write_all_at(b"more", 6 * MIB + 1).unwrap();
+    let bytes = dir.bytes("from");
+    for (old, from_pos, len) in [
+        (0, 0, 12 * MIB),
+        (13 * MIB, 0, 12 * MIB),
+        (7 * MIB, MIB + 5, 8 * MIB + 7),
+    ] {
+        let mut model = pattern(old as usize, 1);
+        let to = dir.file("to", &model);
+        from.seek(SeekFrom::Start(77)).unwrap();
+        let result = at(
+            CALLS[1],
+            (&from, from_pos),
+            (&to, 0),
+            len as usize,
+            Mode::Copy,
+        );
+        assert_eq!(result, done(len as usize, Cloned::No));
+        assert_eq!(from.stream_position().unwrap(), 77);
+        model.resize(model.len().max(len as usize), 0);
+        model[..len as usize].copy_from_slice(&bytes[from_pos as usize..][..len as usize]);
+        assert!(dir.bytes("to") == model, "{old} {from_pos} {len}");
+        let blocks = to.metadata().unwrap().blocks();
+        assert!(blocks < (old.saturating_sub(len) + MIB) / 512, "{blocks}");
+    }
+}
+
+/// Without a flag, as programs call it in a loop.
+#[test]
+fn at_the_end_of_the_source_nothing_is_done() {
+    for call in CALLS {
+        let dir = Dir::new();
+        let (from, to) = (dir.file("from", b"123"), dir.file("to", b""));
+        for from_pos in [3, 4] {
+            let result = at(call, (&from, from_pos), (&to, 0), 1, Mode::Auto);
+            assert_eq!(result, done(0, Cloned::No));
+        }
+    }
+}
+
+#[test]
+fn others_may_move_the_position_meanwhile() {
+    let dir = Dir::new();
+    let (from, to) = (dir.file("from", &pattern(SIZE, 0)), dir.file("to", b""));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                (&to).seek(SeekFrom::Start(0)).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            let done = copy_range(&from, Some(&mut 0), &to, None, SIZE, Mode::Auto).unwrap();
+            assert_eq!(done.bytes, SIZE);
+        }
+        stop.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn what_is_compared_is_all_of_it() {
+    let dir = Dir::new();
+    let bytes = pattern(SIZE, 0);
+    let from = dir.file("from", &bytes);
+    for at in [0, SIZE / 2, SIZE - 1] {
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        let other = dir.file("other", &other);
+        let same = dir.file("same", &bytes);
+        let compare = |to: &File| {
+            let range = crate::check::range(from.as_fd(), to.as_fd(), (0, 0), SIZE, Mode::Copy);
+            crate::dedupe::compare(&range.unwrap())
+        };
+        assert!(compare(&same).is_ok());
+        assert_eq!(
+            compare(&other).unwrap_err().raw_os_error(),
+            Some(libc::EBADE)
+        );
+    }
+}
+
+/// Makes the system call fail for this thread, as a filter of seccomp does.
+fn filter_copy_file_range(errno: i32) {
+    let statement = |code, value| libc::sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k: value,
+    };
+    let mut filter = [
+        // The number of the system call.
+        statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(
+                (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                libc::SYS_copy_file_range as u32,
+            )
+        },
+        statement(
+            (libc::BPF_RET | libc::BPF_K) as u16,
+            libc::SECCOMP_RET_ERRNO | errno as u32,
+        ),
+        statement(
+            (libc::BPF_RET | libc::BPF_K) as u16,
+            libc::SECCOMP_RET_ALLOW,
+        ),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: The program is valid during the call. It is this thread's only.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn where_the_call_is_filtered_others_do_it() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        thread::spawn(move || {
+            filter_copy_file_range(errno);
+            for call in CALLS {
+                let dir = Dir::new();
+                let bytes = pattern(SIZE, 0);
+                let from = dir.file("from", &bytes);
+                for mode in [Mode::Auto, Mode::Copy] {
+                    let to = dir.file("to", b"");
+                    let result = at(call, (&from, 0), (&to, 0), SIZE, mode);
+                    assert_eq!(result.map(|done| done.bytes), Ok(SIZE), "{mode:?}");
+                    assert!(dir.bytes("to") == bytes);
+                }
+                let to = dir.file("to", &bytes);
+                let result = at(call, (&from, 1), (&to, 0), SIZE, Mode::Auto);
+                assert_eq!(result.map(|done| done.bytes), Ok(SIZE - 1));
+                for mode in [Mode::Reflink, Mode::Dedup] {
+                    let to = dir.file("to", &bytes);
+                    let result = at(call, (&from, 0), (&to, 0), SIZE, mode);
+                    assert!(cannot_share(&result) || result == done(SIZE, Cloned::Yes));
+                }
+                let append = dir.open("to", OpenOptions::new().append(true));
+                let folder = File::open(&dir.0).unwrap();
+                for mode in FLAGGED {
+                    for (from, to, errno) in [
+                        (&from, &append, libc::EBADF),
+                        (&folder, &to, libc::EISDIR),
+                        (&from, &from, libc::EINVAL),
+                    ] {
+                        let result = at(call, (from, 0), (to, 0), 1, mode);
+                        assert!(
+                            result == Err(errno)
+                                || (errno == libc::EINVAL && cannot_share(&result)),
+                            "{mode:?} {result:?}"
+                        );
+                    }
+                }
+            }
+        })
+        .join()
+        .unwrap();
     }
 }

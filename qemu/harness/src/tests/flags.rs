@@ -14,6 +14,7 @@ mod limits;
 mod manual;
 mod offsets;
 mod refusals;
+mod samples;
 mod signals;
 mod table;
 mod tools;
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, &[Case])] = &[
     ("flags::signals", signals::CASES),
     ("flags::counters", counters::CASES),
     ("flags::manual", manual::CASES),
+    ("flags::samples", samples::CASES),
     ("flags::tools", tools::CASES),
     ("flags::compat", compat::CASES),
 ];

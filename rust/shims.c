@@ -15,6 +15,7 @@
 #include <linux/slab.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
+#include <linux/uio.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/uuid.h>
 

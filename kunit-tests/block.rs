@@ -32,7 +32,7 @@ fn with_iter<R>(
 }
 
 /// Writes `bytes` at `offset`; returns how many fit.
-fn write(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
+pub(crate) fn write(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
     let len = bytes.len();
     with_iter(bytes, bindings::ITER_SOURCE, |iter| {
         // SAFETY: `iter` was made to be a source.
@@ -52,7 +52,11 @@ fn read(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
 }
 
 /// Checks that the block has `bytes` at `offset`.
-fn check_bytes<const N: usize>(block: &BlockRef, offset: usize, bytes: [u8; N]) -> Result {
+pub(crate) fn check_bytes<const N: usize>(
+    block: &BlockRef,
+    offset: usize,
+    bytes: [u8; N],
+) -> Result {
     let mut found = [0xee; N];
     check_eq!(read(block, offset, &mut found), N);
     check_eq!(found, bytes, "offset {offset}");

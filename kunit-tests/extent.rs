@@ -5,7 +5,8 @@
 use crate::{
     store::{Extent, Tree},
     trees::{
-        found, pool, put, put_unwritten, remove, share, tree_of, Found, CORNERS, FANOUT, LAST,
+        found, pool, put, put_piece, put_unwritten, remove, share, tree_of, Found, CORNERS, FANOUT,
+        LAST,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -36,7 +37,7 @@ mod tests {
     fn what_was_written_in_one_go_is_one_extent() -> Result {
         for (first, len) in [(0, 1), (0, 64), (0, 300), (10, 54), (10, 55), (4000, 200)] {
             let tree = tree_of(&pool()?, first..first + len)?;
-            check_extents(&tree, &[(first, 1, len, false)])?;
+            check_extents(&tree, &[(first, 64 + first % FANOUT, len, false)])?;
         }
         check_extents(&Tree::new(pool()?), &[])
     }
@@ -48,7 +49,7 @@ mod tests {
             let index = from.max(10);
             let wanted = Extent {
                 index,
-                number: index - 9,
+                number: 64 + index,
                 len: 200 - index,
                 shared: false,
                 unwritten: false,
@@ -67,7 +68,7 @@ mod tests {
         remove(&mut tree, 129, 130)?;
         check_extents(
             &tree,
-            &[(0, 1, 5, false), (7, 8, 57, false), (65, 66, 64, false)],
+            &[(0, 64, 5, false), (7, 71, 57, false), (65, 129, 64, false)],
         )
     }
 
@@ -79,41 +80,87 @@ mod tests {
         check_extents(
             &tree,
             &[
-                (0, 1, 20, false),
-                (20, 71, 1, false),
-                (21, 22, 43, false),
-                (64, 72, 1, false),
-                (65, 66, 5, false),
+                (0, 64, 20, false),
+                (20, 212, 1, false),
+                (21, 85, 43, false),
+                (64, 256, 1, false),
+                (65, 129, 5, false),
             ],
         )
     }
 
     #[test]
-    fn descending_numbers_are_not_a_run() -> Result {
-        let tree = tree_of(&pool()?, (0..3).rev())?;
-        check_extents(
-            &tree,
-            &[(0, 3, 1, false), (1, 2, 1, false), (2, 1, 1, false)],
-        )
+    fn what_was_written_in_any_order_is_one_extent_for_each_leaf() -> Result {
+        for step in [1, 5, 63] {
+            let order = move |leaf: u64| (0..64).map(move |i| 64 * leaf + i * step % 64);
+            let pool = pool()?;
+            let mut tree = tree_of(&pool, (0..3).rev().flat_map(order))?;
+            let leaves = [
+                (0, 192, 64, false),
+                (64, 128, 64, false),
+                (128, 64, 64, false),
+            ];
+            check_extents(&tree, &leaves)?;
+            // A clone that is rewritten, too, while the other is there, and when it is not.
+            let other = tree.snapshot();
+            for index in (0..3).flat_map(order) {
+                put(&mut tree, index)?;
+            }
+            check_extents(&tree, &[(0, 256, 192, false)])?;
+            check_extents(&other, &leaves)?;
+            let mut rest = tree.snapshot();
+            drop(tree);
+            for index in (0..3).flat_map(order) {
+                put(&mut rest, index)?;
+            }
+            check_extents(&rest, &[(0, 448, 192, false)])?;
+        }
+        Ok(())
+    }
+
+    /// Groups first, then one by one, then none.
+    #[test]
+    fn when_numbers_are_spent() -> Result {
+        let pool = pool()?;
+        pool.spend_numbers(1, 3);
+        let (groups, all) = (1 << 47, 1 << 48);
+        let mut tree = tree_of(&pool, [3, 1, 2])?;
+        check_extents(&tree, &[(1, groups - 63, 3, false)])?;
+        put(&mut tree, 2)?;
+        put_piece(&mut tree, 70, 2)?;
+        for index in 71..74 {
+            put(&mut tree, index)?;
+        }
+        let extent = tree.extent(2, 1).ok_or(ENOENT)?;
+        check_eq!((extent.index, extent.number), (2, all - 3));
+        // Those are different blocks, of which it is not known where they lie.
+        for index in 72..74 {
+            let extent = tree.extent(index, 9).ok_or(ENOENT)?;
+            check_eq!((extent.index, extent.number, extent.len), (index, 0, 1));
+        }
+        Ok(())
     }
 
     #[test]
     fn consecutive_numbers_at_other_indexes_are_not_a_run() -> Result {
         let tree = tree_of(&pool()?, CORNERS)?;
         let mut from = 0;
-        let mut number = 1;
-        // Corners come in pairs of neighbours.
-        for pair in CORNERS.chunks(2) {
+        // Corners come in pairs of neighbours: of one leaf, of two, and of one.
+        let numbers = |pair: u64| match pair {
+            0 => 64,
+            1..=8 => 127 + 128 * (pair - 1),
+            _ => 1150,
+        };
+        for (i, pair) in (0..).zip(CORNERS.chunks(2)) {
             let wanted = Extent {
                 index: pair[0],
-                number,
+                number: numbers(i),
                 len: 2,
                 shared: false,
                 unwritten: false,
             };
             check_eq!(tree.extent(from, u64::MAX), Some(wanted));
             from = pair[1] + 1;
-            number += 2;
         }
         check_eq!(from, LAST + 1);
         check_eq!(tree.extent(from, u64::MAX), None);
@@ -126,11 +173,15 @@ mod tests {
         let tree = tree_of(&pool, 0..200)?;
         let mut other = Tree::new(pool.clone());
         share(&mut other, 500, &tree, 30, 10)?;
-        let expected = [(0, 1, 30, false), (30, 31, 10, true), (40, 41, 160, false)];
+        let expected = [
+            (0, 64, 30, false),
+            (30, 94, 10, true),
+            (40, 104, 160, false),
+        ];
         check_extents(&tree, &expected)?;
-        check_extents(&other, &[(500, 31, 10, true)])?;
+        check_extents(&other, &[(500, 94, 10, true)])?;
         drop(other);
-        check_extents(&tree, &[(0, 1, 200, false)])
+        check_extents(&tree, &[(0, 64, 200, false)])
     }
 
     #[test]
@@ -141,12 +192,16 @@ mod tests {
         share(&mut other, FANOUT, &tree, FANOUT, FANOUT)?;
         check_extents(
             &tree,
-            &[(0, 1, 64, false), (64, 65, 64, true), (128, 129, 72, false)],
+            &[
+                (0, 64, 64, false),
+                (64, 128, 64, true),
+                (128, 192, 72, false),
+            ],
         )?;
-        check_extents(&other, &[(64, 65, 64, true)])?;
+        check_extents(&other, &[(64, 128, 64, true)])?;
         let copy = tree.snapshot();
-        check_extents(&tree, &[(0, 1, 200, true)])?;
-        check_extents(&copy, &[(0, 1, 200, true)])
+        check_extents(&tree, &[(0, 64, 200, true)])?;
+        check_extents(&copy, &[(0, 64, 200, true)])
     }
 
     #[test]
@@ -154,17 +209,17 @@ mod tests {
         let mut tree = tree_of(&pool()?, 0..100)?;
         let mut copy = tree.snapshot();
         put(&mut copy, 70)?;
-        let around = [(0, 1, 70, true), (70, 71, 1, false), (71, 72, 29, true)];
+        let around = [(0, 64, 70, true), (70, 134, 1, false), (71, 135, 29, true)];
         check_extents(&tree, &around)?;
-        check_extents(&copy, &[around[0], (70, 101, 1, false), around[2]])
+        check_extents(&copy, &[around[0], (70, 198, 1, false), around[2]])
     }
 
     #[test]
     fn block_zero_alone() -> Result {
         let mut tree = tree_of(&pool()?, [0])?;
-        check_extents(&tree, &[(0, 1, 1, false)])?;
+        check_extents(&tree, &[(0, 64, 1, false)])?;
         let copy = tree.snapshot();
-        check_extents(&copy, &[(0, 1, 1, true)])
+        check_extents(&copy, &[(0, 64, 1, true)])
     }
 
     #[test]
@@ -172,7 +227,10 @@ mod tests {
         let tree = tree_of(&pool()?, 10..500)?;
         for max in [1, 2, 54, 55, 64, 100, 490, 1000] {
             let extent = tree.extent(0, max).ok_or(ENOENT)?;
-            check_eq!((extent.index, extent.number, extent.shared), (10, 1, false));
+            check_eq!(
+                (extent.index, extent.number, extent.shared),
+                (10, 74, false)
+            );
             // At least what was asked for, and not more than a leaf beyond.
             let len = extent.len;
             check!(len >= max.min(490) && len < max + FANOUT, "{len} for {max}");
@@ -204,7 +262,7 @@ mod tests {
         check_eq!(unwritten(&tree)?, wanted);
         check_eq!(
             tree.extent(2, 100).map(|e| (e.index, e.number, e.len)),
-            Some((2, 3, 5))
+            Some((2, 66, 5))
         );
         let mut clone = tree.snapshot();
         check_eq!(unwritten(&clone)?, wanted);

@@ -4,7 +4,7 @@
 //! through it, and is not written even when it is this file's alone again.
 
 use crate::{
-    store::{block::Slots, Tree},
+    store::{block::Slots, Reserve, Tree},
     trees::{found, pool, put, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -268,7 +268,7 @@ mod tests {
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
         slots.mark(40, 6);
         check_eq!(marked(&slots, 6), 41);
-        slots.share(1, &copy, 63);
+        slots.share(1, &copy, 63, &mut Reserve::new())?;
         check_eq!(marked(&slots, 6), 40);
         slots.remove(40);
         check_eq!(marked(&slots, 6), 0);

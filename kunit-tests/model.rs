@@ -9,7 +9,8 @@ use crate::{
         Extent, Tree,
     },
     trees::{
-        block_at, found, pool, put, put_piece, put_unwritten, remove, share, Found, Page, LAST,
+        block_at, found, pool, put, put_piece, put_unwritten, remove, share, Found, Page, FANOUT,
+        LAST,
     },
 };
 use kernel::{prelude::*, sync::Arc};
@@ -163,9 +164,13 @@ impl Model {
         file.unwritten[place] = false;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
         check_eq!(extent.index, index_of(place));
-        // Numbers are given out in order.
-        let last = self.made.last().map_or(0, |(_, number)| *number);
-        check!(extent.number > last, "{} after {last}", extent.number);
+        // No other ever had it, and it lies where the block does in its leaf.
+        let number = extent.number;
+        check!(
+            self.made.iter().all(|(_, other)| *other != number),
+            "{number}"
+        );
+        check_eq!(number % FANOUT, index_of(place) % FANOUT);
         let page = block_at(&file.tree, index_of(place))?.as_ptr();
         self.made.push((page, extent.number), GFP_KERNEL)?;
         Ok(page)

@@ -107,11 +107,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_given_out_in_order() -> Result {
+    fn a_leaf_has_the_numbers_of_a_group() -> Result {
         let pool = pool()?;
         let tree = tree_of(&pool, CORNERS.into_iter().rev())?;
-        for (number, index) in (1..).zip(CORNERS.into_iter().rev()) {
-            check_eq!(number_at(&tree, index), Some(number), "index {index}");
+        let (mut leaf, mut group) = (None, 0);
+        for index in CORNERS.into_iter().rev() {
+            if leaf != Some(index / 64) {
+                (leaf, group) = (Some(index / 64), group + 64);
+            }
+            check_eq!(
+                number_at(&tree, index),
+                Some(group + index % 64),
+                "index {index}"
+            );
         }
         Ok(())
     }
@@ -125,15 +133,15 @@ mod tests {
         let copy = tree.snapshot();
         remove(&mut tree, 0, 7)?;
         put(&mut tree, 6)?;
-        check_eq!(number_at(&tree, 6), Some(4));
-        check_eq!(number_at(&tree, 7), Some(3));
-        check_eq!(number_at(&copy, 5), Some(1));
-        check_eq!(number_at(&copy, 6), Some(2));
+        check_eq!(number_at(&tree, 6), Some(134));
+        check_eq!(number_at(&tree, 7), Some(71));
+        check_eq!(number_at(&copy, 5), Some(69));
+        check_eq!(number_at(&copy, 6), Some(70));
         drop((tree, copy));
-        check_eq!(number_at(&other, LAST), Some(2));
+        check_eq!(number_at(&other, LAST), Some(70));
         drop(pool.alloc()?);
         put(&mut other, 0)?;
-        check_eq!(number_at(&other, 0), Some(6));
+        check_eq!(number_at(&other, 0), Some(192));
         Ok(())
     }
 
@@ -343,7 +351,12 @@ mod tests {
         check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 0);
         check_eq!(pool.used(), 1);
         let holds = |slots: &Slots<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
-        let wanted = [(false, None), (true, Some(2)), (false, None), (false, None)];
+        let wanted = [
+            (false, None),
+            (true, Some(129)),
+            (false, None),
+            (false, None),
+        ];
         check_eq!(holds(&slots), wanted);
         check_eq!(
             [0, 1, 2, 3].map(|i| slots.is_sole_owner(i)),
@@ -353,9 +366,10 @@ mod tests {
         let mut other = slots.clone();
         check_eq!(holds(&other), wanted);
         check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
-        check_eq!(grown(other.share(0, &slots, 1)), 1);
-        check_eq!(grown(other.share(1, &slots, 2)), -1);
-        check_eq!(grown(other.share(2, &slots, 2)), 0);
+        let mut none = Reserve::new();
+        check_eq!(grown(other.share(0, &slots, 1, &mut none)?), 1);
+        check_eq!(grown(other.share(1, &slots, 2, &mut none)?), -1);
+        check_eq!(grown(other.share(2, &slots, 2, &mut none)?), 0);
         check!(other.same_block(0, &slots, 1) && other.same_block(1, &slots, 0));
         check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
         check_eq!(grown(slots.remove(1)), -1);
@@ -364,7 +378,7 @@ mod tests {
 
         // There is no such slot: nothing is kept.
         check_eq!(grown(slots.insert(3, pool.alloc()?, 7)), 0);
-        check_eq!(grown(slots.share(3, &other, 0)), 0);
+        check_eq!(grown(slots.share(3, &other, 0, &mut none)?), 0);
         check!(other.is_sole_owner(0));
         check_eq!(pool.used(), 1);
         drop((slots, other));

@@ -19,6 +19,7 @@
 //! | `reflinkfs_failing` | `failing.rs` | every allocation fails in turn, and no harm is done |
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
+//! | `reflinkfs_full` | `full.rs` | what no more slots may hold is copied |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
 //!
@@ -51,6 +52,7 @@ mod ends;
 mod extent;
 #[cfg(CONFIG_FAULT_INJECTION)]
 mod failing;
+mod full;
 mod history;
 mod loan;
 mod mapped;

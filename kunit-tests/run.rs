@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_piece_has_the_last_number() -> Result {
+    fn a_piece_is_taken_from_both_ends() -> Result {
         let pool = pool()?;
         let mut reserve = Reserve::on_demand();
         let mut tree = Tree::new(pool.clone());

@@ -111,7 +111,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         };
         let blocks = blocks_for(bytes.start)..end;
         let over = may_go_over(data, &blocks, &parts);
-        let mut tree = data.edit();
+        let mut tree = data.edit()?;
         let (mut in_place, mut copied) = ([None, None], [None, None]);
         let mut reserve = if over {
             Reserve::on_demand_over()

@@ -60,7 +60,7 @@ pub(crate) fn share(
     })?;
 
     let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
-    let source = from.data().snapshot(&reach);
+    let source = from.data().snapshot(&reach)?;
     let to_lock = locks.to();
     let tree = shared_tree(
         source,
@@ -100,7 +100,7 @@ fn shared_tree<'a>(
         }
         tree
     } else {
-        let mut tree = to.data().edit();
+        let mut tree = to.data().edit()?;
         tree.share(to_first, &source, first, n, &mut reserve, go_on)?;
         tree
     };

@@ -214,12 +214,30 @@ impl Data {
 
     /// A tree with the same blocks, of which another file is to share those in `range`, which
     /// [`Data::reach`] gave.
-    pub(crate) fn snapshot(&self, range: &Range<u64>) -> Tree {
-        let mut tree = self.tree.write();
-        if *range == ALL {
-            tree.snapshot()
-        } else {
-            tree.snapshot_range(range.clone())
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC` where so many slots hold the only block that it takes a node to share it.
+    pub(crate) fn snapshot(&self, range: &Range<u64>) -> Result<Tree> {
+        self.with_shareable(|tree| {
+            if *range == ALL {
+                tree.snapshot()
+            } else {
+                tree.snapshot_range(range.clone())
+            }
+        })
+    }
+
+    fn with_shareable<R>(&self, share: impl FnOnce(&mut Tree) -> R) -> Result<R> {
+        let mut reserve = Reserve::new();
+        loop {
+            {
+                let mut tree = self.tree.write();
+                if tree.can_share(&mut reserve) {
+                    return Ok(share(&mut tree));
+                }
+            }
+            reserve.fill(&self.pool)?;
         }
     }
 
@@ -235,8 +253,12 @@ impl Data {
 
     /// A tree with the same blocks, in O(1): to be changed without the lock, and put in place
     /// as a [`ChargedTree`]. While it lives, everything counts as shared.
-    pub(crate) fn edit(&self) -> Tree {
-        self.tree.write().edit()
+    ///
+    /// # Errors
+    ///
+    /// As [`Data::snapshot`].
+    pub(crate) fn edit(&self) -> Result<Tree> {
+        self.with_shareable(|tree| tree.edit())
     }
 
     /// See [`Tree::keep_private`].
@@ -278,12 +300,14 @@ impl Data {
         let data = lock.inode().data();
         let end = index + piece.len() as u64;
         loop {
-            {
+            let copied = {
                 let mut tree = data.tree.write();
                 let result = tree.insert_piece(end - piece.len() as u64, piece, reserve);
                 data.count(&tree);
                 result?;
-            }
+                tree.take_copied()
+            };
+            unmap_copied(lock, copied);
             if piece.is_empty() {
                 return Ok(());
             }
@@ -307,27 +331,44 @@ impl Data {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; the tree is as it was.
-    fn insert(&self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+    /// `ENOMEM`, `ENOSPC`; the tree is as it was.
+    fn insert(
+        lock: &Invalidate<'_, ReflinkFs>,
+        index: u64,
+        block: NewBlock<'_>,
+        reserve: &mut Reserve,
+    ) -> Result {
+        let data = lock.inode().data();
         let mut block = block;
-        loop {
+        let copied = loop {
             {
-                let mut tree = self.tree.write();
+                let mut tree = data.tree.write();
                 block = match tree.insert_in_place(index, block) {
                     Ok(()) => {
-                        self.count(&tree);
+                        data.count(&tree);
                         return Ok(());
                     }
                     Err(back) => back,
                 };
                 if tree.can_insert(index, reserve) {
                     let result = tree.insert(index, block, reserve);
-                    self.count(&tree);
-                    return result;
+                    data.count(&tree);
+                    result?;
+                    break tree.take_copied();
                 }
             }
-            reserve.fill(&self.pool)?;
-        }
+            reserve.fill(&data.pool)?;
+        };
+        unmap_copied(lock, copied);
+        Ok(())
+    }
+}
+
+/// Where blocks were copied that no more slots may hold: other blocks may be mapped now than the file
+/// has. With the lock held nothing is stored to those meanwhile.
+fn unmap_copied(lock: &Invalidate<'_, ReflinkFs>, copied: u64) {
+    if copied > 0 {
+        lock.unmap(ALL);
     }
 }
 
@@ -397,7 +438,7 @@ impl<'a> ChargedBlock<'a> {
         let more =
             u64::from(lock.inode().super_block().has_quota() && data.lookup(index).is_hole());
         charge.raise(more)?;
-        data.insert(index, self.block, reserve)?;
+        Data::insert(lock, index, self.block, reserve)?;
         charge.keep(more);
         Ok(())
     }
@@ -439,8 +480,9 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     }
 
     /// Puts the tree in place. Returns the charge for what are fewer blocks than before.
-    pub(crate) fn put(self) -> Charge<'a> {
+    pub(crate) fn put(mut self) -> Charge<'a> {
         let inode = self.lock.inode();
+        unmap_copied(self.lock, self.tree.take_copied());
         let (before, after) = (self.before, self.tree.blocks());
         inode.data().replace(self.tree);
         self.charge.keep(after.saturating_sub(before));

@@ -59,7 +59,7 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let to_keep = settle(to, to_first..to_first + n, |index| keep(index - to_first))?;
     keep(n)?;
 
-    let source = from.data().snapshot(&reach);
+    let source = from.data().snapshot(&reach)?;
     let to_lock = locks.to();
     let tree = shared_tree(request, &source, to, len, busy.keys());
     let result = tree.and_then(|(tree, len)| {
@@ -86,7 +86,7 @@ fn shared_tree<'a>(
 ) -> Result<(Tree, u64)> {
     let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
     let n = blocks_for(len);
-    let mut tree = to.data().edit();
+    let mut tree = to.data().edit()?;
     if source.same(first, &tree, to_first, n) == n {
         return Ok((tree, len));
     }

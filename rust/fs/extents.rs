@@ -33,7 +33,7 @@ pub(crate) fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
     let extent = inode.data().extent(block_of(pos))?;
     Some(Extent {
         logical: extent.index << BLOCK_SHIFT,
-        physical: extent.number << BLOCK_SHIFT,
+        physical: Some(extent.number << BLOCK_SHIFT).filter(|&physical| physical != 0),
         len: extent.len * BLOCK_SIZE as u64,
         shared: extent.shared,
         unwritten: extent.unwritten,

@@ -28,7 +28,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         Ok(busy.push(index, GFP_KERNEL)?)
     })?;
 
-    let source = data.edit();
+    let source = data.edit()?;
     let mut tree = source.edit();
     let mut reserve = Reserve::on_demand();
     tree.remove(first, u64::MAX, &mut reserve)?;

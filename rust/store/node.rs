@@ -5,7 +5,7 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{Count, NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
+    block::{Count, InPool, NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -29,14 +29,13 @@ pub(super) const fn slot(height: u32, index: u64) -> usize {
     (index >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
 }
 
+/// The slots of a leaf, which own its charge.
+pub(super) type LeafSlots = Slots<FANOUT, NodeCharge>;
+
 /// A node of the tree, charged to its pool for as long as it lives.
 pub(super) enum Node {
     /// Height 1: blocks, and how many.
-    Leaf {
-        blocks: u64,
-        slots: Slots<FANOUT>,
-        _charge: NodeCharge,
-    },
+    Leaf { blocks: u64, slots: LeafSlots },
     /// Height 2 and more: nodes, each one lower, and what is below them.
     Inner {
         count: Count,
@@ -54,29 +53,22 @@ pub fn node_cache(name: &'static CStr) -> Result<NodeCache> {
     NodeCache::new::<Node>(name)
 }
 
+// Seven fit into a page, and so they are counted.
+const _: () = assert!(Shared::<Node>::BYTES <= 576);
+
 impl Node {
-    fn leaf(pool: &Arc<Pool>, charge: NodeCharge) -> Self {
+    fn leaf(charge: NodeCharge) -> Self {
         Self::Leaf {
             blocks: 0,
-            slots: Slots::new(pool.clone()),
-            _charge: charge,
+            slots: Slots::new(charge),
         }
     }
 
-    /// A leaf that has the block of `from` as its first, with its mark: for a tree of this epoch
-    /// that lets go of `from`.
-    pub(super) fn leaf_with(
-        from: &Slots<1>,
-        epoch: u64,
-        pool: &Arc<Pool>,
-        charge: NodeCharge,
-    ) -> Self {
-        let mut leaf = Self::leaf(pool, charge);
-        if let Self::Leaf { blocks, slots, .. } = &mut leaf {
-            *blocks = slots.share(0, from, 0).blocks;
-            if from.is_marked(0, epoch) {
-                slots.mark(0, epoch);
-            }
+    /// A leaf that has what `from` had as its first.
+    pub(super) fn leaf_with(from: &mut Slots<1>, charge: NodeCharge) -> Self {
+        let mut leaf = Self::leaf(charge);
+        if let Self::Leaf { blocks, slots } = &mut leaf {
+            *blocks = slots.take_over(from).blocks;
         }
         leaf
     }
@@ -103,29 +95,41 @@ impl Node {
     }
 
     /// An empty node of height `height`.
-    fn empty(height: u32, pool: &Arc<Pool>, charge: NodeCharge) -> Self {
+    fn empty(height: u32, charge: NodeCharge) -> Self {
         if height == 1 {
-            Self::leaf(pool, charge)
+            Self::leaf(charge)
         } else {
             Self::inner(charge)
         }
     }
 
-    /// A node with the same children, each of which gains an owner.
-    fn copy(&self, charge: NodeCharge) -> Self {
+    /// A node with the same children, each of which gains an owner. Of blocks that are full there are
+    /// copies, see [`Slots::copy_from`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reserve::node`] and [`Slots::copy_from`].
+    fn copy(&self, pool: &Arc<Pool>, reserve: &mut Reserve) -> Result<Shared<Node>> {
         match self {
-            Self::Leaf { blocks, slots, .. } => Self::Leaf {
-                blocks: *blocks,
-                slots: slots.clone(),
-                _charge: charge,
-            },
+            Self::Leaf {
+                blocks: from,
+                slots: from_slots,
+                ..
+            } => {
+                let mut copy = reserve.node(pool, Self::leaf)?;
+                if let Some(Self::Leaf { blocks, slots, .. }) = copy.get_mut() {
+                    slots.copy_from(from_slots, reserve)?;
+                    *blocks = *from;
+                }
+                Ok(copy)
+            }
             Self::Inner {
                 count, children, ..
-            } => Self::Inner {
+            } => reserve.node(pool, |charge| Self::Inner {
                 count: *count,
                 children: children.clone(),
                 _charge: charge,
-            },
+            }),
         }
     }
 
@@ -156,7 +160,7 @@ impl Node {
     }
 
     /// The slots of a leaf.
-    pub(super) fn slots(&self) -> Option<&Slots<FANOUT>> {
+    pub(super) fn slots(&self) -> Option<&LeafSlots> {
         match self {
             Self::Leaf { slots, .. } => Some(slots),
             Self::Inner { .. } => None,
@@ -193,7 +197,7 @@ pub(super) fn descend(
 }
 
 /// The slots that hold `index`, below `node` of height `height`.
-pub(super) fn leaf_slots(node: &Node, height: u32, index: u64) -> Option<&Slots<FANOUT>> {
+pub(super) fn leaf_slots(node: &Node, height: u32, index: u64) -> Option<&LeafSlots> {
     let (mut node, mut height) = (node, height);
     while height > 1 {
         node = node.child(height, index)?;
@@ -263,8 +267,8 @@ pub(super) fn make_mut<'a>(
 ) -> Result<&'a mut Node> {
     match subtree {
         Some(node) if node.is_unique() => (),
-        Some(node) => *subtree = Some(reserve.node(pool, |charge| node.copy(charge))?),
-        None => *subtree = Some(reserve.node(pool, |charge| Node::empty(height, pool, charge))?),
+        Some(node) => *subtree = Some(node.copy(pool, reserve)?),
+        None => *subtree = Some(reserve.node(pool, |charge| Node::empty(height, charge))?),
     }
     // It was found or made to have one owner just now.
     subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)
@@ -282,7 +286,7 @@ pub(super) fn insert(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    put: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
+    put: impl FnOnce(&mut LeafSlots, usize) -> Count,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
 ) -> Result<Count> {
@@ -360,7 +364,7 @@ pub(super) fn change_in_place(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    change: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
+    change: impl FnOnce(&mut LeafSlots, usize) -> Count,
 ) -> Option<Count> {
     let node = subtree.as_mut()?.get_mut()?;
     let i = slot(height, index);
@@ -375,11 +379,7 @@ pub(super) fn change_in_place(
 }
 
 /// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
-pub(super) fn own_slots(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-) -> Option<&mut Slots<FANOUT>> {
+pub(super) fn own_slots(subtree: &mut Subtree, height: u32, index: u64) -> Option<&mut LeafSlots> {
     match subtree.as_mut()?.get_mut()? {
         Node::Leaf { slots, .. } => Some(slots),
         Node::Inner { children, .. } => {
@@ -483,11 +483,11 @@ pub(super) fn graft(
 /// # Errors
 ///
 /// `ENOMEM`, as [`insert`].
-pub(super) fn share_run<const M: usize>(
+pub(super) fn share_run<const M: usize, Q: InPool>(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    (from, from_slot): (&Slots<M>, usize),
+    (from, from_slot): (&Slots<M, Q>, usize),
     len: usize,
     pool: &Arc<Pool>,
     reserve: &mut Reserve,
@@ -498,7 +498,7 @@ pub(super) fn share_run<const M: usize>(
     match node {
         Node::Leaf { slots, .. } => {
             for k in 0..len {
-                grown += slots.share(i + k, from, from_slot + k);
+                grown += slots.share(i + k, from, from_slot + k, reserve)?;
             }
         }
         Node::Inner { children, .. } => {

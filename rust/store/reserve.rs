@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tree nodes allocated ahead of a change that must not fail or sleep.
+//! Tree nodes, and spare blocks, allocated ahead of a change that must not fail or sleep.
 
 use super::{
-    block::{NodeCharge, Pool, Shared, Vacant},
+    block::{NodeCharge, Pool, Shared, Spare, Spares, Vacant},
     node::Node,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -25,6 +25,12 @@ pub struct Reserve {
     wanted: usize,
     /// How many more the changes after that one want, perhaps.
     ahead: usize,
+    /// Blocks to be copies of those that no more slots may hold; none at first.
+    spares: Option<KVec<Spare>>,
+    /// How many of them the last change wanted.
+    wanted_spares: usize,
+    /// How many of them were taken.
+    copied: u64,
     source: Source,
 }
 
@@ -94,6 +100,11 @@ impl Reserve {
             self.add(pool)?;
         }
         while self.len() < self.wanted + self.ahead && self.add(pool).is_ok() {}
+        while self.spares() < self.wanted_spares {
+            let spare = Spare::new(pool)?;
+            let spares = self.spares.get_or_insert_with(KVec::new);
+            spares.push(spare, GFP_KERNEL)?;
+        }
         Ok(())
     }
 
@@ -102,6 +113,10 @@ impl Reserve {
         let nodes = self.nodes.get_or_insert_with(KVec::new);
         nodes.push(place, GFP_KERNEL)?;
         Ok(())
+    }
+
+    fn spares(&self) -> usize {
+        self.spares.as_ref().map_or(0, KVec::len)
     }
 
     fn len(&self) -> usize {
@@ -113,6 +128,17 @@ impl Reserve {
     pub(super) fn has(&mut self, n: usize, ahead: usize) -> bool {
         (self.wanted, self.ahead) = (n, ahead);
         self.source != Source::Reserve || self.len() >= n
+    }
+
+    /// Whether `n` spares can be had; if not, they are noted for [`Reserve::fill`].
+    pub(super) fn has_spares(&mut self, n: usize) -> bool {
+        self.wanted_spares = n;
+        self.source != Source::Reserve || self.spares() >= n
+    }
+
+    /// How many blocks were copied as no more slots may hold them, since the last call.
+    pub(super) fn take_copied(&mut self) -> u64 {
+        core::mem::take(&mut self.copied)
     }
 
     /// Whether those that were to be wanted soon can be had, too.
@@ -142,5 +168,19 @@ impl Reserve {
             Source::Allocation => Place::new(NodeCharge::new(pool.clone())?),
             Source::AllocationOverLimit => Place::new(NodeCharge::over(pool.clone())?),
         }
+    }
+}
+
+impl Spares for Reserve {
+    /// None where the reserve is not on demand, and [`Reserve::has_spares`] was asked for fewer: as the
+    /// block became full since, while the tree is locked.
+    fn spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
+        let spare = match self.source {
+            Source::Reserve => self.spares.as_mut().and_then(KVec::pop),
+            Source::Allocation => Some(Spare::new(pool)?),
+            Source::AllocationOverLimit => Some(Spare::over(pool)?),
+        };
+        self.copied += u64::from(spare.is_some());
+        Ok(spare)
     }
 }

@@ -14,8 +14,9 @@ use kernel::{error::to_result, prelude::*};
 pub struct Extent {
     /// Where in the file it begins.
     pub logical: u64,
-    /// What tells it from other data of the filesystem, and is the same for all that share it.
-    pub physical: u64,
+    /// What tells it from other data of the filesystem, and is the same for all that share it; `None` where
+    /// that is not known.
+    pub physical: Option<u64>,
     /// How long it is.
     pub len: u64,
     /// Whether it is shared.
@@ -80,6 +81,9 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
             if extent.shared {
                 flags |= bindings::FIEMAP_EXTENT_SHARED;
             }
+            if extent.physical.is_none() {
+                flags |= bindings::FIEMAP_EXTENT_UNKNOWN;
+            }
             if extent.unwritten {
                 flags |= bindings::FIEMAP_EXTENT_UNWRITTEN;
             }
@@ -91,7 +95,7 @@ pub(super) unsafe extern "C" fn fiemap<T: FileOperations>(
                 bindings::fiemap_fill_next_extent(
                     info,
                     extent.logical,
-                    extent.physical,
+                    extent.physical.unwrap_or(0),
                     extent.len,
                     flags,
                 )

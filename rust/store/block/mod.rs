@@ -14,6 +14,7 @@
 //! | [`Run`], [`Piece`] | several of them, allocated together; in one piece |
 //! | [`Count`] | how many blocks, and how many of them were written |
 //! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
+//! | [`Spare`], [`Spares`] | copies of blocks that no more slots may hold |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
 //! | [`Shared`], [`Vacant`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
@@ -30,11 +31,13 @@
 mod count;
 mod iter;
 mod mapped;
+mod numbers;
 mod page;
 mod pool;
 mod run;
 mod shared;
 mod slots;
+mod spare;
 mod touched;
 mod waiting;
 
@@ -48,7 +51,8 @@ pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
 pub use self::run::{Piece, Run, LONG};
 pub use self::shared::{NodeCache, Shared, Vacant};
-pub use self::slots::Slots;
+pub use self::slots::{InPool, Slots};
+pub use self::spare::{Spare, Spares};
 #[cfg(reflinkfs_count)]
 pub use self::touched::touched;
 

@@ -5,19 +5,20 @@
 //! `page->private` of a block holds two numbers:
 //!
 //! ```text
-//! 63                             24 23              0
+//! 63                             16 15              0
 //! +--------------------------------+----------------+
 //! | the block's number             | slots          |
 //! +--------------------------------+----------------+
 //! ```
 //!
-//! The number is given out by the pool in the order of allocation, so that what was written in
-//! one go is adjacent. It never changes and says nothing about where the page lies in memory. It
-//! would come around after 2^40 blocks, 4 PiB of newly written blocks.
+//! The number comes with the first slot, see [`numbers`](super::numbers). It never changes and says
+//! nothing about where the page lies in memory. It is 0 where all were spent.
 //!
-//! The slot count does not overflow: at [`SLOTS_MAX`] it stays there for good, as a saturated
-//! `refcount_t` does. Such a block counts as shared and is never freed. 16 million slots are
-//! 128 MiB of leaves for the loss of one page.
+//! The slot count does not overflow: half as many slots as it could count make a block full, and
+//! then it is copied, not shared. Who shares without a lock adds to the count in one step with looking
+//! at it ([`RawBlock::try_get_slot`]). Who holds a tree's lock, where no page can be allocated, looks
+//! first and then adds ([`RawBlock::get_slot`]): for as many as can come between the two, one on each
+//! processor as the lock spins, the other half is kept.
 
 use super::{mapped, pool::Pool, touched, BLOCK_SIZE};
 use crate::bindings;
@@ -37,8 +38,11 @@ use kernel::{
     },
 };
 
-const SLOTS_BITS: u32 = 24;
-const SLOTS_MAX: u64 = (1 << SLOTS_BITS) - 1;
+const SLOTS_BITS: u32 = 16;
+const SLOTS_MASK: u64 = (1 << SLOTS_BITS) - 1;
+
+/// See [`RawBlock::is_full`].
+const FULL: u64 = 1 << (SLOTS_BITS - 1);
 
 /// See [`BlockRef::is_crowded`].
 const CROWDED: u32 = 1 << 30;
@@ -46,9 +50,9 @@ const CROWDED: u32 = 1 << 30;
 /// See [`BlockRef::refcount_near_overflow`].
 const NEAR_OVERFLOW: u32 = 3 << 30;
 
-/// The state of a block with this number, of which the lower 40 bits count, that no slot holds.
-fn new_state(number: u64) -> u64 {
-    number << SLOTS_BITS
+/// The state of a block with this number, of 48 bits, that one slot holds.
+fn in_slot(number: u64) -> u64 {
+    number << SLOTS_BITS | 1
 }
 
 /// A page that is a block.
@@ -77,7 +81,7 @@ impl RawBlock {
     /// counted.
     pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
         // SAFETY: By the safety requirements.
-        unsafe { Self::new(page, new_state(number) | 1) }
+        unsafe { Self::new(page, in_slot(number)) }
     }
 
     /// # Safety
@@ -115,31 +119,36 @@ impl RawBlock {
     /// who sees one slot, its own, sees what was done before the others let go. Reads through a
     /// [`BlockRef`] are not among that; they are what marks are for, see [`super::Slots`].
     pub(super) fn slots(self) -> u64 {
-        self.state().load(Acquire) & SLOTS_MAX
+        self.state().load(Acquire) & SLOTS_MASK
     }
 
-    /// Adds a slot. The caller holds one already, or the page's first reference.
-    pub(super) fn get_slot(self) {
+    /// Whether so many slots hold the block that no more are to: then it is copied.
+    pub(super) fn is_full(self) -> bool {
+        self.state().load(Relaxed) & SLOTS_MASK >= FULL
+    }
+
+    /// Adds a slot, unless the block is full. Returns whether it did. The caller holds one already.
+    pub(super) fn try_get_slot(self) -> bool {
         let mut old = self.state().load(Relaxed);
-        while old & SLOTS_MAX != SLOTS_MAX {
+        while old & SLOTS_MASK < FULL {
             match self.state().cmpxchg(old, old + 1, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => old = now,
             }
         }
+        false
+    }
+
+    /// Adds a slot. The caller holds one already, and found the block not to be full since he took a
+    /// spinning lock.
+    pub(super) fn get_slot(self) {
+        self.state().add(1, Relaxed);
     }
 
     /// Takes the caller's slot away. Returns whether it was the last, so that the store's
     /// reference to the page is now the caller's.
     fn put_slot(self) -> bool {
-        let mut old = self.state().load(Relaxed);
-        while old & SLOTS_MAX != SLOTS_MAX {
-            match self.state().cmpxchg(old, old - 1, Full) {
-                Ok(_) => return old & SLOTS_MAX == 1,
-                Err(now) => old = now,
-            }
-        }
-        false
+        self.state().fetch_sub(1, Full) & SLOTS_MASK == 1
     }
 
     /// Takes the caller's slot away. If it was the last, the block is free as soon as nobody else refers
@@ -453,14 +462,17 @@ impl<'pool> NewBlock<'pool> {
     ///
     /// `page` is of order 0, nobody else has it, and its reference is given away; `pool` has counted
     /// the block.
-    pub(super) unsafe fn from_page(
-        pool: &'pool Pool,
-        page: NonNull<bindings::page>,
-        number: u64,
-    ) -> Self {
-        // SAFETY: By the safety requirements.
-        let block = unsafe { RawBlock::new(page, new_state(number)) };
-        // INVARIANT: By the safety requirements; the slot count is 0.
+    pub(super) unsafe fn from_page(pool: &'pool Pool, page: NonNull<bindings::page>) -> Self {
+        // SAFETY: By the safety requirements; the slot count is 0.
+        unsafe { Self::from_raw(pool, RawBlock::new(page, 0)) }
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns the first reference to the page of `block`, which he gives away, and no slot holds
+    /// it; `pool` has counted it.
+    pub(super) unsafe fn from_raw(pool: &'pool Pool, block: RawBlock) -> Self {
+        // INVARIANT: By the safety requirements.
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
             pool,
@@ -499,13 +511,16 @@ impl<'pool> NewBlock<'pool> {
         self.pool
     }
 
-    /// Puts the block into a slot, whose owner is now the block's owner too.
-    pub(super) fn into_slot(self) -> RawBlock {
-        let block = ManuallyDrop::new(self).bytes.raw();
+    /// Gives what it owns to the caller.
+    pub(super) fn into_raw(self) -> RawBlock {
+        ManuallyDrop::new(self).bytes.raw()
+    }
+
+    /// Puts the block into a slot, whose owner is now the block's owner too, and gives it its number.
+    pub(super) fn into_slot(self, number: u64) -> RawBlock {
+        let block = self.into_raw();
         // Nobody else sees the block yet.
-        block
-            .state()
-            .store(block.state().load(Relaxed) + 1, Relaxed);
+        block.state().store(in_slot(number), Relaxed);
         block
     }
 }

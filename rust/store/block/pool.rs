@@ -2,7 +2,9 @@
 
 //! The blocks of one mount.
 
-use super::{page::NewBlock, waiting::Waiting, Run, Shared, BLOCK_SIZE};
+use super::{
+    numbers::Numbers, page::NewBlock, slots::InPool, waiting::Waiting, Run, Shared, BLOCK_SIZE,
+};
 use crate::store::node::Node;
 use kernel::{
     prelude::*,
@@ -33,15 +35,20 @@ pub struct Pool {
     /// The most blocks that may exist; `u64::MAX` where there is no limit.
     limit: Atomic<u64>,
     used: Atomic<u64>,
+    pub(super) numbers: Numbers,
     /// The tree nodes that exist.
     nodes: Atomic<u64>,
-    next_number: Atomic<u64>,
     next_epoch: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
+    /// Blocks allocated while fewer pages were asked for at a time than might have been.
+    alone: Atomic<u64>,
     #[pin]
     pub(super) waiting: Waiting,
 }
+
+/// After so many blocks more pages are asked for at a time, where that failed before.
+const RETRY: u64 = 1024;
 
 /// How many bytes of nodes are free in the smallest of pools.
 const FREE_AT_LEAST: u64 = 64 << 10;
@@ -94,6 +101,12 @@ impl NodeCharge {
     }
 }
 
+impl InPool for NodeCharge {
+    fn pool(&self) -> &Arc<Pool> {
+        &self.0
+    }
+}
+
 impl Drop for NodeCharge {
     fn drop(&mut self) {
         self.0.nodes.fetch_sub(1, Relaxed);
@@ -115,9 +128,10 @@ impl Pool {
                 limit: Atomic::new(limit.unwrap_or(u64::MAX)),
                 used: Atomic::new(0),
                 nodes: Atomic::new(0),
-                next_number: Atomic::new(1),
+                numbers: Numbers::new(),
                 next_epoch: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
+                alone: Atomic::new(0),
                 waiting <- Waiting::new(),
             }),
             GFP_KERNEL,
@@ -246,9 +260,10 @@ impl Pool {
         self.used.fetch_sub(n, Relaxed);
     }
 
-    /// The first of `n` numbers that no block had.
-    pub(super) fn take_numbers(&self, n: u64) -> u64 {
-        self.next_number.fetch_add(n, Relaxed)
+    /// See [`Numbers::spend`].
+    #[cfg(reflinkfs_count)]
+    pub fn spend_numbers(&self, groups_left: u64, left: u64) {
+        self.numbers.spend(groups_left, left);
     }
 
     /// Up to `n` new blocks, as many as there may be.
@@ -279,6 +294,12 @@ impl Pool {
     /// The order up to which pages are worth asking for: more were not to be had lately.
     pub(super) fn order(&self) -> u32 {
         self.order.load(Relaxed)
+    }
+
+    /// Counts `n` blocks for which more pages were not asked for. Whether more are to be, once in so many.
+    pub(super) fn may_ask_for_more(&self, n: u64) -> bool {
+        let before = self.alone.fetch_add(n, Relaxed);
+        before / RETRY != (before + n) / RETRY
     }
 
     /// Says up to which order pages are to be asked for.

@@ -18,18 +18,13 @@ pub const LONG: usize = 256;
 /// piece.
 const ORDER: u32 = if IN_ONE_PIECE { LONG.ilog2() } else { 0 };
 
-/// After so many blocks more pages are asked for at a time, where that failed before.
-const RETRY: u64 = 1024;
-
-/// New blocks with consecutive numbers, whose pages are asked for together. Those that nobody takes
-/// are given back.
+/// New blocks whose pages are asked for together. Those that nobody takes are given back.
 ///
 /// # Invariants
 ///
-/// The pool counts `left` blocks for this, and nobody else has the `left` numbers from `number` on.
+/// The pool counts `left` blocks for this.
 pub struct Run<'pool> {
     pool: &'pool Pool,
-    number: u64,
     left: u64,
     /// Those whose pages are there, which come before the others.
     piece: Option<Piece<'pool>>,
@@ -38,12 +33,10 @@ pub struct Run<'pool> {
 impl<'pool> Run<'pool> {
     /// Up to `n` blocks of `pool`: fewer where there may be no more.
     pub(super) fn new(pool: &'pool Pool, n: u64) -> Self {
-        let n = if n == 0 { 0 } else { pool.take_room(n) };
-        // INVARIANT: The pool has counted them, and gives no number twice.
+        // INVARIANT: The pool has counted them.
         Self {
             pool,
-            number: if n == 0 { 0 } else { pool.take_numbers(n) },
-            left: n,
+            left: if n == 0 { 0 } else { pool.take_room(n) },
             piece: None,
         }
     }
@@ -53,7 +46,6 @@ impl<'pool> Run<'pool> {
         // INVARIANT: As above.
         Self {
             pool,
-            number: pool.take_numbers(1),
             left: pool.take_room_over(1),
             piece: None,
         }
@@ -107,19 +99,15 @@ impl<'pool> Run<'pool> {
             self.pool.set_order(order);
         };
         let len = 1 << order;
-        let number = self.number;
-        // Once in so many blocks, whether more are to be had again.
-        if order < wanted && number / RETRY != (number + len as u64) / RETRY {
+        if order < wanted && self.pool.may_ask_for_more(len as u64) {
             self.pool.set_order(order + 1);
         }
-        // INVARIANT: They are counted, and have the numbers, for the piece now.
+        // INVARIANT: They are counted for the piece now.
         self.left -= len as u64;
-        self.number += len as u64;
         // INVARIANT: The pages are single ones, and follow each other, as those of one allocation do;
         // nobody has them but us, nor their first references.
         Ok(Piece {
             pool: self.pool,
-            number,
             page,
             len,
         })
@@ -141,16 +129,14 @@ impl Drop for Run<'_> {
     }
 }
 
-/// New blocks that lie in one piece in memory, with consecutive numbers: as so many [`NewBlock`]s.
+/// New blocks that lie in one piece in memory: as so many [`NewBlock`]s.
 ///
 /// # Invariants
 ///
-/// The pool counts `len` blocks for this, and nobody else has the `len` numbers from `number` on. The
-/// `len` pages from `page` on are single pages, nobody else uses them, and their first references are
+/// The pool counts `len` blocks for this. The `len` pages from `page` on are single pages, nobody else uses them, and their first references are
 /// ours.
 pub struct Piece<'pool> {
     pool: &'pool Pool,
-    number: u64,
     page: NonNull<bindings::page>,
     len: usize,
 }
@@ -225,30 +211,34 @@ impl<'pool> Piece<'pool> {
 
     /// Takes the first out.
     pub fn take(&mut self) -> Option<NewBlock<'pool>> {
-        let (page, number) = (self.page, self.number);
+        let page = self.page;
         self.len = self.len.checked_sub(1)?;
         // INVARIANT: The first of them is not counted any more.
         // SAFETY: One past the first of `len`, in the kernel's array of pages.
         self.page = unsafe { page.add(1) };
-        self.number += 1;
         // SAFETY: A page of order 0 that nobody else has; the pool has counted the block.
-        Some(unsafe { NewBlock::from_page(self.pool, page, number) })
+        Some(unsafe { NewBlock::from_page(self.pool, page) })
     }
 
-    /// Takes the first `n` out, or all, for as many slots that own them from now on.
+    /// Takes the first `n` out, or all, for as many slots that own them from now on, with the numbers from
+    /// `number` on; 0 gives none a number.
     ///
     /// Those that are not taken from what this returns are lost.
-    pub(super) fn take_for_slots(&mut self, n: usize) -> impl Iterator<Item = RawBlock> {
+    pub(super) fn take_for_slots(
+        &mut self,
+        n: usize,
+        number: u64,
+    ) -> impl Iterator<Item = RawBlock> {
         let n = n.min(self.len);
-        let (page, number) = (self.page, self.number);
+        let page = self.page;
+        let step = u64::from(number != 0);
         // INVARIANT: The first `n` of them are not counted any more.
         // SAFETY: One past the first `n` of `len`, in the kernel's array of pages.
         self.page = unsafe { page.add(n) };
-        self.number += n as u64;
         self.len -= n;
         (0..n).map(move |i| {
-            // No sum is over that above, so that it need not be checked for each.
-            let number = number.wrapping_add(i as u64);
+            // Numbers end long before this wraps, so that it need not be checked for each.
+            let number = number.wrapping_add(step.wrapping_mul(i as u64));
             // SAFETY: A single page that nobody else has; the pool's count of it and its first
             // reference are the slot's now.
             unsafe { RawBlock::in_slot(page.add(i), number) }
@@ -269,9 +259,7 @@ impl<'pool> Piece<'pool> {
         self.len = len;
         // SAFETY: It was one of the `len` pages, each of order 0, that nobody else has; the pool has
         // counted the block.
-        Some(unsafe {
-            NewBlock::from_page(self.pool, self.page.add(len), self.number + len as u64)
-        })
+        Some(unsafe { NewBlock::from_page(self.pool, self.page.add(len)) })
     }
 }
 

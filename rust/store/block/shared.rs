@@ -51,6 +51,9 @@ impl NodeCache {
         let layout = Layout::new::<Counted<T>>();
         let mut args = bindings::kmem_cache_args {
             align: layout.align() as u32,
+            // Within what is free, which is no bigger by it. With a constructor it has to be said.
+            freeptr_offset: 0,
+            use_freeptr_offset: true,
             // With one, the kernel does not clear what is about to be filled in.
             ctor: Some(leave_alone),
             ..Default::default()

@@ -4,13 +4,26 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    Count, Piece, Pool,
+    Count, Piece, Pool, Spares,
 };
-use kernel::sync::Arc;
+use kernel::{prelude::*, sync::Arc};
+
+/// What belongs to a pool for as long as it lives.
+pub trait InPool {
+    /// The pool.
+    fn pool(&self) -> &Arc<Pool>;
+}
+
+impl InPool for Arc<Pool> {
+    fn pool(&self) -> &Arc<Pool> {
+        self
+    }
+}
 
 /// `N` slots, at most 64, each empty or with a block. The only owners of blocks.
 ///
-/// Cloning shares every block: each gains an owner.
+/// Cloning shares every block: each gains an owner. The caller has seen with a spinning lock held that
+/// none [is full](Slots::full), and holds it.
 ///
 /// # Marks
 ///
@@ -30,34 +43,40 @@ use kernel::sync::Arc;
 /// # Invariants
 ///
 /// Each block here counts one slot for it, and is of `pool`.
-pub struct Slots<const N: usize> {
-    pool: Arc<Pool>,
+pub struct Slots<const N: usize, P: InPool = Arc<Pool>> {
+    pool: P,
     /// The epoch of the marks.
     epoch: u64,
     /// A bit for each slot that is marked.
     marks: u64,
     /// A bit for each slot whose block is unwritten; none for an empty slot.
     unwritten: u64,
+    /// The first of the numbers that are for blocks that come into these slots, one for each; 0 for none.
+    group: u64,
+    /// A bit for each slot whose number of the group was given to a block.
+    spent: u64,
     blocks: [Option<RawBlock>; N],
 }
 
 // SAFETY: Blocks may be let go of on any thread.
-unsafe impl<const N: usize> Send for Slots<N> {}
+unsafe impl<const N: usize, P: InPool + Send> Send for Slots<N, P> {}
 // SAFETY: `&self` methods only read the slots and take references, which count atomically.
-unsafe impl<const N: usize> Sync for Slots<N> {}
+unsafe impl<const N: usize, P: InPool + Sync> Sync for Slots<N, P> {}
 
 // `Arc` does not say so itself, though what it points to stays where it is when it moves.
-impl<const N: usize> Unpin for Slots<N> {}
+impl<const N: usize, P: InPool> Unpin for Slots<N, P> {}
 
-impl<const N: usize> Slots<N> {
-    /// Empty slots for blocks of `pool`.
-    pub fn new(pool: Arc<Pool>) -> Self {
+impl<const N: usize, P: InPool> Slots<N, P> {
+    /// Empty slots for blocks of the pool of `pool`.
+    pub fn new(pool: P) -> Self {
         const { assert!(N <= u64::BITS as usize) };
         Self {
             pool,
             epoch: 0,
             marks: 0,
             unwritten: 0,
+            group: 0,
+            spent: 0,
             blocks: [None; N],
         }
     }
@@ -183,7 +202,12 @@ impl<const N: usize> Slots<N> {
     }
 
     /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
-    pub fn same_block<const M: usize>(&self, i: usize, other: &Slots<M>, j: usize) -> bool {
+    pub fn same_block<const M: usize, Q: InPool>(
+        &self,
+        i: usize,
+        other: &Slots<M, Q>,
+        j: usize,
+    ) -> bool {
         self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
     }
 
@@ -191,10 +215,11 @@ impl<const N: usize> Slots<N> {
     ///
     /// Returns by how much the number of blocks here grew.
     pub fn insert(&mut self, i: usize, block: NewBlock<'_>, epoch: u64) -> Count {
-        debug_assert!(core::ptr::eq(block.pool(), &*self.pool));
+        debug_assert!(core::ptr::eq(block.pool(), &**self.pool.pool()));
         let unwritten = block.is_unwritten();
+        let number = self.take_numbers(i, i + 1);
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
-        let grown = self.replace(i, Some(block.into_slot()), unwritten);
+        let grown = self.replace(i, Some(block.into_slot(number)), unwritten);
         self.mark(i, epoch);
         grown
     }
@@ -210,12 +235,17 @@ impl<const N: usize> Slots<N> {
         piece: &mut Piece<'_>,
         epoch: u64,
     ) -> Count {
-        debug_assert!(core::ptr::eq(piece.pool(), &*self.pool));
+        debug_assert!(core::ptr::eq(piece.pool(), &**self.pool.pool()));
         let end = N.min(first + n.min(piece.len()));
+        if end <= first {
+            return Count::default();
+        }
+        let number = self.take_numbers(first, end);
         let Some(slots) = self.blocks.get_mut(first..end) else {
             return Count::default();
         };
-        for (slot, block) in slots.iter_mut().zip(piece.take_for_slots(end - first)) {
+        let blocks = piece.take_for_slots(end - first, number);
+        for (slot, block) in slots.iter_mut().zip(blocks) {
             debug_assert!(slot.is_none());
             // INVARIANT: As in `insert`.
             *slot = Some(block);
@@ -224,17 +254,123 @@ impl<const N: usize> Slots<N> {
         Count::written(end - first)
     }
 
-    /// Makes slot `i` share what slot `j` of `other` holds, without a mark.
+    /// The first number for blocks that come into slots `from..to`, one for each; 0 where there are none.
+    fn take_numbers(&mut self, from: usize, to: usize) -> u64 {
+        let bits = Self::bits(from, to);
+        if self.group == 0 || self.spent & bits != 0 {
+            let Some(group) = self.pool.pool().numbers.take_group() else {
+                self.group = 0;
+                return self.pool.pool().numbers.take((to - from) as u64);
+            };
+            (self.group, self.spent) = (group, 0);
+        }
+        self.spent |= bits;
+        self.group + from as u64
+    }
+
+    /// Makes slot `i` share what slot `j` of `other` holds, without a mark; where that is full it is a
+    /// copy in a spare.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn share<const M: usize>(&mut self, i: usize, other: &Slots<M>, j: usize) -> Count {
-        debug_assert!(core::ptr::eq(&*other.pool, &*self.pool));
-        let block = other.blocks.get(j).copied().flatten();
-        if let Some(block) = block {
-            block.get_slot();
-        }
+    ///
+    /// # Errors
+    ///
+    /// Those of `spares`; `EIO` where it would be the copy of a poisoned block. The slot is as it was.
+    pub fn share<const M: usize, Q: InPool>(
+        &mut self,
+        i: usize,
+        other: &Slots<M, Q>,
+        j: usize,
+        spares: &mut impl Spares,
+    ) -> Result<Count> {
+        debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
+        let block = match other.blocks.get(j).copied().flatten() {
+            Some(block) if !block.try_get_slot() => Some(self.one_more(i, block, spares)?),
+            block => block,
+        };
         // INVARIANT: The slot was counted above; both are of one pool.
-        self.replace(i, block, other.is_unwritten(j))
+        Ok(self.replace(i, block, other.is_unwritten(j)))
+    }
+
+    /// What slot `i` is to hold for `block`, which is full. Counts the slot.
+    fn one_more(
+        &mut self,
+        i: usize,
+        block: RawBlock,
+        spares: &mut impl Spares,
+    ) -> Result<RawBlock> {
+        match spares.spare(self.pool.pool())? {
+            Some(spare) => {
+                let number = self.take_numbers(i, i + 1);
+                spare.into_copy_of(block, number)
+            }
+            None => {
+                block.get_slot();
+                Ok(block)
+            }
+        }
+    }
+
+    /// Makes these slots, which are empty, hold what those of `other` do, with their marks. Where a
+    /// block is full it is a copy in a spare, which has no mark, as it is not what may be mapped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Slots::share`]; some of the slots may be empty.
+    pub fn copy_from(&mut self, other: &Self, spares: &mut impl Spares) -> Result {
+        debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
+        (self.epoch, self.marks) = (other.epoch, other.marks);
+        self.unwritten = other.unwritten;
+        // The last block that was copied, and its copy: one may be in many slots.
+        let mut last: Option<(RawBlock, RawBlock)> = None;
+        for (i, &block) in other.blocks.iter().enumerate() {
+            let Some(block) = block else { continue };
+            let mut held = block;
+            if !block.try_get_slot() {
+                held = match last.filter(|(full, _)| *full == block) {
+                    Some((_, copy)) if copy.try_get_slot() => copy,
+                    _ => self.one_more(i, block, spares)?,
+                };
+                if held != block {
+                    last = Some((block, held));
+                    self.marks &= !Self::bit(i);
+                }
+            }
+            if let Some(slot) = self.blocks.get_mut(i) {
+                // INVARIANT: Counted above; both are of one pool.
+                *slot = Some(held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what slot 0 of `other` holds to slot 0, which is empty, with its mark, and the numbers
+    /// for what comes next. Returns by how much the number of blocks here grew.
+    pub fn take_over<const M: usize, Q: InPool>(&mut self, other: &mut Slots<M, Q>) -> Count {
+        debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
+        let block = other.blocks.first_mut().and_then(Option::take);
+        (self.epoch, self.marks) = (other.epoch, other.marks);
+        (self.group, self.spent) = (other.group, other.spent);
+        let unwritten = core::mem::take(&mut other.unwritten) != 0;
+        let marks = self.marks;
+        // INVARIANT: The slot count is the same; both are of one pool.
+        let grown = self.replace(0, block, unwritten);
+        self.marks = marks;
+        grown
+    }
+
+    /// How many spares it takes at most to copy these slots: for blocks that are full, with several
+    /// slots in a row that hold the same counted once.
+    pub fn full(&self) -> usize {
+        let mut last = None;
+        let mut full = 0;
+        for &block in self.blocks.iter().flatten() {
+            if block.is_full() && last != Some(block) {
+                last = Some(block);
+                full += 1;
+            }
+        }
+        full
     }
 
     /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or less.
@@ -255,7 +391,7 @@ impl<const N: usize> Slots<N> {
         let Some(slot) = self.blocks.get_mut(i) else {
             // Out of range: nothing was stored, so the count is given back.
             if let Some(block) = block {
-                block.release_slot(&self.pool);
+                block.release_slot(self.pool.pool());
             }
             return Count::default();
         };
@@ -268,7 +404,7 @@ impl<const N: usize> Slots<N> {
         }
         let old = core::mem::replace(slot, block);
         if let Some(old) = old {
-            old.release_slot(&self.pool);
+            old.release_slot(self.pool.pool());
         }
         Count::of(block.is_some(), unwritten) - Count::of(old.is_some(), was_unwritten)
     }
@@ -285,15 +421,17 @@ impl<const N: usize> Clone for Slots<N> {
             epoch: self.epoch,
             marks: self.marks,
             unwritten: self.unwritten,
+            group: 0,
+            spent: 0,
             blocks: self.blocks,
         }
     }
 }
 
-impl<const N: usize> Drop for Slots<N> {
+impl<const N: usize, P: InPool> Drop for Slots<N, P> {
     fn drop(&mut self) {
         for block in self.blocks.iter().flatten() {
-            block.release_slot(&self.pool);
+            block.release_slot(self.pool.pool());
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::{height_for, Root, Tree, EMPTY};
 use crate::store::{
     block::{Count, NewBlock, Piece, Pool, Slots},
-    node::{self, span, Insertion, Node, Subtree, FANOUT},
+    node::{self, span, Insertion, LeafSlots, Node, Subtree, FANOUT},
     Reserve,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -14,7 +14,25 @@ impl Tree {
     /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `reserve`; if not, they
     /// are noted there.
     pub fn can_insert(&self, index: u64, reserve: &mut Reserve) -> bool {
-        reserve.has(self.nodes_to_insert(index), 0)
+        // Both, so that both are noted.
+        let spares = reserve.has_spares(self.spares_to_insert(index, index + 1));
+        reserve.has(self.nodes_to_insert(index), 0) && spares
+    }
+
+    /// How many spares it takes to copy the leaves of `from..to` that have other owners.
+    fn spares_to_insert(&self, from: u64, to: u64) -> usize {
+        let mut index = from;
+        let mut spares = 0;
+        while index < to {
+            let Some((root, height)) = self.root_for(index) else {
+                break;
+            };
+            if let Some((leaf, false)) = node::descend(root, height, 1, index) {
+                spares += leaf.slots().map_or(0, Slots::full);
+            }
+            index = (index / FANOUT as u64 + 1) * FANOUT as u64;
+        }
+        spares
     }
 
     /// Whether the nodes on the way to `index`, as far as there are any, are this tree's alone. Where they
@@ -71,7 +89,7 @@ impl Tree {
     fn change_in_place(
         &mut self,
         index: u64,
-        change: impl FnOnce(&mut Slots<FANOUT>, usize) -> Count,
+        change: impl FnOnce(&mut LeafSlots, usize) -> Count,
     ) -> Option<Count> {
         match &mut self.root {
             Root::Node { node, height } if index < span(*height) => {
@@ -96,7 +114,7 @@ impl Tree {
         while done < n {
             let at = index + done as u64;
             let in_leaf = (n - done).min(FANOUT - node::slot(1, at));
-            let set = |slots: &mut Slots<FANOUT>, i| slots.set_written(i, i + in_leaf, epoch);
+            let set = |slots: &mut LeafSlots, i| slots.set_written(i, i + in_leaf, epoch);
             written += self
                 .change_in_place(at, set)
                 .map_or(0, |grown| grown.written);
@@ -120,9 +138,10 @@ impl Tree {
         }
         let epoch = self.epoch;
         let (root, height, pool) = self.grow(height_for(index), reserve)?;
-        let put = |slots: &mut Slots<FANOUT>, i| slots.insert(i, block, epoch);
-        node::insert(root, height, index, put, pool, reserve)?;
-        Ok(())
+        let put = |slots: &mut LeafSlots, i| slots.insert(i, block, epoch);
+        let result = node::insert(root, height, index, put, pool, reserve);
+        self.copied += reserve.take_copied();
+        result.map(|_| ())
     }
 
     /// As [`Tree::insert`], of several blocks from `index` on, as far as `reserve` has the nodes; those
@@ -144,10 +163,11 @@ impl Tree {
             let end_in = |height| end.min((at / span(height) + 1) * span(height));
             // Of the leaves of one parent, each takes one node at most, but for the first.
             let leaves_after = (end_in(2) - 1) / span(1) - at / span(1);
-            if !reserve.has(self.nodes_for_leaf(at), leaves_after as usize) {
+            let has_nodes = reserve.has(self.nodes_for_leaf(at), leaves_after as usize);
+            let to = end_in(if reserve.has_ahead() { 2 } else { 1 });
+            if !reserve.has_spares(self.spares_to_insert(at, to)) || !has_nodes {
                 break;
             }
-            let to = end_in(if reserve.has_ahead() { 2 } else { 1 });
             let mut blocks = Insertion {
                 left: (to - at) as usize,
                 epoch: self.epoch,
@@ -155,6 +175,7 @@ impl Tree {
             };
             let (root, height, pool) = self.grow(height_for(at), reserve)?;
             let (_, result) = node::insert_piece(root, height, at, &mut blocks, pool, reserve);
+            self.copied += reserve.take_copied();
             result?;
         }
         Ok(())
@@ -166,10 +187,8 @@ impl Tree {
         needed: u32,
         reserve: &mut Reserve,
     ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
-        if let Root::One(slots) = &self.root {
-            let leaf = reserve.node(&self.pool, |charge| {
-                Node::leaf_with(slots, self.epoch, &self.pool, charge)
-            })?;
+        if let Root::One(slots) = &mut self.root {
+            let leaf = reserve.node(&self.pool, |charge| Node::leaf_with(slots, charge))?;
             self.root = Root::Node {
                 node: Some(leaf),
                 height: 1,
@@ -206,6 +225,7 @@ impl Tree {
             Root::One(_) => (),
             Root::Node { node, height } if from < span(*height) => {
                 node::remove(node, *height, from, to, &self.pool, reserve)?;
+                self.copied += reserve.take_copied();
                 if node.is_none() {
                     *height = 0;
                 }

@@ -4,7 +4,7 @@
 
 use super::{Root, Tree};
 use crate::store::{
-    block::Slots,
+    block::{InPool, Slots},
     node::{self, span, Wanted},
 };
 
@@ -13,7 +13,7 @@ use crate::store::{
 pub struct Extent {
     /// The index in the file of the first block.
     pub index: u64,
-    /// The number of the first block.
+    /// The number of the first block, see [`numbers`](crate::store::block); 0 where the only block has none.
     pub number: u64,
     /// How many blocks.
     pub len: u64,
@@ -95,8 +95,8 @@ impl Tree {
 
     /// The extent that begins at `index`, as far as its leaf reaches.
     fn extent_in_leaf(&self, index: u64) -> Option<Extent> {
-        fn run<const N: usize>(
-            (slots, first, unique): (&Slots<N>, usize, bool),
+        fn run<const N: usize, P: InPool>(
+            (slots, first, unique): (&Slots<N, P>, usize, bool),
             index: u64,
         ) -> Option<Extent> {
             let one = |i: usize| {

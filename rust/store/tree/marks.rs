@@ -4,7 +4,7 @@
 
 use super::{Root, Tree};
 use crate::store::{
-    block::{BlockRef, Slots},
+    block::{BlockRef, InPool, Slots},
     node::{self, span, FANOUT},
 };
 use core::ops::Range;
@@ -22,6 +22,8 @@ pub enum Loan {
 impl Tree {
     /// A tree with the same blocks, in O(1), for another file. From now on this tree writes none of
     /// the blocks in place that it has.
+    ///
+    /// See [`Tree::can_share`] for what comes before, with the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {
         self.epoch = self.pool.new_epoch();
         self.edit_with_new_epoch()
@@ -62,7 +64,7 @@ impl Tree {
     /// The caller knows that no reference to its page was got through another tree, or by
     /// [`Tree::lend`]: as it was [`Lookup::Private`] until just now.
     pub fn keep_private(&mut self, index: u64) {
-        fn keep<const N: usize>(slots: &mut Slots<N>, i: usize, epoch: u64) {
+        fn keep<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, epoch: u64) {
             // What several slots hold may be lent through one that has no mark.
             if slots.is_sole_owner(i) {
                 slots.mark(i, epoch);
@@ -107,7 +109,7 @@ impl Tree {
         }
     }
 
-    fn lend_from<const N: usize>(slots: &mut Slots<N>, i: usize, epoch: u64) -> Loan {
+    fn lend_from<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, epoch: u64) -> Loan {
         match slots.get(i) {
             None => Loan::Hole,
             Some(block) if !slots.is_marked(i, epoch) => Loan::Block(block),

@@ -12,8 +12,9 @@ pub use self::extent::Extent;
 pub use self::marks::Loan;
 
 use super::{
-    block::{BlockRef, Pool, Shared, Slots},
-    node::{self, span, Node, Subtree, FANOUT},
+    block::{BlockRef, InPool, Pool, Shared, Slots},
+    node::{self, span, LeafSlots, Node, Subtree, FANOUT},
+    Reserve,
 };
 use kernel::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Tree {
     pool: Arc<Pool>,
     /// What new blocks are marked with, see [`Slots`].
     epoch: u64,
+    /// See [`Tree::take_copied`].
+    copied: u64,
     root: Root,
 }
 
@@ -112,6 +115,7 @@ impl Tree {
         Self {
             pool,
             epoch,
+            copied: 0,
             root: EMPTY,
         }
     }
@@ -122,12 +126,32 @@ impl Tree {
     }
 
     /// A tree with the same blocks, in O(1), to be changed and then put in the place of this one.
+    ///
+    /// See [`Tree::can_share`] for what comes before, with the same hold of the lock.
     pub fn edit(&self) -> Self {
         Self {
             pool: self.pool.clone(),
             epoch: self.epoch,
+            copied: 0,
             root: self.root.clone(),
         }
+    }
+
+    /// Makes sure that what the root holds may get another owner: a block alone that is held by so many
+    /// slots that no more may is put into a leaf, which may. False where `reserve` has no node for that.
+    pub fn can_share(&mut self, reserve: &mut Reserve) -> bool {
+        match &self.root {
+            Root::One(slots) if slots.full() > 0 => {
+                reserve.has(1, 0) && self.grow(1, reserve).is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    /// How many blocks were copied since the last call, as so many slots hold them that no more may: in
+    /// place of what is mapped, it may be, and not shared with where they came from.
+    pub fn take_copied(&mut self) -> u64 {
+        core::mem::take(&mut self.copied)
     }
 
     /// The number of blocks, shared or not; a block is counted as often as it occurs.
@@ -155,7 +179,7 @@ impl Tree {
     }
 
     /// The slots that hold `index`, its place there, and whether the way has one owner all along.
-    fn slots_for(&self, index: u64) -> Option<(&Slots<FANOUT>, usize, bool)> {
+    fn slots_for(&self, index: u64) -> Option<(&LeafSlots, usize, bool)> {
         let (root, height) = self.root_for(index)?;
         let (leaf, unique) = node::descend(root, height, 1, index)?;
         Some((leaf.slots()?, node::slot(1, index), unique))
@@ -172,7 +196,12 @@ impl Tree {
         }
     }
 
-    fn lookup_in<const N: usize>(&self, slots: &Slots<N>, i: usize, unique: bool) -> Lookup {
+    fn lookup_in<const N: usize, P: InPool>(
+        &self,
+        slots: &Slots<N, P>,
+        i: usize,
+        unique: bool,
+    ) -> Lookup {
         match slots.get(i) {
             None => Lookup::Hole,
             Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),

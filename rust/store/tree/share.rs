@@ -4,7 +4,7 @@
 
 use super::{height_for, Root, Tree};
 use crate::store::{
-    block::Shared,
+    block::{Shared, Slots},
     node::{self, span, Node, FANOUT},
     Reserve,
 };
@@ -46,6 +46,7 @@ impl Tree {
                 let needed = height_for(to + span(height) - 1);
                 let (root, top, pool) = self.grow(needed, reserve)?;
                 node::graft(root, top, height, to, content, pool, reserve)?;
+                self.copied += reserve.take_copied();
                 span(height)
             } else {
                 // As far as both leaves reach; a block in the root has no leaf.
@@ -83,7 +84,10 @@ impl Tree {
         reserve: &mut Reserve,
     ) -> Result {
         if let (Root::One(slots), true, 0) = (&from.root, self.is_at_root(index), from_index) {
-            self.root = Root::One(slots.clone());
+            let mut one = Slots::new(self.pool.clone());
+            one.share(0, slots, 0, reserve)?;
+            self.root = Root::One(one);
+            self.copied += reserve.take_copied();
             return Ok(());
         }
         let (root, height, pool) = self.grow(height_for(index), reserve)?;
@@ -96,6 +100,7 @@ impl Tree {
                 node::share_run(root, height, index, (slots, i), len, pool, reserve)?;
             }
         }
+        self.copied += reserve.take_copied();
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
         .needs(SHOWN)
         .except(Xfs, ALLOCATES_LATER)
         .except(Btrfs, ALLOCATES_LATER),
+    case!(what_comes_in_any_order_is_in_a_few_extents).needs(&[Need::Reflinkfs]),
     case!(the_last_extent_and_no_other_is_marked_last).needs(SHOWN),
     case!(both_owners_of_a_block_show_the_same_address).needs(CLONES_SHOWN),
     case!(shared_and_private_stretches_are_kept_apart)
@@ -130,6 +131,34 @@ fn neighbours_written_in_order_are_one_extent(t: &Test) -> Outcome {
         (0, 100 * BLOCK64),
         "the extent",
     )
+}
+
+/// One for each 256 KiB at most: of a new file, of a clone, and of what is left of it alone.
+fn what_comes_in_any_order_is_in_a_few_extents(t: &Test) -> Outcome {
+    const BLOCKS: u64 = 1024;
+    let expect_few = |file: &File, what: &str| -> Outcome {
+        let found = extents(file)?.len() as u64;
+        expect(
+            found <= BLOCKS / 64,
+            format_args!("{what}: {found} extents"),
+        )
+    };
+    let rewrite = |file: &File, what: &str| -> Outcome {
+        for i in 0..BLOCKS {
+            file.write_at(&blocks(3, 1), i * 389 % BLOCKS * BLOCK64)?;
+        }
+        expect_few(file, what)
+    };
+    let (_mount, place) = quiet_place(t)?;
+    let file = File::create(place.join("file"))?;
+    rewrite(&file, "a new file")?;
+    let clone = new_clone(&file, place.join("clone"))?;
+    rewrite(&clone, "a clone")?;
+    expect_few(&file, "its source")?;
+    let other = new_clone(&clone, place.join("other"))?;
+    drop(clone);
+    unlink(place.join("clone")).or_fail("unlink")?;
+    rewrite(&other, "a clone of what is gone")
 }
 
 fn the_last_extent_and_no_other_is_marked_last(t: &Test) -> Outcome {

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_full`: a block that so many slots hold that no more may is copied, and nothing outlives
+//! the trees.
+
+use crate::{
+    block::{check_bytes, write},
+    store::{
+        block::{Pool, BLOCK_SIZE},
+        Reserve, Tree,
+    },
+    trees::{block_at, found, pool, put, put_unwritten, remove, share, Found, FANOUT},
+};
+use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+
+/// How many slots may hold a block.
+const FULL: u64 = 1 << 15;
+
+/// Checks that the block at `index` is the one of [`one`], or a copy.
+fn check_block(tree: &Tree, index: u64) -> Result {
+    check_bytes(&block_at(tree, index)?, 99, [0, 1, 2, 3, 0])
+        .inspect_err(|_| pr_err!("  index {index}\n"))
+}
+
+/// A tree of one block, in the root itself.
+fn one(pool: &Arc<Pool>) -> Result<Tree> {
+    let mut one = Tree::new(pool.clone());
+    put(&mut one, 0)?;
+    let block = block_at(&one, 0)?;
+    block.zero(0, BLOCK_SIZE);
+    write(&block, 100, &mut [1, 2, 3]);
+    Ok(one)
+}
+
+/// A tree with the block of `one` at `0..n`.
+fn many(one: &Tree, n: u64) -> Result<Tree> {
+    let mut tree = Tree::new(one.pool().clone());
+    for index in 0..n {
+        share(&mut tree, index, one, 0, 1)?;
+    }
+    Ok(tree)
+}
+
+#[kunit_tests(reflinkfs_full)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_full_is_copied() -> Result {
+        let pool = pool()?;
+        let one = one(&pool)?;
+        // One slot is that of the source.
+        let mut tree = many(&one, FULL - 1)?;
+        check_eq!((pool.used(), tree.take_copied()), (1, 0));
+        for (i, index) in (FULL..FULL + 5).enumerate() {
+            share(&mut tree, index, &one, 0, 1)?;
+            check_eq!((pool.used(), tree.take_copied()), (2 + i as u64, 1));
+            check_block(&tree, index)?;
+            check!(matches!(found(&tree, index), Found::Unshared(_)));
+        }
+        // Room for one more, which is shared.
+        remove(&mut tree, 7, 8)?;
+        share(&mut tree, 7, &one, 0, 1)?;
+        check_eq!((pool.used(), tree.take_copied()), (6, 0));
+        check_eq!(found(&tree, 7).page(), found(&one, 0).page());
+        drop(tree);
+        check_eq!(pool.used(), 1);
+        check!(matches!(found(&one, 0), Found::Private(_)));
+        drop(one);
+        check_eq!((pool.used(), pool.nodes()), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_unwritten_stays_so_in_a_copy() -> Result {
+        let pool = pool()?;
+        let mut one = Tree::new(pool.clone());
+        put_unwritten(&mut one, 0)?;
+        let tree = many(&one, FULL + 3)?;
+        check_eq!((pool.used(), tree.next_written(0)), (5, None));
+        Ok(())
+    }
+
+    /// It is kept in the root itself, which is shared without a page.
+    #[test]
+    fn a_file_of_one_full_block_is_cloned() -> Result {
+        let pool = pool()?;
+        let mut one = one(&pool)?;
+        let tree = many(&one, FULL - 1)?;
+        let mut reserve = Reserve::new();
+        check!(!one.can_share(&mut reserve), "it takes a node");
+        reserve.fill(&pool)?;
+        check!(one.can_share(&mut reserve));
+        let mut clones = KVec::new();
+        for _ in 0..10 {
+            check!(one.can_share(&mut Reserve::new()));
+            clones.push(one.snapshot(), GFP_KERNEL)?;
+        }
+        check_eq!(pool.used(), 1);
+        for clone in &clones {
+            check_eq!(found(clone, 0).page(), found(&tree, 0).page());
+        }
+        drop((clones, tree, one, reserve));
+        check_eq!((pool.used(), pool.nodes()), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_leaf_of_full_blocks_is_copied() -> Result {
+        let pool = pool()?;
+        let one = one(&pool)?;
+        let mut tree = many(&one, FULL - 1)?;
+        let clone = tree.snapshot();
+        let nodes = pool.nodes();
+        // Under a lock: with what the reserve has, and not without.
+        let mut reserve = Reserve::new();
+        check!(!tree.can_insert(5, &mut reserve));
+        reserve.fill(&pool)?;
+        check_eq!(pool.used(), 2, "one copy for all slots of the leaf");
+        check!(tree.can_insert(5, &mut reserve));
+        tree.insert(5, pool.alloc()?, &mut reserve)?;
+        check_eq!((pool.used(), tree.take_copied()), (3, 1));
+        for index in (0..FANOUT).filter(|index| *index != 5) {
+            check_block(&tree, index)?;
+            check_block(&clone, index)?;
+            check!(found(&tree, index).page() != found(&clone, index).page());
+        }
+        check_eq!(tree.blocks(), clone.blocks());
+        check_eq!(pool.nodes(), nodes + 3);
+
+        // In pieces, over several leaves.
+        let mut piece = pool.alloc_run(256).take_piece()?;
+        let len = piece.len() as u64;
+        let before = pool.used();
+        let mut copied = 0;
+        let end = 64 * 32 + len;
+        while !piece.is_empty() {
+            tree.insert_piece(end - piece.len() as u64, &mut piece, &mut reserve)?;
+            copied += tree.take_copied();
+            reserve.fill(&pool)?;
+        }
+        drop(reserve);
+        check!(copied >= 1);
+        check_eq!(tree.blocks(), clone.blocks());
+        check!(pool.used() <= before + len.div_ceil(FANOUT));
+        for index in (FANOUT..64 * 32 + len + FANOUT).filter(|i| !(64 * 32..end).contains(i)) {
+            check_block(&tree, index)?;
+        }
+        drop((one, tree, clone));
+        check_eq!((pool.used(), pool.nodes()), (0, 0));
+        Ok(())
+    }
+
+    /// All or nothing where there is no room for the copies.
+    #[test]
+    fn without_room_nothing_changes() -> Result {
+        let pool = Pool::new(Some(1024))?;
+        let one = one(&pool)?;
+        let mut tree = many(&one, FULL - 1)?;
+        let clone = tree.snapshot();
+        let mut rest = KVec::new();
+        while let Ok(block) = pool.alloc() {
+            rest.push(block, GFP_KERNEL)?;
+        }
+        let mut reserve = Reserve::new();
+        check!(!tree.can_insert(5, &mut reserve));
+        check_eq!(reserve.fill(&pool), Err(ENOSPC));
+        check!(!tree.can_insert(5, &mut reserve));
+        let mut other = Tree::new(pool.clone());
+        check_eq!(share(&mut other, 3, &one, 0, 1), Err(ENOSPC));
+        let mut edit = tree.edit();
+        check_eq!(remove(&mut edit, 1, 2), Err(ENOSPC));
+        drop((edit, other, reserve));
+        check_eq!((tree.blocks(), clone.blocks()), (FULL - 1, FULL - 1));
+        check_eq!(pool.used(), 1 + rest.len() as u64);
+        for index in 0..FULL - 1 {
+            check_eq!(found(&tree, index), found(&clone, index));
+        }
+        drop((one, tree, clone, rest));
+        check_eq!((pool.used(), pool.nodes()), (0, 0));
+        Ok(())
+    }
+}

@@ -169,17 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_a_block_does_not_count() -> Result {
+    fn a_reference_keeps_a_block_counted() -> Result {
         let pool = pool()?;
         let mut tree = tree_of(&pool, [0, 9])?;
         let (zero, nine) = (block_at(&tree, 0)?, block_at(&tree, 9)?);
         remove(&mut tree, 9, 10)?;
-        check_eq!(pool.used(), 1);
+        check_eq!((pool.used(), pool.kept_for_others()), (2, 1));
         drop(tree);
-        check_eq!(pool.used(), 0);
+        check_eq!((pool.used(), pool.kept_for_others()), (2, 2));
         // The bytes are still there.
         zero.copy_from(0, &nine, 0, 4096)?;
         check!(zero.bytes_equal(&nine, 4096)?);
+        drop(nine);
+        check_eq!(pool.used(), 1);
+        drop(zero);
+        check_eq!(pool.used(), 0);
         Ok(())
     }
 
@@ -320,9 +324,10 @@ mod tests {
         check_eq!(pool.used(), 1);
         pool.close();
         check_eq!((pool.used(), pool.kept_for_others()), (0, 0));
-        drop(block);
+        drop((block, tree, pool));
         // And where nobody says so.
-        put(&mut tree, 0)?;
+        let pool = self::pool()?;
+        let mut tree = tree_of(&pool, [0])?;
         let block = block_at(&tree, 0)?;
         remove(&mut tree, 0, u64::MAX)?;
         drop((tree, pool));

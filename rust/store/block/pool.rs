@@ -311,9 +311,8 @@ impl Pool {
 #[pinned_drop]
 impl PinnedDrop for Pool {
     fn drop(self: Pin<&mut Self>) {
-        // That of a mount was closed before, and goes with its last inode, where nothing may sleep. None
-        // waits in it.
-        if self.waiting.count() > 0 {
+        // That of a mount was closed before, and goes with its last inode, where nothing may sleep.
+        if !self.waiting.is_closed() {
             self.close();
         }
     }

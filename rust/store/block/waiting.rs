@@ -74,6 +74,8 @@ pub(super) struct Waiting {
     count: Atomic<u64>,
     #[pin]
     work: Opaque<bindings::delayed_work>,
+    /// Whether [`Pool::close`] was called: then `work` is not queued any more.
+    closed: Atomic<bool>,
 }
 
 // SAFETY: The work item has a state of its own that is changed atomically, and is initialised once.
@@ -100,12 +102,18 @@ impl Waiting {
             work <- Opaque::ffi_init(|work| unsafe {
                 bindings::shim_init_delayed_work(work, Some(look_at_all))
             }),
+            closed: Atomic::new(false),
         })
     }
 
     /// How many blocks wait.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Relaxed)
+    }
+
+    /// Whether the pool was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
     }
 
     /// Counts a block that waits from now on, and sees to it that it is looked at.
@@ -230,11 +238,12 @@ impl Pool {
     }
 
     /// Gives back the store's references to all blocks that wait, whoever else refers to them: for the
-    /// end of a mount, whose trees and inodes are gone. May sleep.
+    /// end of a mount, whose trees and inodes are gone, once. May sleep.
     pub fn close(&self) {
         // SAFETY: Initialised with the pool. Nothing queues it any more but the work itself, which this
         // waits for.
         unsafe { bindings::cancel_delayed_work_sync(self.waiting().work.get()) };
+        self.waiting().closed.store(true, Relaxed);
         loop {
             let lists = self.waiting().lists.lock();
             // SAFETY: The list is locked, and of pages by `lru`.

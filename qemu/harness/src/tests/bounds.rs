@@ -11,7 +11,7 @@ use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::{Need, Tmpfs, CLONES_COUNTED, INSTANCE};
-use crate::instance::Instance;
+use crate::instance::{Instance, Space};
 use crate::mapping::Mapping;
 use crate::patience::eventually;
 use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
@@ -40,6 +40,8 @@ pub const CASES: &[Case] = &[
     case!(truncation_that_gives_back_works_in_a_full_mount).needs(CLONES_COUNTED),
     case!(truncating_to_the_same_size_gives_back_what_is_behind),
     case!(everything_that_was_made_is_given_back).needs(CLONES_COUNTED),
+    case!(the_defaults_leave_a_third_of_memory).needs(&[Need::Reflinkfs]),
+    case!(an_inode_takes_no_more_than_the_manual_says).needs(&[Need::Reflinkfs, Need::FastKernel]),
     case!(the_summary_of_a_mount_says_what_it_holds).needs(&[Need::Reflinkfs]),
     case!(a_mount_of_a_user_namespace_has_a_summary_for_root).needs(&[Need::Reflinkfs]),
 ];
@@ -536,6 +538,48 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
         fs.fill(0)?;
     }
     Ok(())
+}
+
+/// What each of `nr_inodes=` may take, in bytes.
+const INODE: u64 = 2048;
+
+fn the_defaults_leave_a_third_of_memory(t: &Test) -> Outcome {
+    let fs = t.mount(&[])?;
+    let Space { blocks, inodes, .. } = fs.space()?;
+    let most = blocks * BLOCK64 / 256 * 257 + (2 << 20) + inodes * INODE;
+    let total = crate::memory::total()?;
+    expect(
+        most < total / 3 * 2,
+        format_args!("{most} bytes of {total} for {blocks} blocks and {inodes} inodes"),
+    )?;
+    expect(inodes > total / 65536, format_args!("{inodes} inodes"))
+}
+
+fn an_inode_takes_no_more_than_the_manual_says(_: &Test) -> Outcome {
+    // name, active, all, bytes, in a slab, pages of a slab
+    let slabs = std::fs::read_to_string("/proc/slabinfo").or_fail("read /proc/slabinfo")?;
+    let bytes = |cache: &str| -> Outcome<u64> {
+        let line = slabs
+            .lines()
+            .find(|line| line.starts_with(&format!("{cache} ")));
+        let words: Vec<u64> = line
+            .ok_or("not there")
+            .or_fail(cache)?
+            .split_whitespace()
+            .skip(1)
+            .take(5)
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        expect_eq(words.len(), 5, format_args!("numbers of {cache}"))?;
+        Ok(words[4] * BLOCK64 / words[3])
+    };
+    let (inode, dentry) = (bytes("reflinkfs")?, bytes("dentry")?);
+    // The name, and its place in the directory; a short target of a link.
+    let all = inode + dentry + bytes("kmalloc-512")? + bytes("kmalloc-64")? + 128;
+    expect(
+        all <= INODE,
+        format_args!("{all} bytes: an inode {inode}, a dentry {dentry}"),
+    )
 }
 
 const SUMMARIES: &str = "/sys/kernel/debug/reflinkfs";

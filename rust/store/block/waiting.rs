@@ -158,8 +158,9 @@ impl Pool {
     /// Has a block wait that carries no mapping, and whose store's reference the caller owns.
     pub(super) fn wait(&self, block: RawBlock) {
         self.reap_blocks(FEW);
-        self.wait_more(block);
+        // Before somebody finds it on the list, and takes it from the count.
         self.waiting().add();
+        self.wait_more(block);
     }
 
     /// As [`Pool::wait`], for a block that has been waiting with its inode.

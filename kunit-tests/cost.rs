@@ -56,7 +56,7 @@ mod tests {
         for height in 1..=5 {
             let mut tree = full_tree(&pool()?, height)?;
             let clone = tree.snapshot();
-            let same = || tree.same(0, &clone, 0, span(height));
+            let same = || tree.same(0, &clone, 0, span(height), &mut { u64::MAX });
             check_eq!(same(), span(height));
             check_eq!(looks(same), (0, 0), "height {height}");
         }
@@ -85,7 +85,7 @@ mod tests {
         }
         check_eq!(pool.used(), FANOUT);
         for clone in &clones {
-            check_eq!(clone.same(0, &tree, 0, span(5)), span(5));
+            check_eq!(clone.same(0, &tree, 0, span(5), &mut { u64::MAX }), span(5));
         }
         drop(clones);
         // As is asking for its size, for a hole, or how far two agree.

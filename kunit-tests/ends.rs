@@ -76,8 +76,8 @@ mod tests {
             let mut tree = target.edit();
             share(&mut tree, to, &source, from, len)?;
             check_holds(&tree, &shared(&in_target, to, &in_source, from, len)?)?;
-            check_eq!(tree.same(to, &source, from, len), len);
-            check_eq!(source.same(from, &tree, to, len), len);
+            check_eq!(tree.same(to, &source, from, len, &mut { u64::MAX }), len);
+            check_eq!(source.same(from, &tree, to, len, &mut { u64::MAX }), len);
             check_holds(&source, &in_source)
         })?;
         check_holds(&target, &in_target)?;

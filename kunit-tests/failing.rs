@@ -270,7 +270,7 @@ fn allocates_nothing() -> Result<bool> {
         tree.next_block(1);
         tree.next_hole(0);
         tree.extent(0, u64::MAX);
-        tree.same(0, &whole, 0, LAST);
+        tree.same(0, &whole, 0, LAST, &mut { u64::MAX });
         tree.can_insert(LAST, &mut Reserve::new());
         drop((whole, part, edit));
     });

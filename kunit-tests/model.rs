@@ -324,7 +324,10 @@ impl Model {
         let blocks = a.blocks[at..].iter().zip(&b.blocks[to..]).take(len);
         let same = blocks.take_while(|(a, b)| a == b).count();
         check_eq!(
-            a.tree.same(index_of(at), &b.tree, index_of(to), len as u64),
+            a.tree
+                .same(index_of(at), &b.tree, index_of(to), len as u64, &mut {
+                    u64::MAX
+                }),
             same as u64,
             "{len} places from {at} and {to}"
         );

@@ -21,7 +21,7 @@ mod tests {
             let copy = tree.snapshot();
             for (index, len) in [(0, EVERYTHING), (1, LAST), (0, 0), (63, 2), (LAST, 1)] {
                 check_eq!(
-                    tree.same(index, &copy, index, len),
+                    tree.same(index, &copy, index, len, &mut { u64::MAX }),
                     len,
                     "{len} from {index}"
                 );
@@ -36,11 +36,17 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
             put(&mut copy, written)?;
-            check_eq!(tree.same(0, &copy, 0, EVERYTHING), written);
-            check_eq!(copy.same(0, &tree, 0, EVERYTHING), written);
+            check_eq!(
+                tree.same(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
+                written
+            );
+            check_eq!(
+                copy.same(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
+                written
+            );
             let rest = LAST - written;
             check_eq!(
-                tree.same(written + 1, &copy, written + 1, rest),
+                tree.same(written + 1, &copy, written + 1, rest, &mut { u64::MAX }),
                 rest,
                 "after {written}"
             );
@@ -54,8 +60,8 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
             remove(&mut copy, index, index + 1)?;
-            check_eq!(tree.same(0, &copy, 0, EVERYTHING), index);
-            check_eq!(copy.same(0, &tree, 0, EVERYTHING), index);
+            check_eq!(tree.same(0, &copy, 0, EVERYTHING, &mut { u64::MAX }), index);
+            check_eq!(copy.same(0, &tree, 0, EVERYTHING, &mut { u64::MAX }), index);
         }
         Ok(())
     }
@@ -64,10 +70,10 @@ mod tests {
     fn equal_bytes_are_not_known_to_be_equal() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 1])?, tree_of(&pool, [0, 1])?);
-        check_eq!(a.same(0, &b, 0, 2), 0);
+        check_eq!(a.same(0, &b, 0, 2, &mut { u64::MAX }), 0);
         let (a, b) = (tree_of(&pool, [0])?, tree_of(&pool, [0])?);
-        check_eq!(a.same(0, &b, 0, 1), 0);
-        check_eq!(a.same(1, &b, 5, 9), 9);
+        check_eq!(a.same(0, &b, 0, 1, &mut { u64::MAX }), 0);
+        check_eq!(a.same(1, &b, 5, 9, &mut { u64::MAX }), 9);
         Ok(())
     }
 
@@ -75,11 +81,17 @@ mod tests {
     fn holes_are_the_same_wherever_they_lie() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 100])?, tree_of(&pool, [7, 5000])?);
-        check_eq!(a.same(1, &b, 10, 99), 99);
-        check_eq!(a.same(1, &b, 10, 1000), 99);
-        check_eq!(a.same(101, &b, 8, EVERYTHING), 4992);
-        check_eq!(a.same(200, &b, 6000, EVERYTHING), EVERYTHING);
-        check_eq!(a.same(5, &Tree::new(pool.clone()), 0, 300), 95);
+        check_eq!(a.same(1, &b, 10, 99, &mut { u64::MAX }), 99);
+        check_eq!(a.same(1, &b, 10, 1000, &mut { u64::MAX }), 99);
+        check_eq!(a.same(101, &b, 8, EVERYTHING, &mut { u64::MAX }), 4992);
+        check_eq!(
+            a.same(200, &b, 6000, EVERYTHING, &mut { u64::MAX }),
+            EVERYTHING
+        );
+        check_eq!(
+            a.same(5, &Tree::new(pool.clone()), 0, 300, &mut { u64::MAX }),
+            95
+        );
         Ok(())
     }
 
@@ -90,12 +102,32 @@ mod tests {
         for to in [0, 1, 64, 100, 4096, 5000] {
             let mut target = Tree::new(pool.clone());
             share(&mut target, to, &source, 0, 300)?;
-            check_eq!(target.same(to, &source, 0, 300), 300, "to {to}");
-            check_eq!(target.same(to + 3, &source, 3, 200), 200, "to {to}");
-            check_eq!(target.same(to, &source, 1, 300), 0, "to {to}");
+            check_eq!(
+                target.same(to, &source, 0, 300, &mut { u64::MAX }),
+                300,
+                "to {to}"
+            );
+            check_eq!(
+                target.same(to + 3, &source, 3, 200, &mut { u64::MAX }),
+                200,
+                "to {to}"
+            );
+            check_eq!(
+                target.same(to, &source, 1, 300, &mut { u64::MAX }),
+                0,
+                "to {to}"
+            );
             put(&mut target, to + 70)?;
-            check_eq!(target.same(to, &source, 0, 300), 70, "to {to}");
-            check_eq!(source.same(71, &target, to + 71, 229), 229, "to {to}");
+            check_eq!(
+                target.same(to, &source, 0, 300, &mut { u64::MAX }),
+                70,
+                "to {to}"
+            );
+            check_eq!(
+                source.same(71, &target, to + 71, 229, &mut { u64::MAX }),
+                229,
+                "to {to}"
+            );
         }
         Ok(())
     }
@@ -106,13 +138,13 @@ mod tests {
         let one = tree_of(&pool, [0])?;
         let mut other = Tree::new(pool.clone());
         share(&mut other, 70, &one, 0, 1)?;
-        check_eq!(one.same(0, &other, 70, 10), 10);
-        check_eq!(other.same(70, &one, 0, 10), 10);
+        check_eq!(one.same(0, &other, 70, 10, &mut { u64::MAX }), 10);
+        check_eq!(other.same(70, &one, 0, 10, &mut { u64::MAX }), 10);
         put(&mut other, 75)?;
-        check_eq!(one.same(0, &other, 70, 10), 5);
-        check_eq!(other.same(70, &one, 0, 10), 5);
-        check_eq!(one.same(0, &other, 75, 1), 0);
-        check_eq!(other.same(75, &one, 0, 1), 0);
+        check_eq!(one.same(0, &other, 70, 10, &mut { u64::MAX }), 5);
+        check_eq!(other.same(70, &one, 0, 10, &mut { u64::MAX }), 5);
+        check_eq!(one.same(0, &other, 75, 1, &mut { u64::MAX }), 0);
+        check_eq!(other.same(75, &one, 0, 1, &mut { u64::MAX }), 0);
         Ok(())
     }
 
@@ -123,17 +155,20 @@ mod tests {
         put(&mut copy, span(3) - 1)?;
         for (index, len) in [(0, 1), (0, 63), (0, 65), (1, span(2)), (64, span(2) + 3)] {
             check_eq!(
-                tree.same(index, &copy, index, len),
+                tree.same(index, &copy, index, len, &mut { u64::MAX }),
                 len,
                 "{len} from {index}"
             );
         }
         // The same leaf over and over again.
         check_eq!(
-            tree.same(0, &copy, FANOUT, span(3) - 2 * FANOUT),
+            tree.same(0, &copy, FANOUT, span(3) - 2 * FANOUT, &mut { u64::MAX }),
             span(3) - 2 * FANOUT
         );
-        check_eq!(tree.same(0, &copy, FANOUT, span(3)), span(3) - FANOUT - 1);
+        check_eq!(
+            tree.same(0, &copy, FANOUT, span(3), &mut { u64::MAX }),
+            span(3) - FANOUT - 1
+        );
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ pub const COPY_FR_REFLINK: u32 = 2;
 /// Share if the bytes are equal.
 pub const COPY_FR_DEDUP: u32 = 4;
 
-/// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes `COPY_FR_COPY` and
-/// `COPY_FR_DEDUP`, and does less than it was asked for when a signal is pending.
+/// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes these flags, does less than it was
+/// asked for when a signal is pending, and shares all that it says to have shared.
 ///
 /// The kernel has given out the bits from below. On a filesystem without this, files are copied by
-/// splicing, and deduplicated as the ioctl does it.
+/// splicing, and cloned and deduplicated as the ioctls do it.
 pub const FOP_COPY_FLAGS: u32 = 1 << 31;

@@ -446,13 +446,19 @@ void shim_file_end_write(struct file *file)
 	file_end_write(file);
 }
 
+/* What follows ->remap_file_range in vfs_clone_file_range(). */
+void shim_notify_copy(struct file *from, struct file *to)
+{
+	fsnotify_access(from);
+	fsnotify_modify(to);
+}
+
 /* What follows ->copy_file_range in vfs_copy_file_range(). */
 void shim_account_copy(struct file *from, struct file *to, ssize_t copied)
 {
 	if (copied > 0) {
-		fsnotify_access(from);
+		shim_notify_copy(from, to);
 		add_rchar(current, copied);
-		fsnotify_modify(to);
 		add_wchar(current, copied);
 	}
 	inc_syscr(current);

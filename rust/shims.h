@@ -108,6 +108,7 @@ void shim_file_accessed(struct file *file);
 int shim_finish_open_simple(struct file *file, int error);
 void shim_file_start_write(struct file *file);
 void shim_file_end_write(struct file *file);
+void shim_notify_copy(struct file *from, struct file *to);
 void shim_account_copy(struct file *from, struct file *to, ssize_t copied);
 bool shim_has_page_cache(const struct file *file);
 /* Through the page cache, whether the file was opened with O_DIRECT or not. */

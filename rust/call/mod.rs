@@ -11,7 +11,7 @@ mod position;
 pub(crate) use counters::show;
 
 use crate::{
-    any::Descriptor,
+    any::{Descriptor, Range},
     copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK},
     hook::{Arguments, SystemCall},
 };
@@ -65,6 +65,15 @@ impl SystemCall for CopyFileRange {
     }
 }
 
+/// `COPY_FR_REFLINK`: in one piece, as to share is quick. A filesystem that takes the flag shares all that it
+/// says, and may end before a block that it cannot share; others say that they did all.
+fn reflink(range: &Range<'_>) -> Result<u64> {
+    match range.by_method(COPY_FR_REFLINK) {
+        Err(err) if err == EOPNOTSUPP => range.share(),
+        result => result,
+    }
+}
+
 /// The call, in the order of the kernel's own.
 fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
     let [from, from_pos, to, to_pos, ..] = arguments.values;
@@ -82,8 +91,7 @@ fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
     }
     let done = match flag {
         Flag::Copy => copy::copy(&range),
-        // In one piece: to share is quick, and on reflinkfs the same at any length.
-        Flag::Reflink => range.share(),
+        Flag::Reflink => reflink(&range),
         Flag::Dedup => dedupe::dedupe(&range),
     }?;
     // Both, also where one fails.

@@ -1,142 +1,291 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
+//!
+//! With `i_rwsem` of both files held there are three steps, so that faults wait for none that is long:
+//! the source's blocks are taken ([`take`]) with its `invalidate_lock` held, which is O(1) for many;
+//! what the destination is to get is made of them without a lock, which may take any number of steps;
+//! and it is put in with the destination's `invalidate_lock` held, from where it lies already.
 
-use super::{block_of, blocks_for, truncate, Changing, ChargedTree, Data, Locked, ReflinkFs};
+use super::{
+    block_of, blocks_for, truncate, Changing, ChargedTree, Data, Inode, Locked, ReflinkFs,
+};
 use crate::{
-    store::{Reserve, Tree},
+    store::{block::NewBlock, Reserve, Tree},
     vfs::{self, go_on, Remap},
 };
 use core::ops::Range;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::{delay::fsleep, Delta},
+};
+
+/// How often a block is looked at that seems to be pinned, where it must not be: a reference to a page
+/// may last for a moment only, as those that DAMON takes.
+pub(super) const TRIES: usize = 5;
+
+/// So many nodes may be needed to put in a range that lies at the same place in another tree.
+const NODES: usize = 20;
+
+/// More stretches than these are not unmapped one by one.
+const STRETCHES: usize = 256;
 
 /// See [`FileOperations::remap`](crate::vfs::FileOperations::remap).
 pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let files = request.lock();
-    let locks = files.invalidate();
-    let Some((to, len)) = request.prepare_clone(&locks)? else {
+    let Some((to, len)) = request.prepare_clone(&files)? else {
         return Ok(0);
     };
-    share(
-        files.from(),
-        &to,
-        &locks,
-        request.from_pos,
-        request.to_pos,
+    let span = Span {
+        from_pos: request.from_pos,
+        to_pos: request.to_pos,
         len,
-    )?;
-    Ok(len)
+    };
+    let mut steps = u64::MAX;
+    share(files.from(), &to, span, request.only_shared, &mut steps)
 }
 
-/// Makes `len` bytes at `to_pos` of the destination those at `from_pos` of the source by sharing
-/// their blocks, and moves the destination's end up where that lies beyond it.
+/// A range of one file that is to be that of another, in bytes.
 ///
-/// Both positions are multiples of the block size; `len` is, or ends at the end of the source and
-/// at or beyond that of the destination.
+/// Both positions are multiples of the block size; `len` is, or ends at the end of the source and at or
+/// beyond that of the destination.
+pub(crate) struct Span {
+    pub(crate) from_pos: u64,
+    pub(crate) to_pos: u64,
+    pub(crate) len: u64,
+}
+
+/// Makes the bytes of the destination those of the source by sharing their blocks, and moves the
+/// destination's end up where that lies beyond it. Returns how many bytes: fewer where `steps`, which
+/// become fewer, do not suffice, and with `only_shared` where a block follows that somebody may still
+/// write to. Otherwise such a block is copied.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied since somebody may still write to it;
-/// `EINTR` where the process is to end. Both files are as they were.
+/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where the first block is
+/// pinned, with `only_shared`; `EINTR` where the process is to end. Both files are as they were.
 pub(crate) fn share(
     from: &Locked,
     to: &Changing<'_>,
-    locks: &vfs::remap::InvalidatePair<'_, ReflinkFs>,
-    from_pos: u64,
-    to_pos: u64,
-    len: u64,
-) -> Result {
-    let (first, to_first, n) = (block_of(from_pos), block_of(to_pos), blocks_for(len));
-    let reach = Data::reach(first, n);
-    stop_stores(from, &locks.from(), reach.clone());
-    if to_pos > to.size() {
-        let tail = block_of(to.size());
-        stop_stores(to, &locks.to(), tail..tail + 1);
-    }
-    let mut busy = None;
-    let keep = settle(from, reach.clone(), |index| {
-        let busy = busy.get_or_insert_with(KVVec::new);
-        Ok(busy.push(index, GFP_KERNEL)?)
-    })?;
+    span: Span,
+    only_shared: bool,
+    steps: &mut u64,
+) -> Result<u64> {
+    let Span { to_pos, len, .. } = span;
+    let (first, to_first, n) = (block_of(span.from_pos), block_of(to_pos), blocks_for(len));
+    let taken = take(from, first..first + n, only_shared)?;
+    let whole =
+        first == 0 && to_first == 0 && len >= from.size() && len >= to.size() && taken.len == n;
 
-    let whole = from_pos == 0 && to_pos == 0 && len >= from.size() && len >= to.size();
-    let source = from.data().snapshot(&reach)?;
-    let to_lock = locks.to();
-    let tree = shared_tree(
-        source,
-        to,
-        (first, to_first, n),
-        whole,
-        busy.iter().flatten(),
-    );
-    let result = tree.and_then(|tree| {
-        let tree = ChargedTree::new(&to_lock, tree)?;
-        to_lock.unmap(to_first..to_first + n);
-        drop(tree.put());
-        if to_pos + len > to.size() {
-            to.set_size(to_pos + len);
-        }
-        Ok(())
-    });
-    from.data().keep_private(keep.iter().flatten());
-    result
-}
-
-/// What the destination's tree is to be: `n` blocks at `to_first` shared with those at `first` of
-/// the source, but for those that are busy, which are copied.
-fn shared_tree<'a>(
-    source: Tree,
-    to: &Locked,
-    (first, to_first, n): (u64, u64, u64),
-    whole: bool,
-    busy: impl Iterator<Item = &'a u64>,
-) -> Result<Tree> {
     let mut reserve = Reserve::on_demand();
-    let mut tree = if whole {
-        let mut tree = source;
+    let (mut tree, done) = if whole {
+        let mut tree = taken.tree;
         // What fallocate put beyond the end stays the source's.
         if tree.next_block(n).is_some() {
             tree.remove(n, u64::MAX, &mut reserve)?;
         }
-        tree
+        (tree, n)
     } else {
-        let mut tree = to.data().edit()?;
-        tree.share(to_first, &source, first, n, &mut reserve, go_on)?;
-        tree
+        let mut tree = to.data().edit_empty()?;
+        let done = tree.share_some(
+            to_first,
+            &taken.tree,
+            first,
+            taken.len,
+            &mut reserve,
+            steps,
+            go_on,
+        )?;
+        drop(taken.tree);
+        (tree, done)
     };
-    for &index in busy.filter(|&&index| (first..first + n).contains(&index)) {
-        let to_index = index - first + to_first;
-        let Some(pinned) = tree.lookup(to_index).block() else {
-            continue;
-        };
-        let copy = to.data().pool().alloc()?;
-        copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
-        tree.insert(to_index, copy, &mut reserve)?;
+    for (index, copy) in taken.copies {
+        if index - first < done {
+            tree.insert(index - first + to_first, copy, &mut reserve)?;
+        }
     }
-    Ok(tree)
+    let len = len.min(done * super::BLOCK_SIZE as u64);
+    if !whole {
+        prepare(&mut reserve, to);
+    }
+
+    let lock = to.invalidate();
+    if to_pos > to.size() {
+        // What was stored behind the end is within the file then.
+        let tail = block_of(to.size());
+        lock.unmap(tail..tail + 1);
+        truncate::wipe_tail(to, u64::MAX);
+    }
+    if !whole {
+        let content = tree;
+        tree = to.data().edit()?;
+        tree.share(to_first, &content, to_first, done, &mut reserve, go_on)?;
+    }
+    let tree = ChargedTree::new(&lock, tree)?;
+    lock.unmap(to_first..to_first + done);
+    drop(tree.put());
+    if to_pos + len > to.size() {
+        to.set_size(to_pos + len);
+    }
+    Ok(len)
+}
+
+/// Blocks that another file may have from now on.
+struct Taken<'a> {
+    /// A tree with these at their indexes, but for those that are copied, and perhaps with others.
+    tree: Tree,
+    /// Copies of blocks that somebody may still write to, by index.
+    copies: KVVec<(u64, NewBlock<'a>)>,
+    /// How many blocks, from the first on.
+    len: u64,
+}
+
+/// Takes the blocks in `range`: none of them is written in place any more, but those of which there
+/// are copies. With `only_shared` ends before the first of which there would be one.
+///
+/// What is allocated is had before the lock, as far as the blocks that seem pinned are no more the
+/// next time.
+fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
+    let data = from.data();
+    let mut range = range;
+    let reach = Data::reach(range.start, range.end - range.start);
+    let mut room = KVVec::new();
+    let mut reserve = Reserve::on_demand();
+    let mut tries = 0;
+    loop {
+        go_on()?;
+        let lock = from.invalidate();
+        stop_stores(from, &lock, reach.clone());
+        let Pinned { mut all, own } = Pinned::of(from, &reach, &range)?;
+        if only_shared && !all.is_empty() {
+            if tries < TRIES {
+                tries += 1;
+                drop(lock);
+                fsleep(Delta::from_millis(1));
+                continue;
+            }
+            range.end = all[0];
+            if range.is_empty() {
+                return Err(EBUSY);
+            }
+            all.clear();
+        }
+        if room.len() < all.len() {
+            drop(lock);
+            while room.len() < all.len() {
+                room.push(data.pool().alloc()?, GFP_KERNEL)?;
+            }
+            prepare(&mut reserve, from);
+            continue;
+        }
+        let mut copies = KVVec::with_capacity(all.len(), GFP_KERNEL)?;
+        for &index in &all {
+            if let (Some(old), Some(copy)) = (data.lookup(index).block(), room.pop()) {
+                copy.bytes().copy_from(0, &old, 0, usize::MAX)?;
+                copies.push((index, copy), GFP_KERNEL)?;
+            }
+        }
+        let mut tree = data.snapshot(&reach)?;
+        leave_out(&mut tree, from, &own, &mut reserve)?;
+        return Ok(Taken {
+            tree,
+            copies,
+            len: range.end - range.start,
+        });
+    }
+}
+
+/// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be had, so that
+/// no fault waits for memory.
+pub(super) fn prepare(reserve: &mut Reserve, file: &Inode) {
+    reserve.prepare(NODES, file.data().pool());
+}
+
+/// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can be
+/// written in place again: a store to a page that is pinned must not go to a block that is none of the
+/// file's any more.
+///
+/// # Errors
+///
+/// `ENOMEM`, `ENOSPC`.
+pub(super) fn leave_out(
+    tree: &mut Tree,
+    file: &Locked,
+    own: &[u64],
+    reserve: &mut Reserve,
+) -> Result {
+    let mut result = Ok(());
+    for &index in own {
+        result = result.and_then(|()| tree.remove(index, index + 1, reserve));
+    }
+    if result.is_err() {
+        *tree = Tree::new(file.data().pool().clone());
+    }
+    file.data().keep_private(own.iter());
+    result
 }
 
 /// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
-/// reach them any more, and wipes what was stored beyond the end of the file.
-pub(crate) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, range: Range<u64>) {
-    lock.unmap(range);
+/// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for reading
+/// only stays so.
+pub(super) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, range: Range<u64>) {
+    if file.was_mapped() {
+        let mut stretch = 0..0;
+        let mut stretches = 0;
+        let mut unmap = |stretch: Range<u64>| {
+            stretches += 1;
+            if stretches < STRETCHES {
+                lock.unmap(stretch);
+            } else if stretches == STRETCHES {
+                lock.unmap(range.clone());
+            }
+        };
+        // Those that nothing refers to are not mapped.
+        let listed = file.mapped().settle(range.clone(), |index| {
+            if index == stretch.end {
+                stretch.end += 1;
+            } else if index + 1 == stretch.start {
+                stretch.start -= 1;
+            } else {
+                unmap(core::mem::replace(&mut stretch, index..index + 1));
+            }
+            Ok(())
+        });
+        unmap(stretch);
+        debug_assert!(listed.is_ok());
+    }
     truncate::wipe_tail(file, u64::MAX);
 }
 
-/// Calls `busy` as [`Mapped::settle`](crate::store::block::Mapped::settle) does. Returns those blocks
-/// among them that can be written in place, if any: for [`Data::keep_private`], after a snapshot.
-pub(crate) fn settle(
-    file: &Locked,
-    range: Range<u64>,
-    mut busy: impl FnMut(u64) -> Result,
-) -> Result<Option<KVVec<u64>>> {
-    let mut keep = None;
-    file.mapped().settle(range, |index| {
-        if file.data().is_private(index) {
-            let keep = keep.get_or_insert_with(KVVec::new);
-            keep.push(index, GFP_KERNEL)?;
-        }
-        busy(index)
-    })?;
-    Ok(keep)
+/// Blocks to which somebody may still write, by index.
+pub(super) struct Pinned {
+    /// In ascending order.
+    pub(super) all: KVVec<u64>,
+    /// Those that can be written in place, also some beyond the range.
+    pub(super) own: KVVec<u64>,
+}
+
+impl Pinned {
+    /// Those in `range`; and the own ones in `reach`, where stores have been stopped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn of(file: &Locked, reach: &Range<u64>, range: &Range<u64>) -> Result<Self> {
+        let mut pinned = Self {
+            all: KVVec::new(),
+            own: KVVec::new(),
+        };
+        file.mapped().settle(reach.clone(), |index| {
+            if file.data().is_private(index) {
+                pinned.own.push(index, GFP_KERNEL)?;
+            }
+            if range.contains(&index) {
+                pinned.all.push(index, GFP_KERNEL)?;
+            }
+            Ok(())
+        })?;
+        pinned.all.sort_unstable();
+        Ok(pinned)
+    }
 }

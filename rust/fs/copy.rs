@@ -3,16 +3,33 @@
 //! `copy_file_range(2)`. Without flags: shares what can be shared, copies the rest. With
 //! `COPY_FR_COPY`: copies.
 
-use super::{block_of, clone::share, offset_in_block, write, write::Source, Inode, ReflinkFs};
+use super::{
+    block_of,
+    clone::{share, Span},
+    offset_in_block, write,
+    write::Source,
+    Inode, ReflinkFs,
+};
 use crate::{
     store::block::{BlockRef, Piece, BLOCK_SIZE},
-    vfs::{go_on, Remap, RemapKind},
+    vfs::{any::signal_pending, go_on, Remap, RemapKind},
 };
 use kernel::prelude::*;
 
 /// How many bytes are copied between two looks at whether somebody wants to stop it, and under
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
+
+/// How many bytes one call copies at most, so that freeze protection ends, as the kernel does no more than
+/// `MAX_RW_COUNT` in one.
+const LIMIT: u64 = 1 << 30;
+
+/// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may share any
+/// number of leaves.
+const SHARED: u64 = 64 * BLOCK_SIZE as u64;
+
+/// How many steps of sharing are made under one hold of the locks.
+const STEPS: u64 = 1024;
 
 /// How many bytes are copied under one hold of the source's lock.
 const BATCH: usize = 16 * BLOCK_SIZE;
@@ -23,22 +40,23 @@ const BATCH: usize = 16 * BLOCK_SIZE;
 /// blocks are copied. Files of different mounts share nothing.
 pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
     let mut done = 0;
-    while done < request.len {
-        match copy_step(request, done) {
+    let mut left = LIMIT;
+    while done < request.len && left > 0 {
+        match copy_step(request, done, &mut left) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(err) if done == 0 => return Err(err),
             Err(_) => break,
         }
-        if go_on().is_err() {
+        if go_on().is_err() || (request.may_stop && signal_pending()) {
             break;
         }
     }
     Ok(done)
 }
 
-/// Copies or shares as much of what is left as is done in one go.
-fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64) -> Result<u64> {
+/// Copies or shares as much of the rest as is done in one go, and takes what that costs from `limit`.
+fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, limit: &mut u64) -> Result<u64> {
     let files = request.lock();
     let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
     let from = files.from();
@@ -66,8 +84,16 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64) -> Result<u64> {
         };
         let whole = left - partial;
         if whole > 0 {
-            share(from, &to, &files.invalidate(), from_pos, to_pos, whole)?;
-            return Ok(whole);
+            let mut steps = STEPS.min(*limit / SHARED + 1);
+            let before = steps;
+            let span = Span {
+                from_pos,
+                to_pos,
+                len: whole,
+            };
+            let result = share(from, &to, span, false, &mut steps);
+            *limit = limit.saturating_sub((before - steps) * SHARED);
+            return result;
         }
         left
     };
@@ -76,6 +102,7 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64) -> Result<u64> {
         pos: from_pos,
         len: copied as usize,
     };
+    *limit = limit.saturating_sub(copied);
     Ok(write::write(&to, to_pos, &mut source, true)? as u64)
 }
 

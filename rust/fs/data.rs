@@ -194,6 +194,18 @@ impl Data {
         self.tree.read().next_hole(from)
     }
 
+    /// See [`Tree::blocks_in`].
+    pub(crate) fn blocks_in(&self, range: Range<u64>) -> u64 {
+        self.tree.read().blocks_in(range)
+    }
+
+    /// Allocates the nodes for putting blocks in from `first` to `last`, as far as they can be had: before
+    /// `invalidate_lock` is taken, so that no fault waits while this waits for memory.
+    pub(crate) fn reserve(&self, first: u64, last: u64, reserve: &mut Reserve) {
+        let nodes = self.tree.read().nodes_for(first, last);
+        reserve.prepare(nodes, &self.pool);
+    }
+
     /// The first extent at or after `from`, of any length; part of it where the process is to end.
     ///
     /// Has a step for each of its blocks. These are different ones, as their numbers are: so they are
@@ -259,6 +271,20 @@ impl Data {
     /// As [`Data::snapshot`].
     pub(crate) fn edit(&self) -> Result<Tree> {
         self.with_shareable(|tree| tree.edit())
+    }
+
+    /// Whether there is nothing but what was there when [`Data::edit`] gave `tree`, as far as a few looks
+    /// tell.
+    pub(crate) fn is_still(&self, tree: &Tree) -> bool {
+        let mut looks = 64;
+        self.tree.read().same(0, tree, 0, ALL.end, &mut looks) == ALL.end
+    }
+
+    /// An empty tree, whose blocks are this file's own once they are in its tree.
+    pub(crate) fn edit_empty(&self) -> Result<Tree> {
+        let mut tree = self.edit()?;
+        tree.remove(0, u64::MAX, &mut Reserve::new())?;
+        Ok(tree)
     }
 
     /// See [`Tree::keep_private`].

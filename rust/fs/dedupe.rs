@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `FIDEDUPERANGE`: sharing what is equal.
+//!
+//! To compare may take long, and nobody waits for it. So a [`View`] is taken with the locks of both files
+//! held, which is O(1); it is compared without any; and then, with the locks held again, those blocks are
+//! shared that are still the view's ([`commit`]). That is seen by pointer, as what a view has is not written in
+//! place. What is not, as it was changed meanwhile, is compared there, a few blocks at a time.
+//!
+//! Nothing is shared before all of the range, or of what is left of it, was found to be equal.
 
 use super::{
     block_of, blocks_for,
-    clone::{settle, stop_stores},
+    clone::{leave_out, prepare as prepare_reserve, stop_stores, Pinned, TRIES},
     offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
 };
 use crate::{
@@ -15,98 +22,436 @@ use crate::{
     },
     vfs::{any::signal_pending, go_on, Remap},
 };
-use kernel::{prelude::*, rbtree::RBTree};
+use core::{cmp::Ordering, ops::Range};
+use kernel::{
+    prelude::*,
+    time::{delay::fsleep, Delta},
+};
+
+/// How many blocks one call compares at most, and how many steps it takes to see what is the same already:
+/// 1 GiB, as much as the ioctl is asked for, so that only others are cut short.
+const LIMIT: u64 = 1 << 18;
+
+/// How many blocks are compared with the locks held: 1 MiB.
+const FEW: u64 = 256;
+
+/// How many steps it may take, with the locks held, to see what is the same.
+const STEPS: u64 = 1 << 12;
+
+/// How often all is compared again, where too much of it has changed meanwhile.
+const CHANGES: usize = 2;
 
 /// How many blocks are compared between two looks at whether somebody wants to stop it.
-const STEP: usize = 256;
+const BETWEEN_LOOKS: u64 = 256;
 
-/// How many are looked up at a time.
-const BATCH: usize = 16;
-
-/// Shares the range if it holds the same bytes in both files. Returns how many bytes.
+/// Shares the range if it holds the same bytes in both files. Returns how many bytes: fewer than all, where
+/// the request may stop, after a signal, after [`LIMIT`] blocks, or where others go on changing the files.
 ///
 /// # Errors
 ///
-/// `EBADE` where the bytes differ, `EINTR`, `EDQUOT`, `ENOMEM`, and those of [`prepare`].
+/// `EBADE` where the bytes differ; `EBUSY` where others go on changing the files, and, with `only_shared`,
+/// where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those of [`prepare`].
 pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+    let range = Blocks::of(request);
+    let mut tries = Tries::default();
+    loop {
+        let outcome = if blocks_for(request.len) <= FEW {
+            commit(request, &range, None, &tries)?
+        } else {
+            match View::take(request, &range, &tries)? {
+                Ok(mut view) => {
+                    view.compare(request, &range)?;
+                    commit(request, &range, Some(view), &tries)?
+                }
+                Err(outcome) => outcome,
+            }
+        };
+        match outcome {
+            Outcome::Shared(len) => return Ok(len),
+            Outcome::Changed => tries.changed += 1,
+            Outcome::Pinned => {
+                tries.pinned += 1;
+                fsleep(Delta::from_millis(1));
+            }
+        }
+        go_on()?;
+    }
+}
+
+/// What one try gave.
+enum Outcome {
+    /// So many bytes are shared.
+    Shared(u64),
+    /// Nothing is: too much has changed since it was compared.
+    Changed,
+    /// Nothing is: a block is pinned that is to be shared.
+    Pinned,
+}
+
+/// How many tries gave nothing, and why.
+#[derive(Default)]
+struct Tries {
+    changed: usize,
+    pinned: usize,
+}
+
+impl Tries {
+    /// How many of the `n` blocks are to be shared where these are pinned: up to the first that must be, if
+    /// that was looked at often enough.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where that is the first of all.
+    fn before_pinned(
+        &self,
+        request: &Remap<'_, ReflinkFs>,
+        pinned: &[u64],
+        n: u64,
+    ) -> Result<Result<u64, Outcome>> {
+        match pinned.first() {
+            Some(_) if request.only_shared && self.pinned < TRIES => Ok(Err(Outcome::Pinned)),
+            Some(0) if request.only_shared => Err(EBUSY),
+            Some(&first) if request.only_shared => Ok(Ok(n.min(first))),
+            _ => Ok(Ok(n)),
+        }
+    }
+
+    /// Whether what can be done is to be done, if not all can.
+    fn is_last(&self) -> bool {
+        self.changed >= CHANGES
+    }
+}
+
+/// Where the blocks of a request are: a block of the range has the index `i` here, `first + i` in the source,
+/// and `to_first + i` in the destination.
+struct Blocks {
+    first: u64,
+    to_first: u64,
+}
+
+impl Blocks {
+    fn of(request: &Remap<'_, ReflinkFs>) -> Self {
+        Self {
+            first: block_of(request.from_pos),
+            to_first: block_of(request.to_pos),
+        }
+    }
+
+    /// The first `n`, in the source.
+    fn from(&self, n: u64) -> Range<u64> {
+        self.first..self.first + n
+    }
+
+    /// The first `n`, in the destination.
+    fn to(&self, n: u64) -> Range<u64> {
+        self.to_first..self.to_first + n
+    }
+}
+
+/// Blocks of a file that are not written in place any more, but for those that are pinned.
+struct Side {
+    /// A snapshot of the file, without the pinned blocks.
+    tree: Tree,
+    /// The indexes in the range of the blocks that are pinned, in ascending order.
+    pinned: KVVec<u64>,
+}
+
+impl Side {
+    /// Takes the blocks at `range` of the file, whose `invalidate_lock` is `lock`.
+    fn take(
+        file: &Locked,
+        lock: &crate::vfs::Invalidate<'_, ReflinkFs>,
+        range: Range<u64>,
+    ) -> Result<Self> {
+        let reach = Data::reach(range.start, range.end - range.start);
+        stop_stores(file, lock, reach.clone());
+        let Pinned { mut all, own } = Pinned::of(file, &reach, &range)?;
+        let mut tree = file.data().snapshot(&reach)?;
+        let mut reserve = Reserve::on_demand();
+        leave_out(&mut tree, file, &own, &mut reserve)?;
+        for index in &mut all {
+            // Others are not compared with the rest either.
+            tree.remove(*index, *index + 1, &mut reserve)?;
+            *index -= range.start;
+        }
+        Ok(Self { tree, pinned: all })
+    }
+}
+
+/// What two files held.
+struct View {
+    from: Tree,
+    to: Tree,
+    /// The destination's tree as it is to be, as far as it was compared.
+    shared: Tree,
+    /// Blocks that are left out of the comparison, in ascending order.
+    pinned: KVVec<u64>,
+    /// How many bytes of the range are to be compared.
+    len: u64,
+    /// How many blocks, from the first on, are equal, but for those left out.
+    equal: u64,
+}
+
+impl View {
+    /// Takes what the range holds.
+    fn take(
+        request: &Remap<'_, ReflinkFs>,
+        range: &Blocks,
+        tries: &Tries,
+    ) -> Result<Result<Self, Outcome>> {
+        let files = request.lock();
+        let locks = files.invalidate();
+        let (from, to) = (files.from(), files.to());
+        let mut len = prepare(request, from, to)?;
+        let n = blocks_for(len);
+        if n == 0 {
+            return Ok(Err(Outcome::Shared(0)));
+        }
+
+        let source = Side::take(from, &locks.from(), range.from(n))?;
+        let mut target = Side::take(to, &locks.to(), range.to(n))?;
+        let pinned = merge(&source.pinned, &target.pinned)?;
+        match tries.before_pinned(request, &pinned, n)? {
+            Ok(n) => len = len.min(n * BLOCK_SIZE as u64),
+            Err(outcome) => return Ok(Err(outcome)),
+        }
+
+        // In the other file, too.
+        let (mut from, mut reserve) = (source.tree, Reserve::on_demand());
+        for &i in &pinned {
+            let (from_index, to_index) = (range.first + i, range.to_first + i);
+            from.remove(from_index, from_index + 1, &mut reserve)?;
+            target.tree.remove(to_index, to_index + 1, &mut reserve)?;
+        }
+        Ok(Ok(Self {
+            from,
+            shared: target.tree.edit(),
+            to: target.tree,
+            pinned,
+            len,
+            equal: 0,
+        }))
+    }
+
+    /// Compares both, and shares in [`View::shared`] what is equal. Ends where a signal of any kind is pending,
+    /// if the request may stop, or after [`LIMIT`] blocks.
+    ///
+    /// # Errors
+    ///
+    /// `EBADE` where they differ; `EINTR` where the process is to end; `ENOMEM`, `ENOSPC`.
+    fn compare(&mut self, request: &Remap<'_, ReflinkFs>, range: &Blocks) -> Result {
+        let n = blocks_for(self.len);
+        let mut reserve = Reserve::on_demand();
+        let mut pinned = self.pinned.iter().copied().peekable();
+        let (mut at, mut compared, mut left) = (0, 0, LIMIT);
+        while at < n && left > 0 {
+            let end = pinned.peek().map_or(n, |&next| next.min(n));
+            if at == end {
+                pinned.next();
+                at += 1;
+                continue;
+            }
+            let (index, to_index) = (range.first + at, range.to_first + at);
+            let mut few = BETWEEN_LOOKS;
+            let before = few;
+            let same = self
+                .from
+                .same(index, &self.to, to_index, end - at, &mut few);
+            at += same;
+            let mut cost = same.min(before - few);
+            if same == 0 {
+                let max = (end - at).min(BETWEEN_LOOKS);
+                let len = self.len - at * BLOCK_SIZE as u64;
+                let found = compare((&self.from, index), (&self.to, to_index), max, len)?;
+                self.shared
+                    .share(to_index, &self.from, index, found, &mut reserve, go_on)?;
+                at += found;
+                cost = found;
+            }
+            left = left.saturating_sub(cost);
+            compared += cost;
+            if compared >= BETWEEN_LOOKS {
+                compared = 0;
+                go_on()?;
+                if request.may_stop && signal_pending() {
+                    break;
+                }
+            }
+        }
+        self.equal = at;
+        Ok(())
+    }
+
+    /// How many of the blocks from `at` on, up to `end`, are still those that were found to be equal.
+    fn still(
+        &self,
+        range: &Blocks,
+        at: u64,
+        end: u64,
+        (from, to): (&Tree, &Tree),
+        steps: &mut u64,
+    ) -> u64 {
+        let (index, to_index) = (range.first + at, range.to_first + at);
+        let len = end.min(self.equal).saturating_sub(at);
+        let len = from.same(index, &self.from, index, len, steps);
+        to.same(to_index, &self.to, to_index, len, steps)
+    }
+}
+
+/// Shares what `view` found to be equal, or what is seen to be equal here.
+fn commit(
+    request: &Remap<'_, ReflinkFs>,
+    range: &Blocks,
+    view: Option<View>,
+    tries: &Tries,
+) -> Result<Outcome> {
+    let mut reserve = Reserve::on_demand();
+    prepare_reserve(&mut reserve, request.to.inode());
     let files = request.lock();
     let locks = files.invalidate();
     let (from, to) = (files.from(), files.to());
-    let len = prepare(request, from, to)?;
-    if len == 0 {
-        return Ok(0);
-    }
-    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
-    let n = blocks_for(len);
-    let reach = Data::reach(first, n);
-    stop_stores(from, &locks.from(), reach.clone());
-    stop_stores(to, &locks.to(), to_first..to_first + n);
-
-    // What somebody may still write to, in either file, is not shared. (Once this is settled nobody
-    // else can come to write to a block.)
-    let range = first..first + n;
-    let mut busy = RBTree::new();
-    let mut keep = |index| {
-        busy.try_create_and_insert(index, (), GFP_KERNEL)
-            .map(|_| ())
-    };
-    let from_keep = settle(from, reach.clone(), |index| {
-        if range.contains(&index) {
-            keep(index - first)?;
+    let mut len = prepare(request, from, to)?;
+    if let Some(view) = &view {
+        if view.equal < blocks_for(view.len) {
+            len = len.min(view.equal * BLOCK_SIZE as u64);
         }
-        Ok(())
-    })?;
-    let to_keep = settle(to, to_first..to_first + n, |index| keep(index - to_first))?;
-    keep(n)?;
+    }
+    len = shorten(request, to, len)?;
+    let mut n = blocks_for(len);
+    if n == 0 {
+        return Ok(Outcome::Shared(0));
+    }
+    let (from_lock, to_lock) = (locks.from(), locks.to());
+    let reach = Data::reach(range.first, n);
+    stop_stores(from, &from_lock, reach.clone());
+    stop_stores(to, &to_lock, range.to(n));
+    let from_pinned = Pinned::of(from, &reach, &range.from(n))?;
+    let to_pinned = Pinned::of(to, &range.to(n), &range.to(n))?;
+    let pinned = {
+        let relative = |pinned: &KVVec<u64>, first| -> Result<KVVec<u64>> {
+            let mut list = KVVec::with_capacity(pinned.len(), GFP_KERNEL)?;
+            for &index in pinned {
+                list.push(index - first, GFP_KERNEL)?;
+            }
+            Ok(list)
+        };
+        merge(
+            &relative(&from_pinned.all, range.first)?,
+            &relative(&to_pinned.all, range.to_first)?,
+        )?
+    };
+    match tries.before_pinned(request, &pinned, n)? {
+        Ok(before) if before < n => {
+            n = before;
+            len = n * BLOCK_SIZE as u64;
+        }
+        Ok(_) => (),
+        Err(outcome) => return Ok(outcome),
+    }
 
     let source = from.data().snapshot(&reach)?;
-    let to_lock = locks.to();
-    let tree = shared_tree(request, &source, to, len, busy.keys());
-    let result = tree.and_then(|(tree, len)| {
-        let tree = ChargedTree::new(&to_lock, tree)?;
-        to_lock.unmap(to_first..to_first + n);
-        drop(tree.put());
-        Ok(len)
+    let result = to.data().edit().and_then(|target| {
+        shared_tree(
+            range,
+            (&source, &target),
+            view.as_ref(),
+            &pinned,
+            (n, len),
+            &mut reserve,
+        )
     });
-    drop(source);
-    to.data().keep_private(to_keep.iter().flatten());
-    from.data().keep_private(from_keep.iter().flatten());
+    drop((source, view));
+    let result = result.and_then(|(tree, equal)| {
+        if equal < n {
+            if !tries.is_last() {
+                return Ok(Outcome::Changed);
+            }
+            if !request.may_stop || equal == 0 {
+                return Err(EBUSY);
+            }
+            len = equal * BLOCK_SIZE as u64;
+        }
+        let tree = ChargedTree::new(&to_lock, tree)?;
+        to_lock.unmap(range.to(n));
+        drop(tree.put());
+        Ok(Outcome::Shared(len))
+    });
+    to.data().keep_private(to_pinned.own.iter());
+    from.data().keep_private(from_pinned.own.iter());
     result
 }
 
-/// Compares, and makes what the destination's tree is to be: the blocks shared with those of the
-/// source, but for those that are busy. These are in order, relative to the range, and end with
-/// the first block after it. Also returns how many bytes that covers.
-fn shared_tree<'a>(
-    request: &Remap<'_, ReflinkFs>,
-    source: &Tree,
-    to: &Locked,
-    len: u64,
-    busy: impl Iterator<Item = &'a u64>,
+/// What the destination's tree is to be: the `n` blocks, `len` bytes, shared with those of the source, but for
+/// those that are pinned. Also returns how many blocks from the first on are equal; where these are not all,
+/// what follows would take too long.
+///
+/// # Errors
+///
+/// `EBADE` where they differ; `ENOMEM`, `ENOSPC`, `EINTR`.
+fn shared_tree(
+    range: &Blocks,
+    (source, target): (&Tree, &Tree),
+    view: Option<&View>,
+    pinned: &[u64],
+    (n, len): (u64, u64),
+    reserve: &mut Reserve,
 ) -> Result<(Tree, u64)> {
-    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
-    let n = blocks_for(len);
-    let mut tree = to.data().edit()?;
-    if source.same(first, &tree, to_first, n) == n {
-        return Ok((tree, len));
-    }
-    let equal = compare(request, source, &tree, len)?;
-    let len = if equal < len {
-        equal
-    } else {
-        shorten(request, to, len)?
-    };
-    let n = blocks_for(len);
-    let mut reserve = Reserve::on_demand();
-    let mut start = 0;
-    for end in busy.map(|&index| index.min(n)) {
-        if end > start {
-            let at = (to_first + start, first + start);
-            tree.share(at.0, source, at.1, end - start, &mut reserve, go_on)?;
+    let mut tree = target.edit();
+    let mut pinned = pinned.iter().copied().peekable();
+    let (mut at, mut left, mut steps) = (0, FEW, STEPS);
+    while at < n {
+        go_on()?;
+        let (index, to_index) = (range.first + at, range.to_first + at);
+        let is_pinned = pinned.next_if_eq(&at).is_some();
+        let end = if is_pinned {
+            at + 1
+        } else {
+            pinned.peek().map_or(n, |&next| next.min(n))
+        };
+        if !is_pinned {
+            if let Some(view) = view {
+                let still = view.still(range, at, end, (source, target), &mut steps);
+                if still > 0 {
+                    tree.share(to_index, &view.shared, to_index, still, reserve, go_on)?;
+                    at += still;
+                    continue;
+                }
+            }
+            let same = source.same(index, target, to_index, end - at, &mut steps);
+            if same > 0 {
+                at += same;
+                continue;
+            }
         }
-        start = end + 1;
+        if left == 0 || steps == 0 {
+            break;
+        }
+        let max = left.min(end - at);
+        let bytes = len - at * BLOCK_SIZE as u64;
+        let found = compare((source, index), (target, to_index), max, bytes)?;
+        if !is_pinned {
+            tree.share(to_index, source, index, found, reserve, go_on)?;
+        }
+        left -= found;
+        at += found;
     }
-    Ok((tree, len))
+    Ok((tree, at))
+}
+
+/// Both lists, which are in ascending order, as one.
+fn merge(a: &[u64], b: &[u64]) -> Result<KVVec<u64>> {
+    let mut all = KVVec::with_capacity(a.len() + b.len(), GFP_KERNEL)?;
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    while let Some(&least) = match (a.peek(), b.peek()) {
+        (Some(x), Some(y)) if x.cmp(y) == Ordering::Greater => Some(y),
+        (None, y) => y,
+        (x, _) => x,
+    } {
+        a.next_if_eq(&least);
+        b.next_if_eq(&least);
+        all.push(least, GFP_KERNEL)?;
+    }
+    Ok(all)
 }
 
 /// What `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication, which
@@ -177,44 +522,29 @@ fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64>
     }
 }
 
-/// Compares `len` bytes: by pointer, and by their bytes where the blocks differ. Returns how many
-/// bytes are equal: all of them, or those compared when a signal came, if the request may stop.
+/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees reach. Returns
+/// how many blocks, at least one.
 ///
 /// # Errors
 ///
-/// `EBADE` where they differ, `EINTR` when the process is to end.
-fn compare(request: &Remap<'_, ReflinkFs>, from: &Tree, to: &Tree, len: u64) -> Result<u64> {
-    let (first, to_first) = (block_of(request.from_pos), block_of(request.to_pos));
-    let n = blocks_for(len);
-    let (mut a, mut b) = ([const { None }; BATCH], [const { None }; BATCH]);
-    let mut done = 0;
-    let mut compared = 0;
-    while done < n {
-        done += from.same(first + done, to, to_first + done, n - done);
-        let batch = BATCH.min((n - done) as usize);
-        if batch == 0 {
-            break;
-        }
-        let found = from
-            .read(first + done, &mut a[..batch])
-            .min(to.read(to_first + done, &mut b[..batch]));
-        for (a, b) in a.iter().zip(&b).take(found) {
-            let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
-            if !equal(a, b, bytes)? {
-                return Err(EBADE);
-            }
-            done += 1;
-        }
-        compared += found;
-        if compared >= STEP {
-            compared = 0;
-            if request.may_stop && signal_pending() {
-                return Ok(len.min(done * BLOCK_SIZE as u64));
-            }
-            go_on()?;
+/// `EBADE` where they differ.
+fn compare((a, i): (&Tree, u64), (b, j): (&Tree, u64), max: u64, len: u64) -> Result<u64> {
+    fn at(tree: &Tree, index: u64) -> &[Option<BlockRef>] {
+        match tree.blocks_at(index) {
+            [] => &[None],
+            blocks => blocks,
         }
     }
-    Ok(len)
+    let mut done = 0;
+    let both = at(a, i).iter().zip(at(b, j));
+    for (a, b) in both.take(max as usize) {
+        let bytes = (len - done * BLOCK_SIZE as u64).min(BLOCK_SIZE as u64) as usize;
+        if !equal(a, b, bytes)? {
+            return Err(EBADE);
+        }
+        done += 1;
+    }
+    Ok(done)
 }
 
 fn equal(a: &Option<BlockRef>, b: &Option<BlockRef>, len: usize) -> Result<bool> {

@@ -14,7 +14,7 @@ use core::ops::Range;
 use kernel::prelude::*;
 
 /// How many blocks get room under one hold of `invalidate_lock`.
-const STEP: u64 = 256;
+const STEP: usize = 16;
 
 /// See [`FileOperations::fallocate`](crate::vfs::FileOperations::fallocate).
 pub(crate) fn fallocate(
@@ -34,10 +34,7 @@ pub(crate) fn fallocate(
     let unshare = matches!(what, Fallocate::Unshare | Fallocate::Zero);
     let mut charge = inode.no_charge();
     if fills {
-        let Missing { holes, shared } = missing(inode, &blocks)?;
-        let room = if unshare { holes + shared } else { holes };
-        inode.data().pool().has_room(room)?;
-        charge = inode.charge(holes)?;
+        charge = inode.charge(holes(inode, &blocks, unshare)?)?;
     }
     if matches!(what, Fallocate::Punch | Fallocate::Zero) {
         let lock = inode.invalidate();
@@ -54,32 +51,33 @@ pub(crate) fn fallocate(
     Ok(())
 }
 
-/// What a range has not, in blocks.
-struct Missing {
-    holes: u64,
-    /// Blocks that others hold, too.
-    shared: u64,
-}
-
-fn missing(inode: &Locked, blocks: &Range<u64>) -> Result<Missing> {
-    let (mut there, mut shared) = (0, 0);
+/// How many holes there are in a range, for which there is room, and with `unshare` room for as many blocks as
+/// others hold, too.
+///
+/// # Errors
+///
+/// `ENOSPC` where there is not. Takes no more steps than there are free blocks, and blocks of the file's own.
+fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
+    let data = inode.data();
+    let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
+    data.pool().has_room(holes)?;
+    let mut room = holes;
     let mut index = blocks.start;
-    while let Some(extent) = inode.data().extent(index) {
+    while unshare {
+        let Some(extent) = data.extent(index) else {
+            break;
+        };
         if extent.index >= blocks.end {
             break;
         }
         index = extent.index + extent.len;
-        let n = index.min(blocks.end) - extent.index.max(blocks.start);
-        there += n;
         if extent.shared {
-            shared += n;
+            room += index.min(blocks.end) - extent.index.max(blocks.start);
+            data.pool().has_room(room)?;
         }
         go_on()?;
     }
-    Ok(Missing {
-        holes: blocks.end - blocks.start - there,
-        shared,
-    })
+    Ok(holes)
 }
 
 /// Puts unwritten blocks into holes, and with `unshare` copies in the place of shared blocks. Takes
@@ -94,29 +92,65 @@ fn fill<'a>(
     let mut reserve = Reserve::new();
     let mut start = blocks.start;
     while start < blocks.end {
-        let end = blocks.end.min(start + STEP);
-        let lock = inode.invalidate();
-        for index in start..end {
-            let old = data.lookup(index);
-            let advance = match old {
-                Lookup::Hole => charge.take(1),
-                Lookup::Shared(_) if unshare => inode.no_charge(),
-                _ => continue,
-            };
-            let mut block = ChargedBlock::new(inode, &old, advance)?;
-            match old.block() {
-                Some(old) if !data.is_unwritten(index) => {
-                    block.bytes().copy_from(0, &old, 0, usize::MAX)?
-                }
-                _ => block.fill_unwritten(),
-            }
-            // The old block, or the zeros that stand for a hole, may be mapped.
-            lock.unmap(index..index + 1);
-            block.insert(&lock, index, &mut reserve)?;
+        if !unshare {
+            // What is there may be very long.
+            start = data.next_hole(start);
         }
-        drop(lock);
-        start = end;
+        let end = blocks.end.min(start.saturating_add(STEP as u64));
+        if start < end {
+            fill_step(inode, start..end, unshare, charge, &mut reserve)?;
+        }
+        start = end.max(start);
         go_on()?;
+    }
+    Ok(())
+}
+
+/// As [`fill`], of up to [`STEP`] blocks: makes all of them first, as no fault must wait meanwhile.
+fn fill_step<'a>(
+    inode: &'a Locked,
+    blocks: Range<u64>,
+    unshare: bool,
+    charge: &mut Charge<'a, ReflinkFs>,
+    reserve: &mut Reserve,
+) -> Result {
+    let data = inode.data();
+    let mut news = [const { None }; STEP];
+    for (index, new) in blocks.clone().zip(&mut news) {
+        let old = data.lookup(index);
+        let advance = match old {
+            Lookup::Hole => charge.take(1),
+            Lookup::Shared(_) if unshare => inode.no_charge(),
+            _ => continue,
+        };
+        let mut block = ChargedBlock::new(inode, &old, advance)?;
+        match old.block() {
+            Some(old) if !data.is_unwritten(index) => {
+                block.bytes().copy_from(0, &old, 0, usize::MAX)?
+            }
+            _ => block.fill_unwritten(),
+        }
+        *new = Some(block);
+    }
+    if news.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    data.reserve(blocks.start, blocks.end - 1, reserve);
+    let lock = inode.invalidate();
+    for (index, new) in blocks.zip(news) {
+        // A fault may have given the file a block of its own meanwhile, and nothing else can have.
+        let is_own = || {
+            matches!(
+                data.lookup(index),
+                Lookup::Private(_) | Lookup::Unwritten(_)
+            )
+        };
+        let Some(block) = new.filter(|_| !is_own()) else {
+            continue;
+        };
+        // The old block, or the zeros that stand for a hole, may be mapped.
+        lock.unmap(index..index + 1);
+        block.insert(&lock, index, reserve)?;
     }
     Ok(())
 }

@@ -3,14 +3,21 @@
 //! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: what lies behind a place in a file moves,
 //! by whole blocks.
 
-use super::{blocks_for, clone::stop_stores, data, Changing, ChargedTree};
-use crate::{store::Reserve, vfs::go_on};
+use super::{blocks_for, clone::stop_stores, data, Changing, ChargedTree, ReflinkFs};
+use crate::{
+    store::{Reserve, Tree},
+    vfs::{go_on, Invalidate},
+};
 use kernel::prelude::*;
+
+/// How often the tree is made without `invalidate_lock`, where stores change the file meanwhile.
+const TRIES: usize = 2;
 
 /// Moves what lies at block `from` and behind to block `to`; between the two there is a hole then,
 /// or what was there is gone. The size is `size` afterwards.
 ///
-/// Blocks move as subtrees where both places are congruent modulo those, one by one otherwise.
+/// Blocks move as subtrees where both places are congruent modulo those, one by one otherwise. As that
+/// takes long, faults do not wait for it; where one has changed the file meanwhile it is done anew.
 ///
 /// # Errors
 ///
@@ -18,35 +25,69 @@ use kernel::prelude::*;
 /// file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = inode.data();
-    let lock = inode.invalidate();
     let first = from.min(to);
-    stop_stores(inode, &lock, first..data::ALL.end);
-    // A block knows the index at which somebody may still write to it, and so does not move. A
-    // copy goes instead, as a page cache would forget the page.
-    let mut busy = KVVec::new();
-    inode.mapped().settle(from..data::ALL.end, |index| {
-        Ok(busy.push(index, GFP_KERNEL)?)
-    })?;
+    let mut tries = 0;
+    loop {
+        let lock = inode.invalidate();
+        stop_stores(inode, &lock, first..data::ALL.end);
+        // A block knows the index at which somebody may still write to it, and so does not move. A
+        // copy goes instead, as a page cache would forget the page.
+        let mut busy = KVVec::new();
+        inode.mapped().settle(from..data::ALL.end, |index| {
+            Ok(busy.push(index, GFP_KERNEL)?)
+        })?;
+        let source = data.edit()?;
+        if tries == TRIES || !busy.is_empty() {
+            let tree = moved(inode, &source, (from, to), &busy)?;
+            drop(source);
+            return put(inode, &lock, tree, first, size);
+        }
+        drop(lock);
+        let tree = moved(inode, &source, (from, to), &busy)?;
+        let lock = inode.invalidate();
+        if data.is_still(&source) {
+            drop(source);
+            return put(inode, &lock, tree, first, size);
+        }
+        tries += 1;
+    }
+}
 
-    let source = data.edit()?;
+/// A tree with the blocks of `source` as they are to be; of those that are busy there are copies.
+fn moved(
+    inode: &Changing<'_>,
+    source: &Tree,
+    (from, to): (u64, u64),
+    busy: &[u64],
+) -> Result<Tree> {
     let mut tree = source.edit();
     let mut reserve = Reserve::on_demand();
-    tree.remove(first, u64::MAX, &mut reserve)?;
+    tree.remove(from.min(to), u64::MAX, &mut reserve)?;
     let len = data::ALL.end - from;
-    tree.share(to, &source, from, len, &mut reserve, go_on)?;
-    for index in busy {
+    tree.share(to, source, from, len, &mut reserve, go_on)?;
+    for &index in busy {
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
         // The other keeps its room, as long as somebody refers to it.
-        let copy = data.pool().alloc()?;
+        let copy = inode.data().pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(index - from + to, copy, &mut reserve)?;
     }
-    drop(source);
-    let tree = ChargedTree::new(&lock, tree)?;
+    Ok(tree)
+}
+
+fn put(
+    inode: &Changing<'_>,
+    lock: &Invalidate<'_, ReflinkFs>,
+    tree: Tree,
+    first: u64,
+    size: u64,
+) -> Result {
+    let tree = ChargedTree::new(lock, tree)?;
     // Nothing fails from here on. A reader must find no hole where the end was: so the end moves
     // down first, and up last.
+    lock.unmap(first..data::ALL.end);
     if size < inode.size() {
         inode.set_size(size);
         // As truncation does: what lies beyond the end is in no private mapping either.

@@ -333,8 +333,10 @@ fn insert_batch(
         return Ok(());
     };
     let first = block_of(pos);
+    let (begin, last) = (first + begin as u64, first + last as u64);
+    inode.data().reserve(begin, last, reserve);
     let lock = inode.invalidate();
-    lock.unmap(first + begin as u64..first + last as u64 + 1);
+    lock.unmap(begin..last + 1);
     for (i, new) in news.iter_mut().enumerate() {
         let Some(block) = new.take() else { continue };
         let index = first + i as u64;

@@ -82,8 +82,12 @@ fn write_piece(
     }
 
     let first = block_of(pos);
+    let end = first + done.div_ceil(BLOCK_SIZE) as u64;
+    if end > first {
+        inode.data().reserve(first, end - 1, reserve);
+    }
     let lock = inode.invalidate();
-    lock.unmap(first..first + done.div_ceil(BLOCK_SIZE) as u64);
+    lock.unmap(first..end);
     let (whole, put_all) = put_piece(&lock, first, piece, reserve);
     if let Err(err) = put_all {
         return (whole * BLOCK_SIZE, Err(err));

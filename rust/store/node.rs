@@ -517,6 +517,26 @@ pub(super) fn share_run<const M: usize, Q: InPool>(
     Ok(grown)
 }
 
+/// How many blocks there are in `from..to`. Looks at the children of two nodes on each level at most.
+pub(super) fn blocks_in(node: &Node, height: u32, from: u64, to: u64) -> u64 {
+    if from == 0 && to >= span(height) {
+        return node.count().blocks;
+    }
+    let step = span(height - 1);
+    let mut blocks = 0;
+    for i in (from / step)..to.min(span(height)).div_ceil(step) {
+        let start = i * step;
+        blocks += match node {
+            Node::Leaf { slots, .. } => u64::from(slots.is_some(i as usize)),
+            Node::Inner { children, .. } => children[i as usize].as_ref().map_or(0, |child| {
+                let to = (to - start).min(step);
+                blocks_in(child, height - 1, from.saturating_sub(start), to)
+            }),
+        };
+    }
+    blocks
+}
+
 /// What can be looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {

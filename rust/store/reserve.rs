@@ -108,6 +108,13 @@ impl Reserve {
         Ok(())
     }
 
+    /// Allocates as many as can be had until there are `n`, for a change that is about to take a lock for
+    /// which others wait. What is missing then is asked for when it is needed.
+    pub fn prepare(&mut self, n: usize, pool: &Arc<Pool>) {
+        (self.wanted, self.ahead) = (0, n);
+        let _ = self.fill(pool);
+    }
+
     fn add(&mut self, pool: &Arc<Pool>) -> Result {
         let place = Place::new(NodeCharge::new(pool.clone())?)?;
         let nodes = self.nodes.get_or_insert_with(KVec::new);
@@ -163,8 +170,11 @@ impl Reserve {
     }
 
     fn place(&mut self, pool: &Arc<Pool>) -> Result<Place> {
+        if let Some(place) = self.nodes.as_mut().and_then(KVec::pop) {
+            return Ok(place);
+        }
         match self.source {
-            Source::Reserve => self.nodes.as_mut().and_then(KVec::pop).ok_or(ENOMEM),
+            Source::Reserve => Err(ENOMEM),
             Source::Allocation => Place::new(NodeCharge::new(pool.clone())?),
             Source::AllocationOverLimit => Place::new(NodeCharge::over(pool.clone())?),
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bindings,
-    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP},
+    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK},
 };
 use kernel::{error::to_result, prelude::*};
 
@@ -46,8 +46,12 @@ pub struct Remap<'a, T: FileSystem> {
     pub kind: RemapKind,
     /// Whether less than the whole range may be done.
     pub may_shorten: bool,
-    /// Whether a signal of any kind ends it, with what was done until then.
+    /// Whether it ends with what was done until then where a signal of any kind comes, or where
+    /// so much was done that others should not wait longer.
     pub may_stop: bool,
+    /// Whether all that it says to have shared must be: it ends before a block that cannot be, with
+    /// `EBUSY` where that is the first.
+    pub only_shared: bool,
 }
 
 impl<'a, T: FileSystem> Remap<'a, T> {
@@ -71,7 +75,7 @@ impl<'a, T: FileSystem> Remap<'a, T> {
     /// See the manual page of `ioctl_ficlonerange`.
     pub fn prepare_clone<'l>(
         &self,
-        locks: &InvalidatePair<'l, T>,
+        files: &'l LockedPair<'_, T>,
     ) -> Result<Option<(Changing<'l, T>, u64)>> {
         let flags = if self.may_shorten {
             bindings::REMAP_FILE_CAN_SHORTEN
@@ -95,7 +99,7 @@ impl<'a, T: FileSystem> Remap<'a, T> {
             return Ok(None);
         }
         // SAFETY: The function did all of it, as there is a length, with the lock held.
-        let to = unsafe { Changing::assume(locks.0.to()) };
+        let to = unsafe { Changing::assume(files.to()) };
         Ok(Some((to, len as u64)))
     }
 }
@@ -195,6 +199,7 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
     let kind = match flags {
         0 => RemapKind::CopyOrClone,
         COPY_FR_COPY => RemapKind::Copy,
+        COPY_FR_REFLINK => RemapKind::Clone,
         COPY_FR_DEDUP => RemapKind::Dedupe,
         _ => return EINVAL.to_errno() as isize,
     };
@@ -207,12 +212,15 @@ pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
         to_pos: to_pos as u64,
         len: len as u64,
         kind,
-        may_shorten: kind != RemapKind::Dedupe,
+        may_shorten: matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone),
         may_stop: true,
+        only_shared: matches!(kind, RemapKind::Clone | RemapKind::Dedupe),
     };
+    let one_mount = core::ptr::eq(from.inode().super_block(), to.inode().super_block());
     let done = match kind {
-        RemapKind::Dedupe => T::remap(&request),
-        _ => T::copy(&request),
+        RemapKind::Copy | RemapKind::CopyOrClone => T::copy(&request),
+        RemapKind::Clone | RemapKind::Dedupe if one_mount => T::remap(&request),
+        RemapKind::Clone | RemapKind::Dedupe => Err(EXDEV),
     };
     match done {
         Ok(n) => n as isize,
@@ -252,6 +260,7 @@ pub(super) unsafe extern "C" fn remap_file_range<T: FileOperations>(
         kind,
         may_shorten: flags & bindings::REMAP_FILE_CAN_SHORTEN != 0,
         may_stop: false,
+        only_shared: false,
     });
     match done {
         Ok(n) => n as i64,

@@ -46,6 +46,16 @@ impl Tree {
         })
     }
 
+    /// How many nodes it takes at most to put blocks in from `first` to `last`.
+    pub fn nodes_for(&self, first: u64, last: u64) -> usize {
+        let leaves_after = (last / span(1) - first / span(1)) as usize;
+        let mut nodes = self.nodes_to_insert(first);
+        if leaves_after > 0 {
+            nodes += self.nodes_for_leaf(last) + leaves_after - 1 + leaves_after / FANOUT;
+        }
+        nodes
+    }
+
     fn nodes_to_insert(&self, index: u64) -> usize {
         if self.is_at_root(index) {
             0

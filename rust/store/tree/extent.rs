@@ -7,6 +7,7 @@ use crate::store::{
     block::{InPool, Slots},
     node::{self, span, Wanted},
 };
+use core::ops::Range;
 
 /// A run of blocks with consecutive numbers, all of them shared or none, and all written or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +80,20 @@ impl Tree {
             Root::Node { height, .. } => span(*height),
         };
         self.find(from, wanted).unwrap_or(from.max(end))
+    }
+
+    /// How many blocks there are in `range`, each counted as often as it occurs.
+    pub fn blocks_in(&self, range: Range<u64>) -> u64 {
+        match &self.root {
+            Root::One(_) => range.contains(&0).into(),
+            Root::Node {
+                node: Some(node),
+                height,
+            } if range.start < range.end.min(span(*height)) => {
+                node::blocks_in(node, *height, range.start, range.end)
+            }
+            Root::Node { .. } => 0,
+        }
     }
 
     /// The first extent at or after `from`, of at most about `max` blocks.

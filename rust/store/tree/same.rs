@@ -10,8 +10,16 @@ use crate::store::{
 
 impl Tree {
     /// How many of the `len` blocks at `index` are known to be those at `other_index` of `other`,
-    /// from the first on, without looking at a byte. Whole subtrees are compared by pointer.
-    pub fn same(&self, index: u64, other: &Tree, other_index: u64, len: u64) -> u64 {
+    /// from the first on, without looking at a byte. Whole subtrees are compared by pointer. Ends
+    /// after so many `steps`, which become fewer.
+    pub fn same(
+        &self,
+        index: u64,
+        other: &Tree,
+        other_index: u64,
+        len: u64,
+        steps: &mut u64,
+    ) -> u64 {
         if let (Root::Node { node: Some(a), .. }, Root::Node { node: Some(b), .. }) =
             (&self.root, &other.root)
         {
@@ -20,17 +28,12 @@ impl Tree {
             }
         }
         let mut done = 0;
-        while done < len {
+        while done < len && *steps > 0 {
+            *steps -= 1;
             let (a, b, left) = (index + done, other_index + done, len - done);
-            let step = match (self.next_block(a), other.next_block(b)) {
-                (Some(next), Some(other_next)) if next == a && other_next == b => {
-                    self.same_here(a, other, b, left)
-                }
-                (next, other_next) => {
-                    // A hole on both sides, as far as it reaches.
-                    let hole = next.unwrap_or(u64::MAX) - a;
-                    hole.min(other_next.unwrap_or(u64::MAX) - b).min(left)
-                }
+            let step = match self.same_subtrees(a, other, b, left) {
+                0 => self.same_leaf_or_hole(a, other, b, left),
+                step => step,
             };
             if step == 0 {
                 break;
@@ -40,23 +43,42 @@ impl Tree {
         done
     }
 
-    /// The length of adjacent subtrees, or the number of blocks in a leaf, that are the same at `a`
-    /// here and at `b` in `other`, where both hold a block.
-    fn same_here(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
-        if let (Some((root, top)), Some((other_root, other_top))) =
+    /// The length of adjacent subtrees that are the same at `a` here and at `b` in `other`.
+    fn same_subtrees(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
+        let (Some((root, top)), Some((other_root, other_top))) =
             (self.root_for(a), other.root_for(b))
-        {
-            for height in (1..=top.min(other_top)).rev() {
-                let span = span(height);
-                if a % span != 0 || b % span != 0 || left < span {
-                    continue;
-                }
-                let same = node::same_run((root, top, a), (other_root, other_top, b), height);
-                if same > 0 {
-                    return span * same.min(left / span);
-                }
+        else {
+            return 0;
+        };
+        for height in (1..=top.min(other_top)).rev() {
+            let span = span(height);
+            if a % span != 0 || b % span != 0 || left < span {
+                continue;
+            }
+            let same = node::same_run((root, top, a), (other_root, other_top, b), height);
+            if same > 0 {
+                return span * same.min(left / span);
             }
         }
+        0
+    }
+
+    /// How far there is a hole on both sides, or the number of blocks in a leaf that are the same.
+    fn same_leaf_or_hole(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
+        match (self.next_block(a), other.next_block(b)) {
+            (Some(next), Some(other_next)) if next == a && other_next == b => {
+                self.same_in_leaf(a, other, b, left)
+            }
+            (next, other_next) => {
+                let hole = next.unwrap_or(u64::MAX) - a;
+                hole.min(other_next.unwrap_or(u64::MAX) - b).min(left)
+            }
+        }
+    }
+
+    /// The number of blocks in a leaf that are the same at `a` here and at `b` in `other`, where both
+    /// hold a block.
+    fn same_in_leaf(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
         match (&self.root, &other.root) {
             (Root::One(x), Root::One(y)) => x.same_block(0, y, 0).into(),
             (Root::One(x), _) => other

@@ -16,7 +16,8 @@ impl Tree {
     /// blocks elsewhere.
     ///
     /// `from` may be a snapshot of this tree. Both must be of one pool. `go_on` is asked before each
-    /// step, of which there may be many.
+    /// step. Where both indexes are the same, there are no more than the height of a tree and its fan-out
+    /// make; where they are not congruent, a leaf takes up to two, so that there is no end to them.
     ///
     /// # Errors
     ///
@@ -30,37 +31,67 @@ impl Tree {
         reserve: &mut Reserve,
         go_on: impl Fn() -> Result,
     ) -> Result {
-        let mut done = 0;
-        while done < len {
-            go_on()?;
-            let (to, at, left) = (index + done, from_index + done, len - done);
-            let next = from.next_block(at).unwrap_or(u64::MAX);
-            if next > at {
-                let hole = left.min(next - at);
-                self.remove(to, to + hole, reserve)?;
-                done += hole;
-                continue;
-            }
-            done += if let Some((content, height)) = from.subtree_for(at, to, left) {
-                let content = content.clone();
-                let needed = height_for(to + span(height) - 1);
-                let (root, top, pool) = self.grow(needed, reserve)?;
-                node::graft(root, top, height, to, content, pool, reserve)?;
-                self.copied += reserve.take_copied();
-                span(height)
-            } else {
-                // As far as both leaves reach; a block in the root has no leaf.
-                let run = match &from.root {
-                    Root::One(_) => 1,
-                    Root::Node { .. } => left
-                        .min(FANOUT as u64 - at % FANOUT as u64)
-                        .min(FANOUT as u64 - to % FANOUT as u64),
-                };
-                self.share_run(to, from, at, run as usize, reserve)?;
-                run
-            };
-        }
+        let mut steps = u64::MAX;
+        self.share_some(index, from, from_index, len, reserve, &mut steps, go_on)?;
         Ok(())
+    }
+
+    /// As [`Tree::share`], in at most `steps`, which become fewer. Returns how many of the blocks it did,
+    /// from the first on.
+    #[allow(clippy::too_many_arguments)]
+    pub fn share_some(
+        &mut self,
+        index: u64,
+        from: &Tree,
+        from_index: u64,
+        len: u64,
+        reserve: &mut Reserve,
+        steps: &mut u64,
+        go_on: impl Fn() -> Result,
+    ) -> Result<u64> {
+        let mut done = 0;
+        while done < len && *steps > 0 {
+            go_on()?;
+            *steps -= 1;
+            done += self.share_step(index + done, from, from_index + done, len - done, reserve)?;
+        }
+        Ok(done)
+    }
+
+    /// A step of [`Tree::share`]. Returns how many blocks it did.
+    fn share_step(
+        &mut self,
+        to: u64,
+        from: &Tree,
+        at: u64,
+        left: u64,
+        reserve: &mut Reserve,
+    ) -> Result<u64> {
+        // Also where it begins with a hole: or else a file with a hole in each leaf would be shared leaf
+        // by leaf.
+        if let Some((content, height)) = from.subtree_for(at, to, left) {
+            let content = content.clone();
+            let needed = height_for(to + span(height) - 1);
+            let (root, top, pool) = self.grow(needed, reserve)?;
+            node::graft(root, top, height, to, content, pool, reserve)?;
+            self.copied += reserve.take_copied();
+            return Ok(span(height));
+        }
+        let next = from.next_block(at).unwrap_or(u64::MAX);
+        if next > at {
+            let hole = left.min(next - at);
+            self.remove(to, to + hole, reserve)?;
+            return Ok(hole);
+        }
+        // As far as both leaves reach; a block in the root has no leaf.
+        let run = match &from.root {
+            Root::One(_) => 1,
+            Root::Node { .. } => left
+                .min(FANOUT as u64 - at % FANOUT as u64)
+                .min(FANOUT as u64 - to % FANOUT as u64),
+        };
+        self.share_run(to, from, at, run as usize, reserve)?;
+        Ok(run)
     }
 
     /// The highest node that begins at `at`, fits `left`, and may stand at `to` too.

@@ -5,7 +5,10 @@
 //! Compare `fs/read_write.c`, `fs/remap_range.c`.
 
 use super::AnyFile;
-use crate::{bindings, copy_flags::COPY_FR_COPY};
+use crate::{
+    bindings,
+    copy_flags::{COPY_FR_COPY, COPY_FR_REFLINK},
+};
 use kernel::{error::to_result, prelude::*};
 
 /// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
@@ -181,9 +184,9 @@ impl<'a> Range<'a> {
         } as i64)
     }
 
-    /// Does what `flag` says, `COPY_FR_COPY` or `COPY_FR_DEDUP`, by the filesystem's own method,
-    /// which both files have and which takes flags. Returns how many bytes. Does around it what
-    /// `vfs_copy_file_range` does; to deduplicate changes nothing that anybody is told of.
+    /// Does what `flag` says by the filesystem's own method, which both files have and which takes
+    /// flags. Returns how many bytes. Does around it what `vfs_copy_file_range` does, and
+    /// `vfs_clone_file_range`; to deduplicate changes nothing that anybody is told of.
     ///
     /// # Errors
     ///
@@ -206,8 +209,10 @@ impl<'a> Range<'a> {
                 flag,
             );
             bindings::shim_file_end_write(to);
-            if flag == COPY_FR_COPY {
-                bindings::shim_account_copy(from, to, result);
+            match flag {
+                COPY_FR_COPY => bindings::shim_account_copy(from, to, result),
+                COPY_FR_REFLINK if result >= 0 => bindings::shim_notify_copy(from, to),
+                _ => (),
             }
             result
         } as i64)

@@ -13,6 +13,7 @@ mod large;
 mod limits;
 mod manual;
 mod offsets;
+mod pinned;
 mod refusals;
 mod samples;
 mod signals;
@@ -39,6 +40,7 @@ pub const ALL: &[(&str, &[Case])] = &[
     ("flags::duties", duties::CASES),
     ("flags::large", large::CASES),
     ("flags::signals", signals::CASES),
+    ("flags::pinned", pinned::CASES),
     ("flags::counters", counters::CASES),
     ("flags::manual", manual::CASES),
     ("flags::samples", samples::CASES),

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What a flagged call says to have shared is shared: it ends before a block that cannot be, as somebody
+//! may still write to it.
+
+use std::os::fd::AsRawFd;
+
+use super::{copy, range, DEDUP, PLAIN, REFLINK};
+use crate::case::{case, Case, Test};
+use crate::extents::{expect_nothing_shared, expect_shared};
+use crate::failure::{expect_eq, expect_errno, Context, Outcome};
+use crate::filesystem::Need;
+use crate::mapping::Mapping;
+use crate::pattern::{blocks, BLOCK};
+use crate::sys::{check, clone_file, dedupe, pipe, Deduped, File};
+
+pub const CASES: &[Case] = &[
+    case!(a_pinned_block_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
+    case!(a_pinned_block_among_many_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
+];
+
+/// Expects what each call does while block `pinned` of a file of `n` is pinned, and afterwards.
+fn expect_honest(t: &Test, n: usize, pinned: usize) -> Outcome {
+    let data = blocks(1, n);
+    let len = n * BLOCK;
+    let source = t.create_with("source", &data)?;
+    let map = Mapping::shared(&source, len)?;
+    let at = pinned * BLOCK;
+    map.store(at, &data[at..at + 1]);
+    let (output, input) = pipe()?;
+    let vector = libc::iovec {
+        iov_base: map.at(at).cast(),
+        iov_len: BLOCK,
+    };
+    // SAFETY: the kernel takes a reference to the page of a mapping that is there.
+    check(unsafe { libc::vmsplice(input.as_raw_fd(), &vector, 1, 0) } as i64)
+        .or_fail("vmsplice")?;
+
+    let fresh = |flags| -> Outcome<File> {
+        match flags {
+            DEDUP => t.create_with("to", &data),
+            _ => t.create("to"),
+        }
+    };
+    for flags in [REFLINK, DEDUP] {
+        let to = fresh(flags)?;
+        let done = copy(&source, &to, range(0, 0, len), flags);
+        if pinned == 0 {
+            expect_errno(done, libc::EBUSY, "a call whose first block is pinned")?;
+            expect_nothing_shared(&source, &to)?;
+        } else {
+            expect_eq(
+                done.or_fail("the call")?,
+                at,
+                "bytes up to the pinned block",
+            )?;
+            expect_shared(&source, 0, &to, 0, pinned)?;
+            let rest = copy(&source, &to, range(at as u64, at as u64, len - at), flags);
+            expect_errno(rest, libc::EBUSY, "the pinned block itself")?;
+        }
+    }
+    // Others copy it, or leave it alone.
+    let to = fresh(PLAIN)?;
+    clone_file(&source, &to).or_fail("FICLONE")?;
+    to.expect_contents(&data, "the clone")?;
+    let to = fresh(PLAIN)?;
+    let done = copy(&source, &to, range(0, 0, len), PLAIN).or_fail("the copy")?;
+    expect_eq(done, len, "bytes copied")?;
+    to.expect_contents(&data, "the copy")?;
+    let to = fresh(DEDUP)?;
+    let same = dedupe(&source, 0, len as u64, &to, 0).or_fail("FIDEDUPERANGE")?;
+    expect_eq(same, Deduped::Same(len as u64), "FIDEDUPERANGE")?;
+    to.expect_contents(&data, "what was deduplicated")?;
+
+    // It is still the source's own.
+    map.store(at, b"later");
+    let mut changed = data.clone();
+    changed[at..at + 5].copy_from_slice(b"later");
+    source.expect_contents(&changed, "the source")?;
+    let piped = crate::sys::read_all(&output, BLOCK)?;
+    expect_eq(&piped[..5], b"later", "what is in the pipe")?;
+
+    drop((output, input, map));
+    for flags in [REFLINK, DEDUP] {
+        let to = match flags {
+            DEDUP => t.create_with("to", &changed)?,
+            _ => t.create("to")?,
+        };
+        let done = copy(&source, &to, range(0, 0, len), flags).or_fail("the call")?;
+        expect_eq(done, len, "bytes shared, as nothing is pinned any more")?;
+        expect_shared(&source, 0, &to, 0, n)?;
+    }
+    Ok(())
+}
+
+fn a_pinned_block_is_not_said_to_be_shared(t: &Test) -> Outcome {
+    for pinned in [0, 3, 7] {
+        expect_honest(t, 8, pinned)?;
+    }
+    Ok(())
+}
+
+/// So many that they are compared without the locks, and shared as a whole.
+fn a_pinned_block_among_many_is_not_said_to_be_shared(t: &Test) -> Outcome {
+    for pinned in [0, 700] {
+        expect_honest(t, 1200, pinned)?;
+    }
+    Ok(())
+}

@@ -147,7 +147,7 @@ static inline const char *reason(void)
 	case EOPNOTSUPP:
 		return "this filesystem cannot share blocks";
 	case EBUSY:
-		return "blocks are pinned: something may store to them";
+		return "something may store to its blocks, or goes on writing to it";
 	default:
 		return strerror(errno);
 	}

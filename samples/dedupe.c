@@ -21,7 +21,7 @@ static void fail_here(const char *what)
 }
 
 /* Says what became of a file whose bytes are equal. Returns whether it shares them all. */
-static int tell(const char *name, int fd, long long size)
+static int print_shared(const char *name, int fd, long long size)
 {
 	switch (copy_fr_shares(fd, 0, size, COPY_FR_DEDUP)) {
 	case COPY_FR_CLONED_SOME:
@@ -82,7 +82,7 @@ static int dedupe(int from, const char *name, const struct stat *source)
 		}
 		done += info->bytes_deduped;
 	}
-	shares = tell(name, to, size);
+	shares = print_shared(name, to, size);
 	close(to);
 	return shares;
 }

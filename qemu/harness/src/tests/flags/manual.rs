@@ -147,7 +147,7 @@ fn it_ends_when_the_source_shrinks_under_it(t: &Test) -> Outcome {
         Ok(has_some || child.is_over())
     })?;
     source.truncate(BLOCK as u64)?;
-    let limit = Duration::from_secs(if t.effort.divisor > 1 { 60 } else { 20 });
+    let limit = Duration::from_secs(if t.effort.divisor > 1 { 180 } else { 60 });
     let end = child.wait_for(limit)?;
     expect_eq(
         end,

@@ -32,9 +32,10 @@ fn long(t: &Test) -> usize {
     }
 }
 
-/// Within what time something ends that takes no time but for the machine's being slow.
+/// Within what time something ends that takes no time but for the machine's being slow, by a clock that
+/// may be several times too fast. What is not bounded takes hours.
 fn soon(t: &Test) -> Duration {
-    Duration::from_secs(if t.effort.divisor > 1 { 20 } else { 5 })
+    Duration::from_secs(if t.effort.divisor > 1 { 90 } else { 30 })
 }
 
 /// A long file; not two of them have a block in common.

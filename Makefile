@@ -30,6 +30,7 @@ help:
 	'make distclean         the cache too (kernels and toolchain: half an hour to make again)' \
 	'' \
 	'qemu/vm --help         run any command in a guest' \
+	'qemu/uml --help        the same without emulation: a kernel that is a process, with one processor' \
 	'qemu/env --help        what the environment consists of, where it is kept'
 
 run:

@@ -38,7 +38,7 @@ count_libtest() {
 	(
 		status=0 start=$SECONDS
 		# shellcheck disable=SC2034 # for the command
-		[ -z "$PARTS_END" ] || GUEST_LIMITS=(--timeout $((PARTS_END > SECONDS + 30 ? PARTS_END - SECONDS : 30)) --idle "$IDLE")
+		[ -z "$PARTS_END" ] || GUEST_LIMITS=(--timeout $((PARTS_END > SECONDS + 10 ? PARTS_END - SECONDS : 10)) --idle "$IDLE")
 		"$@" || status=$?
 		echo $status $((SECONDS - start)) >"$PARTS_DIR/$number.status"
 	) >"$PARTS_DIR/$number.log" 2>&1 </dev/null &

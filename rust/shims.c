@@ -321,6 +321,20 @@ bool shim_vma_is_shared(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_SHARED;
 }
 
+/* As vm_mixed_zeropage_allowed(), of a VMA without pfn_mkwrite. */
+bool shim_may_map_zero_page(const struct vm_area_struct *vma)
+{
+	bool is_cow = (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE;
+
+	return !mm_forbids_zeropage(vma->vm_mm) &&
+	       (is_cow || !(vma->vm_flags & (VM_WRITE | VM_MAYWRITE)));
+}
+
+struct page *shim_zero_page(void)
+{
+	return ZERO_PAGE(0);
+}
+
 /* Calls it with the entry that the fault is about, whose page table is locked. */
 static int change_entry(struct vm_fault *vmf, pte_fn_t change, void *data)
 {

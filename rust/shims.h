@@ -87,6 +87,8 @@ void shim_filemap_invalidate_unlock(struct address_space *mapping);
 void shim_filemap_invalidate_lock_shared(struct address_space *mapping);
 void shim_filemap_invalidate_unlock_shared(struct address_space *mapping);
 bool shim_vma_is_shared(const struct vm_area_struct *vma);
+bool shim_may_map_zero_page(const struct vm_area_struct *vma);
+struct page *shim_zero_page(void);
 int shim_clear_uffd_wp_marker(struct vm_fault *vmf);
 /*
  * Makes the entry that a write to a mapped page is about writable, if it is still

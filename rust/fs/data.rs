@@ -5,7 +5,7 @@
 use super::{Inode, ReflinkFs};
 use crate::{
     store::{
-        block::{BlockRef, NewBlock, Piece, Pool, Run},
+        block::{BlockRef, NewBlock, Piece, Pool, Run, Slots},
         Extent, Loan, Lookup, Reserve, Tree,
     },
     vfs::{self, go_on, Invalidate, RwLock},
@@ -34,6 +34,9 @@ pub(crate) struct Data {
     tree: RwLock<Tree>,
     /// How many blocks the tree has, for who need not know what they are; set with the lock held.
     blocks: Atomic<u64>,
+    /// See [`Data::zeros`].
+    #[pin]
+    zeros: RwLock<Option<KBox<Slots<1>>>>,
 }
 
 type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
@@ -53,8 +56,37 @@ impl Data {
         pin_init!(Self {
             tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
             blocks: Atomic::new(0),
+            zeros <- RwLock::new(None, c"reflinkfs_zeros", static_lock_class!()),
             pool,
         })
+    }
+
+    /// The block of zeros that stands for every hole of this file in mappings that may be stored to, for
+    /// which the kernel's is refused: if [`Data::make_zeros`] has made it. It is this file's, as who may
+    /// store to a file can pin it until nobody else can.
+    pub(crate) fn zeros(&self) -> Option<BlockRef> {
+        self.zeros.read().as_ref()?.get(0)
+    }
+
+    /// Makes sure that there are [`Data::zeros`], for as long as there is the inode. They take a block of
+    /// room, but count as none of the file's.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `ENOMEM`.
+    pub(crate) fn make_zeros(&self) -> Result {
+        let block = self.pool.alloc()?;
+        block.clear_around(0, 0);
+        let mut made = KBox::new(Slots::new(self.pool.clone()), GFP_KERNEL)?;
+        made.insert(0, block, 0);
+        let mut made = Some(made);
+        // What is not needed goes after the lock.
+        let mut zeros = self.zeros.write();
+        if zeros.is_none() {
+            *zeros = made.take();
+        }
+        drop(zeros);
+        Ok(())
     }
 
     /// How many blocks there are.
@@ -308,6 +340,9 @@ impl Data {
     /// Lets go of every block, when the inode goes, which charges its owner for nothing any more.
     pub(crate) fn clear(&self) {
         self.replace(Tree::new(self.pool.clone()));
+        // Goes after the lock.
+        let zeros = self.zeros.write().take();
+        drop(zeros);
     }
 
     /// Puts blocks in from `index` on; those are `piece`'s no more. Not where owners are charged: see

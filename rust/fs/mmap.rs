@@ -55,13 +55,31 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
 /// Maps whatever block there is, read-only.
 fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
     let (inode, index) = (fault.inode(), fault.index());
+    let mut full = false;
     loop {
         let lock = inode.invalidate_shared();
         if index >= blocks_for(inode.size()) {
             return Ok(FaultResult::SIGBUS);
         }
         let block = match inode.data().lookup(index) {
-            Lookup::Hole => inode.super_block().data().zeros(),
+            Lookup::Hole if fault.may_map_zero_page() => {
+                let result = fault.map_zero_page(&lock);
+                map_around(fault, &lock);
+                return Ok(result);
+            }
+            Lookup::Hole => match inode.data().zeros() {
+                Some(zeros) => Some(zeros).filter(|zeros| !zeros.is_crowded()),
+                // Those of the mount: to read a hole takes no room.
+                None if full => inode.super_block().data().zeros(),
+                None => {
+                    drop(lock);
+                    match inode.data().make_zeros() {
+                        Err(ENOSPC) => full = true,
+                        result => result?,
+                    }
+                    continue;
+                }
+            },
             Lookup::Private(block) | Lookup::Unwritten(block) => Some(block),
             Lookup::Shared(block) | Lookup::Unshared(block) => {
                 Some(block).filter(|block| !block.is_crowded())

@@ -57,8 +57,8 @@ pub(crate) struct Super {
     next_inode: Atomic<u64>,
     /// Has the blocks that are in no file.
     aside: Arc<Pool>,
-    /// One block of zeros, of those, that stands for every hole in a mapping. (The
-    /// kernel's zero page is refused in shared writable mappings of anything but DAX files.)
+    /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may be
+    /// stored to, where there is no room for [`Data::zeros`](super::Data::zeros).
     zeros: Slots<1>,
     pub(crate) quota: QuotaOptions,
     mode: u16,
@@ -93,8 +93,8 @@ impl Super {
         })
     }
 
-    /// The block that stands for a hole, read-only. `None` when so many page table entries refer
-    /// to it that its count might overflow.
+    /// The block that stands for holes. `None` when so many refer to it that its count might
+    /// overflow.
     pub(crate) fn zeros(&self) -> Option<BlockRef> {
         self.zeros.get(0).filter(|zeros| !zeros.is_crowded())
     }

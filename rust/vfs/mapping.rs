@@ -270,6 +270,26 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         self.insert(block, false)
     }
 
+    /// Whether [`Fault::map_zero_page`] may be called: nothing can be stored to the file through this
+    /// mapping.
+    pub fn may_map_zero_page(&self) -> bool {
+        // SAFETY: The VMA is valid and locked.
+        unsafe { bindings::shim_may_map_zero_page(self.vma()) }
+    }
+
+    /// Maps the kernel's page of zeros, for a hole at this index. Nobody counts references to that, nor can
+    /// anybody pin it.
+    pub fn map_zero_page(&mut self, _lock: &InvalidateShared<'_, T>) -> FaultResult {
+        // SAFETY: By the type invariant.
+        if let Err(err) = to_result(unsafe { bindings::shim_clear_uffd_wp_marker(self.vmf) }) {
+            return err.into();
+        }
+        // SAFETY: By the type invariant; the page is always there.
+        FaultResult(unsafe {
+            bindings::vmf_insert_page_mkwrite(self.vmf, bindings::shim_zero_page(), false)
+        })
+    }
+
     /// Maps the block of this index writable, if it is this file's alone. `own` passes it to its argument
     /// where that is so, while it cannot change: from then on everybody can see that it is mapped
     /// writable.

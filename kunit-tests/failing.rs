@@ -3,6 +3,7 @@
 //! `reflinkfs_failing`: every allocation fails in turn, and no harm is done.
 
 use crate::{
+    full::{many, one, FULL},
     inject::nth,
     nodes::{count, MOST},
     random::Random,
@@ -443,6 +444,45 @@ mod tests {
         drop((one, two));
         check_eq!(pool.used(), 0);
         Ok(())
+    }
+
+    /// A leaf of blocks that no more slots may hold is copied, and so is one of them: or nothing is.
+    #[test]
+    fn copying_full_blocks() -> Result {
+        let pool = pool()?;
+        let one = one(&pool)?;
+        let mut tree = many(&one, FULL - 1)?;
+        let clone = tree.snapshot();
+        let before = (pool.used(), pool.nodes());
+        let mut refused = 0;
+        for n in 1..MANY {
+            let (result, failed) = nth(n, || {
+                let mut edit = tree.edit();
+                remove(&mut edit, 1, 2)?;
+                share(&mut edit, FULL + 9, &one, 0, 1)?;
+                Ok(edit)
+            });
+            match result {
+                Ok(mut edit) => {
+                    check_eq!((edit.take_copied(), pool.used()), (2, before.0 + 2));
+                    check_eq!(edit.blocks(), tree.blocks());
+                    if !failed {
+                        break;
+                    }
+                }
+                Err(err) => {
+                    check_eq!((err, failed), (ENOMEM, true), "failure {n}");
+                    refused += 1;
+                }
+            }
+            check_eq!((pool.used(), pool.nodes()), before, "failure {n}");
+        }
+        for index in 0..FULL - 1 {
+            check_eq!(found(&tree, index), found(&clone, index));
+        }
+        drop((one, tree, clone));
+        check_eq!((pool.used(), pool.nodes()), (0, 0));
+        check_refused(refused, 6)
     }
 
     /// The kernel itself allocates memory now and then, where it notes who allocated and freed some

@@ -14,7 +14,7 @@ use crate::{
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
 /// How many slots may hold a block.
-const FULL: u64 = 1 << 15;
+pub(crate) const FULL: u64 = 1 << 15;
 
 /// Checks that the block at `index` is the one of [`one`], or a copy.
 fn check_block(tree: &Tree, index: u64) -> Result {
@@ -23,7 +23,7 @@ fn check_block(tree: &Tree, index: u64) -> Result {
 }
 
 /// A tree of one block, in the root itself.
-fn one(pool: &Arc<Pool>) -> Result<Tree> {
+pub(crate) fn one(pool: &Arc<Pool>) -> Result<Tree> {
     let mut one = Tree::new(pool.clone());
     put(&mut one, 0)?;
     let block = block_at(&one, 0)?;
@@ -33,7 +33,7 @@ fn one(pool: &Arc<Pool>) -> Result<Tree> {
 }
 
 /// A tree with the block of `one` at `0..n`.
-fn many(one: &Tree, n: u64) -> Result<Tree> {
+pub(crate) fn many(one: &Tree, n: u64) -> Result<Tree> {
     let mut tree = Tree::new(one.pool().clone());
     for index in 0..n {
         share(&mut tree, index, one, 0, 1)?;

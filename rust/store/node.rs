@@ -138,7 +138,7 @@ impl Node {
         match self {
             Self::Leaf { blocks, slots, .. } => Count {
                 blocks: *blocks,
-                written: *blocks - slots.unwritten(),
+                written: blocks.saturating_sub(slots.unwritten()),
             },
             Self::Inner { count, .. } => *count,
         }

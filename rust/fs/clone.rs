@@ -17,6 +17,7 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     prelude::*,
+    rbtree::RBTree,
     time::{delay::fsleep, Delta},
 };
 
@@ -276,16 +277,19 @@ impl Pinned {
             all: KVVec::new(),
             own: KVVec::new(),
         };
+        let mut in_order = RBTree::new();
         file.mapped().settle(reach.clone(), |index| {
             if file.data().is_private(index) {
                 pinned.own.push(index, GFP_KERNEL)?;
             }
             if range.contains(&index) {
-                pinned.all.push(index, GFP_KERNEL)?;
+                in_order.try_create_and_insert(index, (), GFP_KERNEL)?;
             }
             Ok(())
         })?;
-        pinned.all.sort_unstable();
+        for &index in in_order.keys() {
+            pinned.all.push(index, GFP_KERNEL)?;
+        }
         Ok(pinned)
     }
 }

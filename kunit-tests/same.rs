@@ -3,7 +3,7 @@
 //! `reflinkfs_same`: which blocks are known to be equal without looking at them.
 
 use crate::{
-    store::Tree,
+    store::{Reserve, Tree},
     trees::{full_tree, pool, put, remove, share, span, tree_of, CORNERS, FANOUT, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -169,6 +169,70 @@ mod tests {
             tree.same(0, &copy, FANOUT, span(3), &mut { u64::MAX }),
             span(3) - FANOUT - 1
         );
+        Ok(())
+    }
+
+    #[test]
+    fn ends_after_so_many_steps() -> Result {
+        // Other leaves, so that each takes a step.
+        let mut tree = tree_of(&pool()?, (0..1000).step_by(2))?;
+        let mut copy = tree.snapshot();
+        put(&mut copy, span(2))?;
+        for index in (0..1000).step_by(64) {
+            put(&mut copy, index + 1)?;
+            remove(&mut copy, index + 1, index + 2)?;
+        }
+        for wanted in [1, 2, 10] {
+            let mut steps = wanted;
+            let same = tree.same(0, &copy, 0, 1000, &mut steps);
+            check_eq!(steps, 0, "{wanted} steps");
+            check!((wanted..1000).contains(&same), "{same} in {wanted} steps");
+        }
+        check_eq!(tree.same(0, &copy, 0, 1000, &mut { u64::MAX }), 1000);
+        Ok(())
+    }
+
+    #[test]
+    fn a_subtree_that_begins_with_a_hole_is_one_step() -> Result {
+        let pool = pool()?;
+        let mut source = tree_of(&pool, (1..span(2)).step_by(64))?;
+        let source = source.snapshot();
+        let mut target = tree_of(&pool, [span(2) + 5])?;
+        let mut reserve = Reserve::on_demand();
+        let mut steps = 3;
+        let share = |target: &mut Tree, reserve: &mut Reserve, to, steps: &mut u64| {
+            target.share_some(to, &source, 0, span(2), reserve, steps, || Ok(()))
+        };
+        let done = share(&mut target, &mut reserve, 0, &mut steps)?;
+        check_eq!((done, steps), (span(2), 2));
+        let mut steps = 3;
+        check_eq!(target.same(0, &source, 0, span(2), &mut steps), span(2));
+        check_eq!(steps, 2);
+
+        // By a block, as far as the steps reach.
+        let mut steps = 10;
+        let done = share(&mut target, &mut reserve, 1, &mut steps)?;
+        check_eq!(steps, 0);
+        check!((10..span(2)).contains(&done), "{done} blocks");
+        check_eq!(target.same(1, &source, 0, done, &mut { u64::MAX }), done);
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_in_a_range_are_counted() -> Result {
+        let tree = tree_of(&pool()?, CORNERS)?;
+        let corners = || Iterator::chain(CORNERS.iter().copied(), [LAST, EVERYTHING]);
+        for from in corners() {
+            for to in corners() {
+                let there = CORNERS.iter().filter(|&&at| at >= from && at < to).count();
+                check_eq!(tree.blocks_in(from..to), there as u64, "{from} to {to}");
+            }
+        }
+        let full = full_tree(&pool()?, 3)?;
+        check_eq!(full.blocks_in(7..span(3) - 9), span(3) - 16);
+        check_eq!(full.blocks_in(span(3)..u64::MAX), 0);
+        let one = tree_of(&pool()?, [0])?;
+        check_eq!((one.blocks_in(0..9), one.blocks_in(1..9)), (1, 0));
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::{
     xattr::AttributeHandlers,
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::null_mut};
 use kernel::{error::to_result, prelude::*};
 
 /// The callbacks of inodes other than directories and regular files.
@@ -104,6 +104,38 @@ pub(super) unsafe extern "C" fn setattr_file<T: FileOperations>(
     to_errno(unsafe { set(idmap, dentry, attr, T::truncate) })
 }
 
+/// Takes set-id bits and capabilities away, as `file_remove_privs`. `do_truncate` looks for them before
+/// it has the lock: an owner who waited for it first may have given them since.
+///
+/// # Safety
+///
+/// As for [`setattr`].
+unsafe fn remove_privileges(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+) -> Result {
+    // SAFETY: By the safety requirements: the inode is locked, as `notify_change` asks, and what is not
+    // named in `ia_valid` is not looked at.
+    unsafe {
+        let inode = (*dentry).d_inode;
+        if (*inode).i_flags & bindings::S_NOSEC != 0 {
+            return Ok(());
+        }
+        let mut attr = bindings::iattr {
+            ia_valid: bindings::setattr_should_drop_suidgid(idmap, inode) as c_uint
+                | bindings::ATTR_KILL_PRIV
+                | bindings::ATTR_FORCE,
+            ..pin_init::zeroed()
+        };
+        to_result(bindings::notify_change(
+            idmap,
+            dentry,
+            &mut attr,
+            null_mut(),
+        ))
+    }
+}
+
 /// # Safety
 ///
 /// As for [`setattr`].
@@ -127,9 +159,11 @@ unsafe fn set<T: FileSystem>(
     to_result(unsafe { bindings::setattr_prepare(idmap, dentry, attr) })?;
     let resized = valid & bindings::ATTR_SIZE != 0 && size != inode.size();
     if valid & bindings::ATTR_SIZE != 0 {
+        // SAFETY: By the safety requirements.
+        unsafe { remove_privileges(idmap, dentry)? };
         // Also to the size that there is: there may be room behind the end.
-        // SAFETY: The flags were looked at above. The VFS has seen to set-id bits and capabilities, and
-        // the times are set below, with the lock held.
+        // SAFETY: The flags were looked at above, set-id bits and capabilities are gone, and the times
+        // are set below, all with the lock held.
         truncate(&unsafe { Changing::assume(inode) }, size)?;
     }
     if valid & (bindings::ATTR_UID | bindings::ATTR_GID) != 0 {

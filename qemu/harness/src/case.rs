@@ -80,6 +80,8 @@ pub struct Effort {
     pub soak: Duration,
     /// How long random operations on two files go on.
     pub fuzz: Duration,
+    /// How long calls at random, and what takes memory, go on.
+    pub torture: Duration,
     /// How long each call on a bomb goes on.
     pub bomb: Duration,
     /// Where random histories start.

@@ -96,6 +96,8 @@ pub enum Need {
     Quota,
     /// A kernel that does not check itself so much that many small steps take minutes.
     FastKernel,
+    /// The module copy_fr, which lets flags of copy_file_range(2) in.
+    Flags,
     /// A kernel whose XFS, which is loaded, keeps quotas.
     XfsQuota,
     /// A processor that marks itself in the page tables what was written: elsewhere the first store to
@@ -118,6 +120,8 @@ impl Need {
             (Self::FastKernel, _) => crate::is_debug_kernel().then_some(
                 "takes minutes on a kernel that checks itself; the stock kernel does it",
             ),
+            (Self::Flags, _) => (!Path::new("/sys/module/copy_fr").exists())
+                .then_some("no flags of copy_file_range(2) without copy_fr.ko"),
             (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
             (Self::PagesMarkedByProcessor, _) => std::fs::read_to_string("/proc/cpuinfo")

@@ -4,15 +4,11 @@
 
 /// The beginning of a test's name, the reason.
 const KNOWN_FAILURES: &[(&str, &str)] = &[
-    ("bombs::seek_data_of_unwritten", ONE_BY_ONE),
-    ("bombs::seek_hole_of_leaves", ONE_BY_ONE),
     (
         "bombs::flag_dedup",
         "compares everything under locks, and cannot be killed",
     ),
     ("bombs::fideduperange", "compares up to 1 GiB under locks"),
-    ("bombs::fiemap_counting", COUNTS),
-    ("bombs::fiemap_many", COUNTS),
     ("bombs::allocate", ROOM),
     ("bombs::zero", ROOM),
     ("bombs::unshare", ROOM),
@@ -27,8 +23,6 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("bombs::insert", BUILDS),
 ];
 
-const ONE_BY_ONE: &str = "passes block after block, and cannot be killed";
-const COUNTS: &str = "counts extents one by one, with the file locked";
 const ROOM: &str = "passes block after block, with the file locked";
 const BUILDS: &str = "makes all the nodes that it needs with both files locked";
 

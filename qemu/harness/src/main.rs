@@ -79,6 +79,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "/dev/vport0p5")]
     watchdog: PathBuf,
 
+    /// How long each test of the group torture goes on
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    torture_seconds: f64,
+
     /// How long each call on a bomb goes on (default: 0.05, on a debug kernel 0.15)
     #[arg(long, value_name = "SECONDS")]
     bomb_seconds: Option<f64>,
@@ -132,6 +136,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     let debug = is_debug_kernel();
     let soak = Duration::from_secs_f64(arguments.soak_seconds);
     let fuzz = Duration::from_secs_f64(arguments.fuzz_seconds);
+    let torture = Duration::from_secs_f64(arguments.torture_seconds);
     let race = arguments
         .race_seconds
         .unwrap_or(if debug { 1.5 } else { 1.0 });
@@ -147,10 +152,11 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             race: Duration::from_secs_f64(race),
             soak,
             fuzz,
+            torture,
             bomb: Duration::from_secs_f64(bomb),
             seed: arguments.seed,
         },
-        slow: SLOW + soak.max(fuzz),
+        slow: SLOW + soak.max(fuzz).max(torture),
         watchdog: Watchdog::listen(&arguments.watchdog),
         known_failures: arguments.known_failures,
         kernel_log: KernelLog::open(),
@@ -171,6 +177,7 @@ fn main() -> ExitCode {
                 race: Duration::ZERO,
                 soak: Duration::ZERO,
                 fuzz: Duration::ZERO,
+                torture: Duration::ZERO,
                 bomb: Duration::ZERO,
                 seed: 0,
             },

@@ -4,9 +4,8 @@
 //! for it.
 
 use crate::case::Case;
-use crate::filesystem::Need;
 use crate::torture::bomb::Shape;
-use crate::torture::calls::{asking, data, maps, ranges, sharing};
+use crate::torture::calls::{asking, data, flags, maps, ranges, sharing};
 use crate::torture::expect_bounded;
 
 /// A test of each call on each kind of file.
@@ -27,11 +26,9 @@ macro_rules! on_all_bombs {
         Case::new(concat!(stringify!($call), $of), |t| {
             expect_bounded(t, Shape::$shape, $part::$call)
         })
-        .needs(NEEDS)
+        .needs($part::NEEDS)
     };
 }
-
-const NEEDS: &[Need] = &[Need::Reflinkfs];
 
 on_all_bombs! {
     asking {
@@ -49,6 +46,8 @@ on_all_bombs! {
     sharing {
         copy_aligned, copy_a_block_later, copy_a_byte_later, ficlone, ficlonerange,
         ficlonerange_a_block_later, ficlonerange_onto_itself, fideduperange, fideduperange_of_many,
+    }
+    flags {
         flag_copy, flag_reflink, flag_reflink_a_block_later, flag_dedup,
     }
     maps {

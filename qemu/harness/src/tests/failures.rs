@@ -52,14 +52,15 @@ pub const CASES: &[Case] = &[
 const MANY: usize = 2000;
 
 /// Makes a call over and over, each time in a new scene, with each thing in turn that can fail
-/// failing, until none is left. What fails must leave the scene such that it then succeeds.
-fn fail_everywhere<S>(
+/// failing, until none is left. What fails must leave the scene such that it then succeeds. How many
+/// things could fail.
+pub(super) fn fail_everywhere<S>(
     injection: &Injection,
     fs: &Instance,
     scene: impl Fn(&Instance) -> Outcome<S>,
     call: impl Fn(&Instance, &S) -> Sys<usize>,
     check: impl Fn(&Instance, &S, Sys<usize>) -> Outcome,
-) -> Outcome {
+) -> Outcome<usize> {
     let empty = fs.space()?;
     for n in 1..MANY {
         let what = format!("with failure {n}");
@@ -80,7 +81,7 @@ fn fail_everywhere<S>(
         drop(scene);
         remove_everything(fs, &empty).or_fail(&what)?;
         if !failed {
-            return Ok(());
+            return Ok(n - 1);
         }
     }
     Err(Failure::new(format_args!(
@@ -93,7 +94,7 @@ fn mount(t: &Test) -> Outcome<Instance> {
     mount_with(t, has_quota(t))
 }
 
-fn mount_with(t: &Test, quota: bool) -> Outcome<Instance> {
+pub(super) fn mount_with(t: &Test, quota: bool) -> Outcome<Instance> {
     let options = [("size", "4M"), ("nr_inodes", "20"), ("quota", "")];
     t.mount(&options[..if quota { 3 } else { 2 }])
 }
@@ -242,7 +243,7 @@ fn expect_no_harm_on(
             "blocks used, and in the files",
         )
     };
-    fail_everywhere(&injection, &fs, scene, |_, scene| call(scene), check)
+    fail_everywhere(&injection, &fs, scene, |_, scene| call(scene), check).map(drop)
 }
 
 fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {

@@ -78,6 +78,7 @@ modules! {
     accounting,
     bounds,
     failures,
+    sweeps,
     costs,
     module,
 }
@@ -100,6 +101,8 @@ pub enum Group {
     Flags,
     /// The module copy_fr itself, and failures inside it: one test at a time
     Hook,
+    /// What goes on for as long as it is told to: calls at random, memory
+    Torture,
 }
 
 impl Group {
@@ -107,6 +110,7 @@ impl Group {
         match self {
             Self::Files => ALL,
             Self::Flags => &[flags::ALL],
+            Self::Torture => &[&[("torture", crate::torture::CASES)]],
             Self::Hook => &[&[("hook", hook::CASES), ("flag_faults", flag_faults::CASES)]],
         }
     }

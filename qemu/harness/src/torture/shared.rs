@@ -36,22 +36,28 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
+/// Memory of zeros.
+fn map(len: usize) -> Outcome<*mut libc::c_void> {
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(Errno::last()).or_fail("mmap(MAP_SHARED | MAP_ANONYMOUS)");
+    }
+    Ok(start)
+}
+
 impl Shared {
     pub fn new() -> Outcome<Self> {
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Board>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(Errno::last()).or_fail("mmap(MAP_SHARED | MAP_ANONYMOUS)");
-        }
+        let start = map(size_of::<Board>())?;
         Ok(Self {
             board: start.cast(),
             made: Instant::now(),
@@ -109,5 +115,31 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: nothing can refer to the board any more.
         unsafe { libc::munmap(self.board.cast_mut().cast(), size_of::<Board>()) };
+    }
+}
+
+/// Words that processes count in, zero at first; they stay until the process ends.
+pub struct Words {
+    start: *const AtomicU64,
+    count: usize,
+}
+
+// SAFETY: what the pointer leads to is made of atomics, and is never unmapped.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    pub fn new(count: usize) -> Outcome<Self> {
+        Ok(Self {
+            start: map(count * 8)?.cast(),
+            count,
+        })
+    }
+
+    pub fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count);
+        // SAFETY: within the mapping, aligned, and every value is a valid word.
+        unsafe { &*self.start.add(index) }
     }
 }

@@ -8,6 +8,8 @@ use crate::extents::{fiemap, FLAG_SYNC};
 use crate::failure::{Errno, Sys};
 use crate::sys::check;
 
+pub use super::NEEDS;
+
 fn seek(caller: &Caller<'_>, piece: Piece, whence: i32) -> Sys<usize> {
     let found = caller.bomb.file.seek(piece.offset as i64, whence)?;
     Ok(found as usize)

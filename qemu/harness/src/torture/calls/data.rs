@@ -7,6 +7,8 @@ use super::{Caller, Piece, BUFFER};
 use crate::failure::{Context, Outcome, Sys};
 use crate::sys::{check, read_to, write_from};
 
+pub use super::NEEDS;
+
 pub fn impatient_pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: the array has room for two descriptors.

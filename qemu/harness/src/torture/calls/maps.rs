@@ -7,6 +7,8 @@ use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{BLOCK, BLOCK64};
 use crate::sys::{check, read_to, write_from};
 
+pub use super::NEEDS;
+
 /// The most that is mapped at once.
 const MOST: u64 = 1 << 45;
 

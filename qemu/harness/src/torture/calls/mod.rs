@@ -3,6 +3,7 @@
 
 pub mod asking;
 pub mod data;
+pub mod flags;
 pub mod maps;
 pub mod ranges;
 pub mod sharing;
@@ -11,6 +12,7 @@ use std::os::fd::OwnedFd;
 
 use super::bomb::{Bomb, SIZE};
 use crate::failure::{Context, Errno, Outcome, Sys};
+use crate::filesystem::Need;
 use crate::mapping::Mapping;
 use crate::pattern::{Random, BLOCK64};
 use crate::sys::{clone_file, read_to, File};
@@ -70,6 +72,9 @@ const REFUSED: &[i32] = &[
     libc::EOVERFLOW,
     libc::ENODATA,
 ];
+
+/// What they are made on.
+pub const NEEDS: &[Need] = &[Need::Reflinkfs, Need::FastKernel];
 
 /// How long the buffer of a read or write is.
 pub const BUFFER: usize = 1 << 20;

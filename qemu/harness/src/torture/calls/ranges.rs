@@ -5,6 +5,8 @@ use super::{Caller, Piece};
 use crate::failure::{Errno, Sys};
 use crate::tests::fallocate::fallocate;
 
+pub use super::NEEDS;
+
 const WRITE_ZEROES: i32 = 0x80;
 
 fn change(caller: &Caller<'_>, mode: i32, piece: Piece) -> Sys<usize> {

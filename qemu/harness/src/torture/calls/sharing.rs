@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Copying, cloning, deduplication, and copy_file_range(2) with its flags.
+//! Copying, cloning, deduplication.
 
 use super::{Caller, Piece};
 use crate::failure::{Errno, Sys};
@@ -7,10 +7,11 @@ use crate::pattern::BLOCK64;
 use crate::sys::{
     clone_file, clone_range, copy_file_range, dedupe, dedupe_many, DedupeTarget, Deduped,
 };
-use crate::tests::flags::{COPY, DEDUP, REFLINK};
+
+pub use super::NEEDS;
 
 /// copy_file_range from the other file, beginning so much later there.
-fn copy(caller: &Caller<'_>, piece: Piece, later: u64, flags: u32) -> Sys<usize> {
+pub(super) fn copy(caller: &Caller<'_>, piece: Piece, later: u64, flags: u32) -> Sys<usize> {
     let (mut from, mut to) = ((piece.offset + later) as i64, piece.offset as i64);
     let len = piece.len as usize;
     let (other, file) = (&caller.bomb.other, &caller.bomb.file);
@@ -32,25 +33,8 @@ pub fn copy_a_byte_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, piece, 1, 0)
 }
 
-pub fn flag_copy(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
-    copy(caller, within(piece), 0, COPY)
-}
-
-pub fn flag_reflink(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
-    copy(caller, within(piece), 0, REFLINK)
-}
-
-pub fn flag_reflink_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
-    copy(caller, within(piece), BLOCK64, REFLINK)
-}
-
-/// Of what is equal.
-pub fn flag_dedup(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
-    copy(caller, within(piece), caller.bomb.shift(), DEDUP)
-}
-
-/// A flagged call is refused where the range goes beyond the end of the source.
-fn within(piece: Piece) -> Piece {
+/// What is refused where it goes beyond the end of the source, so that it does not.
+pub(super) fn within(piece: Piece) -> Piece {
     let len = piece.len.min(super::SIZE - piece.offset);
     Piece {
         offset: piece.offset,

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! copy_file_range(2) with its flags.
+
+use super::sharing::{copy, within};
+use super::{Caller, Piece};
+use crate::failure::Sys;
+use crate::filesystem::Need;
+use crate::pattern::BLOCK64;
+use crate::tests::flags::{COPY, DEDUP, REFLINK};
+
+pub const NEEDS: &[Need] = &[Need::Reflinkfs, Need::Flags, Need::FastKernel];
+
+pub fn flag_copy(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), 0, COPY)
+}
+
+pub fn flag_reflink(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), 0, REFLINK)
+}
+
+pub fn flag_reflink_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), BLOCK64, REFLINK)
+}
+
+/// Of what is equal.
+pub fn flag_dedup(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
+    copy(caller, within(piece), caller.bomb.shift(), DEDUP)
+}

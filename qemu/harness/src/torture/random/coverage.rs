@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Which places of the module calls have come to, where it is built with KCOV_INSTRUMENT.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::failure::{expect, Context, Outcome};
+use crate::sys::{check, File};
+use crate::torture::shared::Words;
+
+const KCOV_INIT_TRACE: libc::c_ulong = 0x8008_6301;
+const KCOV_ENABLE: libc::c_ulong = 0x6364;
+const KCOV_TRACE_PC: libc::c_ulong = 0;
+
+/// How many places one call may pass before the rest is not looked at.
+const PLACES: usize = 1 << 16;
+
+/// The module's code is smaller than this, so that the low bits of a place tell which it is.
+const WINDOW: u64 = 1 << 22;
+
+/// A bit for each place, in memory that processes have in common.
+pub struct Places(Words);
+
+impl Places {
+    pub fn new() -> Outcome<Self> {
+        Words::new(WINDOW as usize / 64).map(Self)
+    }
+
+    fn word(&self, index: u64) -> &AtomicU64 {
+        self.0.word(index as usize)
+    }
+
+    fn insert(&self, place: u64) {
+        let bit = place % WINDOW;
+        self.word(bit / 64)
+            .fetch_or(1 << (bit % 64), Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        let bits = (0..WINDOW / 64).map(|i| self.word(i).load(Ordering::Relaxed).count_ones());
+        bits.map(u64::from).sum()
+    }
+}
+
+/// What the kernel notes of this thread.
+pub struct Trace {
+    _file: File,
+    notes: *const AtomicU64,
+}
+
+impl Trace {
+    /// Opens what only root may, where there is KCOV.
+    pub fn open() -> Option<File> {
+        File::open("/sys/kernel/debug/kcov", libc::O_RDWR).ok()
+    }
+
+    /// Begins to note what this thread does.
+    pub fn begin(file: File) -> Outcome<Self> {
+        let fd = file.as_raw_fd();
+        // SAFETY: the argument is a number.
+        check(unsafe { libc::ioctl(fd, KCOV_INIT_TRACE, PLACES) }).or_fail("KCOV_INIT_TRACE")?;
+        let (none, access) = (std::ptr::null_mut(), libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let notes = unsafe { libc::mmap(none, PLACES * 8, access, libc::MAP_SHARED, fd, 0) };
+        expect(notes != libc::MAP_FAILED, "mmap of what KCOV notes")?;
+        // SAFETY: as above.
+        check(unsafe { libc::ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC) }).or_fail("KCOV_ENABLE")?;
+        Ok(Self {
+            _file: file,
+            notes: notes.cast(),
+        })
+    }
+
+    /// The kernel's number of notes, and behind it the notes.
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < PLACES);
+        // SAFETY: within the mapping, which stays.
+        unsafe { &*self.notes.add(index) }
+    }
+
+    /// Remembers where the calls since the last time have come to.
+    pub fn collect(&self, places: &Places) {
+        let count = self.word(0).swap(0, Ordering::Relaxed) as usize;
+        for i in 1..=count.min(PLACES - 1) {
+            places.insert(self.word(i).load(Ordering::Relaxed));
+        }
+    }
+}

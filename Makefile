@@ -8,7 +8,7 @@ FS ?= reflinkfs
 # Makes QUICK=0 and QUICK= the same.
 quick = $(filter-out 0,$(QUICK))
 
-.PHONY: help run test soak bench bench-charts check shell modules stock debug env clean distclean
+.PHONY: help run test soak torture bench bench-charts check shell modules stock debug env clean distclean
 
 help:
 	@printf '%s\n' \
@@ -18,6 +18,8 @@ help:
 	'                         TESTS=FILTER        only tests whose name contains FILTER' \
 	'make soak HOURS=n      goes on testing with new seeds: fsx, a fuzzer, stress-ng, races (default 1;' \
 	'                         fractions are allowed; qemu/soak --help)' \
+	'make torture HOURS=n   tries to break it: huge files, failures, calls at random, memory, races' \
+	'                         (default 1; SEED=, PARTS="calls bombs"; qemu/torture --help)' \
 	'make bench             all filesystems side by side, measured; a table and build/bench/ (15 minutes)' \
 	'                         QUICK=1             in 4 minutes, only to see whether something is far off' \
 	'make bench-charts      the same, and the charts in docs/charts/ made anew' \
@@ -41,6 +43,9 @@ test:
 
 soak:
 	@qemu/soak --hours '$(or $(HOURS),1)'
+
+torture:
+	@qemu/torture --hours '$(or $(HOURS),1)' $(if $(SEED),--seed '$(SEED)') $(PARTS)
 
 check:
 	@qemu/check

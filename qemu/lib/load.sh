@@ -5,7 +5,7 @@
 TOP=$(dirname "$QEMU_DIR")
 # Not in an ordinary user's path: chroot.
 PATH=$PATH:/usr/sbin:/sbin
-for file in say step cache host namespace accel machine-emulated machine-process watchdog harness kunit module-cycles fsx soak above totals; do
+for file in say step cache host namespace accel machine-emulated machine-process watchdog harness kunit module-cycles fsx soak torture above totals; do
 	# shellcheck source=/dev/null
 	. "$QEMU_DIR/lib/$file.sh"
 done

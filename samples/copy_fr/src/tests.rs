@@ -424,7 +424,8 @@ fn holes_stay_holes() {
         model[..len as usize].copy_from_slice(&bytes[from_pos as usize..][..len as usize]);
         assert!(dir.bytes("to") == model, "{old} {from_pos} {len}");
         let blocks = to.metadata().unwrap().blocks();
-        assert!(blocks < (old.saturating_sub(len) + MIB) / 512, "{blocks}");
+        // XFS keeps room behind what was written last.
+        assert!(blocks < old.max(len) / 512, "{blocks}");
     }
 }
 

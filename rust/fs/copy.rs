@@ -6,7 +6,7 @@
 use super::{
     block_of,
     clone::{share, Span},
-    offset_in_block, write,
+    offset_in_block, truncate, write,
     write::Source,
     Inode, ReflinkFs,
 };
@@ -20,9 +20,9 @@ use kernel::prelude::*;
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
 
-/// How many bytes one call copies at most, so that freeze protection ends, as the kernel does no more than
-/// `MAX_RW_COUNT` in one.
-const LIMIT: u64 = 1 << 30;
+/// How many bytes one call copies at most, since freeze protection is held meanwhile; the kernel's own limit
+/// for one call is `MAX_RW_COUNT`.
+const LIMIT: u64 = 1 << 28;
 
 /// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may share any
 /// number of leaves.
@@ -97,6 +97,14 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, limit: &mut u64) -> Resu
         }
         left
     };
+    let hole = hole_len(&to, to_pos, hole_len(from, from_pos, left.min(*limit)));
+    if hole > 0 {
+        // Both have a hole there: nothing but the end of the file changes.
+        truncate::wipe_tail(&to, to_pos);
+        to.set_size(to.size().max(to_pos + hole));
+        *limit -= hole;
+        return Ok(hole);
+    }
     let mut source = FileSource {
         inode: from,
         pos: from_pos,
@@ -104,6 +112,14 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, limit: &mut u64) -> Resu
     };
     *limit = limit.saturating_sub(copied);
     Ok(write::write(&to, to_pos, &mut source, true)? as u64)
+}
+
+/// How many bytes from `pos` on, at most `max`, are a hole.
+fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
+    match inode.data().next_block(block_of(pos)) {
+        Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
+        None => max,
+    }
 }
 
 /// A range of a file, to be copied.

@@ -28,9 +28,16 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// How many blocks one call compares at most, and how many steps it takes to see what is the same already:
-/// 1 GiB, as much as the ioctl is asked for, so that only others are cut short.
+/// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the same
+/// already: 1 GiB, as much as it is asked for at a time, since its length must not be cut short.
 const LIMIT: u64 = 1 << 18;
+
+/// The same where the request may stop: 256 MiB, as freeze protection is held meanwhile.
+const LIMIT_IF_STOPPABLE: u64 = 1 << 16;
+
+/// How many blocks could be compared in the time of a step that sees what is the same already: it walks down
+/// both trees.
+const STEP_COST: u64 = 8;
 
 /// How many blocks are compared with the locks held: 1 MiB.
 const FEW: u64 = 256;
@@ -234,7 +241,7 @@ impl View {
     }
 
     /// Compares both, and shares in [`View::shared`] what is equal. Ends where a signal of any kind is pending,
-    /// if the request may stop, or after [`LIMIT`] blocks.
+    /// if the request may stop, or after as many blocks as the limit says.
     ///
     /// # Errors
     ///
@@ -243,7 +250,12 @@ impl View {
         let n = blocks_for(self.len);
         let mut reserve = Reserve::on_demand();
         let mut pinned = self.pinned.iter().copied().peekable();
-        let (mut at, mut compared, mut left) = (0, 0, LIMIT);
+        let limit = match request.may_stop {
+            true => LIMIT_IF_STOPPABLE,
+            false => LIMIT,
+        };
+        let (mut at, mut compared, mut left) = (0, 0, limit);
+        let mut room = Ok(());
         while at < n && left > 0 {
             let end = pinned.peek().map_or(n, |&next| next.min(n));
             if at == end {
@@ -258,13 +270,20 @@ impl View {
                 .from
                 .same(index, &self.to, to_index, end - at, &mut few);
             at += same;
-            let mut cost = same.min(before - few);
+            let mut cost = same.min(STEP_COST * (before - few));
             if same == 0 {
                 let max = (end - at).min(BETWEEN_LOOKS);
                 let len = self.len - at * BLOCK_SIZE as u64;
                 let found = compare((&self.from, index), (&self.to, to_index), max, len)?;
-                self.shared
-                    .share(to_index, &self.from, index, found, &mut reserve, go_on)?;
+                if room.is_ok() {
+                    room =
+                        self.shared
+                            .share(to_index, &self.from, index, found, &mut reserve, go_on);
+                    if room.is_err() {
+                        // Gives the nodes back; what follows may still differ.
+                        self.shared = self.to.edit();
+                    }
+                }
                 at += found;
                 cost = found;
             }
@@ -279,7 +298,7 @@ impl View {
             }
         }
         self.equal = at;
-        Ok(())
+        room
     }
 
     /// How many of the blocks from `at` on, up to `end`, are still those that were found to be equal.

@@ -3,28 +3,7 @@
 //! mended and its line goes. `--known-failures` runs them.
 
 /// The beginning of a test's name, the reason.
-const KNOWN_FAILURES: &[(&str, &str)] = &[
-    (
-        "bombs::flag_dedup",
-        "compares everything under locks, and cannot be killed",
-    ),
-    ("bombs::fideduperange", "compares up to 1 GiB under locks"),
-    ("bombs::allocate", ROOM),
-    ("bombs::zero", ROOM),
-    ("bombs::unshare", ROOM),
-    (
-        "bombs::copy_a_byte_later",
-        "passes all of a hole in one call, and nobody can freeze the filesystem meanwhile",
-    ),
-    ("bombs::copy_a_block_later", BUILDS),
-    ("bombs::ficlonerange_a_block_later", BUILDS),
-    ("bombs::flag_reflink_a_block_later", BUILDS),
-    ("bombs::collapse", BUILDS),
-    ("bombs::insert", BUILDS),
-];
-
-const ROOM: &str = "passes block after block, with the file locked";
-const BUILDS: &str = "makes all the nodes that it needs with both files locked";
+const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
 /// Why a test is known to fail.
 pub fn reason(name: &str) -> Option<&'static str> {

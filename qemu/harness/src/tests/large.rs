@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
     case!(counting_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(listing_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(a_misaligned_clone_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
-    case!(a_misaligned_copy_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
+    case!(a_misaligned_copy_of_a_huge_file_ends_short).needs(CLONES_COUNTED),
     case!(comparing_huge_files_can_be_killed).needs(CLONES_COUNTED),
     case!(the_source_is_read_while_it_is_cloned).needs(CLONES_COUNTED),
     case!(the_source_is_read_while_it_is_compared).needs(CLONES_COUNTED),
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
 
 const HUGE: u64 = 1 << 61;
 
-/// How many bytes `FIDEDUPERANGE` looks at in one go, whatever it is asked for.
+/// How many bytes `FIDEDUPERANGE` looks at in one go, whatever it is asked for, and a copy at most.
 const COMPARED: u64 = 1 << 30;
 
 /// How often something is tried that a busy machine can spoil.
@@ -274,18 +274,17 @@ fn a_misaligned_clone_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
     expect_removal(t, fs, file)
 }
 
-fn a_misaligned_copy_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
+fn a_misaligned_copy_of_a_huge_file_ends_short(t: &Test) -> Outcome {
     let fs = roomy(t)?;
     let (file, to) = (huge(&fs, "huge")?, fs.create_with("to", &blocks(2, 3))?);
-    expect_to_stop_when_killed(
-        t,
-        "copy_file_range",
-        &fs,
-        || {
-            let copied = copy_once(&file, 0, &to, BLOCK64, MISALIGNED as usize);
-            expect_errno(copied, libc::ENOSPC, "copy_file_range of 2^46 bytes")
-        },
-        || to.expect_contents(&blocks(2, 3), "the destination of a copy that was killed"),
+    let copied = copy_once(&file, 0, &to, BLOCK64, MISALIGNED as usize).or_fail("copy")?;
+    expect(
+        copied > 0 && copied as u64 <= COMPARED,
+        format_args!("bytes copied by one call: {copied}"),
+    )?;
+    expect(
+        to.read_at(BLOCK64, BLOCK)? == blocks(1, 1),
+        "the first block that was copied",
     )?;
     drop(to);
     expect_removal(t, fs, file)

@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
 const LARGE: u64 = 1 << 62;
 
 /// How much one call does at most of what is not shared as a whole.
-const LIMIT: usize = 1 << 30;
+const LIMIT: usize = 1 << 28;
 
 /// A file of [`LARGE`] bytes that has two blocks, over and over, with a hole after each.
 fn large(dir: &std::path::Path, name: &str) -> Outcome<File> {

@@ -43,7 +43,7 @@ fn length(t: &Test) -> u64 {
 const TRIES: usize = 20;
 
 /// How a source is filled, and where the copy begins in it.
-const SOURCES: [(&str, bool, u64); 2] = [("a hole", false, 1), ("data", true, 1)];
+const SOURCES: [(&str, bool, u64); 2] = [("a sparse file", false, 1), ("data", true, 1)];
 
 fn source(t: &Test, data: bool) -> Outcome<File> {
     let source = t.create("source")?;
@@ -51,6 +51,11 @@ fn source(t: &Test, data: bool) -> Outcome<File> {
     if data {
         for at in (0..length(t) / 4).step_by(1 << 20) {
             source.write_at(&[b'd'; 1 << 20], at)?;
+        }
+    } else {
+        // A hole alone is copied in one step.
+        for at in (0..length(t)).step_by(1 << 18) {
+            source.write_at(&[b's'; BLOCK], at)?;
         }
     }
     chmod(&source.path, 0o644).or_fail("chmod")?;

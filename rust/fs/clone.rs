@@ -14,7 +14,7 @@ use crate::{
     store::{block::NewBlock, Reserve, Tree},
     vfs::{self, go_on, Remap},
 };
-use core::ops::Range;
+use core::{cmp::Ordering, ops::Range};
 use kernel::{
     prelude::*,
     rbtree::RBTree,
@@ -235,10 +235,10 @@ pub(super) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, 
         let mut stretches = 0;
         let mut unmap = |stretch: Range<u64>| {
             stretches += 1;
-            if stretches < STRETCHES {
-                lock.unmap(stretch);
-            } else if stretches == STRETCHES {
-                lock.unmap(range.clone());
+            match stretches.cmp(&STRETCHES) {
+                Ordering::Less => lock.unmap(stretch),
+                Ordering::Equal => lock.unmap(range.clone()),
+                Ordering::Greater => (),
             }
         };
         // Those that nothing refers to are not mapped.

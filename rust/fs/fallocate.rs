@@ -61,12 +61,12 @@ fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
     let data = inode.data();
     let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
     data.pool().has_room(holes)?;
+    if !unshare {
+        return Ok(holes);
+    }
     let mut room = holes;
     let mut index = blocks.start;
-    while unshare {
-        let Some(extent) = data.extent(index) else {
-            break;
-        };
+    while let Some(extent) = data.extent(index) {
         if extent.index >= blocks.end {
             break;
         }

@@ -250,9 +250,10 @@ impl View {
         let n = blocks_for(self.len);
         let mut reserve = Reserve::on_demand();
         let mut pinned = self.pinned.iter().copied().peekable();
-        let limit = match request.may_stop {
-            true => LIMIT_IF_STOPPABLE,
-            false => LIMIT,
+        let limit = if request.may_stop {
+            LIMIT_IF_STOPPABLE
+        } else {
+            LIMIT
         };
         let (mut at, mut compared, mut left) = (0, 0, limit);
         let mut room = Ok(());

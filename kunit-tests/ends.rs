@@ -125,14 +125,14 @@ mod tests {
                 for index in CORNERS {
                     let page = found(&tree, index).page().ok_or(ENOENT)?;
                     let wanted = if (start..start + len).contains(&index) {
-                        Found::Unshared(page)
+                        Found::WasShared(page)
                     } else {
-                        Found::Private(page)
+                        Found::Exclusive(page)
                     };
                     check_eq!(found(&tree, index), wanted, "{index}, {len} from {start}");
                     // Written once more it is the file's own.
                     let page = put(&mut tree, index)?;
-                    check_eq!(found(&tree, index), Found::Private(page));
+                    check_eq!(found(&tree, index), Found::Exclusive(page));
                 }
             }
         }
@@ -148,7 +148,7 @@ mod tests {
             check_eq!(tree.next_block(index), None);
             check_eq!(tree.next_hole(index), index);
             check_eq!(tree.extent(index, 1), None);
-            tree.keep_private(index);
+            tree.restore_exclusive(index);
             remove(&mut tree, index, u64::MAX)?;
         }
         check_holds(&tree, &held)

@@ -264,7 +264,7 @@ fn allocates_nothing() -> Result<bool> {
         let whole = tree.snapshot();
         let part = tree.snapshot_range(1..FANOUT + 1);
         let edit = tree.edit();
-        tree.keep_private(0);
+        tree.restore_exclusive(0);
         let mut read = [const { None }; 8];
         tree.read(0, &mut read);
         found(tree, LAST);

@@ -56,7 +56,7 @@ mod tests {
             share(&mut tree, index, &one, 0, 1)?;
             check_eq!((pool.used(), tree.take_copied()), (2 + i as u64, 1));
             check_block(&tree, index)?;
-            check!(matches!(found(&tree, index), Found::Unshared(_)));
+            check!(matches!(found(&tree, index), Found::WasShared(_)));
         }
         // Room for one more, which is shared.
         remove(&mut tree, 7, 8)?;
@@ -65,7 +65,7 @@ mod tests {
         check_eq!(found(&tree, 7).page(), found(&one, 0).page());
         drop(tree);
         check_eq!(pool.used(), 1);
-        check!(matches!(found(&one, 0), Found::Private(_)));
+        check!(matches!(found(&one, 0), Found::Exclusive(_)));
         drop(one);
         check_eq!((pool.used(), pool.nodes()), (0, 0));
         Ok(())

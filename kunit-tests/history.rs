@@ -82,7 +82,7 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
             }
             1 => model.set_written(file, place, 1 + random.below(room(place))),
             _ => {
-                model.keep_private(file, place);
+                model.restore_exclusive(file, place);
                 Ok(())
             }
         },

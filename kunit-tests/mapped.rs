@@ -14,7 +14,7 @@ const MANY: u64 = 200;
 
 /// Maps the block at `index` writable, as a write fault does. Returns its page.
 fn map(inode: &Inode, tree: &Tree, index: u64) -> Result<Page> {
-    let Found::Private(page) = found(tree, index) else {
+    let Found::Exclusive(page) = found(tree, index) else {
         return Err(EINVAL);
     };
     let block = block_at(tree, index)?;
@@ -355,9 +355,9 @@ mod tests {
         let inode = Inode::new()?;
         let mut tree = mapped_tree(&inode, [9])?;
         drop(tree.snapshot());
-        check!(matches!(found(&tree, 9), Found::Unshared(_)));
+        check!(matches!(found(&tree, 9), Found::WasShared(_)));
         check_eq!(busy(&inode, 0..10)?.len(), 0);
-        tree.keep_private(9);
+        tree.restore_exclusive(9);
         map(&inode, &tree, 9)?;
         let held = block_at(&tree, 9)?;
         check_eq!(busy(&inode, 0..10)?[..], [9]);

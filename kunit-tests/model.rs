@@ -49,7 +49,7 @@ struct File {
     /// Which of the blocks that were ever made, [`HOLE`] for none.
     blocks: KVec<usize>,
     /// Whether the file has written the block since it was last cloned.
-    marks: KVec<bool>,
+    exclusive: KVec<bool>,
     /// Whether the block is unwritten here.
     unwritten: KVec<bool>,
 }
@@ -75,13 +75,13 @@ impl Model {
         for _ in 0..files {
             let tree = Tree::new(model.pool.clone());
             let blocks = KVec::from_elem(HOLE, PLACES, GFP_KERNEL)?;
-            let marks = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
+            let exclusive = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
             let unwritten = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
             model.files.push(
                 File {
                     tree,
                     blocks,
-                    marks,
+                    exclusive,
                     unwritten,
                 },
                 GFP_KERNEL,
@@ -92,14 +92,14 @@ impl Model {
 
     /// What others may have got hold of blocks through.
     pub(crate) fn snapshot(&mut self, file: usize) -> Tree {
-        self.files[file].marks.fill(false);
+        self.files[file].exclusive.fill(false);
         self.files[file].tree.snapshot()
     }
 
     /// As [`Model::snapshot`], of so many places within one stretch.
     fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Tree {
         let file = &mut self.files[file];
-        file.marks[place..][..len].fill(false);
+        file.exclusive[place..][..len].fill(false);
         let index = index_of(place);
         file.tree.snapshot_range(index..index + len as u64)
     }
@@ -110,14 +110,14 @@ impl Model {
     }
 
     /// Lets the file write in place, if the block is its own.
-    pub(crate) fn keep_private(&mut self, file: usize, place: usize) {
+    pub(crate) fn restore_exclusive(&mut self, file: usize, place: usize) {
         let file = &mut self.files[file];
         if !matches!(
             found(&file.tree, index_of(place)),
             Found::Hole | Found::Shared(_)
         ) {
-            file.tree.keep_private(index_of(place));
-            file.marks[place] = true;
+            file.tree.restore_exclusive(index_of(place));
+            file.exclusive[place] = true;
         }
     }
 
@@ -160,7 +160,7 @@ impl Model {
     fn has_new(&mut self, file: usize, place: usize) -> Result<Page> {
         let file = &mut self.files[file];
         file.blocks[place] = self.made.len();
-        file.marks[place] = true;
+        file.exclusive[place] = true;
         file.unwritten[place] = false;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
         check_eq!(extent.index, index_of(place));
@@ -242,7 +242,7 @@ impl Model {
         let mut shared = KVec::new();
         shared.extend_from_slice(&self.files[from].blocks[from_place..][..len], GFP_KERNEL)?;
         self.files[to].blocks[to_place..][..len].copy_from_slice(&shared);
-        self.files[to].marks[to_place..][..len].fill(false);
+        self.files[to].exclusive[to_place..][..len].fill(false);
         let mut unwritten = KVec::new();
         unwritten
             .extend_from_slice(&self.files[from].unwritten[from_place..][..len], GFP_KERNEL)?;
@@ -298,9 +298,9 @@ impl Model {
             let (page, _) = self.made[*block];
             let wanted = match (*block, owners[*block]) {
                 (HOLE, _) => Found::Hole,
-                (_, 1) if file.marks[place] && file.unwritten[place] => Found::Unwritten(page),
-                (_, 1) if file.marks[place] => Found::Private(page),
-                (_, 1) => Found::Unshared(page),
+                (_, 1) if file.exclusive[place] && file.unwritten[place] => Found::Unwritten(page),
+                (_, 1) if file.exclusive[place] => Found::Exclusive(page),
+                (_, 1) => Found::WasShared(page),
                 _ => Found::Shared(page),
             };
             check_eq!(found(&file.tree, index_of(place)), wanted, "place {place}");
@@ -397,7 +397,7 @@ impl File {
             };
             let others = (first..first + places).take_while(is_others).count();
             // Behind the stretch there is nothing.
-            let run = self.tree.run_of_others(index_of(first), max);
+            let run = self.tree.len_to_alloc(index_of(first), max);
             check!(run <= max, "{run} of {max} places from {first}");
             check_eq!(run.min(places), others, "{max} places from {first}");
         }

@@ -39,7 +39,11 @@ fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
         // The last block put in at an index is the one that is there.
         for (i, (index, page)) in own.iter().enumerate() {
             if own[i + 1..].iter().all(|(later, _)| later != index) {
-                check_eq!(found(&tree, *index), Found::Private(*page), "index {index}");
+                check_eq!(
+                    found(&tree, *index),
+                    Found::Exclusive(*page),
+                    "index {index}"
+                );
             }
         }
         for index in (0..130).filter(|index| own.iter().all(|(own, _)| own != index)) {
@@ -82,7 +86,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
         for step in 0..40 {
             let index = random.below(8) as u64;
             match tree.lookup(index) {
-                Lookup::Private(block) => {
+                Lookup::Exclusive(block) => {
                     // SAFETY: A private block of this tree was put in here, after `inode` was
                     // made: what others give away is a snapshot.
                     unsafe { inode.associate(&block, index) };
@@ -92,7 +96,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                     }
                 }
                 // What another file may still have is copied, never mapped writable.
-                Lookup::Unwritten(_) | Lookup::Shared(_) | Lookup::Unshared(_) | Lookup::Hole => {
+                Lookup::Unwritten(_) | Lookup::Shared(_) | Lookup::WasShared(_) | Lookup::Hole => {
                     put(&mut tree, index)?;
                 }
             }
@@ -158,7 +162,7 @@ mod tests {
         let mut from = 0;
         while let Some(index) = tree.next_block(from) {
             check!(
-                matches!(found(&tree, index), Found::Unshared(_)),
+                matches!(found(&tree, index), Found::WasShared(_)),
                 "index {index}"
             );
             from = index + 1;

@@ -10,7 +10,7 @@
 //! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at every height |
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; who may write what in place |
 //! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
-//! | `reflinkfs_mark` | `mark.rs` | what another file may have given away is not written |
+//! | `reflinkfs_exclusive` | `exclusive.rs` | what another file may have given away is not written |
 //! | `reflinkfs_same` | `same.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
 //! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
@@ -49,20 +49,20 @@ mod trees;
 mod block;
 mod cost;
 mod ends;
+mod exclusive;
 mod extent;
 #[cfg(CONFIG_FAULT_INJECTION)]
 mod failing;
 mod full;
 mod history;
-mod loan;
 mod mapped;
-mod mark;
 mod parallel;
 mod pool;
 mod reserve;
 mod run;
 mod same;
 mod share;
+mod stable;
 mod tree;
 
 use kernel::prelude::*;

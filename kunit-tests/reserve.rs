@@ -77,7 +77,7 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     check_eq!(pool.used(), used);
     // Nodes it left behind do not lead the next attempt astray.
     let page = put(&mut tree, index)?;
-    check_eq!(found(&tree, index), Found::Private(page));
+    check_eq!(found(&tree, index), Found::Exclusive(page));
     Ok(())
 }
 

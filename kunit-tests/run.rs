@@ -125,7 +125,10 @@ mod tests {
         tree.insert_piece(60 + put, &mut piece, &mut reserve)?;
         check!(piece.is_empty());
         for index in 60..60 + pieces {
-            check!(matches!(found(&tree, index), Found::Private(_)), "{index}");
+            check!(
+                matches!(found(&tree, index), Found::Exclusive(_)),
+                "{index}"
+            );
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
         check_eq!(
@@ -178,8 +181,8 @@ mod tests {
         check_eq!(pool.used(), 210 + n);
         for index in begin - 10..begin + 200 {
             let as_it_should_be = if (begin..begin + n).contains(&index) {
-                matches!(found(&tree, index), Found::Private(_))
-                    && matches!(found(&other, index), Found::Unshared(_))
+                matches!(found(&tree, index), Found::Exclusive(_))
+                    && matches!(found(&other, index), Found::WasShared(_))
             } else {
                 matches!(found(&tree, index), Found::Shared(_))
             };
@@ -227,7 +230,7 @@ mod tests {
         check_eq!(result, Err(ENOSPC));
         check_eq!(piece.len(), pieces - 4);
         check_eq!(tree.blocks(), 1 + 4);
-        check!(matches!(found(&tree, 63), Found::Private(_)));
+        check!(matches!(found(&tree, 63), Found::Exclusive(_)));
         check!(matches!(found(&tree, 64), Found::Hole));
         drop(piece);
         check_eq!(pool.used(), 1 + 4);
@@ -254,7 +257,10 @@ mod tests {
             let mut tree = tree_of(&pool, before.iter().copied())?;
             let put = put_piece(&mut tree, index, 8)?;
             for index in index..index + put {
-                check!(matches!(found(&tree, index), Found::Private(_)), "{index}");
+                check!(
+                    matches!(found(&tree, index), Found::Exclusive(_)),
+                    "{index}"
+                );
             }
             let kept = before
                 .iter()

@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn a_snapshot_shares_everything() -> Result {
         let mut tree = tree_of(&pool()?, CORNERS)?;
-        check_corners(&tree, Found::Private)?;
+        check_corners(&tree, Found::Exclusive)?;
         let copy = tree.snapshot();
         check_eq!(copy.blocks(), tree.blocks());
         check_eq!(tree.pool().used(), CORNERS.len() as u64);
@@ -84,7 +84,7 @@ mod tests {
         check_corners(&tree, Found::Shared)?;
         check_corners(&copy, Found::Shared)?;
         drop(copy);
-        check_corners(&tree, Found::Unshared)
+        check_corners(&tree, Found::WasShared)
     }
 
     #[test]
@@ -95,8 +95,8 @@ mod tests {
         check_eq!(found(&tree, 0), Found::Shared(page));
         check_eq!(found(&copy, 0), Found::Shared(page));
         let own = put(&mut copy, 0)?;
-        check_eq!(found(&tree, 0), Found::Unshared(page));
-        check_eq!(found(&copy, 0), Found::Private(own));
+        check_eq!(found(&tree, 0), Found::WasShared(page));
+        check_eq!(found(&copy, 0), Found::Exclusive(own));
         drop(tree);
         check_eq!(copy.pool().used(), 1);
         Ok(())
@@ -110,10 +110,10 @@ mod tests {
             let page = found(&tree, 0).page().ok_or(ENOENT)?;
             let own = put(&mut copy, *index)?;
             check_eq!(found(&copy, 0), Found::Shared(page));
-            check_eq!(found(&copy, *index), Found::Private(own));
+            check_eq!(found(&copy, *index), Found::Exclusive(own));
             check_eq!(found(&tree, 0), Found::Shared(page));
             drop(copy);
-            check_eq!(found(&tree, 0), Found::Unshared(page));
+            check_eq!(found(&tree, 0), Found::WasShared(page));
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ mod tests {
                 }
             }
             let tree = trees[last].take().ok_or(EINVAL)?;
-            check_corners(&tree, Found::Unshared)?;
+            check_corners(&tree, Found::WasShared)?;
             let pool = tree.pool().clone();
             check_eq!(pool.used(), CORNERS.len() as u64);
             drop(tree);
@@ -151,8 +151,8 @@ mod tests {
             let new = put(&mut tree, written)?;
             for index in CORNERS {
                 if index == written {
-                    check_eq!(found(&tree, index), Found::Private(new));
-                    check_eq!(found(&copy, index), Found::Unshared(old));
+                    check_eq!(found(&tree, index), Found::Exclusive(new));
+                    check_eq!(found(&copy, index), Found::WasShared(old));
                 } else {
                     check!(
                         matches!(found(&tree, index), Found::Shared(_)),
@@ -178,7 +178,7 @@ mod tests {
             check_eq!(found(&source, 1), Found::Shared(page));
             check_eq!(found(&target, 3 * span(height) + 1), Found::Shared(page));
             drop(target);
-            check_eq!(found(&source, 1), Found::Private(page));
+            check_eq!(found(&source, 1), Found::Exclusive(page));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ mod tests {
                 check_eq!(found(&tree, index), Found::Shared(page), "index {index}");
                 check_eq!(found(&copy, index), Found::Shared(page), "index {index}");
             } else {
-                check_eq!(found(&tree, index), Found::Unshared(page), "index {index}");
+                check_eq!(found(&tree, index), Found::WasShared(page), "index {index}");
                 check_eq!(found(&copy, index), Found::Hole, "index {index}");
             }
         }
@@ -282,7 +282,10 @@ mod tests {
             share(&mut other, 0, &target, to, 1)?;
             check_eq!(found(&other, 0), found(&source, 0));
             drop((source, target));
-            check!(matches!(found(&other, 0), Found::Unshared(_)), "index {to}");
+            check!(
+                matches!(found(&other, 0), Found::WasShared(_)),
+                "index {to}"
+            );
         }
         Ok(())
     }
@@ -372,7 +375,7 @@ mod tests {
         remove(&mut tree, 1, 199)?;
         check_eq!(found(&tree, 0), Found::Shared(page));
         remove(&mut tree, 199, 200)?;
-        check_eq!(found(&tree, 0), Found::Unshared(page));
+        check_eq!(found(&tree, 0), Found::WasShared(page));
         Ok(())
     }
 
@@ -403,13 +406,13 @@ mod tests {
             check_eq!(pages(&target, 0, 400)?[..], before[..], "{n} nodes");
             for index in blocks() {
                 check!(
-                    matches!(found(&target, index), Found::Private(_)),
+                    matches!(found(&target, index), Found::Exclusive(_)),
                     "index {index}"
                 );
             }
             for index in 0..130 {
                 check!(
-                    matches!(found(&source, index), Found::Private(_)),
+                    matches!(found(&source, index), Found::Exclusive(_)),
                     "index {index}"
                 );
             }

@@ -74,10 +74,10 @@ pub(crate) type Page = *mut bindings::page;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Found {
     Hole,
-    Private(Page),
+    Exclusive(Page),
     Unwritten(Page),
     Shared(Page),
-    Unshared(Page),
+    WasShared(Page),
 }
 
 impl Found {
@@ -85,10 +85,10 @@ impl Found {
     pub(crate) fn page(self) -> Option<Page> {
         match self {
             Self::Hole => None,
-            Self::Private(page)
+            Self::Exclusive(page)
             | Self::Unwritten(page)
             | Self::Shared(page)
-            | Self::Unshared(page) => Some(page),
+            | Self::WasShared(page) => Some(page),
         }
     }
 }
@@ -102,10 +102,10 @@ pub(crate) fn pool() -> Result<Arc<Pool>> {
 pub(crate) fn found(tree: &Tree, index: u64) -> Found {
     match tree.lookup(index) {
         Lookup::Hole => Found::Hole,
-        Lookup::Private(block) => Found::Private(block.as_ptr()),
+        Lookup::Exclusive(block) => Found::Exclusive(block.as_ptr()),
         Lookup::Unwritten(block) => Found::Unwritten(block.as_ptr()),
         Lookup::Shared(block) => Found::Shared(block.as_ptr()),
-        Lookup::Unshared(block) => Found::Unshared(block.as_ptr()),
+        Lookup::WasShared(block) => Found::WasShared(block.as_ptr()),
     }
 }
 
@@ -235,8 +235,12 @@ fn check_own(tree: &Tree, index: u64) -> Result {
     const MAX: usize = 4;
     let own = (index..index + MAX as u64)
         .take_while(|at| at / FANOUT == index / FANOUT)
-        .take_while(|at| matches!(found(tree, *at), Found::Private(_)));
-    check_eq!(tree.own_at(index, MAX).len(), own.count(), "index {index}");
+        .take_while(|at| matches!(found(tree, *at), Found::Exclusive(_)));
+    check_eq!(
+        tree.exclusive_run(index, MAX).len(),
+        own.count(),
+        "index {index}"
+    );
     Ok(())
 }
 

@@ -84,7 +84,7 @@ fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> b
         .filter(|index| {
             matches!(
                 data.lookup(*index),
-                Lookup::Private(_) | Lookup::Unwritten(_) | Lookup::Unshared(_)
+                Lookup::Exclusive(_) | Lookup::Unwritten(_) | Lookup::WasShared(_)
             )
         })
         .nth(taken - 1)
@@ -131,8 +131,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
             match lookup {
                 // Zeros already.
                 Lookup::Hole | Lookup::Unwritten(_) => (),
-                Lookup::Private(block) => in_place[i] = Some((block, bytes)),
-                Lookup::Shared(ref block) | Lookup::Unshared(ref block) => {
+                Lookup::Exclusive(block) => in_place[i] = Some((block, bytes)),
+                Lookup::Shared(ref block) | Lookup::WasShared(ref block) => {
                     // What is poisoned can be neither copied nor seen, and stays.
                     if matches!(block.is_zero(bytes.start, bytes.len()), Ok(false)) {
                         let takes_room = matches!(lookup, Lookup::Shared(_));

@@ -222,7 +222,7 @@ pub(super) fn leave_out(
     if result.is_err() {
         *tree = Tree::new(file.data().pool().clone());
     }
-    file.data().keep_private(own.iter());
+    file.data().restore_exclusive(own.iter());
     result
 }
 
@@ -279,7 +279,7 @@ impl Pinned {
         };
         let mut in_order = RBTree::new();
         file.mapped().settle(reach.clone(), |index| {
-            if file.data().is_private(index) {
+            if file.data().is_exclusive(index) {
                 pinned.own.push(index, GFP_KERNEL)?;
             }
             if range.contains(&index) {

@@ -6,7 +6,7 @@ use super::{Inode, ReflinkFs};
 use crate::{
     store::{
         block::{BlockRef, NewBlock, Piece, Pool, Run, Slots},
-        Extent, Loan, Lookup, Reserve, Tree,
+        Extent, Lookup, Reserve, StableRef, Tree,
     },
     vfs::{self, go_on, Invalidate, RwLock},
 };
@@ -24,7 +24,7 @@ use kernel::{
 ///
 /// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
 /// that its owner is charged for exactly as many blocks as it has; or, where nobody is charged for
-/// anything, by [`Data::insert_piece`]. [`Data::lend`] changes marks only, and what says that blocks are
+/// anything, by [`Data::insert_piece`]. [`Data::get_stable`] changes marks only, and what says that blocks are
 /// unwritten changes with `invalidate_lock` held shared, or the inode's own lock: then nobody shares
 /// the blocks.
 #[pin_data]
@@ -110,8 +110,8 @@ impl Data {
     }
 
     /// Whether the block at `index` may be written in place.
-    pub(crate) fn is_private(&self, index: u64) -> bool {
-        matches!(self.lookup(index), Lookup::Private(_))
+    pub(crate) fn is_exclusive(&self, index: u64) -> bool {
+        matches!(self.lookup(index), Lookup::Exclusive(_))
     }
 
     /// See [`Tree::owns_way`].
@@ -121,7 +121,7 @@ impl Data {
 
     /// Passes to `show` those of the `n` blocks from `index` on, at most `N`, that may be written in place,
     /// and that are `wanted`; none of them can be lent meanwhile.
-    pub(crate) fn show_own<const N: usize, R>(
+    pub(crate) fn with_exclusive_array<const N: usize, R>(
         &self,
         index: u64,
         n: usize,
@@ -132,7 +132,7 @@ impl Data {
         let tree = self.tree.read();
         let mut i = 0;
         while i < n.min(N) {
-            let own = tree.own_at(index + i as u64, n - i);
+            let own = tree.exclusive_run(index + i as u64, n - i);
             for (block, own) in blocks[i..].iter_mut().zip(own) {
                 *block = own.as_ref().filter(|own| wanted(own)).cloned();
             }
@@ -169,19 +169,19 @@ impl Data {
 
     /// As [`Data::look`], with those among the blocks, up to `max`, that can be written in place: none
     /// where that is not so at `index`.
-    pub(crate) fn look_own<R>(
+    pub(crate) fn with_exclusive_blocks<R>(
         &self,
         index: u64,
         max: usize,
         look: impl FnOnce(&[Option<BlockRef>]) -> R,
     ) -> R {
         let mut tree = self.tree.read();
-        let mut own = tree.own_at(index, max);
+        let mut own = tree.exclusive_run(index, max);
         if own.is_empty() && tree.is_unwritten(index) {
             drop(tree);
             self.set_written(index, max);
             tree = self.tree.read();
-            own = tree.own_at(index, max);
+            own = tree.exclusive_run(index, max);
         }
         look(own)
     }
@@ -196,14 +196,14 @@ impl Data {
         self.tree.read().is_unwritten(index)
     }
 
-    /// See [`Tree::run_of_others`].
-    pub(crate) fn run_of_others(&self, index: u64, max: usize) -> usize {
-        self.tree.read().run_of_others(index, max)
+    /// See [`Tree::len_to_alloc`].
+    pub(crate) fn len_to_alloc(&self, index: u64, max: usize) -> usize {
+        self.tree.read().len_to_alloc(index, max)
     }
 
-    /// See [`Tree::lend`].
-    pub(crate) fn lend(&self, index: u64) -> Loan {
-        self.tree.write().lend(index)
+    /// See [`Tree::get_stable`].
+    pub(crate) fn get_stable(&self, index: u64) -> StableRef {
+        self.tree.write().get_stable(index)
     }
 
     /// See [`Tree::next_written`].
@@ -319,10 +319,10 @@ impl Data {
         Ok(tree)
     }
 
-    /// See [`Tree::keep_private`].
-    pub(crate) fn keep_private<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
+    /// See [`Tree::restore_exclusive`].
+    pub(crate) fn restore_exclusive<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
         for &index in indexes {
-            self.tree.write().keep_private(index);
+            self.tree.write().restore_exclusive(index);
         }
     }
 
@@ -446,13 +446,13 @@ impl<'a> ChargedBlock<'a> {
     /// # Errors
     ///
     /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the second of any block; the first in the place of
-    /// [`Lookup::Unshared`] only where others keep what is given back so ([`Pool::alloc_over`]).
+    /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_over`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
-        let n = u64::from(!matches!(old, Lookup::Unshared(_)));
+        let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_run(&mut inode.data().pool().alloc_run(n), inode, old, advance)
     }
 
-    /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::Unshared`].
+    /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::WasShared`].
     pub(crate) fn from_run(
         run: &mut Run<'a>,
         inode: &'a Inode,
@@ -461,7 +461,7 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::Unshared(_) => inode.data().pool().alloc_over()?,
+            Lookup::WasShared(_) => inode.data().pool().alloc_over()?,
             _ => run.take()?,
         };
         charge.raise(old.is_hole().into())?;

@@ -396,8 +396,8 @@ fn commit(
         drop(tree.put());
         Ok(Outcome::Shared(len))
     });
-    to.data().keep_private(to_pinned.own.iter());
-    from.data().keep_private(from_pinned.own.iter());
+    to.data().restore_exclusive(to_pinned.own.iter());
+    from.data().restore_exclusive(from_pinned.own.iter());
     result
 }
 

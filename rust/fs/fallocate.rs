@@ -142,7 +142,7 @@ fn fill_step<'a>(
         let is_own = || {
             matches!(
                 data.lookup(index),
-                Lookup::Private(_) | Lookup::Unwritten(_)
+                Lookup::Exclusive(_) | Lookup::Unwritten(_)
             )
         };
         let Some(block) = new.filter(|_| !is_own()) else {

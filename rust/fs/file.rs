@@ -20,8 +20,8 @@ impl FileOperations for ReflinkFs {
         read::read(inode, pos, to)
     }
 
-    fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
-        read::lend(inode, index)
+    fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
+        read::get_stable(inode, index)
     }
 
     fn write(

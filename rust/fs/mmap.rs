@@ -35,7 +35,8 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(FaultResult::SIGBUS);
         }
-        let own = |show: &Associate<'_, 1>| inode.data().show_own(index, 1, |_| true, show);
+        let own =
+            |show: &Associate<'_, 1>| inode.data().with_exclusive_array(index, 1, |_| true, show);
         if let Some(result) = fault.map_writable(&lock, own) {
             // Where this one had to be made, those after it are to be, too.
             if !made {
@@ -47,7 +48,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
             continue;
         }
         drop(lock);
-        make_private(inode, index)?;
+        make_exclusive(inode, index)?;
         made = true;
     }
 }
@@ -80,8 +81,8 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
                     continue;
                 }
             },
-            Lookup::Private(block) | Lookup::Unwritten(block) => Some(block),
-            Lookup::Shared(block) | Lookup::Unshared(block) => {
+            Lookup::Exclusive(block) | Lookup::Unwritten(block) => Some(block),
+            Lookup::Shared(block) | Lookup::WasShared(block) => {
                 Some(block).filter(|block| !block.is_crowded())
             }
         };
@@ -93,7 +94,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
             }
             None => drop(lock),
         }
-        make_private(inode, index)?;
+        make_exclusive(inode, index)?;
     }
 }
 
@@ -145,7 +146,8 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
     let around = around(fault);
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
-        let own = |show: &Associate<'_, NEAR>| data.show_own(first, n, may_come_along, show);
+        let own =
+            |show: &Associate<'_, NEAR>| data.with_exclusive_array(first, n, may_come_along, show);
         fault.map_writable_around(lock, first, own);
     }
 }
@@ -159,11 +161,11 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
 ///
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the process is
 /// to end.
-fn make_private(inode: &Inode, index: u64) -> Result {
+fn make_exclusive(inode: &Inode, index: u64) -> Result {
     let mut reserve = Reserve::new();
     loop {
         let expected = inode.data().lookup(index);
-        if let Lookup::Private(_) | Lookup::Unwritten(_) = expected {
+        if let Lookup::Exclusive(_) | Lookup::Unwritten(_) = expected {
             return Ok(());
         }
         let block = ChargedBlock::new(inode, &expected, inode.no_charge())?;

@@ -6,7 +6,7 @@ use super::{block_of, offset_in_block, Inode};
 use crate::{
     store::{
         block::{copy_to_iter, copy_to_iter_without_faults, error_at, BlockRef, BLOCK_SIZE},
-        Loan,
+        StableRef,
     },
     vfs::go_on,
 };
@@ -80,25 +80,27 @@ fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize
     left.min(blocks * BLOCK_SIZE - offset_in_block(pos))
 }
 
-/// See [`FileOperations::lend`](crate::vfs::FileOperations::lend).
+/// See [`FileOperations::get_stable`](crate::vfs::FileOperations::get_stable).
 ///
 /// A block that is mapped writable is copied, since stores reach it; and any, while somebody writes,
 /// who may have found just now that it can be written in place.
-pub(crate) fn lend(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
+pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let mount = inode.super_block().data();
     let (loan, size) = match inode.try_lock_shared() {
         // Nobody moves the end meanwhile.
-        Some(_guard) => (inode.data().lend(index), inode.size()),
+        Some(_guard) => (inode.data().get_stable(index), inode.size()),
         None => inode.data().look(index, |blocks| match blocks {
-            [Some(block), ..] => (Loan::Unsteady(block.clone()), inode.size()),
-            _ => (Loan::Hole, inode.size()),
+            [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
+            _ => (StableRef::Hole, inode.size()),
         }),
     };
     let unsteady = match loan {
-        Loan::Block(block) | Loan::Unsteady(block) if block.is_poisoned() => return Err(EIO),
-        Loan::Block(block) if !block.is_crowded() => return Ok((block, size)),
-        Loan::Block(block) | Loan::Unsteady(block) => Some(block),
-        Loan::Hole => match mount.zeros() {
+        StableRef::Block(block) | StableRef::NeedsCopy(block) if block.is_poisoned() => {
+            return Err(EIO)
+        }
+        StableRef::Block(block) if !block.is_crowded() => return Ok((block, size)),
+        StableRef::Block(block) | StableRef::NeedsCopy(block) => Some(block),
+        StableRef::Hole => match mount.zeros() {
             Some(zeros) => return Ok((zeros, size)),
             None => None,
         },

@@ -16,7 +16,7 @@ pub(crate) fn wipe_tail(inode: &Locked, pos: u64) {
     if pos <= size || offset == 0 || !inode.was_mapped() {
         return;
     }
-    if let Lookup::Private(block) = inode.data().lookup(block_of(size)) {
+    if let Lookup::Exclusive(block) = inode.data().lookup(block_of(size)) {
         block.zero(offset, BLOCK_SIZE - offset);
     }
 }

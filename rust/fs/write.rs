@@ -122,13 +122,15 @@ pub(crate) fn write(
 fn write_own(inode: &Locked, pos: u64, source: &mut impl Source) -> usize {
     let offset = offset_in_block(pos);
     let wanted = BATCH.min((offset + source.len()).div_ceil(BLOCK_SIZE));
-    inode.data().look_own(block_of(pos), wanted, |blocks| {
-        let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
-        match source.len().min(room) {
-            0 => 0,
-            len => source.fill_at_once(blocks, offset, len),
-        }
-    })
+    inode
+        .data()
+        .with_exclusive_blocks(block_of(pos), wanted, |blocks| {
+            let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
+            match source.len().min(room) {
+                0 => 0,
+                len => source.fill_at_once(blocks, offset, len),
+            }
+        })
 }
 
 /// Writes to some blocks, whatever they are. Returns how many bytes, and what kept it from going on.
@@ -180,7 +182,7 @@ fn write_batch(
 /// Whether nothing can be written to a part of a block, in place or beside what it holds, as that is
 /// poisoned. (A new block can come in the place of all of a shared one.)
 fn is_lost(old: &Lookup, part: Range<usize>) -> bool {
-    let stays = matches!(old, Lookup::Private(_)) || part.len() < BLOCK_SIZE;
+    let stays = matches!(old, Lookup::Exclusive(_)) || part.len() < BLOCK_SIZE;
     stays && old.as_block().is_some_and(BlockRef::is_poisoned)
 }
 
@@ -203,7 +205,7 @@ fn replace<const N: usize>(
         None => (n, len),
     };
     let own: [_; N] = array::from_fn(|i| match &olds[i] {
-        Lookup::Private(block) => Some(block),
+        Lookup::Exclusive(block) => Some(block),
         _ => None,
     });
     if own[..n].iter().all(Option::is_some) {
@@ -273,7 +275,7 @@ fn make_blocks<'a>(
     stays_hole: impl Fn(usize) -> bool,
     may_wait: bool,
 ) -> (usize, Result) {
-    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Private(_) | Lookup::Unshared(_));
+    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Exclusive(_) | Lookup::WasShared(_));
     let needed = if may_wait {
         olds.iter().filter(takes_room).count()
     } else {
@@ -282,7 +284,7 @@ fn make_blocks<'a>(
     let mut run = inode.data().pool().alloc_run(needed as u64);
     for (i, (old, new)) in olds.iter().zip(news).enumerate() {
         match old {
-            Lookup::Private(_) => continue,
+            Lookup::Exclusive(_) => continue,
             _ if !may_wait => return (i, Err(EAGAIN)),
             Lookup::Hole if stays_hole(i) => continue,
             _ => (),
@@ -300,7 +302,7 @@ fn wipe_own(inode: &Locked, bytes: Range<u64>) {
     let mut at = bytes.start;
     while at < bytes.end {
         let offset = offset_in_block(at);
-        if let Lookup::Private(block) = inode.data().lookup(block_of(at)) {
+        if let Lookup::Exclusive(block) = inode.data().lookup(block_of(at)) {
             block.zero(offset, BLOCK_SIZE - offset);
         }
         at += (BLOCK_SIZE - offset) as u64;
@@ -363,7 +365,7 @@ pub(super) fn put(
     // A fault may have put a block there since it was looked up. It is the file's own, and what was
     // stored to it since is not for us to take back.
     if lock.inode().was_mapped() {
-        if let Lookup::Private(own) = lock.inode().data().lookup(index) {
+        if let Lookup::Exclusive(own) = lock.inode().data().lookup(index) {
             return own.copy_from(part.start, block.bytes(), part.start, part.len());
         }
     }

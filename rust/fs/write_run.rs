@@ -23,7 +23,7 @@ pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source, may_wait: b
         return 0;
     }
     let blocks = LONG.min(source.len_for_pieces() / BLOCK_SIZE);
-    inode.data().run_of_others(block_of(pos), blocks)
+    inode.data().len_to_alloc(block_of(pos), blocks)
 }
 
 /// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going on.
@@ -110,7 +110,7 @@ fn put_piece(
 ) -> (usize, Result) {
     let (inode, all) = (lock.inode(), piece.len());
     // A fault may have put blocks there meanwhile, which are looked at one by one.
-    let all_others = !inode.was_mapped() || inode.data().run_of_others(index, all) == all;
+    let all_others = !inode.was_mapped() || inode.data().len_to_alloc(index, all) == all;
     // One by one, too, where somebody is to be charged.
     if all_others && all > 1 && !inode.super_block().has_quota() {
         let result = Data::insert_piece(lock, index, &mut piece, reserve);

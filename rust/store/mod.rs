@@ -11,4 +11,4 @@ mod tree;
 
 pub use self::node::node_cache;
 pub use self::reserve::Reserve;
-pub use self::tree::{Extent, Loan, Lookup, Tree};
+pub use self::tree::{Extent, Lookup, StableRef, Tree};

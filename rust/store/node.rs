@@ -302,11 +302,11 @@ pub(super) fn insert(
     Ok(grown)
 }
 
-/// Blocks for [`insert_piece`]: the first `left` of a piece, to be marked with an epoch.
+/// Blocks for [`insert_piece`]: the first `left` of a piece, to be marked with an generation.
 pub(super) struct Insertion<'a, 'pool> {
     pub(super) piece: &'a mut Piece<'pool>,
     pub(super) left: usize,
-    pub(super) epoch: u64,
+    pub(super) generation: u64,
 }
 
 /// Puts blocks in from `index` on, as [`insert`] does, as far as they lie in `subtree`; those are not
@@ -336,7 +336,7 @@ pub(super) fn insert_piece(
             if *before > 0 {
                 grown += slots.remove_run(first, first + n);
             }
-            grown += slots.insert_piece(first, n, blocks.piece, blocks.epoch);
+            grown += slots.insert_piece(first, n, blocks.piece, blocks.generation);
             blocks.left -= n;
         }
         Node::Inner { children, .. } => {

@@ -44,7 +44,7 @@ pub trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// `ENOMEM`.
-    fn lend(inode: &Inode<Self>, index: u64) -> Result<(BlockRef, u64)>;
+    fn get_stable(inode: &Inode<Self>, index: u64) -> Result<(BlockRef, u64)>;
 
     /// Writes `from` to `pos`. Limits were looked at. Returns how many bytes.
     ///

@@ -31,7 +31,7 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
         if at >= inode.size() {
             break;
         }
-        let (block, size) = match T::lend(inode, at >> PAGE_SHIFT) {
+        let (block, size) = match T::get_stable(inode, at >> PAGE_SHIFT) {
             Ok(lent) => lent,
             Err(err) if done == 0 => return err.to_errno() as isize,
             Err(_) => break,

@@ -38,7 +38,7 @@ pub struct Pool {
     pub(super) numbers: Numbers,
     /// The tree nodes that exist.
     nodes: Atomic<u64>,
-    next_epoch: Atomic<u64>,
+    next_generation: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
     /// Blocks allocated while fewer pages were asked for at a time than might have been.
@@ -129,7 +129,7 @@ impl Pool {
                 used: Atomic::new(0),
                 nodes: Atomic::new(0),
                 numbers: Numbers::new(),
-                next_epoch: Atomic::new(1),
+                next_generation: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
                 alone: Atomic::new(0),
                 waiting <- Waiting::new(),
@@ -202,9 +202,9 @@ impl Pool {
         self.limit.load(Relaxed).saturating_add(over)
     }
 
-    /// An epoch that no tree of this pool had, see [`Slots`](super::Slots).
-    pub(in crate::store) fn new_epoch(&self) -> u64 {
-        self.next_epoch.fetch_add(1, Relaxed)
+    /// An generation that no tree of this pool had, see [`Slots`](super::Slots).
+    pub(in crate::store) fn new_generation(&self) -> u64 {
+        self.next_generation.fetch_add(1, Relaxed)
     }
 
     /// Whether `n` more blocks may exist, as things are now.

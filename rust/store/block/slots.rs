@@ -30,9 +30,9 @@ impl InPool for Arc<Pool> {
 /// That a slot is the only one that holds a block does not say that nobody else has a reference
 /// to its page: a pipe, or a `read` under way, may have got one through another file that held
 /// the block until just now, and must not see what is written to it next. So a slot is **marked**
-/// with the epoch of the tree that put a new block in. A tree's epoch changes when all of it is
+/// with the generation of the tree that put a new block in. A tree's generation changes when all of it is
 /// cloned, and no two files' trees have the same: with that every mark made before is void. What
-/// is marked with the tree's present epoch was never reachable through another file.
+/// is marked with the tree's present generation was never reachable through another file.
 ///
 /// # Unwritten blocks
 ///
@@ -45,10 +45,10 @@ impl InPool for Arc<Pool> {
 /// Each block here counts one slot for it, and is of `pool`.
 pub struct Slots<const N: usize, P: InPool = Arc<Pool>> {
     pool: P,
-    /// The epoch of the marks.
-    epoch: u64,
+    /// The generation of the marks.
+    generation: u64,
     /// A bit for each slot that is marked.
-    marks: u64,
+    exclusive: u64,
     /// A bit for each slot whose block is unwritten; none for an empty slot.
     unwritten: u64,
     /// The first of the numbers that are for blocks that come into these slots, one for each; 0 for none.
@@ -72,8 +72,8 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         const { assert!(N <= u64::BITS as usize) };
         Self {
             pool,
-            epoch: 0,
-            marks: 0,
+            generation: 0,
+            exclusive: 0,
             unwritten: 0,
             group: 0,
             spent: 0,
@@ -89,12 +89,12 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     }
 
     /// Of the blocks from slot `from` on, at most `max`, those up to the first that has other owners, or
-    /// no mark of `epoch`, or is unwritten.
-    pub fn own(&self, from: usize, max: usize, epoch: u64) -> &[Option<BlockRef>] {
-        let marked = self.marked(epoch) & !self.unwritten;
-        let marked = marked & Self::bits(from, from.saturating_add(max));
-        let marked = (marked >> from).trailing_ones() as usize;
-        let n = (from..from + marked).take_while(|&i| self.is_sole_owner(i));
+    /// no mark of `generation`, or is unwritten.
+    pub fn exclusive_run(&self, from: usize, max: usize, generation: u64) -> &[Option<BlockRef>] {
+        let exclusive = self.exclusive_in(generation) & !self.unwritten;
+        let exclusive = exclusive & Self::bits(from, from.saturating_add(max));
+        let exclusive = (exclusive >> from).trailing_ones() as usize;
+        let n = (from..from + exclusive).take_while(|&i| self.is_sole_owner(i));
         let n = n.count();
         self.blocks().get(from..from + n).unwrap_or_default()
     }
@@ -129,11 +129,11 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         self.unwritten.count_ones().into()
     }
 
-    /// Makes those of the blocks in slots `from..to` written that have a mark of `epoch` and no other
+    /// Makes those of the blocks in slots `from..to` written that have a mark of `generation` and no other
     /// owner. Returns by how much the number of those here grew.
-    pub fn set_written(&mut self, from: usize, to: usize, epoch: u64) -> Count {
+    pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> Count {
         let before = self.unwritten;
-        let mut left = before & self.marked(epoch) & Self::bits(from, to);
+        let mut left = before & self.exclusive_in(generation) & Self::bits(from, to);
         while left != 0 {
             let i = left.trailing_zeros() as usize;
             if self.is_sole_owner(i) {
@@ -159,36 +159,36 @@ impl<const N: usize, P: InPool> Slots<N, P> {
             .is_some_and(|block| block.slots() == 1)
     }
 
-    /// Whether slot `i` is marked with `epoch`.
-    pub fn is_marked(&self, i: usize, epoch: u64) -> bool {
-        self.marked(epoch) & Self::bit(i) != 0
+    /// Whether slot `i` is marked with `generation`.
+    pub fn is_exclusive(&self, i: usize, generation: u64) -> bool {
+        self.exclusive_in(generation) & Self::bit(i) != 0
     }
 
-    /// The bits of the slots that are marked with `epoch`.
-    fn marked(&self, epoch: u64) -> u64 {
-        if self.epoch == epoch {
-            self.marks
+    /// The bits of the slots that are marked with `generation`.
+    fn exclusive_in(&self, generation: u64) -> u64 {
+        if self.generation == generation {
+            self.exclusive
         } else {
             0
         }
     }
 
-    /// Marks slot `i` with `epoch`; marks of other epochs are void then.
-    pub fn mark(&mut self, i: usize, epoch: u64) {
-        self.mark_run(i, i + 1, epoch);
+    /// Marks slot `i` with `generation`; marks of other generations are void then.
+    pub fn set_exclusive(&mut self, i: usize, generation: u64) {
+        self.set_exclusive_run(i, i + 1, generation);
     }
 
-    fn mark_run(&mut self, from: usize, to: usize, epoch: u64) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            self.marks = 0;
+    fn set_exclusive_run(&mut self, from: usize, to: usize, generation: u64) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.exclusive = 0;
         }
-        self.marks |= Self::bits(from, to);
+        self.exclusive |= Self::bits(from, to);
     }
 
     /// Takes the marks of slots `from..to` away.
-    pub fn unmark(&mut self, from: usize, to: usize) {
-        self.marks &= !Self::bits(from, to);
+    pub fn clear_exclusive(&mut self, from: usize, to: usize) {
+        self.exclusive &= !Self::bits(from, to);
     }
 
     fn bit(i: usize) -> u64 {
@@ -211,20 +211,20 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
     }
 
-    /// Puts a new block into slot `i`, marks it with `epoch`, and lets go of what was there.
+    /// Puts a new block into slot `i`, marks it with `generation`, and lets go of what was there.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, epoch: u64) -> Count {
+    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, generation: u64) -> Count {
         debug_assert!(core::ptr::eq(block.pool(), &**self.pool.pool()));
         let unwritten = block.is_unwritten();
         let number = self.take_numbers(i, i + 1);
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
         let grown = self.replace(i, Some(block.into_slot(number)), unwritten);
-        self.mark(i, epoch);
+        self.set_exclusive(i, generation);
         grown
     }
 
-    /// Puts the first `n` blocks of `piece` into the slots from `first` on, and marks them with `epoch`.
+    /// Puts the first `n` blocks of `piece` into the slots from `first` on, and marks them with `generation`.
     /// Returns by how much the number of blocks here grew.
     ///
     /// All of the slots are empty: what was in one would be lost.
@@ -233,7 +233,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         first: usize,
         n: usize,
         piece: &mut Piece<'_>,
-        epoch: u64,
+        generation: u64,
     ) -> Count {
         debug_assert!(core::ptr::eq(piece.pool(), &**self.pool.pool()));
         let end = N.min(first + n.min(piece.len()));
@@ -250,7 +250,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
             // INVARIANT: As in `insert`.
             *slot = Some(block);
         }
-        self.mark_run(first, end, epoch);
+        self.set_exclusive_run(first, end, generation);
         Count::written(end - first)
     }
 
@@ -319,7 +319,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     /// Those of [`Slots::share`]; some of the slots may be empty.
     pub fn copy_from(&mut self, other: &Self, spares: &mut impl Spares) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
-        (self.epoch, self.marks) = (other.epoch, other.marks);
+        (self.generation, self.exclusive) = (other.generation, other.exclusive);
         self.unwritten = other.unwritten;
         // The last block that was copied, and its copy: one may be in many slots.
         let mut last: Option<(RawBlock, RawBlock)> = None;
@@ -333,7 +333,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
                 };
                 if held != block {
                     last = Some((block, held));
-                    self.marks &= !Self::bit(i);
+                    self.exclusive &= !Self::bit(i);
                 }
             }
             if let Some(slot) = self.blocks.get_mut(i) {
@@ -349,13 +349,13 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     pub fn take_over<const M: usize, Q: InPool>(&mut self, other: &mut Slots<M, Q>) -> Count {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         let block = other.blocks.first_mut().and_then(Option::take);
-        (self.epoch, self.marks) = (other.epoch, other.marks);
+        (self.generation, self.exclusive) = (other.generation, other.exclusive);
         (self.group, self.spent) = (other.group, other.spent);
         let unwritten = core::mem::take(&mut other.unwritten) != 0;
-        let marks = self.marks;
+        let exclusive = self.exclusive;
         // INVARIANT: The slot count is the same; both are of one pool.
         let grown = self.replace(0, block, unwritten);
-        self.marks = marks;
+        self.exclusive = exclusive;
         grown
     }
 
@@ -397,7 +397,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         };
         let bit = Self::bit(i);
         let was_unwritten = self.unwritten & bit != 0;
-        self.marks &= !bit;
+        self.exclusive &= !bit;
         self.unwritten &= !bit;
         if unwritten {
             self.unwritten |= bit;
@@ -418,8 +418,8 @@ impl<const N: usize> Clone for Slots<N> {
         // INVARIANT: Each block was counted once more above.
         Self {
             pool: self.pool.clone(),
-            epoch: self.epoch,
-            marks: self.marks,
+            generation: self.generation,
+            exclusive: self.exclusive,
             unwritten: self.unwritten,
             group: 0,
             spent: 0,

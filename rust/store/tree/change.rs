@@ -87,10 +87,10 @@ impl Tree {
         index: u64,
         block: NewBlock<'p>,
     ) -> Result<(), NewBlock<'p>> {
-        let epoch = self.epoch;
+        let generation = self.generation;
         let mut block = Some(block);
         self.change_in_place(index, |slots, i| match block.take() {
-            Some(block) => slots.insert(i, block, epoch),
+            Some(block) => slots.insert(i, block, generation),
             None => Count::default(),
         });
         block.map_or(Ok(()), Err)
@@ -110,21 +110,21 @@ impl Tree {
     }
 
     /// Makes written those of the `n` blocks at `index` that are [`Lookup::Unwritten`]: about to be
-    /// stored to, in place. They are [`Lookup::Private`] then. Returns how many.
+    /// stored to, in place. They are [`Lookup::Exclusive`] then. Returns how many.
     ///
-    /// [`Lookup::Private`]: super::Lookup::Private
+    /// [`Lookup::Exclusive`]: super::Lookup::Exclusive
     /// [`Lookup::Unwritten`]: super::Lookup::Unwritten
     pub fn set_written(&mut self, index: u64, n: usize) -> u64 {
-        let epoch = self.epoch;
+        let generation = self.generation;
         if let (Root::One(slots), 0) = (&mut self.root, index) {
-            return slots.set_written(0, 1, epoch).written;
+            return slots.set_written(0, 1, generation).written;
         }
         let mut done = 0;
         let mut written = 0;
         while done < n {
             let at = index + done as u64;
             let in_leaf = (n - done).min(FANOUT - node::slot(1, at));
-            let set = |slots: &mut LeafSlots, i| slots.set_written(i, i + in_leaf, epoch);
+            let set = |slots: &mut LeafSlots, i| slots.set_written(i, i + in_leaf, generation);
             written += self
                 .change_in_place(at, set)
                 .map_or(0, |grown| grown.written);
@@ -142,13 +142,13 @@ impl Tree {
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
         if self.is_at_root(index) {
             let mut slots = Slots::new(self.pool.clone());
-            slots.insert(0, block, self.epoch);
+            slots.insert(0, block, self.generation);
             self.root = Root::One(slots);
             return Ok(());
         }
-        let epoch = self.epoch;
+        let generation = self.generation;
         let (root, height, pool) = self.grow(height_for(index), reserve)?;
-        let put = |slots: &mut LeafSlots, i| slots.insert(i, block, epoch);
+        let put = |slots: &mut LeafSlots, i| slots.insert(i, block, generation);
         let result = node::insert(root, height, index, put, pool, reserve);
         self.copied += reserve.take_copied();
         result.map(|_| ())
@@ -180,7 +180,7 @@ impl Tree {
             }
             let mut blocks = Insertion {
                 left: (to - at) as usize,
-                epoch: self.epoch,
+                generation: self.generation,
                 piece,
             };
             let (root, height, pool) = self.grow(height_for(at), reserve)?;

@@ -3,13 +3,13 @@
 //! The blocks of one file: a persistent radix tree.
 
 mod change;
+mod exclusive;
 mod extent;
-mod marks;
 mod same;
 mod share;
 
+pub use self::exclusive::StableRef;
 pub use self::extent::Extent;
-pub use self::marks::Loan;
 
 use super::{
     block::{BlockRef, InPool, Pool, Shared, Slots},
@@ -35,12 +35,12 @@ use kernel::sync::Arc;
 /// read two copies a node it need not have copied, which is harmless.
 ///
 /// A block that other trees held until then is not written in place all the same, but copied once
-/// more ([`Lookup::Unshared`]): there may still be references to its page that were got through
+/// more ([`Lookup::WasShared`]): there may still be references to its page that were got through
 /// them, see [`Slots`].
 pub struct Tree {
     pool: Arc<Pool>,
     /// What new blocks are marked with, see [`Slots`].
-    epoch: u64,
+    generation: u64,
     /// See [`Tree::take_copied`].
     copied: u64,
     root: Root,
@@ -68,15 +68,15 @@ pub enum Lookup {
     /// Nothing: reads as zeros.
     Hole,
     /// A block of this tree alone: it may be written while the tree cannot be cloned.
-    Private(BlockRef),
-    /// As [`Lookup::Private`], once [`Tree::set_written`] was called: until then it is one of zeros that
+    Exclusive(BlockRef),
+    /// As [`Lookup::Exclusive`], once [`Tree::set_written`] was called: until then it is one of zeros that
     /// count as a hole.
     Unwritten(BlockRef),
     /// A block that other trees may hold too: to be copied, never written.
     Shared(BlockRef),
     /// A block of this tree alone that others held once: to be copied, too, as somebody may still
     /// look at it. The copy takes no room, since the block goes.
-    Unshared(BlockRef),
+    WasShared(BlockRef),
 }
 
 impl Lookup {
@@ -89,10 +89,10 @@ impl Lookup {
     pub fn as_block(&self) -> Option<&BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Private(block)
+            Self::Exclusive(block)
             | Self::Unwritten(block)
             | Self::Shared(block)
-            | Self::Unshared(block) => Some(block),
+            | Self::WasShared(block) => Some(block),
         }
     }
 
@@ -100,10 +100,10 @@ impl Lookup {
     pub fn block(self) -> Option<BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Private(block)
+            Self::Exclusive(block)
             | Self::Unwritten(block)
             | Self::Shared(block)
-            | Self::Unshared(block) => Some(block),
+            | Self::WasShared(block) => Some(block),
         }
     }
 }
@@ -111,10 +111,10 @@ impl Lookup {
 impl Tree {
     /// An empty tree of blocks of `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        let epoch = pool.new_epoch();
+        let generation = pool.new_generation();
         Self {
             pool,
-            epoch,
+            generation,
             copied: 0,
             root: EMPTY,
         }
@@ -131,7 +131,7 @@ impl Tree {
     pub fn edit(&self) -> Self {
         Self {
             pool: self.pool.clone(),
-            epoch: self.epoch,
+            generation: self.generation,
             copied: 0,
             root: self.root.clone(),
         }
@@ -205,9 +205,9 @@ impl Tree {
         match slots.get(i) {
             None => Lookup::Hole,
             Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
-            Some(block) if !slots.is_marked(i, self.epoch) => Lookup::Unshared(block),
+            Some(block) if !slots.is_exclusive(i, self.generation) => Lookup::WasShared(block),
             Some(block) if slots.is_unwritten(i) => Lookup::Unwritten(block),
-            Some(block) => Lookup::Private(block),
+            Some(block) => Lookup::Exclusive(block),
         }
     }
 
@@ -246,12 +246,12 @@ impl Tree {
 
     /// How many blocks from `index` on, up to `max`, are not this tree's own: [`Lookup::Hole`] or
     /// [`Lookup::Shared`], so that writing takes new ones.
-    pub fn run_of_others(&self, index: u64, max: usize) -> usize {
+    pub fn len_to_alloc(&self, index: u64, max: usize) -> usize {
         let mut found = 0;
         while found < max {
             let at = index + found as u64;
             let in_leaf = (max - found).min(FANOUT - node::slot(1, at));
-            let others = self.run_of_others_in_leaf(at, in_leaf);
+            let others = self.len_to_alloc_in_leaf(at, in_leaf);
             found += others;
             if others < in_leaf {
                 break;
@@ -260,7 +260,7 @@ impl Tree {
         found
     }
 
-    fn run_of_others_in_leaf(&self, index: u64, max: usize) -> usize {
+    fn len_to_alloc_in_leaf(&self, index: u64, max: usize) -> usize {
         match (self.slots_for(index), &self.root) {
             (Some((slots, first, true)), _) => (first..first + max)
                 .take_while(|&i| !slots.is_sole_owner(i))
@@ -283,12 +283,12 @@ impl Tree {
         }
     }
 
-    /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Private`]; at most `max`.
-    pub fn own_at(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
+    /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Exclusive`]; at most `max`.
+    pub fn exclusive_run(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
         match &self.root {
-            Root::One(slots) if index == 0 => slots.own(0, max, self.epoch),
+            Root::One(slots) if index == 0 => slots.exclusive_run(0, max, self.generation),
             _ => match self.slots_for(index) {
-                Some((slots, i, true)) => slots.own(i, max, self.epoch),
+                Some((slots, i, true)) => slots.exclusive_run(i, max, self.generation),
                 _ => &[],
             },
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_mark`: a block that another file held may have been given to a pipe or to a reader
+//! `reflinkfs_exclusive`: a block that another file held may have been given to a pipe or to a reader
 //! through it, and is not written even when it is this file's alone again.
 
 use crate::{
@@ -9,15 +9,15 @@ use crate::{
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
-fn is_private(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::Private(_))
+fn is_exclusive(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Exclusive(_))
 }
 
-fn is_unshared(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::Unshared(_))
+fn was_shared(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::WasShared(_))
 }
 
-#[kunit_tests(reflinkfs_mark)]
+#[kunit_tests(reflinkfs_exclusive)]
 mod tests {
     use super::*;
 
@@ -25,13 +25,13 @@ mod tests {
     fn what_was_shared_once_is_not_written() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
-            check!(is_private(&tree, index));
+            check!(is_exclusive(&tree, index));
             drop(tree.snapshot());
-            check!(is_unshared(&tree, index), "index {index}");
+            check!(was_shared(&tree, index), "index {index}");
             // Not so its successor, nor what is written beside it.
             put(&mut tree, index)?;
-            check!(is_private(&tree, index), "index {index}");
-            check!(is_unshared(&tree, index + 1), "index {index}");
+            check!(is_exclusive(&tree, index), "index {index}");
+            check!(was_shared(&tree, index + 1), "index {index}");
         }
         Ok(())
     }
@@ -42,14 +42,14 @@ mod tests {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
             let mut copy = tree.snapshot();
             drop(tree);
-            check!(is_unshared(&copy, index), "index {index}");
+            check!(was_shared(&copy, index), "index {index}");
             put(&mut copy, index)?;
-            check!(is_private(&copy, index), "index {index}");
-            check!(is_unshared(&copy, index + 1), "index {index}");
+            check!(is_exclusive(&copy, index), "index {index}");
+            check!(was_shared(&copy, index + 1), "index {index}");
             // Nor by the clone's clone.
             let second = copy.snapshot();
             drop(copy);
-            check!(is_unshared(&second, index), "index {index}");
+            check!(was_shared(&second, index), "index {index}");
         }
         Ok(())
     }
@@ -66,11 +66,11 @@ mod tests {
             );
             put(&mut changed, index + 1)?;
             tree = changed;
-            check!(is_private(&tree, index), "index {index}");
-            check!(is_private(&tree, index + 1), "index {index}");
+            check!(is_exclusive(&tree, index), "index {index}");
+            check!(is_exclusive(&tree, index + 1), "index {index}");
             // And one that is thrown away is none either.
             put(&mut tree.edit(), index + 2)?;
-            check!(is_private(&tree, index), "index {index}");
+            check!(is_exclusive(&tree, index), "index {index}");
         }
         Ok(())
     }
@@ -79,11 +79,11 @@ mod tests {
     fn growing_changes_nothing() -> Result {
         for index in &CORNERS[1..] {
             let mut tree = tree_of(&pool()?, [0, *index])?;
-            check!(is_private(&tree, 0), "index {index}");
+            check!(is_exclusive(&tree, 0), "index {index}");
             tree = tree_of(&pool()?, [0])?;
             drop(tree.snapshot());
             put(&mut tree, *index)?;
-            check!(is_unshared(&tree, 0), "index {index}");
+            check!(was_shared(&tree, 0), "index {index}");
         }
         Ok(())
     }
@@ -98,8 +98,8 @@ mod tests {
             drop(source);
             for index in 0..200 {
                 let shared = (to..to + len).contains(&index);
-                check_eq!(is_unshared(&target, index), shared, "index {index}");
-                check_eq!(is_private(&target, index), !shared, "index {index}");
+                check_eq!(was_shared(&target, index), shared, "index {index}");
+                check_eq!(is_exclusive(&target, index), !shared, "index {index}");
             }
         }
         Ok(())
@@ -112,12 +112,12 @@ mod tests {
         put(&mut tree, 3)?;
         put(&mut copy, 4)?;
         put(&mut tree, 5)?;
-        check!(is_private(&tree, 3) && is_private(&copy, 4) && is_private(&tree, 5));
-        check!(is_unshared(&copy, 3) && is_unshared(&tree, 4) && is_unshared(&copy, 5));
+        check!(is_exclusive(&tree, 3) && is_exclusive(&copy, 4) && is_exclusive(&tree, 5));
+        check!(was_shared(&copy, 3) && was_shared(&tree, 4) && was_shared(&copy, 5));
         drop(copy);
         for index in 0..10 {
             check_eq!(
-                is_private(&tree, index),
+                is_exclusive(&tree, index),
                 index == 3 || index == 5,
                 "index {index}"
             );
@@ -136,9 +136,9 @@ mod tests {
         share(&mut tree, 0, &copy.snapshot(), 0, 64)?;
         drop(copy);
         for index in 0..64 {
-            check!(is_unshared(&tree, index), "index {index}");
+            check!(was_shared(&tree, index), "index {index}");
         }
-        check!(is_private(&tree, 200));
+        check!(is_exclusive(&tree, 200));
         Ok(())
     }
 
@@ -147,12 +147,12 @@ mod tests {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
             drop(tree.snapshot());
-            tree.keep_private(index);
-            check!(is_private(&tree, index), "index {index}");
-            check!(is_unshared(&tree, index + 1), "index {index}");
+            tree.restore_exclusive(index);
+            check!(is_exclusive(&tree, index), "index {index}");
+            check!(was_shared(&tree, index + 1), "index {index}");
             // Until the next clone.
             drop(tree.snapshot());
-            check!(is_unshared(&tree, index), "index {index}");
+            check!(was_shared(&tree, index), "index {index}");
         }
         Ok(())
     }
@@ -163,14 +163,14 @@ mod tests {
             let index = span(height) - 1;
             let mut tree = tree_of(&pool()?, [0, index])?;
             let copy = tree.snapshot();
-            tree.keep_private(index);
+            tree.restore_exclusive(index);
             check!(
                 matches!(found(&tree, index), Found::Shared(_)),
                 "index {index}"
             );
             drop(copy);
-            check!(is_unshared(&tree, index), "index {index}");
-            tree.keep_private(index - 1);
+            check!(was_shared(&tree, index), "index {index}");
+            tree.restore_exclusive(index - 1);
             check_eq!(found(&tree, index - 1), Found::Hole);
         }
         Ok(())
@@ -204,8 +204,12 @@ mod tests {
             drop((copy, other));
             for index in 0..260 {
                 let given = range.contains(&index);
-                check_eq!(is_unshared(&tree, index), given, "index {index}, {range:?}");
-                check_eq!(is_private(&tree, index), !given, "index {index}, {range:?}");
+                check_eq!(was_shared(&tree, index), given, "index {index}, {range:?}");
+                check_eq!(
+                    is_exclusive(&tree, index),
+                    !given,
+                    "index {index}, {range:?}"
+                );
             }
         }
         Ok(())
@@ -218,12 +222,12 @@ mod tests {
             let mut copy = tree.snapshot_range(index..index + 1);
             drop(tree);
             check!(
-                is_unshared(&copy, index) && is_unshared(&copy, index ^ 1),
+                was_shared(&copy, index) && was_shared(&copy, index ^ 1),
                 "index {index}"
             );
             put(&mut copy, index)?;
             check!(
-                is_private(&copy, index) && is_unshared(&copy, index ^ 1),
+                is_exclusive(&copy, index) && was_shared(&copy, index ^ 1),
                 "index {index}"
             );
         }
@@ -233,7 +237,7 @@ mod tests {
     #[test]
     fn own_blocks_end_at_the_first_that_is_not() -> Result {
         let mut tree = tree_of(&pool()?, 0..130)?;
-        let own = |tree: &Tree, index, max| tree.own_at(index, max).len();
+        let own = |tree: &Tree, index, max| tree.exclusive_run(index, max).len();
         check_eq!(
             [own(&tree, 0, 200), own(&tree, 60, 3), own(&tree, 129, 9)],
             [64, 3, 1]
@@ -258,15 +262,16 @@ mod tests {
     fn marks_of_slots() -> Result {
         let pool = pool()?;
         let mut slots = Slots::<64>::new(pool.clone());
-        let marked =
-            |slots: &Slots<64>, epoch| (0..70).filter(|i| slots.is_marked(*i, epoch)).sum();
+        let marked = |slots: &Slots<64>, generation| {
+            (0..70).filter(|i| slots.is_exclusive(*i, generation)).sum()
+        };
         slots.insert(0, pool.alloc()?, 5);
         slots.insert(63, pool.alloc()?, 5);
         check_eq!((marked(&slots, 5), marked(&slots, 4)), (63usize, 0usize));
         let copy = slots.clone();
         slots.insert(1, pool.alloc()?, 6);
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
-        slots.mark(40, 6);
+        slots.set_exclusive(40, 6);
         check_eq!(marked(&slots, 6), 41);
         slots.share(1, &copy, 63, &mut Reserve::new())?;
         check_eq!(marked(&slots, 6), 40);
@@ -274,12 +279,12 @@ mod tests {
         check_eq!(marked(&slots, 6), 0);
         check_eq!(marked(&copy, 5), 63);
         let mut unmarked = copy.clone();
-        unmarked.unmark(1, 63);
+        unmarked.clear_exclusive(1, 63);
         check_eq!(marked(&unmarked, 5), 63);
-        unmarked.unmark(63, 70);
-        check!(unmarked.is_marked(0, 5) && !unmarked.is_marked(63, 5));
-        unmarked.unmark(0, 1);
-        check!(!unmarked.is_marked(0, 5));
+        unmarked.clear_exclusive(63, 70);
+        check!(unmarked.is_exclusive(0, 5) && !unmarked.is_exclusive(63, 5));
+        unmarked.clear_exclusive(0, 1);
+        check!(!unmarked.is_exclusive(0, 5));
         Ok(())
     }
 
@@ -290,11 +295,11 @@ mod tests {
             let source = tree.snapshot();
             share(&mut tree, index, &source, 0, 1)?;
             drop(source);
-            tree.keep_private(0);
-            tree.keep_private(index);
+            tree.restore_exclusive(0);
+            tree.restore_exclusive(index);
             // Each was lent through the other.
             remove(&mut tree, 0, 1)?;
-            check!(is_unshared(&tree, index), "index {index}");
+            check!(was_shared(&tree, index), "index {index}");
         }
         Ok(())
     }

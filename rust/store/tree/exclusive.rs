@@ -9,14 +9,14 @@ use crate::store::{
 };
 use core::ops::Range;
 
-/// What [`Tree::lend`] gives.
-pub enum Loan {
+/// What [`Tree::get_stable`] gives.
+pub enum StableRef {
     /// Nothing: reads as zeros.
     Hole,
     /// The block: this tree will not write it in place any more.
     Block(BlockRef),
     /// The block, to be copied, as this tree may.
-    Unsteady(BlockRef),
+    NeedsCopy(BlockRef),
 }
 
 impl Tree {
@@ -25,8 +25,8 @@ impl Tree {
     ///
     /// See [`Tree::can_share`] for what comes before, with the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {
-        self.epoch = self.pool.new_epoch();
-        self.edit_with_new_epoch()
+        self.generation = self.pool.new_generation();
+        self.edit_with_new_generation()
     }
 
     /// As [`Tree::snapshot`], of which another file gets only the blocks in `range`, and only for
@@ -37,24 +37,24 @@ impl Tree {
             let leaf_end = (index - index % FANOUT as u64).saturating_add(FANOUT as u64);
             let end = leaf_end.min(range.end);
             match &mut self.root {
-                Root::One(slots) if index == 0 => slots.unmark(0, 1),
+                Root::One(slots) if index == 0 => slots.clear_exclusive(0, 1),
                 Root::Node { node, height } if index < span(*height) => {
                     // A leaf that is shared already has no marks that count.
                     if let Some(slots) = node::own_slots(node, *height, index) {
                         let first = node::slot(1, index);
-                        slots.unmark(first, first + (end - index) as usize);
+                        slots.clear_exclusive(first, first + (end - index) as usize);
                     }
                 }
                 _ => break,
             }
             index = end;
         }
-        self.edit_with_new_epoch()
+        self.edit_with_new_generation()
     }
 
-    fn edit_with_new_epoch(&self) -> Self {
+    fn edit_with_new_generation(&self) -> Self {
         Self {
-            epoch: self.pool.new_epoch(),
+            generation: self.pool.new_generation(),
             ..self.edit()
         }
     }
@@ -62,20 +62,20 @@ impl Tree {
     /// Lets this tree write the block at `index` in place, if no other slot holds it.
     ///
     /// The caller knows that no reference to its page was got through another tree, or by
-    /// [`Tree::lend`]: as it was [`Lookup::Private`] until just now.
-    pub fn keep_private(&mut self, index: u64) {
-        fn keep<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, epoch: u64) {
+    /// [`Tree::get_stable`]: as it was [`Lookup::Exclusive`] until just now.
+    pub fn restore_exclusive(&mut self, index: u64) {
+        fn keep<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, generation: u64) {
             // What several slots hold may be lent through one that has no mark.
             if slots.is_sole_owner(i) {
-                slots.mark(i, epoch);
+                slots.set_exclusive(i, generation);
             }
         }
-        let epoch = self.epoch;
+        let generation = self.generation;
         match &mut self.root {
-            Root::One(slots) if index == 0 => keep(slots, 0, epoch),
+            Root::One(slots) if index == 0 => keep(slots, 0, generation),
             Root::Node { node, height } if index < span(*height) => {
                 if let Some(slots) = node::own_slots(node, *height, index) {
-                    keep(slots, node::slot(1, index), epoch);
+                    keep(slots, node::slot(1, index), generation);
                 }
             }
             _ => (),
@@ -86,39 +86,43 @@ impl Tree {
     /// to: its mark goes, so that it is copied then, as one is that others held once. That is of no
     /// use for a block that is mapped writable, nor while the tree is being edited, as the edited
     /// one has the mark, too.
-    pub fn lend(&mut self, index: u64) -> Loan {
-        let epoch = self.epoch;
+    pub fn get_stable(&mut self, index: u64) -> StableRef {
+        let generation = self.generation;
         let slots = match &mut self.root {
-            Root::One(slots) if index == 0 => return Self::lend_from(slots, 0, epoch),
+            Root::One(slots) if index == 0 => return Self::get_stable_in(slots, 0, generation),
             Root::Node { node, height } if index < span(*height) => {
                 node::own_slots(node, *height, index)
             }
-            _ => return Loan::Hole,
+            _ => return StableRef::Hole,
         };
         let i = node::slot(1, index);
         if let Some(slots) = slots {
-            return Self::lend_from(slots, i, epoch);
+            return Self::get_stable_in(slots, i, generation);
         }
         match self.slots_for(index) {
             Some((slots, i, _)) => match slots.get(i) {
-                None => Loan::Hole,
-                Some(block) if slots.is_marked(i, epoch) => Loan::Unsteady(block),
-                Some(block) => Loan::Block(block),
+                None => StableRef::Hole,
+                Some(block) if slots.is_exclusive(i, generation) => StableRef::NeedsCopy(block),
+                Some(block) => StableRef::Block(block),
             },
-            None => Loan::Hole,
+            None => StableRef::Hole,
         }
     }
 
-    fn lend_from<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, epoch: u64) -> Loan {
+    fn get_stable_in<const N: usize, P: InPool>(
+        slots: &mut Slots<N, P>,
+        i: usize,
+        generation: u64,
+    ) -> StableRef {
         match slots.get(i) {
-            None => Loan::Hole,
-            Some(block) if !slots.is_marked(i, epoch) => Loan::Block(block),
+            None => StableRef::Hole,
+            Some(block) if !slots.is_exclusive(i, generation) => StableRef::Block(block),
             Some(block) if !slots.is_sole_owner(i) || block.is_mapped_writable() => {
-                Loan::Unsteady(block)
+                StableRef::NeedsCopy(block)
             }
             Some(block) => {
-                slots.unmark(i, i + 1);
-                Loan::Block(block)
+                slots.clear_exclusive(i, i + 1);
+                StableRef::Block(block)
             }
         }
     }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `reflinkfs_stable`: a block that was lent to a reader is not written in place any more.
+
+use crate::{
+    store::{StableRef, Tree},
+    trees::{found, pool, put, tree_of, Found, CORNERS},
+};
+use kernel::{macros::kunit_tests, prelude::*};
+
+fn is_exclusive(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Exclusive(_))
+}
+
+fn was_shared(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::WasShared(_))
+}
+
+#[kunit_tests(reflinkfs_stable)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lent_is_copied_before_it_is_written() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index + 1])?;
+            check!(is_exclusive(&tree, index));
+            check!(matches!(tree.get_stable(index), StableRef::Block(_)));
+            check!(was_shared(&tree, index), "index {index}");
+            check!(is_exclusive(&tree, index + 1), "index {index}");
+            // Once more changes nothing; a new block is the tree's own again.
+            check!(matches!(tree.get_stable(index), StableRef::Block(_)));
+            put(&mut tree, index)?;
+            check!(is_exclusive(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_hole_is_lent_as_one() -> Result {
+        let mut empty = Tree::new(pool()?);
+        check!(matches!(empty.lend(0), StableRef::Hole));
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index])?;
+            check!(matches!(tree.get_stable(index + 1), StableRef::Hole));
+            check!(is_exclusive(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_others_hold_is_lent_as_it_is() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index])?;
+            let mut copy = tree.snapshot();
+            check!(matches!(tree.get_stable(index), StableRef::Block(_)));
+            check!(matches!(copy.get_stable(index), StableRef::Block(_)));
+            drop(copy);
+            check!(was_shared(&tree, index), "index {index}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn while_the_tree_is_edited_it_is_not() -> Result {
+        for index in CORNERS {
+            let mut tree = tree_of(&pool()?, [index, index + 1])?;
+            // What comes of the edit has the mark, too, and would write in place.
+            let mut edit = tree.edit();
+            check!(
+                matches!(tree.get_stable(index), StableRef::NeedsCopy(_)),
+                "index {index}"
+            );
+            put(&mut edit, index + 1)?;
+            check!(
+                matches!(tree.get_stable(index), StableRef::NeedsCopy(_)),
+                "index {index}"
+            );
+            drop(tree);
+            check!(is_exclusive(&edit, index), "index {index}");
+            check!(
+                matches!(edit.get_stable(index), StableRef::Block(_)),
+                "index {index}"
+            );
+            check!(was_shared(&edit, index), "index {index}");
+        }
+        Ok(())
+    }
+}

@@ -2,12 +2,12 @@
 
 //! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
 //!
-//! Counted in nodes that are made, by what a change leaves of a reserve, while blocks are counted by the
+//! Counted in nodes that are made, by what a change leaves of a prealloc, while blocks are counted by the
 //! pool; and in looks at nodes and blocks, by the store itself.
 
 use crate::{
     nodes::{cost, insert_cost},
-    store::{block::touched, Reserve, Tree},
+    store::{block::touched, Prealloc, Tree},
     trees::{
         first_of, found, full_tree, full_tree_of, pool, put, put_unwritten, remove, span, tree_of,
         Found, FANOUT, LAST, MAX_HEIGHT,
@@ -216,8 +216,8 @@ mod tests {
             let len = source.blocks();
             let mut target = tree_of(&pool, [LAST])?;
             let share = |target: &mut Tree, index| {
-                cost(&pool, |reserve| {
-                    target.share(index, &source, 0, len, reserve, || Ok(()))
+                cost(&pool, |prealloc| {
+                    target.share(index, &source, 0, len, prealloc, || Ok(()))
                 })
             };
             // The nodes between the root and what is put there.
@@ -237,23 +237,31 @@ mod tests {
         let mut copy = tree.snapshot();
         let (from, to) = (span(3) + 5, span(4) - span(3) - 5);
         // The root, and below it three nodes at each end.
-        let nodes = cost(&pool, |reserve| tree.remove(from, to, reserve))?;
+        let nodes = cost(&pool, |prealloc| tree.remove(from, to, prealloc))?;
         check_eq!(nodes, 7);
         check_eq!(tree.blocks(), from + span(4) - to);
         check_eq!(copy.blocks(), span(4));
         // From the beginning of a subtree to its end: the way to it.
         let mut tree = copy.snapshot();
         check_eq!(
-            cost(&pool, |reserve| tree.remove(span(3), 2 * span(3), reserve))?,
+            cost(&pool, |prealloc| tree.remove(
+                span(3),
+                2 * span(3),
+                prealloc
+            ))?,
             1
         );
         let mut tree = copy.snapshot();
         check_eq!(
-            cost(&pool, |reserve| tree.remove(span(2), 2 * span(2), reserve))?,
+            cost(&pool, |prealloc| tree.remove(
+                span(2),
+                2 * span(2),
+                prealloc
+            ))?,
             2
         );
         let mut tree = copy.snapshot();
-        check_eq!(tree.remove(0, span(4), &mut Reserve::new()), Ok(()));
+        check_eq!(tree.remove(0, span(4), &mut Prealloc::new()), Ok(()));
         check_eq!(tree.blocks(), 0);
         Ok(())
     }

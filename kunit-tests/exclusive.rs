@@ -4,7 +4,7 @@
 //! through it, and is not written even when it is this file's alone again.
 
 use crate::{
-    store::{block::Slots, Reserve, Tree},
+    store::{block::Leaf, Prealloc, Tree},
     trees::{found, pool, put, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn marks_of_slots() -> Result {
         let pool = pool()?;
-        let mut slots = Slots::<64>::new(pool.clone());
-        let marked = |slots: &Slots<64>, generation| {
+        let mut slots = Leaf::<64>::new(pool.clone());
+        let marked = |slots: &Leaf<64>, generation| {
             (0..70).filter(|i| slots.is_exclusive(*i, generation)).sum()
         };
         slots.insert(0, pool.alloc()?, 5);
@@ -273,7 +273,7 @@ mod tests {
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
         slots.set_exclusive(40, 6);
         check_eq!(marked(&slots, 6), 41);
-        slots.share(1, &copy, 63, &mut Reserve::new())?;
+        slots.share(1, &copy, 63, &mut Prealloc::new())?;
         check_eq!(marked(&slots, 6), 40);
         slots.remove(40);
         check_eq!(marked(&slots, 6), 0);

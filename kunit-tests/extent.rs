@@ -5,8 +5,8 @@
 use crate::{
     store::{Extent, Tree},
     trees::{
-        found, pool, put, put_piece, put_unwritten, remove, share, tree_of, Found, CORNERS, FANOUT,
-        LAST,
+        found, insert_run, pool, put, put_unwritten, remove, share, tree_of, Found, CORNERS,
+        FANOUT, LAST,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -127,7 +127,7 @@ mod tests {
         let mut tree = tree_of(&pool, [3, 1, 2])?;
         check_extents(&tree, &[(1, groups - 63, 3, false)])?;
         put(&mut tree, 2)?;
-        put_piece(&mut tree, 70, 2)?;
+        insert_run(&mut tree, 70, 2)?;
         for index in 71..74 {
             put(&mut tree, index)?;
         }

@@ -7,7 +7,7 @@ use crate::{
     inject::nth,
     nodes::{count, MOST},
     random::Random,
-    store::{block::Pool, Reserve, Tree},
+    store::{block::Pool, Prealloc, Tree},
     trees::{
         blocks, check_holds, first_of, found, pool, put, remove, share, span, tree_of, Page,
         FANOUT, LAST, MAX_HEIGHT,
@@ -38,9 +38,9 @@ struct State {
 /// A change to the tree of a scene.
 #[derive(Clone, Copy, Debug)]
 enum Change {
-    /// A new block at an index: reserve, then change.
+    /// A new block at an index: prealloc, then change.
     Insert(u64),
-    /// The same without a reserve: nodes are allocated on the way down.
+    /// The same without a prealloc: nodes are allocated on the way down.
     InsertOnDemand(u64),
     /// So many blocks of the source, from an index on, to an index on.
     Share { from: u64, to: u64, len: u64 },
@@ -145,7 +145,7 @@ impl Change {
             Self::Insert(index) => put(&mut scene.tree, index).map(|_| ()),
             Self::InsertOnDemand(index) => {
                 let block = scene.pool.alloc()?;
-                scene.tree.insert(index, block, &mut Reserve::on_demand())
+                scene.tree.insert(index, block, &mut Prealloc::on_demand())
             }
             Self::Share { from, to, len } => {
                 scene.edit(|tree, source| share(tree, to, source, from, len))
@@ -272,7 +272,7 @@ fn allocates_nothing() -> Result<bool> {
         tree.next_hole(0);
         tree.extent(0, u64::MAX);
         tree.same(0, &whole, 0, LAST, &mut { u64::MAX });
-        tree.can_insert(LAST, &mut Reserve::new());
+        tree.can_insert(LAST, &mut Prealloc::new());
         drop((whole, part, edit));
     });
     check!(nth(1, || scene.pool.alloc().is_err()).0, "failures are off");
@@ -379,19 +379,19 @@ mod tests {
         let mut refused = KVec::from_elem(false, all, GFP_KERNEL)?;
         for _ in 0..20 {
             for n in 1..MANY {
-                let mut reserve = Reserve::new();
-                check!(!tree.can_insert(LAST, &mut reserve));
-                let (result, failed) = nth(n, || reserve.fill(&pool));
+                let mut prealloc = Prealloc::new();
+                check!(!tree.can_insert(LAST, &mut prealloc));
+                let (result, failed) = nth(n, || prealloc.fill(&pool));
                 if let Err(err) = result {
                     check_eq!(err, ENOMEM);
                     check!(failed);
-                    check!(!tree.can_insert(LAST, &mut reserve), "failure {n}");
+                    check!(!tree.can_insert(LAST, &mut prealloc), "failure {n}");
                     refused[(pool.nodes() - nodes) as usize] = true;
                     // What there was is kept, and added to.
-                    reserve.fill(&pool)?;
+                    prealloc.fill(&pool)?;
                 }
-                check!(tree.can_insert(LAST, &mut reserve), "failure {n}");
-                check_eq!(count(&pool, reserve), all);
+                check!(tree.can_insert(LAST, &mut prealloc), "failure {n}");
+                check_eq!(count(&pool, prealloc), all);
                 check_eq!((pool.used(), pool.nodes()), (used, nodes), "failure {n}");
                 if !failed {
                     break;
@@ -411,15 +411,15 @@ mod tests {
         let tree = Tree::new(pool.clone());
         let mut refused = 0;
         for n in 1..=MAX_HEIGHT {
-            let mut reserve = Reserve::new();
-            check!(!tree.can_insert(first_of(MAX_HEIGHT), &mut reserve));
-            let (result, _) = nth(n, || reserve.fill(&pool));
+            let mut prealloc = Prealloc::new();
+            check!(!tree.can_insert(first_of(MAX_HEIGHT), &mut prealloc));
+            let (result, _) = nth(n, || prealloc.fill(&pool));
             if result.is_err() {
                 check_eq!(result, Err(ENOMEM));
                 check!(pool.nodes() < u64::from(MAX_HEIGHT));
                 refused += 1;
             }
-            drop(reserve);
+            drop(prealloc);
             check_eq!(pool.nodes(), 0);
         }
         check_refused(refused, MAX_HEIGHT / 2)

@@ -7,7 +7,7 @@ use crate::{
     block::{check_bytes, write},
     store::{
         block::{Pool, BLOCK_SIZE},
-        Reserve, Tree,
+        Prealloc, Tree,
     },
     trees::{block_at, found, pool, put, put_unwritten, remove, share, Found, FANOUT},
 };
@@ -87,20 +87,20 @@ mod tests {
         let pool = pool()?;
         let mut one = one(&pool)?;
         let tree = many(&one, FULL - 1)?;
-        let mut reserve = Reserve::new();
-        check!(!one.can_share(&mut reserve), "it takes a node");
-        reserve.fill(&pool)?;
-        check!(one.can_share(&mut reserve));
+        let mut prealloc = Prealloc::new();
+        check!(!one.can_share(&mut prealloc), "it takes a node");
+        prealloc.fill(&pool)?;
+        check!(one.can_share(&mut prealloc));
         let mut clones = KVec::new();
         for _ in 0..10 {
-            check!(one.can_share(&mut Reserve::new()));
+            check!(one.can_share(&mut Prealloc::new()));
             clones.push(one.snapshot(), GFP_KERNEL)?;
         }
         check_eq!(pool.used(), 1);
         for clone in &clones {
             check_eq!(found(clone, 0).page(), found(&tree, 0).page());
         }
-        drop((clones, tree, one, reserve));
+        drop((clones, tree, one, prealloc));
         check_eq!((pool.used(), pool.nodes()), (0, 0));
         Ok(())
     }
@@ -112,13 +112,13 @@ mod tests {
         let mut tree = many(&one, FULL - 1)?;
         let clone = tree.snapshot();
         let nodes = pool.nodes();
-        // Under a lock: with what the reserve has, and not without.
-        let mut reserve = Reserve::new();
-        check!(!tree.can_insert(5, &mut reserve));
-        reserve.fill(&pool)?;
+        // Under a lock: with what the prealloc has, and not without.
+        let mut prealloc = Prealloc::new();
+        check!(!tree.can_insert(5, &mut prealloc));
+        prealloc.fill(&pool)?;
         check_eq!(pool.used(), 2, "one copy for all slots of the leaf");
-        check!(tree.can_insert(5, &mut reserve));
-        tree.insert(5, pool.alloc()?, &mut reserve)?;
+        check!(tree.can_insert(5, &mut prealloc));
+        tree.insert(5, pool.alloc()?, &mut prealloc)?;
         check_eq!((pool.used(), tree.take_copied()), (3, 1));
         for index in (0..FANOUT).filter(|index| *index != 5) {
             check_block(&tree, index)?;
@@ -129,17 +129,17 @@ mod tests {
         check_eq!(pool.nodes(), nodes + 3);
 
         // In pieces, over several leaves.
-        let mut piece = pool.alloc_run(256).take_piece()?;
+        let mut piece = pool.alloc_batch(256).take_contig()?;
         let len = piece.len() as u64;
         let before = pool.used();
         let mut copied = 0;
         let end = 64 * 32 + len;
         while !piece.is_empty() {
-            tree.insert_piece(end - piece.len() as u64, &mut piece, &mut reserve)?;
+            tree.insert_run(end - piece.len() as u64, &mut piece, &mut prealloc)?;
             copied += tree.take_copied();
-            reserve.fill(&pool)?;
+            prealloc.fill(&pool)?;
         }
-        drop(reserve);
+        drop(prealloc);
         check!(copied >= 1);
         check_eq!(tree.blocks(), clone.blocks());
         check!(pool.used() <= before + len.div_ceil(FANOUT));
@@ -162,15 +162,15 @@ mod tests {
         while let Ok(block) = pool.alloc() {
             rest.push(block, GFP_KERNEL)?;
         }
-        let mut reserve = Reserve::new();
-        check!(!tree.can_insert(5, &mut reserve));
-        check_eq!(reserve.fill(&pool), Err(ENOSPC));
-        check!(!tree.can_insert(5, &mut reserve));
+        let mut prealloc = Prealloc::new();
+        check!(!tree.can_insert(5, &mut prealloc));
+        check_eq!(prealloc.fill(&pool), Err(ENOSPC));
+        check!(!tree.can_insert(5, &mut prealloc));
         let mut other = Tree::new(pool.clone());
         check_eq!(share(&mut other, 3, &one, 0, 1), Err(ENOSPC));
         let mut edit = tree.edit();
         check_eq!(remove(&mut edit, 1, 2), Err(ENOSPC));
-        drop((edit, other, reserve));
+        drop((edit, other, prealloc));
         check_eq!((tree.blocks(), clone.blocks()), (FULL - 1, FULL - 1));
         check_eq!(pool.used(), 1 + rest.len() as u64);
         for index in 0..FULL - 1 {

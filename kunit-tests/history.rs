@@ -4,7 +4,7 @@
 
 use crate::{
     model::{index_of, room, Model, PLACES},
-    nodes::reserve_of,
+    nodes::prealloc_of,
     random::Random,
     trees::{FANOUT, LAST},
 };
@@ -42,7 +42,7 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
             let end = place + (1 + random.below(20)).min(room(place));
             (place..end).try_for_each(|place| model.write(file, place))
         }
-        3 | 4 => model.write_piece(file, place, 1 + random.below(room(place))),
+        3 | 4 => model.write_contig(file, place, 1 + random.below(room(place))),
         5 | 6 => {
             let to = place + random.below(room(place) + 1);
             model.remove(file, index_of(place), index_of(place) + (to - place) as u64)
@@ -107,11 +107,11 @@ fn fail(model: &mut Model, random: &mut Random, file: usize, other: usize) -> Re
     let source = model.snapshot(other);
     let mut copy = model.edit(file);
     let pool = model.pool().clone();
-    let mut reserve = reserve_of(&pool, random.below(8))?;
+    let mut prealloc = prealloc_of(&pool, random.below(8))?;
     let result = match random.below(3) {
-        0 => copy.remove(from, to, &mut reserve),
-        1 => copy.share(to, &source, from, 200, &mut reserve, || Ok(())),
-        _ => copy.insert(to, pool.alloc_over()?, &mut reserve),
+        0 => copy.remove(from, to, &mut prealloc),
+        1 => copy.share(to, &source, from, 200, &mut prealloc, || Ok(())),
+        _ => copy.insert(to, pool.alloc_over()?, &mut prealloc),
     };
     match result {
         Err(err) if err != ENOMEM => Err(err),

@@ -9,7 +9,7 @@ use crate::{
         Extent, Tree,
     },
     trees::{
-        block_at, found, pool, put, put_piece, put_unwritten, remove, share, Found, Page, FANOUT,
+        block_at, found, insert_run, pool, put, put_unwritten, remove, share, Found, Page, FANOUT,
         LAST,
     },
 };
@@ -151,8 +151,8 @@ impl Model {
     }
 
     /// New blocks from `place` on, as many as come in one piece, up to `len`, within one stretch.
-    pub(crate) fn write_piece(&mut self, file: usize, place: usize, len: usize) -> Result {
-        let n = put_piece(&mut self.files[file].tree, index_of(place), len as u64)?;
+    pub(crate) fn write_contig(&mut self, file: usize, place: usize, len: usize) -> Result {
+        let n = insert_run(&mut self.files[file].tree, index_of(place), len as u64)?;
         (place..place + n as usize).try_for_each(|place| self.has_new(file, place).map(|_| ()))
     }
 

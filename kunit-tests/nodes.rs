@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counting the nodes that a change takes, by what it leaves of a reserve.
+//! Counting the nodes that a change takes, by what it leaves of a prealloc.
 
 use crate::{
-    store::{block::Pool, Reserve, Tree},
+    store::{block::Pool, Prealloc, Tree},
     trees::{first_of, tree_of, MAX_HEIGHT},
 };
 use kernel::{prelude::*, sync::Arc};
@@ -12,41 +12,46 @@ use kernel::{prelude::*, sync::Arc};
 /// nodes above it, and from the topmost down to the last index.
 pub(crate) const MOST: usize = 2 * MAX_HEIGHT as usize - 1;
 
-/// A reserve of exactly `n` nodes, at most [`MOST`].
-pub(crate) fn reserve_of(pool: &Arc<Pool>, n: usize) -> Result<Reserve> {
-    let mut reserve = Reserve::new();
+/// A prealloc of exactly `n` nodes, at most [`MOST`].
+pub(crate) fn prealloc_of(pool: &Arc<Pool>, n: usize) -> Result<Prealloc> {
+    let mut prealloc = Prealloc::new();
     if n > 0 {
         // A node for each level above the leaf and as many down again; the leaf, too, where the
         // only block was in the root.
         let height = n as u32 / 2 + 1;
         let tree = tree_of(pool, [(n as u64 + 1) % 2])?;
         check!(
-            !tree.can_insert(first_of(height), &mut reserve),
+            !tree.can_insert(first_of(height), &mut prealloc),
             "{n} nodes"
         );
         let before = pool.nodes();
-        reserve.fill(pool)?;
+        prealloc.fill(pool)?;
         check_eq!(pool.nodes() - before, n as u64);
     }
-    Ok(reserve)
+    Ok(prealloc)
 }
 
-/// How many nodes are in the reserve.
-pub(crate) fn count(pool: &Pool, reserve: Reserve) -> usize {
+/// How many nodes are in the prealloc.
+pub(crate) fn count(pool: &Pool, prealloc: Prealloc) -> usize {
     let before = pool.nodes();
-    drop(reserve);
+    drop(prealloc);
     (before - pool.nodes()) as usize
 }
 
 /// How many nodes a change takes, at most [`MOST`].
-pub(crate) fn cost(pool: &Arc<Pool>, change: impl FnOnce(&mut Reserve) -> Result) -> Result<usize> {
-    let mut reserve = reserve_of(pool, MOST)?;
-    change(&mut reserve)?;
-    Ok(MOST - count(pool, reserve))
+pub(crate) fn cost(
+    pool: &Arc<Pool>,
+    change: impl FnOnce(&mut Prealloc) -> Result,
+) -> Result<usize> {
+    let mut prealloc = prealloc_of(pool, MOST)?;
+    change(&mut prealloc)?;
+    Ok(MOST - count(pool, prealloc))
 }
 
 /// How many nodes an insertion takes. The tree has a new block at `index` afterwards.
 pub(crate) fn insert_cost(tree: &mut Tree, index: u64) -> Result<usize> {
     let pool = tree.pool().clone();
-    cost(&pool, |reserve| tree.insert(index, pool.alloc()?, reserve))
+    cost(&pool, |prealloc| {
+        tree.insert(index, pool.alloc()?, prealloc)
+    })
 }

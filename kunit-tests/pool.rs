@@ -5,15 +5,15 @@
 use crate::{
     inode::page_count,
     store::{
-        block::{Count, Pool, Slots},
-        Reserve, Tree,
+        block::{BlockCount, Leaf, Pool},
+        Prealloc, Tree,
     },
     trees::{block_at, pool, put, remove, share, tree_of, CORNERS, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
 /// By how many blocks, all of them written.
-fn grown(by: Count) -> i64 {
+fn grown(by: BlockCount) -> i64 {
     core::debug_assert_eq!(by.blocks, by.written);
     by.blocks as i64
 }
@@ -191,7 +191,7 @@ mod tests {
     fn an_insertion_that_fails_gives_its_block_back() -> Result {
         let pool = pool()?;
         let mut tree = tree_of(&pool, [0])?;
-        let mut none = Reserve::new();
+        let mut none = Prealloc::new();
         for index in &CORNERS[1..] {
             check_eq!(tree.insert(*index, pool.alloc()?, &mut none), Err(ENOMEM));
             check_eq!((tree.blocks(), pool.used()), (1, 1));
@@ -231,14 +231,14 @@ mod tests {
             let free = limit * (4096 / 256) + (64 << 10);
             let most = (free + (limit - 1) * 4096) / Pool::NODE_BYTES;
             let mut many = Tree::new(pool.clone());
-            let mut reserve = Reserve::on_demand();
+            let mut prealloc = Prealloc::on_demand();
             // A node for each.
-            let mut share = |i: u64, reserve: &mut Reserve| {
-                many.share(i * 64 + 2, &leaf, 1, 1, reserve, || Ok(()))
+            let mut share = |i: u64, prealloc: &mut Prealloc| {
+                many.share(i * 64 + 2, &leaf, 1, 1, prealloc, || Ok(()))
             };
             let mut made = 0;
             while made <= most {
-                match share(made, &mut reserve) {
+                match share(made, &mut prealloc) {
                     Ok(()) => made += 1,
                     Err(err) if err == ENOSPC => break,
                     Err(err) => return Err(err),
@@ -252,22 +252,22 @@ mod tests {
             );
             check_eq!(pool.taken(), limit);
             check_eq!(pool.alloc().err(), Some(ENOSPC));
-            check_eq!(share(made, &mut reserve), Err(ENOSPC));
-            share(made, &mut Reserve::on_demand_over())?;
+            check_eq!(share(made, &mut prealloc), Err(ENOSPC));
+            share(made, &mut Prealloc::on_demand_overcommit())?;
             check!(pool.nodes() >= most);
 
-            let mut reserve = Reserve::new();
-            check!(!Tree::new(pool.clone()).can_insert(1, &mut reserve));
-            check_eq!(reserve.fill(&pool), Err(ENOSPC));
+            let mut prealloc = Prealloc::new();
+            check!(!Tree::new(pool.clone()).can_insert(1, &mut prealloc));
+            check_eq!(prealloc.fill(&pool), Err(ENOSPC));
             // In place it goes on.
-            share(0, &mut Reserve::on_demand())?;
+            share(0, &mut Prealloc::on_demand())?;
             check_eq!((pool.used(), many.blocks()), (1, made + 1));
             // Not to what is taken, but that it may be.
             check_eq!(pool.set_limit(Some(limit)), Err(EINVAL));
             pool.set_limit(Some(2 * limit + 1))?;
             drop(many);
             check_eq!((pool.taken(), pool.nodes()), (1, 1));
-            reserve.fill(&pool)?;
+            prealloc.fill(&pool)?;
         }
         Ok(())
     }
@@ -351,11 +351,11 @@ mod tests {
     #[test]
     fn slots() -> Result {
         let pool = Pool::new(None)?;
-        let mut slots = Slots::<3>::new(pool.clone());
+        let mut slots = Leaf::<3>::new(pool.clone());
         check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 1);
         check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 0);
         check_eq!(pool.used(), 1);
-        let holds = |slots: &Slots<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
+        let holds = |slots: &Leaf<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
         let wanted = [
             (false, None),
             (true, Some(129)),
@@ -371,7 +371,7 @@ mod tests {
         let mut other = slots.clone();
         check_eq!(holds(&other), wanted);
         check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
-        let mut none = Reserve::new();
+        let mut none = Prealloc::new();
         check_eq!(grown(other.share(0, &slots, 1, &mut none)?), 1);
         check_eq!(grown(other.share(1, &slots, 2, &mut none)?), -1);
         check_eq!(grown(other.share(2, &slots, 2, &mut none)?), 0);

@@ -15,7 +15,7 @@
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
 //! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
 //! | `reflinkfs_block` | `block.rs` | bytes, and how long a block lives |
-//! | `reflinkfs_reserve` | `reserve.rs` | what a change says it needs is what it takes |
+//! | `reflinkfs_prealloc` | `prealloc.rs` | what a change says it needs is what it takes |
 //! | `reflinkfs_failing` | `failing.rs` | every allocation fails in turn, and no harm is done |
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
@@ -46,6 +46,7 @@ mod random;
 mod threads;
 mod trees;
 
+mod alloc;
 mod block;
 mod cost;
 mod ends;
@@ -58,8 +59,7 @@ mod history;
 mod mapped;
 mod parallel;
 mod pool;
-mod reserve;
-mod run;
+mod prealloc;
 mod same;
 mod share;
 mod stable;

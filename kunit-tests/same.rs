@@ -3,7 +3,7 @@
 //! `reflinkfs_same`: which blocks are known to be equal without looking at them.
 
 use crate::{
-    store::{Reserve, Tree},
+    store::{Prealloc, Tree},
     trees::{full_tree, pool, put, remove, share, span, tree_of, CORNERS, FANOUT, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -198,12 +198,12 @@ mod tests {
         let mut source = tree_of(&pool, (1..span(2)).step_by(64))?;
         let source = source.snapshot();
         let mut target = tree_of(&pool, [span(2) + 5])?;
-        let mut reserve = Reserve::on_demand();
+        let mut prealloc = Prealloc::on_demand();
         let mut steps = 3;
-        let share = |target: &mut Tree, reserve: &mut Reserve, to, steps: &mut u64| {
-            target.share_some(to, &source, 0, span(2), reserve, steps, || Ok(()))
+        let share = |target: &mut Tree, prealloc: &mut Prealloc, to, steps: &mut u64| {
+            target.share_some(to, &source, 0, span(2), prealloc, steps, || Ok(()))
         };
-        let done = share(&mut target, &mut reserve, 0, &mut steps)?;
+        let done = share(&mut target, &mut prealloc, 0, &mut steps)?;
         check_eq!((done, steps), (span(2), 2));
         let mut steps = 3;
         check_eq!(target.same(0, &source, 0, span(2), &mut steps), span(2));
@@ -211,7 +211,7 @@ mod tests {
 
         // By a block, as far as the steps reach.
         let mut steps = 10;
-        let done = share(&mut target, &mut reserve, 1, &mut steps)?;
+        let done = share(&mut target, &mut prealloc, 1, &mut steps)?;
         check_eq!(steps, 0);
         check!((10..span(2)).contains(&done), "{done} blocks");
         check_eq!(target.same(1, &source, 0, done, &mut { u64::MAX }), done);

@@ -3,7 +3,7 @@
 //! `reflinkfs_share`: snapshots and shared ranges; who may write what in place.
 
 use crate::{
-    nodes::reserve_of,
+    nodes::prealloc_of,
     store::Tree,
     trees::{
         found, pool, put, remove, share, span, tree_of, Found, Page, CORNERS, LAST, MAX_HEIGHT,
@@ -392,15 +392,15 @@ mod tests {
         let before = pages(&target, 0, 400)?;
         for n in 0..6 {
             let mut copy = target.edit();
-            let mut reserve = reserve_of(&pool, n)?;
+            let mut prealloc = prealloc_of(&pool, n)?;
             let used = pool.used();
             check_eq!(
-                copy.share(7, &source, 0, 5200, &mut reserve, || Ok(())),
+                copy.share(7, &source, 0, 5200, &mut prealloc, || Ok(())),
                 Err(ENOMEM)
             );
             drop(copy);
             let mut copy = target.edit();
-            check_eq!(copy.remove(7, LAST - 9, &mut reserve), Err(ENOMEM));
+            check_eq!(copy.remove(7, LAST - 9, &mut prealloc), Err(ENOMEM));
             drop(copy);
             check_eq!(pool.used(), used);
             check_eq!(pages(&target, 0, 400)?[..], before[..], "{n} nodes");

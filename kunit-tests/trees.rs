@@ -6,7 +6,7 @@ use crate::{
     bindings,
     store::{
         block::{BlockRef, Pool, BLOCK_SHIFT},
-        Lookup, Reserve, Tree,
+        Lookup, Prealloc, Tree,
     },
 };
 use kernel::{prelude::*, sync::Arc};
@@ -117,11 +117,11 @@ pub(crate) fn block_at(tree: &Tree, index: u64) -> Result<BlockRef> {
 /// Puts a new block in at `index`, with the nodes that the tree asks for and no more.
 pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
-    let mut reserve = Reserve::new();
-    let takes_nodes = !tree.can_insert(index, &mut reserve);
+    let mut prealloc = Prealloc::new();
+    let takes_nodes = !tree.can_insert(index, &mut prealloc);
     // One way or the other.
     if index % 3 == 1 {
-        check_eq!(put_piece(tree, index, 1)?, 1);
+        check_eq!(insert_run(tree, index, 1)?, 1);
         return Ok(block_at(tree, index)?.as_ptr());
     }
     let mut block = pool.alloc()?;
@@ -135,10 +135,10 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
         check!(takes_nodes, "index {index}");
     }
     if takes_nodes {
-        reserve.fill(&pool)?;
-        check!(tree.can_insert(index, &mut reserve), "index {index}");
+        prealloc.fill(&pool)?;
+        check!(tree.can_insert(index, &mut prealloc), "index {index}");
     }
-    tree.insert(index, block, &mut reserve)
+    tree.insert(index, block, &mut prealloc)
         .inspect_err(|err| pr_err!("insert at {index}: {err:?}, though it was sure to work\n"))?;
     Ok(page)
 }
@@ -151,23 +151,23 @@ pub(crate) fn put_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
     let page = block.bytes().as_ptr();
     // One way or the other.
     if let Err(back) = tree.insert_in_place(index, block) {
-        tree.insert(index, back, &mut Reserve::on_demand())?;
+        tree.insert(index, back, &mut Prealloc::on_demand())?;
     }
     Ok(page)
 }
 
 /// Puts new blocks in from `index` on, as many as come in one piece, up to `n`, with the nodes that the
 /// tree asks for. Returns how many.
-pub(crate) fn put_piece(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
+pub(crate) fn insert_run(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
     let pool = tree.pool().clone();
-    let mut reserve = Reserve::new();
-    let mut piece = pool.alloc_run(n).take_piece()?;
+    let mut prealloc = Prealloc::new();
+    let mut piece = pool.alloc_batch(n).take_contig()?;
     let end = index + piece.len() as u64;
-    tree.insert_piece(index, &mut piece, &mut reserve)?;
+    tree.insert_run(index, &mut piece, &mut prealloc)?;
     while !piece.is_empty() {
         let left = piece.len();
-        reserve.fill(&pool)?;
-        tree.insert_piece(end - left as u64, &mut piece, &mut reserve)?;
+        prealloc.fill(&pool)?;
+        tree.insert_run(end - left as u64, &mut piece, &mut prealloc)?;
         check!(piece.len() < left, "nothing went in {left} before {end}");
     }
     Ok(end - index)
@@ -206,14 +206,14 @@ pub(crate) fn share(tree: &mut Tree, index: u64, from: &Tree, from_index: u64, l
         from,
         from_index,
         len,
-        &mut Reserve::on_demand(),
+        &mut Prealloc::on_demand(),
         || Ok(()),
     )
 }
 
 /// [`Tree::remove`] with as many nodes as it takes.
 pub(crate) fn remove(tree: &mut Tree, from: u64, to: u64) -> Result {
-    tree.remove(from, to, &mut Reserve::on_demand())
+    tree.remove(from, to, &mut Prealloc::on_demand())
 }
 
 /// The blocks of a tree, in ascending order.

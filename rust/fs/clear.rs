@@ -6,7 +6,7 @@ use super::{block_of, blocks_for, offset_in_block, ChargedTree, Data, ReflinkFs}
 use crate::{
     store::{
         block::{BlockRef, Pool, BLOCK_SIZE},
-        Lookup, Reserve,
+        Lookup, Prealloc,
     },
     vfs::{Charge, Invalidate},
 };
@@ -113,12 +113,12 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         let over = may_go_over(data, &blocks, &parts);
         let mut tree = data.edit()?;
         let (mut in_place, mut copied) = ([None, None], [None, None]);
-        let mut reserve = if over {
-            Reserve::on_demand_over()
+        let mut prealloc = if over {
+            Prealloc::on_demand_overcommit()
         } else {
-            Reserve::on_demand()
+            Prealloc::on_demand()
         };
-        tree.remove(blocks.start, end, &mut reserve)?;
+        tree.remove(blocks.start, end, &mut prealloc)?;
         for (i, part) in parts.into_iter().enumerate() {
             let Some(Part {
                 index,
@@ -143,7 +143,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                         };
                         own.bytes().copy_from(0, block, 0, usize::MAX)?;
                         own.bytes().zero(bytes.start, bytes.len());
-                        tree.insert(index, own, &mut reserve)?;
+                        tree.insert(index, own, &mut prealloc)?;
                         copied[i] = Some(index);
                     }
                 }

@@ -11,7 +11,7 @@ use super::{
     block_of, blocks_for, truncate, Changing, ChargedTree, Data, Inode, Locked, ReflinkFs,
 };
 use crate::{
-    store::{block::NewBlock, Reserve, Tree},
+    store::{block::NewBlock, Prealloc, Tree},
     vfs::{self, go_on, Remap},
 };
 use core::{cmp::Ordering, ops::Range};
@@ -78,12 +78,12 @@ pub(crate) fn share(
     let whole =
         first == 0 && to_first == 0 && len >= from.size() && len >= to.size() && taken.len == n;
 
-    let mut reserve = Reserve::on_demand();
+    let mut prealloc = Prealloc::on_demand();
     let (mut tree, done) = if whole {
         let mut tree = taken.tree;
         // What fallocate put beyond the end stays the source's.
         if tree.next_block(n).is_some() {
-            tree.remove(n, u64::MAX, &mut reserve)?;
+            tree.remove(n, u64::MAX, &mut prealloc)?;
         }
         (tree, n)
     } else {
@@ -93,7 +93,7 @@ pub(crate) fn share(
             &taken.tree,
             first,
             taken.len,
-            &mut reserve,
+            &mut prealloc,
             steps,
             go_on,
         )?;
@@ -102,12 +102,12 @@ pub(crate) fn share(
     };
     for (index, copy) in taken.copies {
         if index - first < done {
-            tree.insert(index - first + to_first, copy, &mut reserve)?;
+            tree.insert(index - first + to_first, copy, &mut prealloc)?;
         }
     }
     let len = len.min(done * super::BLOCK_SIZE as u64);
     if !whole {
-        prepare(&mut reserve, to);
+        prealloc_nodes(&mut prealloc, to);
     }
 
     let lock = to.invalidate();
@@ -120,7 +120,7 @@ pub(crate) fn share(
     if !whole {
         let content = tree;
         tree = to.data().edit()?;
-        tree.share(to_first, &content, to_first, done, &mut reserve, go_on)?;
+        tree.share(to_first, &content, to_first, done, &mut prealloc, go_on)?;
     }
     let tree = ChargedTree::new(&lock, tree)?;
     lock.unmap(to_first..to_first + done);
@@ -151,7 +151,7 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
     let mut range = range;
     let reach = Data::reach(range.start, range.end - range.start);
     let mut room = KVVec::new();
-    let mut reserve = Reserve::on_demand();
+    let mut prealloc = Prealloc::on_demand();
     let mut tries = 0;
     loop {
         go_on()?;
@@ -176,7 +176,7 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
             while room.len() < all.len() {
                 room.push(data.pool().alloc()?, GFP_KERNEL)?;
             }
-            prepare(&mut reserve, from);
+            prealloc_nodes(&mut prealloc, from);
             continue;
         }
         let mut copies = KVVec::with_capacity(all.len(), GFP_KERNEL)?;
@@ -187,7 +187,7 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
             }
         }
         let mut tree = data.snapshot(&reach)?;
-        leave_out(&mut tree, from, &own, &mut reserve)?;
+        leave_out(&mut tree, from, &own, &mut prealloc)?;
         return Ok(Taken {
             tree,
             copies,
@@ -198,8 +198,8 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
 
 /// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be had, so that
 /// no fault waits for memory.
-pub(super) fn prepare(reserve: &mut Reserve, file: &Inode) {
-    reserve.prepare(NODES, file.data().pool());
+pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
+    prealloc.try_fill(NODES, file.data().pool());
 }
 
 /// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can be
@@ -213,11 +213,11 @@ pub(super) fn leave_out(
     tree: &mut Tree,
     file: &Locked,
     own: &[u64],
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result {
     let mut result = Ok(());
     for &index in own {
-        result = result.and_then(|()| tree.remove(index, index + 1, reserve));
+        result = result.and_then(|()| tree.remove(index, index + 1, prealloc));
     }
     if result.is_err() {
         *tree = Tree::new(file.data().pool().clone());

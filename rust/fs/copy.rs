@@ -11,7 +11,7 @@ use super::{
     Inode, ReflinkFs,
 };
 use crate::{
-    store::block::{BlockRef, Piece, BLOCK_SIZE},
+    store::block::{BlockRef, ContigBlocks, BLOCK_SIZE},
     vfs::{any::signal_pending, go_on, Remap, RemapKind},
 };
 use kernel::prelude::*;
@@ -198,12 +198,12 @@ impl Source for FileSource<'_> {
         0
     }
 
-    fn len_for_pieces(&self) -> usize {
+    fn len_for_contig(&self) -> usize {
         let end = self.inode.data().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
-    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
+    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize {
         self.take(piece.len() * BLOCK_SIZE, |at, sources, from, n| {
             piece.copy_from(at, sources, from, n)
         })

@@ -5,8 +5,8 @@
 use super::{Inode, ReflinkFs};
 use crate::{
     store::{
-        block::{BlockRef, NewBlock, Piece, Pool, Run, Slots},
-        Extent, Lookup, Reserve, StableRef, Tree,
+        block::{BlockBatch, BlockRef, ContigBlocks, Leaf, NewBlock, Pool},
+        Extent, Lookup, Prealloc, StableRef, Tree,
     },
     vfs::{self, go_on, Invalidate, RwLock},
 };
@@ -24,7 +24,7 @@ use kernel::{
 ///
 /// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
 /// that its owner is charged for exactly as many blocks as it has; or, where nobody is charged for
-/// anything, by [`Data::insert_piece`]. [`Data::get_stable`] changes marks only, and what says that blocks are
+/// anything, by [`Data::insert_run`]. [`Data::get_stable`] changes marks only, and what says that blocks are
 /// unwritten changes with `invalidate_lock` held shared, or the inode's own lock: then nobody shares
 /// the blocks.
 #[pin_data]
@@ -36,7 +36,7 @@ pub(crate) struct Data {
     blocks: Atomic<u64>,
     /// See [`Data::zeros`].
     #[pin]
-    zeros: RwLock<Option<KBox<Slots<1>>>>,
+    zeros: RwLock<Option<KBox<Leaf<1>>>>,
 }
 
 type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
@@ -77,7 +77,7 @@ impl Data {
     pub(crate) fn make_zeros(&self) -> Result {
         let block = self.pool.alloc()?;
         block.clear_around(0, 0);
-        let mut made = KBox::new(Slots::new(self.pool.clone()), GFP_KERNEL)?;
+        let mut made = KBox::new(Leaf::new(self.pool.clone()), GFP_KERNEL)?;
         made.insert(0, block, 0);
         let mut made = Some(made);
         // What is not needed goes after the lock.
@@ -233,9 +233,9 @@ impl Data {
 
     /// Allocates the nodes for putting blocks in from `first` to `last`, as far as they can be had: before
     /// `invalidate_lock` is taken, so that no fault waits while this waits for memory.
-    pub(crate) fn reserve(&self, first: u64, last: u64, reserve: &mut Reserve) {
+    pub(crate) fn prealloc(&self, first: u64, last: u64, prealloc: &mut Prealloc) {
         let nodes = self.tree.read().nodes_for(first, last);
-        reserve.prepare(nodes, &self.pool);
+        prealloc.try_fill(nodes, &self.pool);
     }
 
     /// The first extent at or after `from`, of any length; part of it where the process is to end.
@@ -273,15 +273,15 @@ impl Data {
     }
 
     fn with_shareable<R>(&self, share: impl FnOnce(&mut Tree) -> R) -> Result<R> {
-        let mut reserve = Reserve::new();
+        let mut prealloc = Prealloc::new();
         loop {
             {
                 let mut tree = self.tree.write();
-                if tree.can_share(&mut reserve) {
+                if tree.can_share(&mut prealloc) {
                     return Ok(share(&mut tree));
                 }
             }
-            reserve.fill(&self.pool)?;
+            prealloc.fill(&self.pool)?;
         }
     }
 
@@ -315,7 +315,7 @@ impl Data {
     /// An empty tree, whose blocks are this file's own once they are in its tree.
     pub(crate) fn edit_empty(&self) -> Result<Tree> {
         let mut tree = self.edit()?;
-        tree.remove(0, u64::MAX, &mut Reserve::new())?;
+        tree.remove(0, u64::MAX, &mut Prealloc::new())?;
         Ok(tree)
     }
 
@@ -351,11 +351,11 @@ impl Data {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`; those that `piece` still has are not in the tree.
-    pub(crate) fn insert_piece(
+    pub(crate) fn insert_run(
         lock: &Invalidate<'_, ReflinkFs>,
         index: u64,
-        piece: &mut Piece<'_>,
-        reserve: &mut Reserve,
+        piece: &mut ContigBlocks<'_>,
+        prealloc: &mut Prealloc,
     ) -> Result {
         debug_assert!(!lock.inode().super_block().has_quota());
         let data = lock.inode().data();
@@ -363,7 +363,7 @@ impl Data {
         loop {
             let copied = {
                 let mut tree = data.tree.write();
-                let result = tree.insert_piece(end - piece.len() as u64, piece, reserve);
+                let result = tree.insert_run(end - piece.len() as u64, piece, prealloc);
                 data.count(&tree);
                 result?;
                 tree.take_copied()
@@ -372,7 +372,7 @@ impl Data {
             if piece.is_empty() {
                 return Ok(());
             }
-            reserve.fill(&data.pool)?;
+            prealloc.fill(&data.pool)?;
         }
     }
 
@@ -381,11 +381,11 @@ impl Data {
     /// # Errors
     ///
     /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
-    pub(crate) fn prepare_insert(&self, index: u64, reserve: &mut Reserve) -> Result {
-        if self.tree.read().can_insert(index, reserve) {
+    pub(crate) fn prepare_insert(&self, index: u64, prealloc: &mut Prealloc) -> Result {
+        if self.tree.read().can_insert(index, prealloc) {
             return Ok(());
         }
-        reserve.fill(&self.pool)
+        prealloc.fill(&self.pool)
     }
 
     /// Puts a new block in at `index`, in place of what was there.
@@ -397,7 +397,7 @@ impl Data {
         lock: &Invalidate<'_, ReflinkFs>,
         index: u64,
         block: NewBlock<'_>,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
     ) -> Result {
         let data = lock.inode().data();
         let mut block = block;
@@ -411,14 +411,14 @@ impl Data {
                     }
                     Err(back) => back,
                 };
-                if tree.can_insert(index, reserve) {
-                    let result = tree.insert(index, block, reserve);
+                if tree.can_insert(index, prealloc) {
+                    let result = tree.insert(index, block, prealloc);
                     data.count(&tree);
                     result?;
                     break tree.take_copied();
                 }
             }
-            reserve.fill(&data.pool)?;
+            prealloc.fill(&data.pool)?;
         };
         unmap_copied(lock, copied);
         Ok(())
@@ -449,12 +449,12 @@ impl<'a> ChargedBlock<'a> {
     /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_over`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
-        Self::from_run(&mut inode.data().pool().alloc_run(n), inode, old, advance)
+        Self::from_batch(&mut inode.data().pool().alloc_batch(n), inode, old, advance)
     }
 
     /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::WasShared`].
-    pub(crate) fn from_run(
-        run: &mut Run<'a>,
+    pub(crate) fn from_batch(
+        run: &mut BlockBatch<'a>,
         inode: &'a Inode,
         old: &Lookup,
         advance: Charge<'a>,
@@ -492,14 +492,14 @@ impl<'a> ChargedBlock<'a> {
         self,
         lock: &Invalidate<'_, ReflinkFs>,
         index: u64,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
     ) -> Result {
         let (data, mut charge) = (lock.inode().data(), self.charge);
         // With the lock held this stays so.
         let more =
             u64::from(lock.inode().super_block().has_quota() && data.lookup(index).is_hole());
         charge.raise(more)?;
-        Data::insert(lock, index, self.block, reserve)?;
+        Data::insert(lock, index, self.block, prealloc)?;
         charge.keep(more);
         Ok(())
     }

@@ -11,14 +11,14 @@
 
 use super::{
     block_of, blocks_for,
-    clone::{leave_out, prepare as prepare_reserve, stop_stores, Pinned, TRIES},
+    clone::{leave_out, prealloc_nodes, stop_stores, Pinned, TRIES},
     offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
 };
 use crate::{
     bindings,
     store::{
         block::{BlockRef, BLOCK_SIZE},
-        Reserve, Tree,
+        Prealloc, Tree,
     },
     vfs::{any::signal_pending, go_on, Remap},
 };
@@ -174,11 +174,11 @@ impl Side {
         stop_stores(file, lock, reach.clone());
         let Pinned { mut all, own } = Pinned::of(file, &reach, &range)?;
         let mut tree = file.data().snapshot(&reach)?;
-        let mut reserve = Reserve::on_demand();
-        leave_out(&mut tree, file, &own, &mut reserve)?;
+        let mut prealloc = Prealloc::on_demand();
+        leave_out(&mut tree, file, &own, &mut prealloc)?;
         for index in &mut all {
             // Others are not compared with the rest either.
-            tree.remove(*index, *index + 1, &mut reserve)?;
+            tree.remove(*index, *index + 1, &mut prealloc)?;
             *index -= range.start;
         }
         Ok(Self { tree, pinned: all })
@@ -224,11 +224,11 @@ impl View {
         }
 
         // In the other file, too.
-        let (mut from, mut reserve) = (source.tree, Reserve::on_demand());
+        let (mut from, mut prealloc) = (source.tree, Prealloc::on_demand());
         for &i in &pinned {
             let (from_index, to_index) = (range.first + i, range.to_first + i);
-            from.remove(from_index, from_index + 1, &mut reserve)?;
-            target.tree.remove(to_index, to_index + 1, &mut reserve)?;
+            from.remove(from_index, from_index + 1, &mut prealloc)?;
+            target.tree.remove(to_index, to_index + 1, &mut prealloc)?;
         }
         Ok(Ok(Self {
             from,
@@ -248,7 +248,7 @@ impl View {
     /// `EBADE` where they differ; `EINTR` where the process is to end; `ENOMEM`, `ENOSPC`.
     fn compare(&mut self, request: &Remap<'_, ReflinkFs>, range: &Blocks) -> Result {
         let n = blocks_for(self.len);
-        let mut reserve = Reserve::on_demand();
+        let mut prealloc = Prealloc::on_demand();
         let mut pinned = self.pinned.iter().copied().peekable();
         let limit = if request.may_stop {
             LIMIT_IF_STOPPABLE
@@ -279,7 +279,7 @@ impl View {
                 if room.is_ok() {
                     room =
                         self.shared
-                            .share(to_index, &self.from, index, found, &mut reserve, go_on);
+                            .share(to_index, &self.from, index, found, &mut prealloc, go_on);
                     if room.is_err() {
                         // Gives the nodes back; what follows may still differ.
                         self.shared = self.to.edit();
@@ -325,8 +325,8 @@ fn commit(
     view: Option<View>,
     tries: &Tries,
 ) -> Result<Outcome> {
-    let mut reserve = Reserve::on_demand();
-    prepare_reserve(&mut reserve, request.to.inode());
+    let mut prealloc = Prealloc::on_demand();
+    prealloc_nodes(&mut prealloc, request.to.inode());
     let files = request.lock();
     let locks = files.invalidate();
     let (from, to) = (files.from(), files.to());
@@ -377,7 +377,7 @@ fn commit(
             view.as_ref(),
             &pinned,
             (n, len),
-            &mut reserve,
+            &mut prealloc,
         )
     });
     drop((source, view));
@@ -414,7 +414,7 @@ fn shared_tree(
     view: Option<&View>,
     pinned: &[u64],
     (n, len): (u64, u64),
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result<(Tree, u64)> {
     let mut tree = target.edit();
     let mut pinned = pinned.iter().copied().peekable();
@@ -432,7 +432,7 @@ fn shared_tree(
             if let Some(view) = view {
                 let still = view.still(range, at, end, (source, target), &mut steps);
                 if still > 0 {
-                    tree.share(to_index, &view.shared, to_index, still, reserve, go_on)?;
+                    tree.share(to_index, &view.shared, to_index, still, prealloc, go_on)?;
                     at += still;
                     continue;
                 }
@@ -450,7 +450,7 @@ fn shared_tree(
         let bytes = len - at * BLOCK_SIZE as u64;
         let found = compare((source, index), (target, to_index), max, bytes)?;
         if !is_pinned {
-            tree.share(to_index, source, index, found, reserve, go_on)?;
+            tree.share(to_index, source, index, found, prealloc, go_on)?;
         }
         left -= found;
         at += found;

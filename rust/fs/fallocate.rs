@@ -7,7 +7,7 @@ use super::{
     ChargedBlock, Locked, ReflinkFs,
 };
 use crate::{
-    store::{Lookup, Reserve},
+    store::{Lookup, Prealloc},
     vfs::{go_on, Charge, Fallocate},
 };
 use core::ops::Range;
@@ -89,7 +89,7 @@ fn fill<'a>(
     charge: &mut Charge<'a, ReflinkFs>,
 ) -> Result {
     let data = inode.data();
-    let mut reserve = Reserve::new();
+    let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
         if !unshare {
@@ -98,7 +98,7 @@ fn fill<'a>(
         }
         let end = blocks.end.min(start.saturating_add(STEP as u64));
         if start < end {
-            fill_step(inode, start..end, unshare, charge, &mut reserve)?;
+            fill_step(inode, start..end, unshare, charge, &mut prealloc)?;
         }
         start = end.max(start);
         go_on()?;
@@ -112,7 +112,7 @@ fn fill_step<'a>(
     blocks: Range<u64>,
     unshare: bool,
     charge: &mut Charge<'a, ReflinkFs>,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result {
     let data = inode.data();
     let mut news = [const { None }; STEP];
@@ -135,7 +135,7 @@ fn fill_step<'a>(
     if news.iter().all(Option::is_none) {
         return Ok(());
     }
-    data.reserve(blocks.start, blocks.end - 1, reserve);
+    data.prealloc(blocks.start, blocks.end - 1, prealloc);
     let lock = inode.invalidate();
     for (index, new) in blocks.zip(news) {
         // A fault may have given the file a block of its own meanwhile, and nothing else can have.
@@ -150,7 +150,7 @@ fn fill_step<'a>(
         };
         // The old block, or the zeros that stand for a hole, may be mapped.
         lock.unmap(index..index + 1);
-        block.insert(&lock, index, reserve)?;
+        block.insert(&lock, index, prealloc)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
 use crate::{
-    store::{block::BlockRef, Lookup, Reserve},
+    store::{block::BlockRef, Lookup, Prealloc},
     vfs::{
         go_on,
         mapping::{Associate, InvalidateShared},
@@ -162,14 +162,14 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the process is
 /// to end.
 fn make_exclusive(inode: &Inode, index: u64) -> Result {
-    let mut reserve = Reserve::new();
+    let mut prealloc = Prealloc::new();
     loop {
         let expected = inode.data().lookup(index);
         if let Lookup::Exclusive(_) | Lookup::Unwritten(_) = expected {
             return Ok(());
         }
         let block = ChargedBlock::new(inode, &expected, inode.no_charge())?;
-        inode.data().prepare_insert(index, &mut reserve)?;
+        inode.data().prepare_insert(index, &mut prealloc)?;
         let lock = inode.invalidate();
         if index >= blocks_for(inode.size()) {
             return Ok(());
@@ -177,7 +177,7 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
         let old = inode.data().lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
-            return put_copy(&lock, index, old.block(), block, &mut reserve);
+            return put_copy(&lock, index, old.block(), block, &mut prealloc);
         }
         // It takes another room, or none.
         drop(lock);
@@ -191,7 +191,7 @@ fn put_copy(
     index: u64,
     old: Option<BlockRef>,
     block: ChargedBlock<'_>,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result {
     // For a hole the zeros may be mapped, which stand for others, too.
     if !old.as_ref().is_some_and(BlockRef::has_only_store_ref) {
@@ -201,5 +201,5 @@ fn put_copy(
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX)?,
         None => block.clear_around(0, 0),
     }
-    block.insert(lock, index, reserve)
+    block.insert(lock, index, prealloc)
 }

@@ -5,7 +5,7 @@
 
 use super::{blocks_for, clone::stop_stores, data, Changing, ChargedTree, ReflinkFs};
 use crate::{
-    store::{Reserve, Tree},
+    store::{Prealloc, Tree},
     vfs::{go_on, Invalidate},
 };
 use kernel::prelude::*;
@@ -61,10 +61,10 @@ fn moved(
     busy: &[u64],
 ) -> Result<Tree> {
     let mut tree = source.edit();
-    let mut reserve = Reserve::on_demand();
-    tree.remove(from.min(to), u64::MAX, &mut reserve)?;
+    let mut prealloc = Prealloc::on_demand();
+    tree.remove(from.min(to), u64::MAX, &mut prealloc)?;
     let len = data::ALL.end - from;
-    tree.share(to, source, from, len, &mut reserve, go_on)?;
+    tree.share(to, source, from, len, &mut prealloc, go_on)?;
     for &index in busy {
         let Some(pinned) = source.lookup(index).block() else {
             continue;
@@ -72,7 +72,7 @@ fn moved(
         // The other keeps its room, as long as somebody refers to it.
         let copy = inode.data().pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
-        tree.insert(index - from + to, copy, &mut reserve)?;
+        tree.insert(index - from + to, copy, &mut prealloc)?;
     }
     Ok(tree)
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     bindings,
-    store::block::{BlockRef, Pool, Slots, BLOCK_SIZE},
+    store::block::{BlockRef, Leaf, Pool, BLOCK_SIZE},
     vfs::{self, Context},
 };
 use kernel::{
@@ -59,7 +59,7 @@ pub(crate) struct Super {
     aside: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may be
     /// stored to, where there is no room for [`Data::zeros`](super::Data::zeros).
-    zeros: Slots<1>,
+    zeros: Leaf<1>,
     pub(crate) quota: QuotaOptions,
     mode: u16,
     uid: bindings::kuid_t,
@@ -76,7 +76,7 @@ impl Super {
         let aside = Pool::new(None)?;
         let zero = aside.alloc()?;
         zero.clear_around(0, 0);
-        let mut zeros = Slots::new(aside.clone());
+        let mut zeros = Leaf::new(aside.clone());
         zeros.insert(0, zero, 0);
         Ok(Self {
             pool: Pool::new(options.blocks.or(default_blocks()))?,

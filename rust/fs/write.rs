@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{
     store::{
-        block::{copy_from_iter, copy_from_iter_without_faults, BlockRef, Piece, BLOCK_SIZE},
-        Lookup, Reserve,
+        block::{
+            copy_from_iter, copy_from_iter_without_faults, BlockRef, ContigBlocks, BLOCK_SIZE,
+        },
+        Lookup, Prealloc,
     },
     vfs::{go_on, Invalidate},
 };
@@ -42,13 +44,13 @@ pub(crate) trait Source {
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;
 
     /// How many bytes there are left up to a hole.
-    fn len_for_pieces(&self) -> usize {
+    fn len_for_contig(&self) -> usize {
         self.len()
     }
 
-    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_pieces`]. Returns how
+    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_contig`]. Returns how
     /// many; fewer mean that no more can be had.
-    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize;
+    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize;
 
     /// Whether the `len` bytes that lie `ahead` are a hole, so that they can be one here too.
     fn is_hole(&self, _ahead: usize, _len: usize) -> bool {
@@ -73,7 +75,7 @@ impl Source for IovIterSource<'_> {
         copy_from_iter_without_faults(blocks, offset, len, self)
     }
 
-    fn fill_piece(&mut self, piece: &Piece<'_>) -> usize {
+    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize {
         piece.copy_from_iter(self)
     }
 }
@@ -92,12 +94,12 @@ pub(crate) fn write(
     may_wait: bool,
 ) -> Result<usize> {
     truncate::wipe_tail(inode, pos);
-    let mut reserve = Reserve::new();
+    let mut prealloc = Prealloc::new();
     let mut done = 0;
     while source.len() > 0 {
         let at = pos + done as u64;
         let (n, result) = match write_own(inode, at, source) {
-            0 => write_any(inode, at, source, may_wait, &mut reserve),
+            0 => write_any(inode, at, source, may_wait, &mut prealloc),
             n => (n, Ok(())),
         };
         done += n;
@@ -139,16 +141,16 @@ fn write_any(
     pos: u64,
     source: &mut impl Source,
     may_wait: bool,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let run = write_run::length(inode, pos, source, may_wait);
     if run > 0 {
-        write_run(inode, pos, run, source, reserve)
+        write_run(inode, pos, run, source, prealloc)
     } else if offset_in_block(pos) != 0 || source.len() <= BLOCK_SIZE {
         // What comes after the end of the block may be a run.
-        write_one(inode, pos, source, may_wait, reserve)
+        write_one(inode, pos, source, may_wait, prealloc)
     } else {
-        write_batch(inode, pos, source, may_wait, reserve)
+        write_batch(inode, pos, source, may_wait, prealloc)
     }
 }
 
@@ -158,11 +160,11 @@ fn write_one(
     pos: u64,
     source: &mut impl Source,
     may_wait: bool,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let mut olds = [Lookup::Hole];
     inode.data().lookup_to_write(block_of(pos), &mut olds);
-    replace(inode, pos, olds, 1, source, may_wait, reserve)
+    replace(inode, pos, olds, 1, source, may_wait, prealloc)
 }
 
 /// Writes up to [`BATCH`] blocks, from the beginning of one on. Returns as [`write_any`].
@@ -171,12 +173,12 @@ fn write_batch(
     pos: u64,
     source: &mut impl Source,
     may_wait: bool,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let n = BATCH.min(source.len().div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; BATCH];
     inode.data().lookup_to_write(block_of(pos), &mut olds[..n]);
-    replace(inode, pos, olds, n, source, may_wait, reserve)
+    replace(inode, pos, olds, n, source, may_wait, prealloc)
 }
 
 /// Whether nothing can be written to a part of a block, in place or beside what it holds, as that is
@@ -194,7 +196,7 @@ fn replace<const N: usize>(
     n: usize,
     source: &mut impl Source,
     may_wait: bool,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let offset = offset_in_block(pos);
     let len = source.len().min(n * BLOCK_SIZE - offset);
@@ -251,7 +253,7 @@ fn replace<const N: usize>(
             (None, _) => (),
         }
     }
-    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], reserve) {
+    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
         wipe_own(inode, end.max(inode.size())..pos + done as u64);
         return (end.saturating_sub(pos) as usize, Err(err));
     }
@@ -281,7 +283,7 @@ fn make_blocks<'a>(
     } else {
         0
     };
-    let mut run = inode.data().pool().alloc_run(needed as u64);
+    let mut run = inode.data().pool().alloc_batch(needed as u64);
     for (i, (old, new)) in olds.iter().zip(news).enumerate() {
         match old {
             Lookup::Exclusive(_) => continue,
@@ -289,7 +291,7 @@ fn make_blocks<'a>(
             Lookup::Hole if stays_hole(i) => continue,
             _ => (),
         }
-        match ChargedBlock::from_run(&mut run, inode, old, inode.no_charge()) {
+        match ChargedBlock::from_batch(&mut run, inode, old, inode.no_charge()) {
             Ok(block) => *new = Some(block),
             Err(err) => return (i, Err(err)),
         }
@@ -326,7 +328,7 @@ fn insert_batch(
     pos: u64,
     len: usize,
     news: &mut [Option<ChargedBlock<'_>>],
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result<(), (u64, Error)> {
     let (Some(begin), Some(last)) = (
         news.iter().position(Option::is_some),
@@ -336,7 +338,7 @@ fn insert_batch(
     };
     let first = block_of(pos);
     let (begin, last) = (first + begin as u64, first + last as u64);
-    inode.data().reserve(begin, last, reserve);
+    inode.data().prealloc(begin, last, prealloc);
     let lock = inode.invalidate();
     lock.unmap(begin..last + 1);
     for (i, new) in news.iter_mut().enumerate() {
@@ -344,7 +346,7 @@ fn insert_batch(
         let index = first + i as u64;
         let part = part_of_block(i, offset_in_block(pos), len);
         let start = part.start as u64;
-        put(&lock, index, block, part, reserve)
+        put(&lock, index, block, part, prealloc)
             .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
     }
     Ok(())
@@ -360,7 +362,7 @@ pub(super) fn put(
     index: u64,
     block: ChargedBlock<'_>,
     part: Range<usize>,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result {
     // A fault may have put a block there since it was looked up. It is the file's own, and what was
     // stored to it since is not for us to take back.
@@ -369,5 +371,5 @@ pub(super) fn put(
             return own.copy_from(part.start, block.bytes(), part.start, part.len());
         }
     }
-    block.insert(lock, index, reserve)
+    block.insert(lock, index, prealloc)
 }

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     store::{
-        block::{Piece, BLOCK_SIZE, LONG},
-        Reserve,
+        block::{ContigBlocks, BLOCK_SIZE, MAX_CONTIG_BLOCKS},
+        Prealloc,
     },
     vfs::Invalidate,
 };
@@ -22,7 +22,7 @@ pub(super) fn length(inode: &Locked, pos: u64, source: &impl Source, may_wait: b
     if !may_wait || source.len() < BLOCK_SIZE || offset_in_block(pos) != 0 {
         return 0;
     }
-    let blocks = LONG.min(source.len_for_pieces() / BLOCK_SIZE);
+    let blocks = MAX_CONTIG_BLOCKS.min(source.len_for_contig() / BLOCK_SIZE);
     inode.data().len_to_alloc(block_of(pos), blocks)
 }
 
@@ -32,13 +32,13 @@ pub(super) fn write_run(
     pos: u64,
     blocks: usize,
     source: &mut impl Source,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
-    let mut run = inode.data().pool().alloc_run(blocks as u64);
+    let mut run = inode.data().pool().alloc_batch(blocks as u64);
     let mut done = 0;
     while done < blocks * BLOCK_SIZE {
-        let (n, result) = match run.take_piece() {
-            Ok(piece) => write_piece(inode, pos + done as u64, piece, source, reserve),
+        let (n, result) = match run.take_contig() {
+            Ok(piece) => write_contig(inode, pos + done as u64, piece, source, prealloc),
             Err(err) => (0, Err(err)),
         };
         done += n;
@@ -49,15 +49,15 @@ pub(super) fn write_run(
     (done, Ok(()))
 }
 
-fn write_piece(
+fn write_contig(
     inode: &Locked,
     pos: u64,
-    mut piece: Piece<'_>,
+    mut piece: ContigBlocks<'_>,
     source: &mut impl Source,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let wanted = piece.len() * BLOCK_SIZE;
-    let mut done = source.fill_piece(&piece);
+    let mut done = source.fill_contig(&piece);
     let mut result = if done < wanted {
         Err(source.why_short())
     } else {
@@ -84,17 +84,17 @@ fn write_piece(
     let first = block_of(pos);
     let end = first + done.div_ceil(BLOCK_SIZE) as u64;
     if end > first {
-        inode.data().reserve(first, end - 1, reserve);
+        inode.data().prealloc(first, end - 1, prealloc);
     }
     let lock = inode.invalidate();
     lock.unmap(first..end);
-    let (whole, put_all) = put_piece(&lock, first, piece, reserve);
+    let (whole, put_all) = insert_run(&lock, first, piece, prealloc);
     if let Err(err) = put_all {
         return (whole * BLOCK_SIZE, Err(err));
     }
     if let Some(last) = last {
         let block = ChargedBlock::uncharged(inode, last);
-        if let Err(err) = put(&lock, first + whole as u64, block, 0..part, reserve) {
+        if let Err(err) = put(&lock, first + whole as u64, block, 0..part, prealloc) {
             return (done - part, Err(err));
         }
     }
@@ -102,24 +102,24 @@ fn write_piece(
 }
 
 /// Puts whole new blocks in from `index` on. Returns how many, and what kept it from going on.
-fn put_piece(
+fn insert_run(
     lock: &Invalidate<'_, ReflinkFs>,
     index: u64,
-    mut piece: Piece<'_>,
-    reserve: &mut Reserve,
+    mut piece: ContigBlocks<'_>,
+    prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let (inode, all) = (lock.inode(), piece.len());
     // A fault may have put blocks there meanwhile, which are looked at one by one.
     let all_others = !inode.was_mapped() || inode.data().len_to_alloc(index, all) == all;
     // One by one, too, where somebody is to be charged.
     if all_others && all > 1 && !inode.super_block().has_quota() {
-        let result = Data::insert_piece(lock, index, &mut piece, reserve);
+        let result = Data::insert_run(lock, index, &mut piece, prealloc);
         return (all - piece.len(), result);
     }
     let mut done = 0;
     while let Some(block) = piece.take() {
         let block = ChargedBlock::uncharged(inode, block);
-        let result = put(lock, index + done as u64, block, 0..BLOCK_SIZE, reserve);
+        let result = put(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
         if result.is_err() {
             return (done, result);
         }

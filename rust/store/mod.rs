@@ -6,9 +6,9 @@
 
 pub mod block;
 mod node;
-mod reserve;
+mod prealloc;
 mod tree;
 
 pub use self::node::node_cache;
-pub use self::reserve::Reserve;
+pub use self::prealloc::Prealloc;
 pub use self::tree::{Extent, Lookup, StableRef, Tree};

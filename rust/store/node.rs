@@ -5,8 +5,8 @@
 //! All functions here take indexes relative to the node: `0..span(height)`.
 
 use super::{
-    block::{Count, InPool, NodeCache, NodeCharge, Piece, Pool, Shared, Slots},
-    Reserve,
+    block::{BlockCount, ContigBlocks, InPool, Leaf, NodeCache, NodeCharge, NodeRef, Pool},
+    Prealloc,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -25,21 +25,21 @@ pub(super) const fn span(height: u32) -> u64 {
 const _: () = assert!(FANOUT_SHIFT * 9 >= 63 - super::block::BLOCK_SHIFT);
 
 /// The slot of a node of height `height` that covers block `index`.
-pub(super) const fn slot(height: u32, index: u64) -> usize {
+pub(super) const fn child_index(height: u32, index: u64) -> usize {
     (index >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
 }
 
 /// The slots of a leaf, which own its charge.
-pub(super) type LeafSlots = Slots<FANOUT, NodeCharge>;
+pub(super) type NodeLeaf = Leaf<FANOUT, NodeCharge>;
 
 /// A node of the tree, charged to its pool for as long as it lives.
 pub(super) enum Node {
     /// Height 1: blocks, and how many.
-    Leaf { blocks: u64, slots: LeafSlots },
+    Leaf { blocks: u64, slots: NodeLeaf },
     /// Height 2 and more: nodes, each one lower, and what is below them.
     Inner {
-        count: Count,
-        children: [Option<Shared<Node>>; FANOUT],
+        count: BlockCount,
+        children: [Option<NodeRef<Node>>; FANOUT],
         _charge: NodeCharge,
     },
 }
@@ -54,18 +54,18 @@ pub fn node_cache(name: &'static CStr) -> Result<NodeCache> {
 }
 
 // Seven fit into a page, and so they are counted.
-const _: () = assert!(Shared::<Node>::BYTES <= 576);
+const _: () = assert!(NodeRef::<Node>::BYTES <= 576);
 
 impl Node {
     fn leaf(charge: NodeCharge) -> Self {
         Self::Leaf {
             blocks: 0,
-            slots: Slots::new(charge),
+            slots: Leaf::new(charge),
         }
     }
 
     /// A leaf that has what `from` had as its first.
-    pub(super) fn leaf_with(from: &mut Slots<1>, charge: NodeCharge) -> Self {
+    pub(super) fn leaf_with(from: &mut Leaf<1>, charge: NodeCharge) -> Self {
         let mut leaf = Self::leaf(charge);
         if let Self::Leaf { blocks, slots } = &mut leaf {
             *blocks = slots.take_over(from).blocks;
@@ -75,14 +75,14 @@ impl Node {
 
     fn inner(charge: NodeCharge) -> Self {
         Self::Inner {
-            count: Count::default(),
+            count: BlockCount::default(),
             children: [const { None }; FANOUT],
             _charge: charge,
         }
     }
 
     /// A node whose first child is `node`.
-    pub(super) fn inner_above(node: &Shared<Node>, charge: NodeCharge) -> Self {
+    pub(super) fn inner_above(node: &NodeRef<Node>, charge: NodeCharge) -> Self {
         let mut above = Self::inner(charge);
         if let Self::Inner {
             count, children, ..
@@ -104,28 +104,28 @@ impl Node {
     }
 
     /// A node with the same children, each of which gains an owner. Of blocks that are full there are
-    /// copies, see [`Slots::copy_from`].
+    /// copies, see [`Leaf::copy_from`].
     ///
     /// # Errors
     ///
-    /// Those of [`Reserve::node`] and [`Slots::copy_from`].
-    fn copy(&self, pool: &Arc<Pool>, reserve: &mut Reserve) -> Result<Shared<Node>> {
+    /// Those of [`Prealloc::node`] and [`Leaf::copy_from`].
+    fn copy(&self, pool: &Arc<Pool>, prealloc: &mut Prealloc) -> Result<NodeRef<Node>> {
         match self {
             Self::Leaf {
                 blocks: from,
                 slots: from_slots,
                 ..
             } => {
-                let mut copy = reserve.node(pool, Self::leaf)?;
+                let mut copy = prealloc.node(pool, Self::leaf)?;
                 if let Some(Self::Leaf { blocks, slots, .. }) = copy.get_mut() {
-                    slots.copy_from(from_slots, reserve)?;
+                    slots.copy_from(from_slots, prealloc)?;
                     *blocks = *from;
                 }
                 Ok(copy)
             }
             Self::Inner {
                 count, children, ..
-            } => reserve.node(pool, |charge| Self::Inner {
+            } => prealloc.node(pool, |charge| Self::Inner {
                 count: *count,
                 children: children.clone(),
                 _charge: charge,
@@ -134,9 +134,9 @@ impl Node {
     }
 
     /// The blocks below.
-    pub(super) fn count(&self) -> Count {
+    pub(super) fn count(&self) -> BlockCount {
         match self {
-            Self::Leaf { blocks, slots, .. } => Count {
+            Self::Leaf { blocks, slots, .. } => BlockCount {
                 blocks: *blocks,
                 written: blocks.saturating_sub(slots.unwritten()),
             },
@@ -144,23 +144,23 @@ impl Node {
         }
     }
 
-    fn grow(&mut self, by: Count) {
+    fn add_count(&mut self, delta: BlockCount) {
         match self {
-            Self::Leaf { blocks, .. } => *blocks = blocks.wrapping_add(by.blocks),
-            Self::Inner { count, .. } => *count += by,
+            Self::Leaf { blocks, .. } => *blocks = blocks.wrapping_add(delta.blocks),
+            Self::Inner { count, .. } => *count += delta,
         }
     }
 
     /// The child that covers block `index` of a node of height `height`.
-    fn child(&self, height: u32, index: u64) -> Option<&Shared<Node>> {
+    fn child(&self, height: u32, index: u64) -> Option<&NodeRef<Node>> {
         match self {
             Self::Leaf { .. } => None,
-            Self::Inner { children, .. } => children[slot(height, index)].as_ref(),
+            Self::Inner { children, .. } => children[child_index(height, index)].as_ref(),
         }
     }
 
     /// The slots of a leaf.
-    pub(super) fn slots(&self) -> Option<&LeafSlots> {
+    pub(super) fn slots(&self) -> Option<&NodeLeaf> {
         match self {
             Self::Leaf { slots, .. } => Some(slots),
             Self::Inner { .. } => None,
@@ -169,23 +169,23 @@ impl Node {
 }
 
 /// A subtree: what one slot of a node holds.
-pub(super) type Subtree = Option<Shared<Node>>;
+pub(super) type Subtree = Option<NodeRef<Node>>;
 
 /// The blocks in a subtree.
-pub(super) fn count(subtree: &Subtree) -> Count {
+pub(super) fn count(subtree: &Subtree) -> BlockCount {
     subtree
         .as_ref()
-        .map_or_else(Count::default, |node| node.count())
+        .map_or_else(BlockCount::default, |node| node.count())
 }
 
 /// The node of height `at` that covers block `index`, below `node` of height `height`, and
 /// whether every node on the way, itself included, has one owner.
 pub(super) fn descend(
-    node: &Shared<Node>,
+    node: &NodeRef<Node>,
     mut height: u32,
     at: u32,
     index: u64,
-) -> Option<(&Shared<Node>, bool)> {
+) -> Option<(&NodeRef<Node>, bool)> {
     let mut node = node;
     let mut unique = node.is_unique();
     while height > at {
@@ -197,7 +197,7 @@ pub(super) fn descend(
 }
 
 /// The slots that hold `index`, below `node` of height `height`.
-pub(super) fn leaf_slots(node: &Node, height: u32, index: u64) -> Option<&LeafSlots> {
+pub(super) fn find_leaf(node: &Node, height: u32, index: u64) -> Option<&NodeLeaf> {
     let (mut node, mut height) = (node, height);
     while height > 1 {
         node = node.child(height, index)?;
@@ -207,7 +207,7 @@ pub(super) fn leaf_slots(node: &Node, height: u32, index: u64) -> Option<&LeafSl
 }
 
 /// A root, its height, and a block index below it.
-type Place<'a> = (&'a Shared<Node>, u32, u64);
+type Place<'a> = (&'a NodeRef<Node>, u32, u64);
 
 /// How many nodes of height `at` are the same in two trees, as far as their parents reach: from those
 /// on that begin at the two indexes.
@@ -215,7 +215,7 @@ pub(super) fn same_run((a, a_top, i): Place<'_>, (b, b_top, j): Place<'_>, at: u
     if a_top == at || b_top == at {
         let pair = descend(a, a_top, at, i).zip(descend(b, b_top, at, j));
         return pair
-            .is_some_and(|((a, _), (b, _))| Shared::ptr_eq(a, b))
+            .is_some_and(|((a, _), (b, _))| NodeRef::ptr_eq(a, b))
             .into();
     }
     let parents = descend(a, a_top, at + 1, i).zip(descend(b, b_top, at + 1, j));
@@ -224,9 +224,9 @@ pub(super) fn same_run((a, a_top, i): Place<'_>, (b, b_top, j): Place<'_>, at: u
     };
     match (&**a, &**b) {
         (Node::Inner { children: a, .. }, Node::Inner { children: b, .. }) => {
-            let (i, j) = (slot(at + 1, i), slot(at + 1, j));
+            let (i, j) = (child_index(at + 1, i), child_index(at + 1, j));
             let same = |(a, b): &(&Subtree, &Subtree)| match (a, b) {
-                (Some(a), Some(b)) => Shared::ptr_eq(a, b),
+                (Some(a), Some(b)) => NodeRef::ptr_eq(a, b),
                 _ => false,
             };
             a[i..].iter().zip(&b[j..]).take_while(same).count() as u64
@@ -238,7 +238,7 @@ pub(super) fn same_run((a, a_top, i): Place<'_>, (b, b_top, j): Place<'_>, at: u
 
 /// How many nodes [`insert`] allocates: those that are missing, and those with several owners or
 /// below one that has.
-pub(super) fn nodes_to_insert(node: &Shared<Node>, height: u32, index: u64) -> usize {
+pub(super) fn nodes_to_insert(node: &NodeRef<Node>, height: u32, index: u64) -> usize {
     let mut node = node;
     let mut height = height;
     loop {
@@ -263,15 +263,15 @@ pub(super) fn make_mut<'a>(
     subtree: &'a mut Subtree,
     height: u32,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
+    prealloc: &mut Prealloc,
 ) -> Result<&'a mut Node> {
     match subtree {
         Some(node) if node.is_unique() => (),
-        Some(node) => *subtree = Some(node.copy(pool, reserve)?),
-        None => *subtree = Some(reserve.node(pool, |charge| Node::empty(height, charge))?),
+        Some(node) => *subtree = Some(node.copy(pool, prealloc)?),
+        None => *subtree = Some(prealloc.node(pool, |charge| Node::empty(height, charge))?),
     }
     // It was found or made to have one owner just now.
-    subtree.as_mut().and_then(Shared::get_mut).ok_or(EINVAL)
+    subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EINVAL)
 }
 
 /// Calls `put` with the slots that hold `index`, and its place there: they are made where they are
@@ -280,51 +280,51 @@ pub(super) fn make_mut<'a>(
 ///
 /// # Errors
 ///
-/// `ENOMEM` where `reserve` has too few nodes; the tree is as it was, but for nodes that were
+/// `ENOMEM` where `prealloc` has too few nodes; the tree is as it was, but for nodes that were
 /// copied.
 pub(super) fn insert(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    put: impl FnOnce(&mut LeafSlots, usize) -> Count,
+    put: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
-) -> Result<Count> {
-    let node = make_mut(subtree, height, pool, reserve)?;
-    let i = slot(height, index);
+    prealloc: &mut Prealloc,
+) -> Result<BlockCount> {
+    let node = make_mut(subtree, height, pool, prealloc)?;
+    let i = child_index(height, index);
     let grown = match node {
         Node::Leaf { slots, .. } => put(slots, i),
         Node::Inner { children, .. } => {
-            insert(&mut children[i], height - 1, index, put, pool, reserve)?
+            insert(&mut children[i], height - 1, index, put, pool, prealloc)?
         }
     };
-    node.grow(grown);
+    node.add_count(grown);
     Ok(grown)
 }
 
-/// Blocks for [`insert_piece`]: the first `left` of a piece, to be marked with an generation.
-pub(super) struct Insertion<'a, 'pool> {
-    pub(super) piece: &'a mut Piece<'pool>,
+/// Blocks for [`insert_run`]: the first `left` of a piece, to be marked with an generation.
+pub(super) struct RunInsertion<'a, 'pool> {
+    pub(super) piece: &'a mut ContigBlocks<'pool>,
     pub(super) left: usize,
     pub(super) generation: u64,
 }
 
 /// Puts blocks in from `index` on, as [`insert`] does, as far as they lie in `subtree`; those are not
 /// `left` any more. Returns by how much the number of blocks grew, and what kept it from going on.
-pub(super) fn insert_piece(
+pub(super) fn insert_run(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    blocks: &mut Insertion<'_, '_>,
+    blocks: &mut RunInsertion<'_, '_>,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
-) -> (Count, Result) {
-    let node = match make_mut(subtree, height, pool, reserve) {
+    prealloc: &mut Prealloc,
+) -> (BlockCount, Result) {
+    let node = match make_mut(subtree, height, pool, prealloc) {
         Ok(node) => node,
-        Err(err) => return (Count::default(), Err(err)),
+        Err(err) => return (BlockCount::default(), Err(err)),
     };
-    let first = slot(height, index);
-    let (mut grown, mut result) = (Count::default(), Ok(()));
+    let first = child_index(height, index);
+    let (mut grown, mut result) = (BlockCount::default(), Ok(()));
     match node {
         Node::Leaf {
             blocks: before,
@@ -336,14 +336,14 @@ pub(super) fn insert_piece(
             if *before > 0 {
                 grown += slots.remove_run(first, first + n);
             }
-            grown += slots.insert_piece(first, n, blocks.piece, blocks.generation);
+            grown += slots.insert_run(first, n, blocks.piece, blocks.generation);
             blocks.left -= n;
         }
         Node::Inner { children, .. } => {
             let mut index = index;
             for child in &mut children[first..] {
                 let left = blocks.left;
-                let (by, so_far) = insert_piece(child, height - 1, index, blocks, pool, reserve);
+                let (by, so_far) = insert_run(child, height - 1, index, blocks, pool, prealloc);
                 grown += by;
                 result = so_far;
                 if blocks.left == 0 || result.is_err() {
@@ -353,7 +353,7 @@ pub(super) fn insert_piece(
             }
         }
     }
-    node.grow(grown);
+    node.add_count(grown);
     (grown, result)
 }
 
@@ -364,26 +364,30 @@ pub(super) fn change_in_place(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    change: impl FnOnce(&mut LeafSlots, usize) -> Count,
-) -> Option<Count> {
+    change: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
+) -> Option<BlockCount> {
     let node = subtree.as_mut()?.get_mut()?;
-    let i = slot(height, index);
+    let i = child_index(height, index);
     let grown = match node {
         Node::Leaf { slots, .. } => change(slots, i),
         Node::Inner { children, .. } => {
             change_in_place(&mut children[i], height - 1, index, change)?
         }
     };
-    node.grow(grown);
+    node.add_count(grown);
     Some(grown)
 }
 
 /// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
-pub(super) fn own_slots(subtree: &mut Subtree, height: u32, index: u64) -> Option<&mut LeafSlots> {
+pub(super) fn exclusive_leaf(
+    subtree: &mut Subtree,
+    height: u32,
+    index: u64,
+) -> Option<&mut NodeLeaf> {
     match subtree.as_mut()?.get_mut()? {
         Node::Leaf { slots, .. } => Some(slots),
         Node::Inner { children, .. } => {
-            own_slots(&mut children[slot(height, index)], height - 1, index)
+            exclusive_leaf(&mut children[child_index(height, index)], height - 1, index)
         }
     }
 }
@@ -399,19 +403,19 @@ pub(super) fn remove(
     from: u64,
     to: u64,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
-) -> Result<Count> {
+    prealloc: &mut Prealloc,
+) -> Result<BlockCount> {
     let Some(node) = subtree else {
-        return Ok(Count::default());
+        return Ok(BlockCount::default());
     };
     if from == 0 && to >= span(height) {
         let before = node.count();
         *subtree = None;
-        return Ok(Count::default() - before);
+        return Ok(BlockCount::default() - before);
     }
-    let node = make_mut(subtree, height, pool, reserve)?;
+    let node = make_mut(subtree, height, pool, prealloc)?;
     let step = span(height - 1);
-    let mut grown = Count::default();
+    let mut grown = BlockCount::default();
     for i in (from / step)..to.min(span(height)).div_ceil(step) {
         grown += match node {
             Node::Leaf { slots, .. } => slots.remove(i as usize),
@@ -425,12 +429,12 @@ pub(super) fn remove(
                     from,
                     to,
                     pool,
-                    reserve,
+                    prealloc,
                 )?
             }
         };
     }
-    node.grow(grown);
+    node.add_count(grown);
     if node.count().blocks == 0 {
         *subtree = None;
     }
@@ -448,21 +452,21 @@ pub(super) fn graft(
     height: u32,
     at: u32,
     index: u64,
-    content: Shared<Node>,
+    content: NodeRef<Node>,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
-) -> Result<Count> {
+    prealloc: &mut Prealloc,
+) -> Result<BlockCount> {
     if height == at {
         let before = count(subtree);
         let after = content.count();
         *subtree = Some(content);
         return Ok(after - before);
     }
-    let node = make_mut(subtree, height, pool, reserve)?;
-    let i = slot(height, index);
+    let node = make_mut(subtree, height, pool, prealloc)?;
+    let i = child_index(height, index);
     let grown = match node {
         // A leaf has height 1, and no content is lower than that.
-        Node::Leaf { .. } => Count::default(),
+        Node::Leaf { .. } => BlockCount::default(),
         Node::Inner { children, .. } => graft(
             &mut children[i],
             height - 1,
@@ -470,10 +474,10 @@ pub(super) fn graft(
             index,
             content,
             pool,
-            reserve,
+            prealloc,
         )?,
     };
-    node.grow(grown);
+    node.add_count(grown);
     Ok(grown)
 }
 
@@ -487,18 +491,18 @@ pub(super) fn share_run<const M: usize, Q: InPool>(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    (from, from_slot): (&Slots<M, Q>, usize),
+    (from, from_slot): (&Leaf<M, Q>, usize),
     len: usize,
     pool: &Arc<Pool>,
-    reserve: &mut Reserve,
-) -> Result<Count> {
-    let node = make_mut(subtree, height, pool, reserve)?;
-    let i = slot(height, index);
-    let mut grown = Count::default();
+    prealloc: &mut Prealloc,
+) -> Result<BlockCount> {
+    let node = make_mut(subtree, height, pool, prealloc)?;
+    let i = child_index(height, index);
+    let mut grown = BlockCount::default();
     match node {
         Node::Leaf { slots, .. } => {
             for k in 0..len {
-                grown += slots.share(i + k, from, from_slot + k, reserve)?;
+                grown += slots.share(i + k, from, from_slot + k, prealloc)?;
             }
         }
         Node::Inner { children, .. } => {
@@ -509,11 +513,11 @@ pub(super) fn share_run<const M: usize, Q: InPool>(
                 (from, from_slot),
                 len,
                 pool,
-                reserve,
+                prealloc,
             )?;
         }
     }
-    node.grow(grown);
+    node.add_count(grown);
     Ok(grown)
 }
 
@@ -552,7 +556,7 @@ pub(super) enum Wanted {
 
 impl Wanted {
     /// Whether it is among `span` places with so many blocks.
-    pub(super) fn is_in(self, count: Count, span: u64) -> bool {
+    pub(super) fn is_in(self, count: BlockCount, span: u64) -> bool {
         match self {
             Self::Block => count.blocks > 0,
             Self::Hole => count.blocks < span,
@@ -570,7 +574,7 @@ pub(super) fn find(node: &Node, height: u32, from: u64, wanted: Wanted) -> Optio
     if !wanted.is_in(node.count(), span(height)) {
         return None;
     }
-    let first = slot(height, from);
+    let first = child_index(height, from);
     let children = match node {
         Node::Leaf { slots, .. } => {
             let is_wanted = |&i: &usize| wanted.is_in(slots.count(i), 1);
@@ -584,7 +588,7 @@ pub(super) fn find(node: &Node, height: u32, from: u64, wanted: Wanted) -> Optio
         let within = from.saturating_sub(start);
         let found = match child {
             Some(child) => find(child, height - 1, within, wanted),
-            None => wanted.is_in(Count::default(), step).then_some(within),
+            None => wanted.is_in(BlockCount::default(), step).then_some(within),
         };
         if let Some(found) = found {
             return Some(start + found);

@@ -7,14 +7,14 @@ use core::ops::{AddAssign, Sub};
 /// A number of blocks, each counted as often as it occurs; or by how much such a number grew, which
 /// wraps where there are fewer than before.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Count {
+pub struct BlockCount {
     /// All of them.
     pub blocks: u64,
-    /// Those that are not unwritten, see [`Slots`](super::Slots).
+    /// Those that are not unwritten, see [`Leaf`](super::Leaf).
     pub written: u64,
 }
 
-impl Count {
+impl BlockCount {
     /// So many blocks that were written.
     pub fn written(n: usize) -> Self {
         Self {
@@ -32,14 +32,14 @@ impl Count {
     }
 }
 
-impl AddAssign for Count {
+impl AddAssign for BlockCount {
     fn add_assign(&mut self, by: Self) {
         self.blocks = self.blocks.wrapping_add(by.blocks);
         self.written = self.written.wrapping_add(by.written);
     }
 }
 
-impl Sub for Count {
+impl Sub for BlockCount {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {

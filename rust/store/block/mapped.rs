@@ -17,7 +17,7 @@
 //!   Until then a block that no slot holds any more waits on the inode's list `dropped`, see
 //!   [`super::waiting`].
 //!
-//! Only a block that no other file ever held is mapped writable (see [`Slots`](super::Slots)), so
+//! Only a block that no other file ever held is mapped writable (see [`Leaf`](super::Leaf)), so
 //! that a block never comes to carry another inode's mapping than its first.
 //!
 //! # The lists

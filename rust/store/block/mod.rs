@@ -11,13 +11,13 @@
 //! | [`Pool`] | the blocks of one mount: the limit, the count of those that exist, their numbers |
 //! | [`NodeCharge`] | counts a tree node, which takes room, too |
 //! | [`NewBlock`] | a block in no slot yet, so nobody else can see it |
-//! | [`Run`], [`Piece`] | several of them, allocated together; in one piece |
-//! | [`Count`] | how many blocks, and how many of them were written |
-//! | [`Slots`] | `N` places in a tree that may hold a block; only these own blocks |
+//! | [`BlockBatch`], [`ContigBlocks`] | several of them, allocated together; in one piece |
+//! | [`BlockCount`] | how many blocks, and how many of them were written |
+//! | [`Leaf`] | `N` places in a tree that may hold a block; only these own blocks |
 //! | [`Spare`], [`Spares`] | copies of blocks that no more slots may hold |
 //! | [`BlockRef`] | keeps a block's page alive and gives access to its bytes, owns no slot |
 //! | [`Mapped`] | the blocks that carry an inode's `address_space`, see there |
-//! | [`Shared`], [`Vacant`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
+//! | [`NodeRef`], [`UninitNode`], [`NodeCache`] | a pointer to a tree node, counted by the slots that hold it; its memory |
 //!
 //! # The fields of `struct page`
 //!
@@ -28,33 +28,33 @@
 //! | `mapping`, `index` | see [`Mapped`] |
 //! | `lru` | the link in a list of [`Mapped`], or in that of the blocks that wait ([`waiting`]) |
 
+mod alloc;
 mod count;
-mod iter;
+mod leaf;
 mod mapped;
+mod node_ref;
 mod numbers;
 mod page;
 mod pool;
-mod run;
-mod shared;
-mod slots;
 mod spare;
 mod touched;
+mod uio;
 mod waiting;
 
-pub use self::count::Count;
-pub use self::iter::{
-    copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
-    error_at,
-};
+pub use self::alloc::{BlockBatch, ContigBlocks, MAX_CONTIG_BLOCKS};
+pub use self::count::BlockCount;
+pub use self::leaf::{InPool, Leaf};
 pub use self::mapped::Mapped;
+pub use self::node_ref::{NodeCache, NodeRef, UninitNode};
 pub use self::page::{BlockRef, NewBlock};
 pub use self::pool::{NodeCharge, Pool};
-pub use self::run::{Piece, Run, LONG};
-pub use self::shared::{NodeCache, Shared, Vacant};
-pub use self::slots::{InPool, Slots};
 pub use self::spare::{Spare, Spares};
 #[cfg(reflinkfs_count)]
 pub use self::touched::touched;
+pub use self::uio::{
+    copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
+    error_at,
+};
 
 /// The size of a block in bytes: the page size.
 pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;

@@ -38,11 +38,11 @@ use kernel::{
     },
 };
 
-const SLOTS_BITS: u32 = 16;
-const SLOTS_MASK: u64 = (1 << SLOTS_BITS) - 1;
+const SLOT_COUNT_BITS: u32 = 16;
+const SLOT_COUNT_MASK: u64 = (1 << SLOT_COUNT_BITS) - 1;
 
 /// See [`RawBlock::is_full`].
-const FULL: u64 = 1 << (SLOTS_BITS - 1);
+const MAX_SLOTS: u64 = 1 << (SLOT_COUNT_BITS - 1);
 
 /// See [`BlockRef::is_crowded`].
 const CROWDED: u32 = 1 << 30;
@@ -52,14 +52,14 @@ const NEAR_OVERFLOW: u32 = 3 << 30;
 
 /// The state of a block with this number, of 48 bits, that one slot holds.
 fn in_slot(number: u64) -> u64 {
-    number << SLOTS_BITS | 1
+    number << SLOT_COUNT_BITS | 1
 }
 
 /// A page that is a block.
 ///
 /// # Invariants
 ///
-/// The page was allocated by [`Run`](super::Run), is of order 0, in no page cache, and has not been
+/// The page was allocated by [`BlockBatch`](super::BlockBatch), is of order 0, in no page cache, and has not been
 /// freed; whoever holds this value holds one of the page's references, or a slot of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -110,27 +110,27 @@ impl RawBlock {
     }
 
     pub(super) fn number(self) -> u64 {
-        self.state().load(Relaxed) >> SLOTS_BITS
+        self.state().load(Relaxed) >> SLOT_COUNT_BITS
     }
 
     /// How many slots hold the block.
     ///
     /// With `Acquire`: it pairs with the full ordering of [`RawBlock::put_slot`], so that a caller
     /// who sees one slot, its own, sees what was done before the others let go. Reads through a
-    /// [`BlockRef`] are not among that; they are what marks are for, see [`super::Slots`].
-    pub(super) fn slots(self) -> u64 {
-        self.state().load(Acquire) & SLOTS_MASK
+    /// [`BlockRef`] are not among that; they are what marks are for, see [`super::Leaf`].
+    pub(super) fn slot_count(self) -> u64 {
+        self.state().load(Acquire) & SLOT_COUNT_MASK
     }
 
     /// Whether so many slots hold the block that no more are to: then it is copied.
     pub(super) fn is_full(self) -> bool {
-        self.state().load(Relaxed) & SLOTS_MASK >= FULL
+        self.state().load(Relaxed) & SLOT_COUNT_MASK >= MAX_SLOTS
     }
 
     /// Adds a slot, unless the block is full. Returns whether it did. The caller holds one already.
     pub(super) fn try_get_slot(self) -> bool {
         let mut old = self.state().load(Relaxed);
-        while old & SLOTS_MASK < FULL {
+        while old & SLOT_COUNT_MASK < MAX_SLOTS {
             match self.state().cmpxchg(old, old + 1, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => old = now,
@@ -148,7 +148,7 @@ impl RawBlock {
     /// Takes the caller's slot away. Returns whether it was the last, so that the store's
     /// reference to the page is now the caller's.
     fn put_slot(self) -> bool {
-        self.state().fetch_sub(1, Full) & SLOTS_MASK == 1
+        self.state().fetch_sub(1, Full) & SLOT_COUNT_MASK == 1
     }
 
     /// Takes the caller's slot away. If it was the last, the block is free as soon as nobody else refers
@@ -453,7 +453,7 @@ impl Drop for BlockRef {
 pub struct NewBlock<'pool> {
     bytes: ManuallyDrop<BlockRef>,
     pool: &'pool Pool,
-    /// What the slot it comes into says of it, see [`Slots`](super::Slots).
+    /// What the slot it comes into says of it, see [`Leaf`](super::Leaf).
     unwritten: bool,
 }
 

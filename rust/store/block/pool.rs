@@ -3,7 +3,8 @@
 //! The blocks of one mount.
 
 use super::{
-    numbers::Numbers, page::NewBlock, slots::InPool, waiting::Waiting, Run, Shared, BLOCK_SIZE,
+    leaf::InPool, numbers::Numbers, page::NewBlock, waiting::Waiting, BlockBatch, NodeRef,
+    BLOCK_SIZE,
 };
 use crate::store::node::Node;
 use kernel::{
@@ -115,7 +116,7 @@ impl Drop for NodeCharge {
 
 impl Pool {
     /// What a node takes in memory, in bytes: its part of a page of its cache.
-    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / Shared::<Node>::BYTES)) as u64;
+    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / NodeRef::<Node>::BYTES)) as u64;
 
     /// A pool of at most `limit` blocks; `None` for no limit.
     ///
@@ -202,7 +203,7 @@ impl Pool {
         self.limit.load(Relaxed).saturating_add(over)
     }
 
-    /// An generation that no tree of this pool had, see [`Slots`](super::Slots).
+    /// An generation that no tree of this pool had, see [`Leaf`](super::Leaf).
     pub(in crate::store) fn new_generation(&self) -> u64 {
         self.next_generation.fetch_add(1, Relaxed)
     }
@@ -267,8 +268,8 @@ impl Pool {
     }
 
     /// Up to `n` new blocks, as many as there may be.
-    pub fn alloc_run(&self, n: u64) -> Run<'_> {
-        Run::new(self, n)
+    pub fn alloc_batch(&self, n: u64) -> BlockBatch<'_> {
+        BlockBatch::new(self, n)
     }
 
     /// Allocates a block. Its bytes are undefined until its owner has written them.
@@ -277,7 +278,7 @@ impl Pool {
     ///
     /// `ENOSPC` at the limit, `ENOMEM` where there is no page.
     pub fn alloc(&self) -> Result<NewBlock<'_>> {
-        self.alloc_run(1).take()
+        self.alloc_batch(1).take()
     }
 
     /// As [`Pool::alloc`], but goes over the limit where it must: for an operation that gives
@@ -288,7 +289,7 @@ impl Pool {
     /// `ENOSPC` where all such operations together are over it by [`OVER`] blocks: what was given back
     /// is kept by others.
     pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
-        Run::over(self).take()
+        BlockBatch::over(self).take()
     }
 
     /// The order up to which pages are worth asking for: more were not to be had lately.

@@ -4,19 +4,19 @@
 
 use super::{height_for, Root, Tree, EMPTY};
 use crate::store::{
-    block::{Count, NewBlock, Piece, Pool, Slots},
-    node::{self, span, Insertion, LeafSlots, Node, Subtree, FANOUT},
-    Reserve,
+    block::{BlockCount, ContigBlocks, Leaf, NewBlock, Pool},
+    node::{self, span, Node, NodeLeaf, RunInsertion, Subtree, FANOUT},
+    Prealloc,
 };
 use kernel::{prelude::*, sync::Arc};
 
 impl Tree {
-    /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `reserve`; if not, they
+    /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `prealloc`; if not, they
     /// are noted there.
-    pub fn can_insert(&self, index: u64, reserve: &mut Reserve) -> bool {
+    pub fn can_insert(&self, index: u64, prealloc: &mut Prealloc) -> bool {
         // Both, so that both are noted.
-        let spares = reserve.has_spares(self.spares_to_insert(index, index + 1));
-        reserve.has(self.nodes_to_insert(index), 0) && spares
+        let spares = prealloc.require_spares(self.spares_to_insert(index, index + 1));
+        prealloc.require(self.nodes_to_insert(index), 0) && spares
     }
 
     /// How many spares it takes to copy the leaves of `from..to` that have other owners.
@@ -28,7 +28,7 @@ impl Tree {
                 break;
             };
             if let Some((leaf, false)) = node::descend(root, height, 1, index) {
-                spares += leaf.slots().map_or(0, Slots::full);
+                spares += leaf.slots().map_or(0, Leaf::full);
             }
             index = (index / FANOUT as u64 + 1) * FANOUT as u64;
         }
@@ -91,7 +91,7 @@ impl Tree {
         let mut block = Some(block);
         self.change_in_place(index, |slots, i| match block.take() {
             Some(block) => slots.insert(i, block, generation),
-            None => Count::default(),
+            None => BlockCount::default(),
         });
         block.map_or(Ok(()), Err)
     }
@@ -99,8 +99,8 @@ impl Tree {
     fn change_in_place(
         &mut self,
         index: u64,
-        change: impl FnOnce(&mut LeafSlots, usize) -> Count,
-    ) -> Option<Count> {
+        change: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
+    ) -> Option<BlockCount> {
         match &mut self.root {
             Root::Node { node, height } if index < span(*height) => {
                 node::change_in_place(node, *height, index, change)
@@ -123,8 +123,8 @@ impl Tree {
         let mut written = 0;
         while done < n {
             let at = index + done as u64;
-            let in_leaf = (n - done).min(FANOUT - node::slot(1, at));
-            let set = |slots: &mut LeafSlots, i| slots.set_written(i, i + in_leaf, generation);
+            let in_leaf = (n - done).min(FANOUT - node::child_index(1, at));
+            let set = |slots: &mut NodeLeaf, i| slots.set_written(i, i + in_leaf, generation);
             written += self
                 .change_in_place(at, set)
                 .map_or(0, |grown| grown.written);
@@ -137,34 +137,34 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where `reserve` has too few nodes, which [`Tree::can_insert`] tells in advance:
+    /// `ENOMEM` where `prealloc` has too few nodes, which [`Tree::can_insert`] tells in advance:
     /// the blocks of the tree are as they were.
-    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, reserve: &mut Reserve) -> Result {
+    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, prealloc: &mut Prealloc) -> Result {
         if self.is_at_root(index) {
-            let mut slots = Slots::new(self.pool.clone());
+            let mut slots = Leaf::new(self.pool.clone());
             slots.insert(0, block, self.generation);
             self.root = Root::One(slots);
             return Ok(());
         }
         let generation = self.generation;
-        let (root, height, pool) = self.grow(height_for(index), reserve)?;
-        let put = |slots: &mut LeafSlots, i| slots.insert(i, block, generation);
-        let result = node::insert(root, height, index, put, pool, reserve);
-        self.copied += reserve.take_copied();
+        let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
+        let put = |slots: &mut NodeLeaf, i| slots.insert(i, block, generation);
+        let result = node::insert(root, height, index, put, pool, prealloc);
+        self.copied += prealloc.take_copied();
         result.map(|_| ())
     }
 
-    /// As [`Tree::insert`], of several blocks from `index` on, as far as `reserve` has the nodes; those
-    /// are `piece`'s no more. What the next ones need is noted in `reserve`.
+    /// As [`Tree::insert`], of several blocks from `index` on, as far as `prealloc` has the nodes; those
+    /// are `piece`'s no more. What the next ones need is noted in `prealloc`.
     ///
     /// # Errors
     ///
-    /// Those of a `reserve` that is on demand.
-    pub fn insert_piece(
+    /// Those of a `prealloc` that is on demand.
+    pub fn insert_run(
         &mut self,
         index: u64,
-        piece: &mut Piece<'_>,
-        reserve: &mut Reserve,
+        piece: &mut ContigBlocks<'_>,
+        prealloc: &mut Prealloc,
     ) -> Result {
         let end = index + piece.len() as u64;
         while !piece.is_empty() {
@@ -173,32 +173,32 @@ impl Tree {
             let end_in = |height| end.min((at / span(height) + 1) * span(height));
             // Of the leaves of one parent, each takes one node at most, but for the first.
             let leaves_after = (end_in(2) - 1) / span(1) - at / span(1);
-            let has_nodes = reserve.has(self.nodes_for_leaf(at), leaves_after as usize);
-            let to = end_in(if reserve.has_ahead() { 2 } else { 1 });
-            if !reserve.has_spares(self.spares_to_insert(at, to)) || !has_nodes {
+            let has_nodes = prealloc.require(self.nodes_for_leaf(at), leaves_after as usize);
+            let to = end_in(if prealloc.has_extra() { 2 } else { 1 });
+            if !prealloc.require_spares(self.spares_to_insert(at, to)) || !has_nodes {
                 break;
             }
-            let mut blocks = Insertion {
+            let mut blocks = RunInsertion {
                 left: (to - at) as usize,
                 generation: self.generation,
                 piece,
             };
-            let (root, height, pool) = self.grow(height_for(at), reserve)?;
-            let (_, result) = node::insert_piece(root, height, at, &mut blocks, pool, reserve);
-            self.copied += reserve.take_copied();
+            let (root, height, pool) = self.raise_height(height_for(at), prealloc)?;
+            let (_, result) = node::insert_run(root, height, at, &mut blocks, pool, prealloc);
+            self.copied += prealloc.take_copied();
             result?;
         }
         Ok(())
     }
 
     /// Makes the root a node of at least this height. Returns it, its height, and the pool.
-    pub(super) fn grow(
+    pub(super) fn raise_height(
         &mut self,
         needed: u32,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
     ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
         if let Root::One(slots) = &mut self.root {
-            let leaf = reserve.node(&self.pool, |charge| Node::leaf_with(slots, charge))?;
+            let leaf = prealloc.node(&self.pool, |charge| Node::leaf_with(slots, charge))?;
             self.root = Root::Node {
                 node: Some(leaf),
                 height: 1,
@@ -210,7 +210,7 @@ impl Tree {
                 while *height < needed {
                     if let Some(top) = node {
                         let above =
-                            reserve.node(&self.pool, |charge| Node::inner_above(top, charge))?;
+                            prealloc.node(&self.pool, |charge| Node::inner_above(top, charge))?;
                         *node = Some(above);
                     }
                     *height += 1;
@@ -224,9 +224,9 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` where `reserve` has too few nodes; some of the range may be empty then.
+    /// `ENOMEM`, `ENOSPC` where `prealloc` has too few nodes; some of the range may be empty then.
     /// So this is for a tree got from [`Tree::edit`], which is thrown away on an error.
-    pub fn remove(&mut self, from: u64, to: u64, reserve: &mut Reserve) -> Result {
+    pub fn remove(&mut self, from: u64, to: u64, prealloc: &mut Prealloc) -> Result {
         if from >= to {
             return Ok(());
         }
@@ -234,8 +234,8 @@ impl Tree {
             Root::One(_) if from == 0 => self.root = EMPTY,
             Root::One(_) => (),
             Root::Node { node, height } if from < span(*height) => {
-                node::remove(node, *height, from, to, &self.pool, reserve)?;
-                self.copied += reserve.take_copied();
+                node::remove(node, *height, from, to, &self.pool, prealloc)?;
+                self.copied += prealloc.take_copied();
                 if node.is_none() {
                     *height = 0;
                 }

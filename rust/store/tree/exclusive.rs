@@ -4,7 +4,7 @@
 
 use super::{Root, Tree};
 use crate::store::{
-    block::{BlockRef, InPool, Slots},
+    block::{BlockRef, InPool, Leaf},
     node::{self, span, FANOUT},
 };
 use core::ops::Range;
@@ -40,8 +40,8 @@ impl Tree {
                 Root::One(slots) if index == 0 => slots.clear_exclusive(0, 1),
                 Root::Node { node, height } if index < span(*height) => {
                     // A leaf that is shared already has no marks that count.
-                    if let Some(slots) = node::own_slots(node, *height, index) {
-                        let first = node::slot(1, index);
+                    if let Some(slots) = node::exclusive_leaf(node, *height, index) {
+                        let first = node::child_index(1, index);
                         slots.clear_exclusive(first, first + (end - index) as usize);
                     }
                 }
@@ -64,7 +64,7 @@ impl Tree {
     /// The caller knows that no reference to its page was got through another tree, or by
     /// [`Tree::get_stable`]: as it was [`Lookup::Exclusive`] until just now.
     pub fn restore_exclusive(&mut self, index: u64) {
-        fn keep<const N: usize, P: InPool>(slots: &mut Slots<N, P>, i: usize, generation: u64) {
+        fn keep<const N: usize, P: InPool>(slots: &mut Leaf<N, P>, i: usize, generation: u64) {
             // What several slots hold may be lent through one that has no mark.
             if slots.is_sole_owner(i) {
                 slots.set_exclusive(i, generation);
@@ -74,8 +74,8 @@ impl Tree {
         match &mut self.root {
             Root::One(slots) if index == 0 => keep(slots, 0, generation),
             Root::Node { node, height } if index < span(*height) => {
-                if let Some(slots) = node::own_slots(node, *height, index) {
-                    keep(slots, node::slot(1, index), generation);
+                if let Some(slots) = node::exclusive_leaf(node, *height, index) {
+                    keep(slots, node::child_index(1, index), generation);
                 }
             }
             _ => (),
@@ -91,15 +91,15 @@ impl Tree {
         let slots = match &mut self.root {
             Root::One(slots) if index == 0 => return Self::get_stable_in(slots, 0, generation),
             Root::Node { node, height } if index < span(*height) => {
-                node::own_slots(node, *height, index)
+                node::exclusive_leaf(node, *height, index)
             }
             _ => return StableRef::Hole,
         };
-        let i = node::slot(1, index);
+        let i = node::child_index(1, index);
         if let Some(slots) = slots {
             return Self::get_stable_in(slots, i, generation);
         }
-        match self.slots_for(index) {
+        match self.leaf_for(index) {
             Some((slots, i, _)) => match slots.get(i) {
                 None => StableRef::Hole,
                 Some(block) if slots.is_exclusive(i, generation) => StableRef::NeedsCopy(block),
@@ -110,7 +110,7 @@ impl Tree {
     }
 
     fn get_stable_in<const N: usize, P: InPool>(
-        slots: &mut Slots<N, P>,
+        slots: &mut Leaf<N, P>,
         i: usize,
         generation: u64,
     ) -> StableRef {

@@ -4,7 +4,7 @@
 
 use super::{Root, Tree};
 use crate::store::{
-    block::{InPool, Slots},
+    block::{InPool, Leaf},
     node::{self, span, Wanted},
 };
 use core::ops::Range;
@@ -111,7 +111,7 @@ impl Tree {
     /// The extent that begins at `index`, as far as its leaf reaches.
     fn extent_in_leaf(&self, index: u64) -> Option<Extent> {
         fn run<const N: usize, P: InPool>(
-            (slots, first, unique): (&Slots<N, P>, usize, bool),
+            (slots, first, unique): (&Leaf<N, P>, usize, bool),
             index: u64,
         ) -> Option<Extent> {
             let one = |i: usize| {
@@ -129,7 +129,7 @@ impl Tree {
         }
         match &self.root {
             Root::One(slots) if index == 0 => run((slots, 0, true), 0),
-            _ => run(self.slots_for(index)?, index),
+            _ => run(self.leaf_for(index)?, index),
         }
     }
 }

@@ -12,9 +12,9 @@ pub use self::exclusive::StableRef;
 pub use self::extent::Extent;
 
 use super::{
-    block::{BlockRef, InPool, Pool, Shared, Slots},
-    node::{self, span, LeafSlots, Node, Subtree, FANOUT},
-    Reserve,
+    block::{BlockRef, InPool, Leaf, NodeRef, Pool},
+    node::{self, span, Node, NodeLeaf, Subtree, FANOUT},
+    Prealloc,
 };
 use kernel::sync::Arc;
 
@@ -36,23 +36,23 @@ use kernel::sync::Arc;
 ///
 /// A block that other trees held until then is not written in place all the same, but copied once
 /// more ([`Lookup::WasShared`]): there may still be references to its page that were got through
-/// them, see [`Slots`].
+/// them, see [`Leaf`].
 pub struct Tree {
     pool: Arc<Pool>,
-    /// What new blocks are marked with, see [`Slots`].
+    /// What new blocks are marked with, see [`Leaf`].
     generation: u64,
     /// See [`Tree::take_copied`].
     copied: u64,
     root: Root,
 }
 
-// As for `Slots`: the `Arc` keeps it from being so by itself.
+// As for `Leaf`: the `Arc` keeps it from being so by itself.
 impl Unpin for Tree {}
 
 #[derive(Clone)]
 enum Root {
     /// Block 0 and nothing else: most files are this small.
-    One(Slots<1>),
+    One(Leaf<1>),
     /// A node of this height, at least 1: a tree of `span(height)` blocks. Without a node the
     /// height is 0, and there is no block.
     Node { node: Subtree, height: u32 },
@@ -138,11 +138,11 @@ impl Tree {
     }
 
     /// Makes sure that what the root holds may get another owner: a block alone that is held by so many
-    /// slots that no more may is put into a leaf, which may. False where `reserve` has no node for that.
-    pub fn can_share(&mut self, reserve: &mut Reserve) -> bool {
+    /// slots that no more may is put into a leaf, which may. False where `prealloc` has no node for that.
+    pub fn can_share(&mut self, prealloc: &mut Prealloc) -> bool {
         match &self.root {
             Root::One(slots) if slots.full() > 0 => {
-                reserve.has(1, 0) && self.grow(1, reserve).is_ok()
+                prealloc.require(1, 0) && self.raise_height(1, prealloc).is_ok()
             }
             _ => true,
         }
@@ -168,7 +168,7 @@ impl Tree {
     }
 
     /// The root and its height, where it has a node and room for `index`.
-    fn root_for(&self, index: u64) -> Option<(&Shared<Node>, u32)> {
+    fn root_for(&self, index: u64) -> Option<(&NodeRef<Node>, u32)> {
         match &self.root {
             Root::Node {
                 node: Some(node),
@@ -179,17 +179,17 @@ impl Tree {
     }
 
     /// The slots that hold `index`, its place there, and whether the way has one owner all along.
-    fn slots_for(&self, index: u64) -> Option<(&LeafSlots, usize, bool)> {
+    fn leaf_for(&self, index: u64) -> Option<(&NodeLeaf, usize, bool)> {
         let (root, height) = self.root_for(index)?;
         let (leaf, unique) = node::descend(root, height, 1, index)?;
-        Some((leaf.slots()?, node::slot(1, index), unique))
+        Some((leaf.slots()?, node::child_index(1, index), unique))
     }
 
     /// The block at `index`.
     pub fn lookup(&self, index: u64) -> Lookup {
         match &self.root {
             Root::One(slots) if index == 0 => self.lookup_in(slots, 0, true),
-            _ => match self.slots_for(index) {
+            _ => match self.leaf_for(index) {
                 Some((slots, i, unique)) => self.lookup_in(slots, i, unique),
                 None => Lookup::Hole,
             },
@@ -198,7 +198,7 @@ impl Tree {
 
     fn lookup_in<const N: usize, P: InPool>(
         &self,
-        slots: &Slots<N, P>,
+        slots: &Leaf<N, P>,
         i: usize,
         unique: bool,
     ) -> Lookup {
@@ -216,7 +216,7 @@ impl Tree {
         match &self.root {
             Root::One(slots) if index == 0 => slots.is_unwritten(0),
             _ => self
-                .slots_for(index)
+                .leaf_for(index)
                 .is_some_and(|(slots, i, _)| slots.is_unwritten(i)),
         }
     }
@@ -226,10 +226,10 @@ impl Tree {
         let mut done = 0;
         while done < found.len() {
             let at = index + done as u64;
-            let first = node::slot(1, at);
+            let first = node::child_index(1, at);
             let n = (found.len() - done).min(FANOUT - first);
             let found = &mut found[done..done + n];
-            match self.slots_for(at) {
+            match self.leaf_for(at) {
                 Some((slots, _, unique)) => {
                     for (i, found) in found.iter_mut().enumerate() {
                         *found = self.lookup_in(slots, first + i, unique);
@@ -250,7 +250,7 @@ impl Tree {
         let mut found = 0;
         while found < max {
             let at = index + found as u64;
-            let in_leaf = (max - found).min(FANOUT - node::slot(1, at));
+            let in_leaf = (max - found).min(FANOUT - node::child_index(1, at));
             let others = self.len_to_alloc_in_leaf(at, in_leaf);
             found += others;
             if others < in_leaf {
@@ -261,7 +261,7 @@ impl Tree {
     }
 
     fn len_to_alloc_in_leaf(&self, index: u64, max: usize) -> usize {
-        match (self.slots_for(index), &self.root) {
+        match (self.leaf_for(index), &self.root) {
             (Some((slots, first, true)), _) => (first..first + max)
                 .take_while(|&i| !slots.is_sole_owner(i))
                 .count(),
@@ -275,9 +275,9 @@ impl Tree {
     pub fn blocks_at(&self, index: u64) -> &[Option<BlockRef>] {
         let leaf = self
             .root_for(index)
-            .and_then(|(root, height)| node::leaf_slots(root, height, index));
+            .and_then(|(root, height)| node::find_leaf(root, height, index));
         match (leaf, &self.root) {
-            (Some(slots), _) => &slots.blocks()[node::slot(1, index)..],
+            (Some(slots), _) => &slots.blocks()[node::child_index(1, index)..],
             (None, Root::One(slots)) if index == 0 => slots.blocks(),
             _ => &[],
         }
@@ -287,7 +287,7 @@ impl Tree {
     pub fn exclusive_run(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
         match &self.root {
             Root::One(slots) if index == 0 => slots.exclusive_run(0, max, self.generation),
-            _ => match self.slots_for(index) {
+            _ => match self.leaf_for(index) {
                 Some((slots, i, true)) => slots.exclusive_run(i, max, self.generation),
                 _ => &[],
             },

@@ -4,7 +4,7 @@
 
 use super::{Root, Tree};
 use crate::store::{
-    block::Shared,
+    block::NodeRef,
     node::{self, span, FANOUT},
 };
 
@@ -23,7 +23,7 @@ impl Tree {
         if let (Root::Node { node: Some(a), .. }, Root::Node { node: Some(b), .. }) =
             (&self.root, &other.root)
         {
-            if index == other_index && Shared::ptr_eq(a, b) {
+            if index == other_index && NodeRef::ptr_eq(a, b) {
                 return len;
             }
         }
@@ -82,14 +82,14 @@ impl Tree {
         match (&self.root, &other.root) {
             (Root::One(x), Root::One(y)) => x.same_block(0, y, 0).into(),
             (Root::One(x), _) => other
-                .slots_for(b)
+                .leaf_for(b)
                 .is_some_and(|(y, j, _)| x.same_block(0, y, j))
                 .into(),
             (_, Root::One(y)) => self
-                .slots_for(a)
+                .leaf_for(a)
                 .is_some_and(|(x, i, _)| x.same_block(i, y, 0))
                 .into(),
-            _ => match (self.slots_for(a), other.slots_for(b)) {
+            _ => match (self.leaf_for(a), other.leaf_for(b)) {
                 (Some((x, i, _)), Some((y, j, _))) => {
                     let most = (FANOUT - i.max(j)).min(left as usize);
                     (0..most)

@@ -4,9 +4,9 @@
 
 use super::{height_for, Root, Tree};
 use crate::store::{
-    block::{Shared, Slots},
+    block::{Leaf, NodeRef},
     node::{self, span, Node, FANOUT},
-    Reserve,
+    Prealloc,
 };
 use kernel::prelude::*;
 
@@ -28,11 +28,11 @@ impl Tree {
         from: &Tree,
         from_index: u64,
         len: u64,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
         go_on: impl Fn() -> Result,
     ) -> Result {
         let mut steps = u64::MAX;
-        self.share_some(index, from, from_index, len, reserve, &mut steps, go_on)?;
+        self.share_some(index, from, from_index, len, prealloc, &mut steps, go_on)?;
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl Tree {
         from: &Tree,
         from_index: u64,
         len: u64,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
         steps: &mut u64,
         go_on: impl Fn() -> Result,
     ) -> Result<u64> {
@@ -53,7 +53,7 @@ impl Tree {
         while done < len && *steps > 0 {
             go_on()?;
             *steps -= 1;
-            done += self.share_step(index + done, from, from_index + done, len - done, reserve)?;
+            done += self.share_step(index + done, from, from_index + done, len - done, prealloc)?;
         }
         Ok(done)
     }
@@ -65,22 +65,22 @@ impl Tree {
         from: &Tree,
         at: u64,
         left: u64,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
     ) -> Result<u64> {
         // Also where it begins with a hole: or else a file with a hole in each leaf would be shared leaf
         // by leaf.
         if let Some((content, height)) = from.subtree_for(at, to, left) {
             let content = content.clone();
             let needed = height_for(to + span(height) - 1);
-            let (root, top, pool) = self.grow(needed, reserve)?;
-            node::graft(root, top, height, to, content, pool, reserve)?;
-            self.copied += reserve.take_copied();
+            let (root, top, pool) = self.raise_height(needed, prealloc)?;
+            node::graft(root, top, height, to, content, pool, prealloc)?;
+            self.copied += prealloc.take_copied();
             return Ok(span(height));
         }
         let next = from.next_block(at).unwrap_or(u64::MAX);
         if next > at {
             let hole = left.min(next - at);
-            self.remove(to, to + hole, reserve)?;
+            self.remove(to, to + hole, prealloc)?;
             return Ok(hole);
         }
         // As far as both leaves reach; a block in the root has no leaf.
@@ -90,12 +90,12 @@ impl Tree {
                 .min(FANOUT as u64 - at % FANOUT as u64)
                 .min(FANOUT as u64 - to % FANOUT as u64),
         };
-        self.share_run(to, from, at, run as usize, reserve)?;
+        self.share_run(to, from, at, run as usize, prealloc)?;
         Ok(run)
     }
 
     /// The highest node that begins at `at`, fits `left`, and may stand at `to` too.
-    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&Shared<Node>, u32)> {
+    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&NodeRef<Node>, u32)> {
         let (root, top) = self.root_for(at)?;
         let fits = |height: &u32| {
             at % span(*height) == 0 && to % span(*height) == 0 && left >= span(*height)
@@ -112,26 +112,26 @@ impl Tree {
         from: &Tree,
         from_index: u64,
         len: usize,
-        reserve: &mut Reserve,
+        prealloc: &mut Prealloc,
     ) -> Result {
         if let (Root::One(slots), true, 0) = (&from.root, self.is_at_root(index), from_index) {
-            let mut one = Slots::new(self.pool.clone());
-            one.share(0, slots, 0, reserve)?;
+            let mut one = Leaf::new(self.pool.clone());
+            one.share(0, slots, 0, prealloc)?;
             self.root = Root::One(one);
-            self.copied += reserve.take_copied();
+            self.copied += prealloc.take_copied();
             return Ok(());
         }
-        let (root, height, pool) = self.grow(height_for(index), reserve)?;
+        let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
         match &from.root {
             Root::One(slots) => {
-                node::share_run(root, height, index, (slots, 0), len, pool, reserve)?;
+                node::share_run(root, height, index, (slots, 0), len, pool, prealloc)?;
             }
             Root::Node { .. } => {
-                let (slots, i, _) = from.slots_for(from_index).ok_or(EINVAL)?;
-                node::share_run(root, height, index, (slots, i), len, pool, reserve)?;
+                let (slots, i, _) = from.leaf_for(from_index).ok_or(EINVAL)?;
+                node::share_run(root, height, index, (slots, i), len, pool, prealloc)?;
             }
         }
-        self.copied += reserve.take_copied();
+        self.copied += prealloc.take_copied();
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! A pointer to a tree node, counted by the slots that hold it.
 //!
 //! [`kernel::sync::Arc`] cannot say that it is the only one, and what may be written in place is
-//! decided by just that. So this is an `Arc` with [`Shared::get_mut`].
+//! decided by just that. So this is an `Arc` with [`NodeRef::get_mut`].
 //!
 //! The memory is that of a cache of its own, a [`NodeCache`]: half of what `kmalloc` takes for a node,
 //! and not cleared first.
@@ -24,13 +24,13 @@ use kernel::{
 /// What is in the cache begins at a multiple of this.
 const CACHE_LINE: usize = bindings::SHIM_CACHE_LINE;
 
-/// The cache that [`Vacant::new`] takes memory from; null where there is none.
+/// The cache that [`UninitNode::new`] takes memory from; null where there is none.
 static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
 
 /// The size of what is in [`CACHE`].
 static SIZE: Atomic<usize> = Atomic::new(0);
 
-/// Memory for values of one type behind a [`Shared`]. One at a time may exist, and must outlive all
+/// Memory for values of one type behind a [`NodeRef`]. One at a time may exist, and must outlive all
 /// of those values.
 ///
 /// # Invariants
@@ -48,14 +48,14 @@ impl NodeCache {
         if !CACHE.load(Relaxed).is_null() {
             return Err(EBUSY);
         }
-        let layout = Layout::new::<Counted<T>>();
+        let layout = Layout::new::<NodeInner<T>>();
         let mut args = bindings::kmem_cache_args {
             align: layout.align() as u32,
             // Within what is free, which is no bigger by it. With a constructor it has to be said.
             freeptr_offset: 0,
             use_freeptr_offset: true,
             // With one, the kernel does not clear what is about to be filled in.
-            ctor: Some(leave_alone),
+            ctor: Some(noop_ctor),
             ..Default::default()
         };
         // SAFETY: The name is static, and `args` only needed during the call.
@@ -88,35 +88,35 @@ impl Drop for NodeCache {
 /// # Safety
 ///
 /// None: does not look at its argument.
-unsafe extern "C" fn leave_alone(_memory: *mut c_void) {}
+unsafe extern "C" fn noop_ctor(_memory: *mut c_void) {}
 
-struct Counted<T> {
+struct NodeInner<T> {
     /// As each owner is a pointer of eight bytes somewhere, this cannot overflow; a `refcount_t` could,
     /// and what it counts is never freed then.
     owners: Atomic<u64>,
     value: T,
 }
 
-/// Memory for a `T` behind a [`Shared`], with nothing in it yet.
+/// Memory for a `T` behind a [`NodeRef`], with nothing in it yet.
 ///
 /// # Invariants
 ///
-/// The pointer is to memory for a `Counted`, of [`CACHE`] or of `kmalloc`, and nobody else has it.
-pub struct Vacant<T>(NonNull<Counted<T>>);
+/// The pointer is to memory for a `NodeInner`, of [`CACHE`] or of `kmalloc`, and nobody else has it.
+pub struct UninitNode<T>(NonNull<NodeInner<T>>);
 
 // SAFETY: Nothing is in it yet.
-unsafe impl<T> Send for Vacant<T> {}
+unsafe impl<T> Send for UninitNode<T> {}
 // SAFETY: As above.
-unsafe impl<T> Sync for Vacant<T> {}
+unsafe impl<T> Sync for UninitNode<T> {}
 
-impl<T> Vacant<T> {
+impl<T> UninitNode<T> {
     /// Allocates memory, charged to the caller's cgroup.
     pub fn new() -> Result<Self> {
         // What is in a cache is aligned to a word at least.
-        const { assert!(align_of::<Counted<T>>() <= align_of::<u64>()) };
+        const { assert!(align_of::<NodeInner<T>>() <= align_of::<u64>()) };
         let cache = CACHE.load(Relaxed);
-        let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<Counted<T>>() {
-            let memory = KBox::<Counted<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let ptr = if cache.is_null() || SIZE.load(Relaxed) != size_of::<NodeInner<T>>() {
+            let memory = KBox::<NodeInner<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
             NonNull::from(KBox::leak(memory)).cast()
         } else {
             // SAFETY: A cache that is not null is live, see `NodeCache`. May sleep, as above.
@@ -129,24 +129,24 @@ impl<T> Vacant<T> {
 
     /// Puts in what `value` makes: right there, so that an empty node is not moved.
     #[inline]
-    pub fn fill(self, value: impl FnOnce() -> T) -> Shared<T> {
+    pub fn fill(self, value: impl FnOnce() -> T) -> NodeRef<T> {
         let ptr = ManuallyDrop::new(self).0;
         // SAFETY: By the type invariant. (Nothing unwinds in the kernel.)
         unsafe {
-            ptr.write(Counted {
+            ptr.write(NodeInner {
                 owners: Atomic::new(1),
                 value: value(),
             })
         };
         // INVARIANT: The one owner is the new value.
-        Shared {
+        NodeRef {
             ptr,
             _owns: PhantomData,
         }
     }
 }
 
-impl<T> Drop for Vacant<T> {
+impl<T> Drop for UninitNode<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant; `kfree` takes what is of a cache, too.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
@@ -157,25 +157,25 @@ impl<T> Drop for Vacant<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is to a live `Counted` made by [`Vacant::fill`], and counted in its `owners`.
-pub struct Shared<T> {
-    ptr: NonNull<Counted<T>>,
-    _owns: PhantomData<Counted<T>>,
+/// The pointer is to a live `NodeInner` made by [`UninitNode::fill`], and counted in its `owners`.
+pub struct NodeRef<T> {
+    ptr: NonNull<NodeInner<T>>,
+    _owns: PhantomData<NodeInner<T>>,
 }
 
-// SAFETY: As for `Arc`: a `Shared` gives `&T` to several threads, and drops the `T` on any.
-unsafe impl<T: Send + Sync> Send for Shared<T> {}
+// SAFETY: As for `Arc`: a `NodeRef` gives `&T` to several threads, and drops the `T` on any.
+unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
 // SAFETY: As above.
-unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 
 // The value is behind a pointer, and stays where it is when that moves.
-impl<T> Unpin for Shared<T> {}
+impl<T> Unpin for NodeRef<T> {}
 
-impl<T> Shared<T> {
+impl<T> NodeRef<T> {
     /// How many bytes of its cache it takes.
-    pub const BYTES: usize = size_of::<Counted<T>>().next_multiple_of(CACHE_LINE);
+    pub const BYTES: usize = size_of::<NodeInner<T>>().next_multiple_of(CACHE_LINE);
 
-    fn counted(&self) -> &Counted<T> {
+    fn inner(&self) -> &NodeInner<T> {
         touched::node();
         // SAFETY: By the type invariant it is live; a `&mut` to it is only made by `get_mut`,
         // which borrows the only owner.
@@ -188,7 +188,7 @@ impl<T> Shared<T> {
     /// are over before ours begin to write. Nobody can become an owner but through an existing
     /// one, so the answer stays true as long as `self` is not cloned.
     pub fn is_unique(&self) -> bool {
-        self.counted().owners.load(Acquire) == 1
+        self.inner().owners.load(Acquire) == 1
     }
 
     /// The value, to be changed in place, if this is the only owner.
@@ -206,18 +206,18 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> core::ops::Deref for Shared<T> {
+impl<T> core::ops::Deref for NodeRef<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.counted().value
+        &self.inner().value
     }
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
-        self.counted().owners.add(1, Relaxed);
-        // INVARIANT: Counted above.
+        self.inner().owners.add(1, Relaxed);
+        // INVARIANT: NodeInner above.
         Self {
             ptr: self.ptr,
             _owns: PhantomData,
@@ -225,10 +225,10 @@ impl<T> Clone for Shared<T> {
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for NodeRef<T> {
     fn drop(&mut self) {
         // Fully ordered: what the others did with the value is over before it goes.
-        if self.counted().owners.fetch_sub(1, Full) == 1 {
+        if self.inner().owners.fetch_sub(1, Full) == 1 {
             // SAFETY: This was the last owner, so nobody else has the pointer, whose memory is of a cache
             // or of `kmalloc` by the type invariant: `kfree` takes both.
             unsafe {

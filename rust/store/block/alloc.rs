@@ -3,8 +3,8 @@
 //! Several new blocks at once.
 
 use super::{
-    iter::{by_piece, IN_ONE_PIECE},
     page::{copy_bytes, BlockRef, NewBlock, RawBlock},
+    uio::{for_each_contig, PAGES_VIRT_CONTIGUOUS},
     Pool, BLOCK_SIZE,
 };
 use crate::bindings;
@@ -12,25 +12,29 @@ use core::ptr::NonNull;
 use kernel::{iov::IovIterSource, prelude::*};
 
 /// How many blocks are worth making at a time: 1 MiB.
-pub const LONG: usize = 256;
+pub const MAX_CONTIG_BLOCKS: usize = 256;
 
 /// Pages are allocated by up to so many at a time, `1 << ORDER`: one where several might not be in one
 /// piece.
-const ORDER: u32 = if IN_ONE_PIECE { LONG.ilog2() } else { 0 };
+const ORDER: u32 = if PAGES_VIRT_CONTIGUOUS {
+    MAX_CONTIG_BLOCKS.ilog2()
+} else {
+    0
+};
 
 /// New blocks whose pages are asked for together. Those that nobody takes are given back.
 ///
 /// # Invariants
 ///
 /// The pool counts `left` blocks for this.
-pub struct Run<'pool> {
+pub struct BlockBatch<'pool> {
     pool: &'pool Pool,
     left: u64,
     /// Those whose pages are there, which come before the others.
-    piece: Option<Piece<'pool>>,
+    piece: Option<ContigBlocks<'pool>>,
 }
 
-impl<'pool> Run<'pool> {
+impl<'pool> BlockBatch<'pool> {
     /// Up to `n` blocks of `pool`: fewer where there may be no more.
     pub(super) fn new(pool: &'pool Pool, n: u64) -> Self {
         // INVARIANT: The pool has counted them.
@@ -58,7 +62,7 @@ impl<'pool> Run<'pool> {
     /// `ENOSPC` where there may be no more, `ENOMEM` where there is no page.
     pub fn take(&mut self) -> Result<NewBlock<'pool>> {
         loop {
-            if let Some(block) = self.piece.as_mut().and_then(Piece::take) {
+            if let Some(block) = self.piece.as_mut().and_then(ContigBlocks::take) {
                 return Ok(block);
             }
             self.piece = Some(self.alloc()?);
@@ -70,8 +74,8 @@ impl<'pool> Run<'pool> {
     ///
     /// # Errors
     ///
-    /// As [`Run::take`].
-    pub fn take_piece(&mut self) -> Result<Piece<'pool>> {
+    /// As [`BlockBatch::take`].
+    pub fn take_contig(&mut self) -> Result<ContigBlocks<'pool>> {
         match self.piece.take() {
             Some(piece) if piece.len > 0 => Ok(piece),
             _ => self.alloc(),
@@ -80,7 +84,7 @@ impl<'pool> Run<'pool> {
 
     /// Allocates pages: several if they are free in one piece, otherwise one, for which memory is
     /// reclaimed.
-    fn alloc(&mut self) -> Result<Piece<'pool>> {
+    fn alloc(&mut self) -> Result<ContigBlocks<'pool>> {
         if self.left == 0 {
             return Err(ENOSPC);
         }
@@ -106,7 +110,7 @@ impl<'pool> Run<'pool> {
         self.left -= len as u64;
         // INVARIANT: The pages are single ones, and follow each other, as those of one allocation do;
         // nobody has them but us, nor their first references.
-        Ok(Piece {
+        Ok(ContigBlocks {
             pool: self.pool,
             page,
             len,
@@ -121,7 +125,7 @@ fn alloc(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> 
     NonNull::new(unsafe { bindings::alloc_pages(flags, order) })
 }
 
-impl Drop for Run<'_> {
+impl Drop for BlockBatch<'_> {
     fn drop(&mut self) {
         if self.left > 0 {
             self.pool.give_room(self.left);
@@ -135,13 +139,13 @@ impl Drop for Run<'_> {
 ///
 /// The pool counts `len` blocks for this. The `len` pages from `page` on are single pages, nobody else uses them, and their first references are
 /// ours.
-pub struct Piece<'pool> {
+pub struct ContigBlocks<'pool> {
     pool: &'pool Pool,
     page: NonNull<bindings::page>,
     len: usize,
 }
 
-impl<'pool> Piece<'pool> {
+impl<'pool> ContigBlocks<'pool> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len
@@ -203,7 +207,7 @@ impl<'pool> Piece<'pool> {
             }
             n
         };
-        let done = by_piece(from, from_offset, len, copy);
+        let done = for_each_contig(from, from_offset, len, copy);
         // SAFETY: From `kmap_local_page` above; mappings made since have been undone.
         unsafe { bindings::kunmap_local(mapping) };
         done
@@ -263,7 +267,7 @@ impl<'pool> Piece<'pool> {
     }
 }
 
-impl Drop for Piece<'_> {
+impl Drop for ContigBlocks<'_> {
     fn drop(&mut self) {
         while let Some(block) = self.take() {
             drop(block);

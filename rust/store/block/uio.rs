@@ -32,7 +32,7 @@ pub fn copy_to_iter(
         // SAFETY: `to` is a valid iterator.
         _ => unsafe { bindings::iov_iter_zero(n, to.as_raw()) },
     };
-    by_piece(blocks, offset, len, copy)
+    for_each_contig(blocks, offset, len, copy)
 }
 
 /// As [`copy_to_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
@@ -84,7 +84,7 @@ pub fn copy_from_iter<B: Borrow<BlockRef>>(
             n
         }
     };
-    by_piece(blocks, offset, len, copy)
+    for_each_contig(blocks, offset, len, copy)
 }
 
 /// As [`copy_from_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
@@ -101,7 +101,7 @@ pub fn copy_from_iter_without_faults(
 /// with blocks that follow each other in the kernel's mapping of all memory, or a hole; an offset in the
 /// first of them; and how many bytes from there on lie within them. Returns how many bytes it took, and
 /// goes on for as long as it takes all, up to a block that [is poisoned](BlockRef::is_poisoned).
-pub(super) fn by_piece<B: Borrow<BlockRef>>(
+pub(super) fn for_each_contig<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
     len: usize,
@@ -131,7 +131,7 @@ fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     let follows = |pair: &[Option<B>]| match pair {
         [Some(a), Some(b)] => {
             let (a, b) = (a.borrow(), b.borrow());
-            IN_ONE_PIECE && a.as_ptr().wrapping_add(1) == b.as_ptr() && !b.is_poisoned()
+            PAGES_VIRT_CONTIGUOUS && a.as_ptr().wrapping_add(1) == b.as_ptr() && !b.is_poisoned()
         }
         _ => false,
     };
@@ -140,5 +140,5 @@ fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
 
 /// Whether pages whose `struct page` follow each other do so in memory, which is always mapped.
 /// So it is where there is one array of all of them.
-pub(super) const IN_ONE_PIECE: bool =
+pub(super) const PAGES_VIRT_CONTIGUOUS: bool =
     cfg!(any(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_FLATMEM)) && !cfg!(CONFIG_HIGHMEM);

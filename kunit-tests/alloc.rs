@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_run`: new blocks that are asked for together.
+//! `reflinkfs_alloc`: new blocks that are asked for together.
 
 use crate::{
     store::{
-        block::{NodeCharge, Pool, Slots},
-        Reserve, Tree,
+        block::{Leaf, NodeCharge, Pool},
+        Prealloc, Tree,
     },
-    trees::{found, pool, put_piece, tree_of, Found},
+    trees::{found, insert_run, pool, tree_of, Found},
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
@@ -21,14 +21,14 @@ fn leave_one_node(pool: &Arc<Pool>) -> Result<KVec<NodeCharge>> {
     Ok(taken)
 }
 
-#[kunit_tests(reflinkfs_run)]
+#[kunit_tests(reflinkfs_alloc)]
 mod tests {
     use super::*;
 
     #[test]
     fn as_many_as_there_may_be() -> Result {
         let pool = Pool::new(Some(5))?;
-        let mut run = pool.alloc_run(9);
+        let mut run = pool.alloc_batch(9);
         check_eq!(pool.used(), 5);
         let mut blocks = KVec::new();
         for _ in 0..5 {
@@ -45,7 +45,7 @@ mod tests {
     fn what_nobody_takes_is_given_back() -> Result {
         for taken in 0..20 {
             let pool = Pool::new(Some(40))?;
-            let mut run = pool.alloc_run(33);
+            let mut run = pool.alloc_batch(33);
             let mut blocks = KVec::new();
             for _ in 0..taken {
                 blocks.push(run.take()?, GFP_KERNEL)?;
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn none_is_none() -> Result {
         let pool = Pool::new(None)?;
-        check_eq!(pool.alloc_run(0).take().err(), Some(ENOSPC));
+        check_eq!(pool.alloc_batch(0).take().err(), Some(ENOSPC));
         check_eq!(pool.used(), 0);
         Ok(())
     }
@@ -71,11 +71,11 @@ mod tests {
     fn two_runs_do_not_interleave() -> Result {
         let pool = pool()?;
         let (mut a, mut b) = (Tree::new(pool.clone()), Tree::new(pool.clone()));
-        let mut reserve = Reserve::on_demand();
-        let (mut run, mut other) = (pool.alloc_run(40), pool.alloc_run(40));
+        let mut prealloc = Prealloc::on_demand();
+        let (mut run, mut other) = (pool.alloc_batch(40), pool.alloc_batch(40));
         for index in 0..40 {
-            a.insert(index, run.take()?, &mut reserve)?;
-            b.insert(index, other.take()?, &mut reserve)?;
+            a.insert(index, run.take()?, &mut prealloc)?;
+            b.insert(index, other.take()?, &mut prealloc)?;
         }
         for tree in [&a, &b] {
             let extent = tree.extent(0, 40).ok_or(EINVAL)?;
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn pages_of_one_allocation_are_pages_of_their_own() -> Result {
         let pool = pool()?;
-        let mut run = pool.alloc_run(16);
-        let mut slots = Slots::<16>::new(pool.clone());
+        let mut run = pool.alloc_batch(16);
+        let mut slots = Leaf::<16>::new(pool.clone());
         for i in 0..16 {
             let block = run.take()?;
             block.bytes().zero(0, usize::MAX);
@@ -112,17 +112,17 @@ mod tests {
         let pool = pool()?;
         let mut tree = tree_of(&pool, [0, 63, 129])?;
         let before = pool.used();
-        let mut piece = pool.alloc_run(64).take_piece()?;
+        let mut piece = pool.alloc_batch(64).take_contig()?;
         let pieces = piece.len() as u64;
         check_eq!(pool.used(), before + pieces);
         // There is no leaf at 64.
-        let mut reserve = Reserve::new();
-        tree.insert_piece(60, &mut piece, &mut reserve)?;
+        let mut prealloc = Prealloc::new();
+        tree.insert_run(60, &mut piece, &mut prealloc)?;
         let put = pieces.min(4);
         check_eq!(piece.len() as u64, pieces - put);
         check_eq!(tree.blocks(), 3 + put - u64::from(put == 4));
-        reserve.fill(&pool)?;
-        tree.insert_piece(60 + put, &mut piece, &mut reserve)?;
+        prealloc.fill(&pool)?;
+        tree.insert_run(60 + put, &mut piece, &mut prealloc)?;
         check!(piece.is_empty());
         for index in 60..60 + pieces {
             check!(
@@ -137,9 +137,9 @@ mod tests {
         );
         // Below a node of several owners that takes nodes.
         let other = tree.snapshot();
-        let mut piece = pool.alloc_run(8).take_piece()?;
+        let mut piece = pool.alloc_batch(8).take_contig()?;
         let left = piece.len();
-        tree.insert_piece(64, &mut piece, &mut Reserve::new())?;
+        tree.insert_run(64, &mut piece, &mut Prealloc::new())?;
         check_eq!(piece.len(), left);
         drop(other);
         drop(piece);
@@ -151,17 +151,17 @@ mod tests {
     fn a_long_piece_takes_the_nodes_of_all_its_leaves_at_once() -> Result {
         let pool = pool()?;
         let mut tree = Tree::new(pool.clone());
-        let mut piece = pool.alloc_run(256).take_piece()?;
+        let mut piece = pool.alloc_batch(256).take_contig()?;
         let pieces = piece.len() as u64;
         check!(
             pieces > 64,
             "{pieces} blocks in one piece, of all that memory"
         );
-        let mut reserve = Reserve::new();
-        tree.insert_piece(64, &mut piece, &mut reserve)?;
+        let mut prealloc = Prealloc::new();
+        tree.insert_run(64, &mut piece, &mut prealloc)?;
         check_eq!(piece.len() as u64, pieces);
-        reserve.fill(&pool)?;
-        tree.insert_piece(64, &mut piece, &mut reserve)?;
+        prealloc.fill(&pool)?;
+        tree.insert_run(64, &mut piece, &mut prealloc)?;
         check!(piece.is_empty());
         check_eq!(tree.blocks(), pieces);
         check_eq!(pool.nodes(), 1 + pieces.div_ceil(64));
@@ -175,7 +175,7 @@ mod tests {
         let begin = 4096 - 100;
         let mut tree = tree_of(&pool, begin - 10..begin + 200)?;
         let other = tree.snapshot();
-        let n = put_piece(&mut tree, begin, 200)?;
+        let n = insert_run(&mut tree, begin, 200)?;
         check!(n > 100, "{n} blocks in one piece, of all that memory");
         check_eq!(tree.blocks(), 210);
         check_eq!(pool.used(), 210 + n);
@@ -196,20 +196,20 @@ mod tests {
     #[test]
     fn nodes_that_may_be_wanted_soon_are_no_reason_to_fail() -> Result {
         let pool = Pool::new(Some(64))?;
-        let mut piece = pool.alloc_run(32).take_piece()?;
+        let mut piece = pool.alloc_batch(32).take_contig()?;
         let _others = leave_one_node(&pool)?;
         let mut tree = Tree::new(pool.clone());
-        let mut reserve = Reserve::new();
+        let mut prealloc = Prealloc::new();
         let pieces = piece.len();
         check!(
             pieces > 4,
             "{pieces} blocks in one piece, of all that memory"
         );
-        tree.insert_piece(60, &mut piece, &mut reserve)?;
-        reserve.fill(&pool)?;
-        tree.insert_piece(60, &mut piece, &mut reserve)?;
+        tree.insert_run(60, &mut piece, &mut prealloc)?;
+        prealloc.fill(&pool)?;
+        tree.insert_run(60, &mut piece, &mut prealloc)?;
         check_eq!(piece.len(), pieces - 4);
-        check_eq!(reserve.fill(&pool), Err(ENOSPC));
+        check_eq!(prealloc.fill(&pool), Err(ENOSPC));
         check_eq!(tree.blocks(), 4);
         Ok(())
     }
@@ -218,7 +218,7 @@ mod tests {
     fn what_went_in_before_there_was_no_node_is_counted() -> Result {
         let pool = Pool::new(Some(64))?;
         let mut tree = tree_of(&pool, [4000])?;
-        let mut piece = pool.alloc_run(32).take_piece()?;
+        let mut piece = pool.alloc_batch(32).take_contig()?;
         let _others = leave_one_node(&pool)?;
         let pieces = piece.len();
         check!(
@@ -226,7 +226,7 @@ mod tests {
             "{pieces} blocks in one piece, of all that memory"
         );
         // There is no leaf at 60, nor at 64.
-        let result = tree.insert_piece(60, &mut piece, &mut Reserve::on_demand());
+        let result = tree.insert_run(60, &mut piece, &mut Prealloc::on_demand());
         check_eq!(result, Err(ENOSPC));
         check_eq!(piece.len(), pieces - 4);
         check_eq!(tree.blocks(), 1 + 4);
@@ -255,7 +255,7 @@ mod tests {
         for (before, index) in cases {
             let pool = pool()?;
             let mut tree = tree_of(&pool, before.iter().copied())?;
-            let put = put_piece(&mut tree, index, 8)?;
+            let put = insert_run(&mut tree, index, 8)?;
             for index in index..index + put {
                 check!(
                     matches!(found(&tree, index), Found::Exclusive(_)),
@@ -280,13 +280,13 @@ mod tests {
     #[test]
     fn a_piece_is_taken_from_both_ends() -> Result {
         let pool = pool()?;
-        let mut reserve = Reserve::on_demand();
+        let mut prealloc = Prealloc::on_demand();
         let mut tree = Tree::new(pool.clone());
-        let mut piece = pool.alloc_run(8).take_piece()?;
+        let mut piece = pool.alloc_batch(8).take_contig()?;
         let len = piece.len() as u64;
-        tree.insert(len - 1, piece.take_last().ok_or(ENOENT)?, &mut reserve)?;
+        tree.insert(len - 1, piece.take_last().ok_or(ENOENT)?, &mut prealloc)?;
         for index in 0..len - 1 {
-            tree.insert(index, piece.take().ok_or(ENOENT)?, &mut reserve)?;
+            tree.insert(index, piece.take().ok_or(ENOENT)?, &mut prealloc)?;
         }
         check!(piece.is_empty() && piece.take().is_none() && piece.take_last().is_none());
         check_eq!(tree.extent(0, 8).map(|extent| extent.len), Some(len));

@@ -1,49 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tree nodes, and spare blocks, allocated ahead of a change that must not fail or sleep.
+//! Tree nodes, and spare blocks, allocated extra of a change that must not fail or sleep.
 
 use super::{
-    block::{NodeCharge, Pool, Shared, Spare, Spares, Vacant},
+    block::{NodeCharge, NodeRef, Pool, Spare, Spares, UninitNode},
     node::Node,
 };
 use kernel::{prelude::*, sync::Arc};
 
-/// Nodes for a change to a [`Tree`](super::Tree): reserve, then lock, then change.
+/// Nodes for a change to a [`Tree`](super::Tree): prealloc, then lock, then change.
 ///
 /// ```text
 /// loop {
-///     reserve.fill()?;                       // may sleep and fail
+///     prealloc.fill()?;                       // may sleep and fail
 ///     let mut tree = tree.lock();
-///     match tree.insert(index, block, &mut reserve) { .. }
+///     match tree.insert(index, block, &mut prealloc) { .. }
 /// }
 /// ```
 #[derive(Default)]
-pub struct Reserve {
+pub struct Prealloc {
     /// None at first, as even a vector that is empty goes by way of the allocator.
-    nodes: Option<KVec<Place>>,
+    nodes: Option<KVec<PreallocNode>>,
     /// How many nodes the last change wanted.
     wanted: usize,
     /// How many more the changes after that one want, perhaps.
-    ahead: usize,
+    extra: usize,
     /// Blocks to be copies of those that no more slots may hold; none at first.
     spares: Option<KVec<Spare>>,
     /// How many of them the last change wanted.
     wanted_spares: usize,
     /// How many of them were taken.
     copied: u64,
-    source: Source,
+    source: NodeSource,
 }
 
 /// Room for a node: memory, and the pool's count of it.
-struct Place {
-    memory: Vacant<Node>,
+struct PreallocNode {
+    memory: UninitNode<Node>,
     charge: NodeCharge,
 }
 
-impl Place {
+impl PreallocNode {
     fn new(charge: NodeCharge) -> Result<Self> {
         Ok(Self {
-            memory: Vacant::new()?,
+            memory: UninitNode::new()?,
             charge,
         })
     }
@@ -51,36 +51,36 @@ impl Place {
 
 /// Where a node comes from when one is asked for.
 #[derive(Default, PartialEq, Eq)]
-enum Source {
-    /// The reserve.
+enum NodeSource {
+    /// The prealloc.
     #[default]
-    Reserve,
+    Prealloc,
     /// An allocation, within the pool's limit.
-    Allocation,
+    Alloc,
     /// An allocation.
-    AllocationOverLimit,
+    Overcommit,
 }
 
-impl Reserve {
-    /// An empty reserve: a change that needs a node says so, for [`Reserve::fill`].
+impl Prealloc {
+    /// An empty prealloc: a change that needs a node says so, for [`Prealloc::fill`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A reserve that allocates when a node is asked for: for changes to a tree that no lock
+    /// A prealloc that allocates when a node is asked for: for changes to a tree that no lock
     /// protects and nobody else sees.
     pub fn on_demand() -> Self {
         Self {
-            source: Source::Allocation,
+            source: NodeSource::Alloc,
             ..Self::default()
         }
     }
 
-    /// As [`Reserve::on_demand`], but goes over the pool's limit of nodes where it must, as
+    /// As [`Prealloc::on_demand`], but goes over the pool's limit of nodes where it must, as
     /// [`Pool::alloc_over`] does.
-    pub fn on_demand_over() -> Self {
+    pub fn on_demand_overcommit() -> Self {
         Self {
-            source: Source::AllocationOverLimit,
+            source: NodeSource::Overcommit,
             ..Self::default()
         }
     }
@@ -91,7 +91,7 @@ impl Reserve {
     ///
     /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
-        let missing = (self.wanted + self.ahead).saturating_sub(self.len());
+        let missing = (self.wanted + self.extra).saturating_sub(self.len());
         if missing > 0 {
             let nodes = self.nodes.get_or_insert_with(KVec::new);
             nodes.reserve(missing, GFP_KERNEL)?;
@@ -99,7 +99,7 @@ impl Reserve {
         while self.len() < self.wanted {
             self.add(pool)?;
         }
-        while self.len() < self.wanted + self.ahead && self.add(pool).is_ok() {}
+        while self.len() < self.wanted + self.extra && self.add(pool).is_ok() {}
         while self.spares() < self.wanted_spares {
             let spare = Spare::new(pool)?;
             let spares = self.spares.get_or_insert_with(KVec::new);
@@ -110,15 +110,15 @@ impl Reserve {
 
     /// Allocates as many as can be had until there are `n`, for a change that is about to take a lock for
     /// which others wait. What is missing then is asked for when it is needed.
-    pub fn prepare(&mut self, n: usize, pool: &Arc<Pool>) {
-        (self.wanted, self.ahead) = (0, n);
+    pub fn try_fill(&mut self, n: usize, pool: &Arc<Pool>) {
+        (self.wanted, self.extra) = (0, n);
         let _ = self.fill(pool);
     }
 
     fn add(&mut self, pool: &Arc<Pool>) -> Result {
-        let place = Place::new(NodeCharge::new(pool.clone())?)?;
+        let node = PreallocNode::new(NodeCharge::new(pool.clone())?)?;
         let nodes = self.nodes.get_or_insert_with(KVec::new);
-        nodes.push(place, GFP_KERNEL)?;
+        nodes.push(node, GFP_KERNEL)?;
         Ok(())
     }
 
@@ -130,17 +130,17 @@ impl Reserve {
         self.nodes.as_ref().map_or(0, KVec::len)
     }
 
-    /// Whether `n` nodes can be had; if not, they are noted for [`Reserve::fill`], and that `ahead` more
+    /// Whether `n` nodes can be had; if not, they are noted for [`Prealloc::fill`], and that `extra` more
     /// may be wanted soon.
-    pub(super) fn has(&mut self, n: usize, ahead: usize) -> bool {
-        (self.wanted, self.ahead) = (n, ahead);
-        self.source != Source::Reserve || self.len() >= n
+    pub(super) fn require(&mut self, n: usize, extra: usize) -> bool {
+        (self.wanted, self.extra) = (n, extra);
+        self.source != NodeSource::Prealloc || self.len() >= n
     }
 
-    /// Whether `n` spares can be had; if not, they are noted for [`Reserve::fill`].
-    pub(super) fn has_spares(&mut self, n: usize) -> bool {
+    /// Whether `n` spares can be had; if not, they are noted for [`Prealloc::fill`].
+    pub(super) fn require_spares(&mut self, n: usize) -> bool {
         self.wanted_spares = n;
-        self.source != Source::Reserve || self.spares() >= n
+        self.source != NodeSource::Prealloc || self.spares() >= n
     }
 
     /// How many blocks were copied as no more slots may hold them, since the last call.
@@ -149,46 +149,46 @@ impl Reserve {
     }
 
     /// Whether those that were to be wanted soon can be had, too.
-    pub(super) fn has_ahead(&self) -> bool {
-        self.source != Source::Reserve || self.len() >= self.wanted + self.ahead
+    pub(super) fn has_extra(&self) -> bool {
+        self.source != NodeSource::Prealloc || self.len() >= self.wanted + self.extra
     }
 
     /// A node of `pool`, for which this was filled: what `content` makes of the pool's count of it.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, unless [`Reserve::has`] said otherwise and the reserve is not on demand;
+    /// `ENOMEM`, unless [`Prealloc::require`] said otherwise and the prealloc is not on demand;
     /// `ENOSPC` on demand, where there may be no more nodes.
     #[inline]
     pub(super) fn node(
         &mut self,
         pool: &Arc<Pool>,
         content: impl FnOnce(NodeCharge) -> Node,
-    ) -> Result<Shared<Node>> {
-        let Place { memory, charge } = self.place(pool)?;
+    ) -> Result<NodeRef<Node>> {
+        let PreallocNode { memory, charge } = self.take_node(pool)?;
         Ok(memory.fill(|| content(charge)))
     }
 
-    fn place(&mut self, pool: &Arc<Pool>) -> Result<Place> {
-        if let Some(place) = self.nodes.as_mut().and_then(KVec::pop) {
-            return Ok(place);
+    fn take_node(&mut self, pool: &Arc<Pool>) -> Result<PreallocNode> {
+        if let Some(node) = self.nodes.as_mut().and_then(KVec::pop) {
+            return Ok(node);
         }
         match self.source {
-            Source::Reserve => Err(ENOMEM),
-            Source::Allocation => Place::new(NodeCharge::new(pool.clone())?),
-            Source::AllocationOverLimit => Place::new(NodeCharge::over(pool.clone())?),
+            NodeSource::Prealloc => Err(ENOMEM),
+            NodeSource::Alloc => PreallocNode::new(NodeCharge::new(pool.clone())?),
+            NodeSource::Overcommit => PreallocNode::new(NodeCharge::over(pool.clone())?),
         }
     }
 }
 
-impl Spares for Reserve {
-    /// None where the reserve is not on demand, and [`Reserve::has_spares`] was asked for fewer: as the
+impl Spares for Prealloc {
+    /// None where the prealloc is not on demand, and [`Prealloc::require_spares`] was asked for fewer: as the
     /// block became full since, while the tree is locked.
     fn spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
         let spare = match self.source {
-            Source::Reserve => self.spares.as_mut().and_then(KVec::pop),
-            Source::Allocation => Some(Spare::new(pool)?),
-            Source::AllocationOverLimit => Some(Spare::over(pool)?),
+            NodeSource::Prealloc => self.spares.as_mut().and_then(KVec::pop),
+            NodeSource::Alloc => Some(Spare::new(pool)?),
+            NodeSource::Overcommit => Some(Spare::over(pool)?),
         };
         self.copied += u64::from(spare.is_some());
         Ok(spare)

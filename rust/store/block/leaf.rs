@@ -4,7 +4,7 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    Count, Piece, Pool, Spares,
+    BlockCount, ContigBlocks, Pool, Spares,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -23,7 +23,7 @@ impl InPool for Arc<Pool> {
 /// `N` slots, at most 64, each empty or with a block. The only owners of blocks.
 ///
 /// Cloning shares every block: each gains an owner. The caller has seen with a spinning lock held that
-/// none [is full](Slots::full), and holds it.
+/// none [is full](Leaf::full), and holds it.
 ///
 /// # Marks
 ///
@@ -38,12 +38,12 @@ impl InPool for Arc<Pool> {
 ///
 /// A block that `fallocate(2)` put there is one of zeros, and counts as a hole for those who look for
 /// data. That is a fact about the slot, so that nodes can count it: those that share the block take
-/// it over with it. It ends by [`Slots::set_written`], before anything is stored to the block.
+/// it over with it. It ends by [`Leaf::set_written`], before anything is stored to the block.
 ///
 /// # Invariants
 ///
 /// Each block here counts one slot for it, and is of `pool`.
-pub struct Slots<const N: usize, P: InPool = Arc<Pool>> {
+pub struct Leaf<const N: usize, P: InPool = Arc<Pool>> {
     pool: P,
     /// The generation of the marks.
     generation: u64,
@@ -59,14 +59,14 @@ pub struct Slots<const N: usize, P: InPool = Arc<Pool>> {
 }
 
 // SAFETY: Blocks may be let go of on any thread.
-unsafe impl<const N: usize, P: InPool + Send> Send for Slots<N, P> {}
+unsafe impl<const N: usize, P: InPool + Send> Send for Leaf<N, P> {}
 // SAFETY: `&self` methods only read the slots and take references, which count atomically.
-unsafe impl<const N: usize, P: InPool + Sync> Sync for Slots<N, P> {}
+unsafe impl<const N: usize, P: InPool + Sync> Sync for Leaf<N, P> {}
 
 // `Arc` does not say so itself, though what it points to stays where it is when it moves.
-impl<const N: usize, P: InPool> Unpin for Slots<N, P> {}
+impl<const N: usize, P: InPool> Unpin for Leaf<N, P> {}
 
-impl<const N: usize, P: InPool> Slots<N, P> {
+impl<const N: usize, P: InPool> Leaf<N, P> {
     /// Empty slots for blocks of the pool of `pool`.
     pub fn new(pool: P) -> Self {
         const { assert!(N <= u64::BITS as usize) };
@@ -120,8 +120,8 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     }
 
     /// What slot `i` holds, as a number of blocks.
-    pub fn count(&self, i: usize) -> Count {
-        Count::of(self.is_some(i), self.is_unwritten(i))
+    pub fn count(&self, i: usize) -> BlockCount {
+        BlockCount::of(self.is_some(i), self.is_unwritten(i))
     }
 
     /// How many blocks here are unwritten.
@@ -131,7 +131,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
 
     /// Makes those of the blocks in slots `from..to` written that have a mark of `generation` and no other
     /// owner. Returns by how much the number of those here grew.
-    pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> Count {
+    pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> BlockCount {
         let before = self.unwritten;
         let mut left = before & self.exclusive_in(generation) & Self::bits(from, to);
         while left != 0 {
@@ -141,7 +141,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
             }
             left &= left - 1;
         }
-        Count {
+        BlockCount {
             blocks: 0,
             written: (before & !self.unwritten).count_ones().into(),
         }
@@ -156,7 +156,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
             .get(i)
             .copied()
             .flatten()
-            .is_some_and(|block| block.slots() == 1)
+            .is_some_and(|block| block.slot_count() == 1)
     }
 
     /// Whether slot `i` is marked with `generation`.
@@ -205,7 +205,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     pub fn same_block<const M: usize, Q: InPool>(
         &self,
         i: usize,
-        other: &Slots<M, Q>,
+        other: &Leaf<M, Q>,
         j: usize,
     ) -> bool {
         self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
@@ -214,7 +214,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     /// Puts a new block into slot `i`, marks it with `generation`, and lets go of what was there.
     ///
     /// Returns by how much the number of blocks here grew.
-    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, generation: u64) -> Count {
+    pub fn insert(&mut self, i: usize, block: NewBlock<'_>, generation: u64) -> BlockCount {
         debug_assert!(core::ptr::eq(block.pool(), &**self.pool.pool()));
         let unwritten = block.is_unwritten();
         let number = self.take_numbers(i, i + 1);
@@ -228,21 +228,21 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     /// Returns by how much the number of blocks here grew.
     ///
     /// All of the slots are empty: what was in one would be lost.
-    pub fn insert_piece(
+    pub fn insert_run(
         &mut self,
         first: usize,
         n: usize,
-        piece: &mut Piece<'_>,
+        piece: &mut ContigBlocks<'_>,
         generation: u64,
-    ) -> Count {
+    ) -> BlockCount {
         debug_assert!(core::ptr::eq(piece.pool(), &**self.pool.pool()));
         let end = N.min(first + n.min(piece.len()));
         if end <= first {
-            return Count::default();
+            return BlockCount::default();
         }
         let number = self.take_numbers(first, end);
         let Some(slots) = self.blocks.get_mut(first..end) else {
-            return Count::default();
+            return BlockCount::default();
         };
         let blocks = piece.take_for_slots(end - first, number);
         for (slot, block) in slots.iter_mut().zip(blocks) {
@@ -251,7 +251,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
             *slot = Some(block);
         }
         self.set_exclusive_run(first, end, generation);
-        Count::written(end - first)
+        BlockCount::written(end - first)
     }
 
     /// The first number for blocks that come into slots `from..to`, one for each; 0 where there are none.
@@ -279,10 +279,10 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     pub fn share<const M: usize, Q: InPool>(
         &mut self,
         i: usize,
-        other: &Slots<M, Q>,
+        other: &Leaf<M, Q>,
         j: usize,
         spares: &mut impl Spares,
-    ) -> Result<Count> {
+    ) -> Result<BlockCount> {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         let block = match other.blocks.get(j).copied().flatten() {
             Some(block) if !block.try_get_slot() => Some(self.one_more(i, block, spares)?),
@@ -316,7 +316,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     ///
     /// # Errors
     ///
-    /// Those of [`Slots::share`]; some of the slots may be empty.
+    /// Those of [`Leaf::share`]; some of the slots may be empty.
     pub fn copy_from(&mut self, other: &Self, spares: &mut impl Spares) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         (self.generation, self.exclusive) = (other.generation, other.exclusive);
@@ -346,7 +346,7 @@ impl<const N: usize, P: InPool> Slots<N, P> {
 
     /// Moves what slot 0 of `other` holds to slot 0, which is empty, with its mark, and the numbers
     /// for what comes next. Returns by how much the number of blocks here grew.
-    pub fn take_over<const M: usize, Q: InPool>(&mut self, other: &mut Slots<M, Q>) -> Count {
+    pub fn take_over<const M: usize, Q: InPool>(&mut self, other: &mut Leaf<M, Q>) -> BlockCount {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         let block = other.blocks.first_mut().and_then(Option::take);
         (self.generation, self.exclusive) = (other.generation, other.exclusive);
@@ -374,26 +374,26 @@ impl<const N: usize, P: InPool> Slots<N, P> {
     }
 
     /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or less.
-    pub fn remove(&mut self, i: usize) -> Count {
+    pub fn remove(&mut self, i: usize) -> BlockCount {
         self.replace(i, None, false)
     }
 
     /// Empties slots `from..to`. Returns by how much the number of blocks here grew: 0 or less.
-    pub fn remove_run(&mut self, from: usize, to: usize) -> Count {
-        let mut grown = Count::default();
+    pub fn remove_run(&mut self, from: usize, to: usize) -> BlockCount {
+        let mut grown = BlockCount::default();
         for i in from..to.min(N) {
             grown += self.remove(i);
         }
         grown
     }
 
-    fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> Count {
+    fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> BlockCount {
         let Some(slot) = self.blocks.get_mut(i) else {
             // Out of range: nothing was stored, so the count is given back.
             if let Some(block) = block {
                 block.release_slot(self.pool.pool());
             }
-            return Count::default();
+            return BlockCount::default();
         };
         let bit = Self::bit(i);
         let was_unwritten = self.unwritten & bit != 0;
@@ -406,11 +406,11 @@ impl<const N: usize, P: InPool> Slots<N, P> {
         if let Some(old) = old {
             old.release_slot(self.pool.pool());
         }
-        Count::of(block.is_some(), unwritten) - Count::of(old.is_some(), was_unwritten)
+        BlockCount::of(block.is_some(), unwritten) - BlockCount::of(old.is_some(), was_unwritten)
     }
 }
 
-impl<const N: usize> Clone for Slots<N> {
+impl<const N: usize> Clone for Leaf<N> {
     fn clone(&self) -> Self {
         for block in self.blocks.iter().flatten() {
             block.get_slot();
@@ -428,7 +428,7 @@ impl<const N: usize> Clone for Slots<N> {
     }
 }
 
-impl<const N: usize, P: InPool> Drop for Slots<N, P> {
+impl<const N: usize, P: InPool> Drop for Leaf<N, P> {
     fn drop(&mut self) {
         for block in self.blocks.iter().flatten() {
             block.release_slot(self.pool.pool());

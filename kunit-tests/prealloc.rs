@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_reserve`: what a change says it needs is what it takes.
+//! `reflinkfs_prealloc`: what a change says it needs is what it takes.
 
 use crate::{
-    nodes::{count, reserve_of, MOST},
-    store::{Reserve, Tree},
+    nodes::{count, prealloc_of, MOST},
+    store::{Prealloc, Tree},
     trees::{
         blocks, check_holds, first_of, found, pool, put, remove, span, tree_of, Found, CORNERS,
         LAST, MAX_HEIGHT,
@@ -41,22 +41,22 @@ fn check_exact<T>(make: impl Fn() -> Result<(Tree, T)>) -> Result {
 fn check_exact_at<T>(make: impl Fn() -> Result<(Tree, T)>, index: u64) -> Result {
     let (tree, _sharer) = make()?;
     let pool = tree.pool().clone();
-    let mut reserve = Reserve::new();
-    if !tree.can_insert(index, &mut reserve) {
-        reserve.fill(&pool)?;
+    let mut prealloc = Prealloc::new();
+    if !tree.can_insert(index, &mut prealloc) {
+        prealloc.fill(&pool)?;
     }
-    let needed = count(&pool, reserve);
+    let needed = count(&pool, prealloc);
     check!(needed <= MOST, "{needed} nodes");
     if needed > 0 {
         check_fails(make()?, index, needed - 1)?;
     }
     for spare in [0, 1].into_iter().filter(|spare| needed + spare <= MOST) {
         let (mut tree, _sharer) = make()?;
-        let mut reserve = reserve_of(&pool, needed + spare)?;
-        check!(tree.can_insert(index, &mut reserve));
-        tree.insert(index, pool.alloc()?, &mut reserve)
+        let mut prealloc = prealloc_of(&pool, needed + spare)?;
+        check!(tree.can_insert(index, &mut prealloc));
+        tree.insert(index, pool.alloc()?, &mut prealloc)
             .inspect_err(|_| pr_err!("{needed} nodes were to do\n"))?;
-        check_eq!(count(&pool, reserve), spare, "{needed} nodes were to do");
+        check_eq!(count(&pool, prealloc), spare, "{needed} nodes were to do");
     }
     Ok(())
 }
@@ -66,10 +66,10 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     let pool = tree.pool().clone();
     let before = blocks(&tree)?;
     let used = pool.used();
-    let mut reserve = reserve_of(&pool, n)?;
-    check!(!tree.can_insert(index, &mut reserve), "{n} nodes");
+    let mut prealloc = prealloc_of(&pool, n)?;
+    check!(!tree.can_insert(index, &mut prealloc), "{n} nodes");
     check_eq!(
-        tree.insert(index, pool.alloc()?, &mut reserve),
+        tree.insert(index, pool.alloc()?, &mut prealloc),
         Err(ENOMEM),
         "{n} nodes"
     );
@@ -81,7 +81,7 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     Ok(())
 }
 
-#[kunit_tests(reflinkfs_reserve)]
+#[kunit_tests(reflinkfs_prealloc)]
 mod tests {
     use super::*;
 
@@ -89,17 +89,17 @@ mod tests {
     fn a_reserve_has_what_was_wanted() -> Result {
         let pool = pool()?;
         for n in 0..=MOST {
-            check_eq!(count(&pool, reserve_of(&pool, n)?), n);
+            check_eq!(count(&pool, prealloc_of(&pool, n)?), n);
         }
         for height in 1..=MAX_HEIGHT {
             let tree = Tree::new(pool.clone());
-            let mut reserve = Reserve::new();
-            check!(!tree.can_insert(first_of(height), &mut reserve));
+            let mut prealloc = Prealloc::new();
+            check!(!tree.can_insert(first_of(height), &mut prealloc));
             // Filling twice is filling once.
-            reserve.fill(&pool)?;
-            reserve.fill(&pool)?;
-            check!(tree.can_insert(first_of(height), &mut reserve));
-            check_eq!(count(&pool, reserve), height as usize);
+            prealloc.fill(&pool)?;
+            prealloc.fill(&pool)?;
+            check!(tree.can_insert(first_of(height), &mut prealloc));
+            check_eq!(count(&pool, prealloc), height as usize);
         }
         check_eq!(pool.nodes(), 0);
         Ok(())
@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn on_demand_is_always_enough() -> Result {
         let pool = pool()?;
-        let mut reserve = Reserve::on_demand();
+        let mut prealloc = Prealloc::on_demand();
         let mut tree = Tree::new(pool.clone());
         for index in CORNERS.into_iter().rev() {
-            check!(tree.can_insert(index, &mut reserve));
-            tree.insert(index, pool.alloc()?, &mut reserve)?;
+            check!(tree.can_insert(index, &mut prealloc));
+            tree.insert(index, pool.alloc()?, &mut prealloc)?;
         }
         check_eq!(tree.blocks(), CORNERS.len() as u64);
         Ok(())

@@ -214,7 +214,7 @@ mod tests {
         check_eq!(count(), 2);
         // SAFETY: The reference is that of `into_page`.
         unsafe { bindings::shim_put_page(page) };
-        check!(!block.bytes().is_crowded() && !block.bytes().is_mapped_writable());
+        check!(!block.bytes().refcount_high() && !block.bytes().is_mapped_writable());
         Ok(())
     }
 
@@ -234,7 +234,7 @@ mod tests {
             (-128, true, true),
         ] {
             with_page_count(block, count, || {
-                check_eq!(block.is_crowded(), crowded, "{count} references");
+                check_eq!(block.refcount_high(), crowded, "{count} references");
                 check_eq!(
                     block.refcount_near_overflow(),
                     near_overflow,

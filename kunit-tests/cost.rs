@@ -7,19 +7,19 @@
 
 use crate::{
     nodes::{cost, insert_cost},
-    store::{block::touched, Prealloc, Tree},
+    store::{block::accesses, Prealloc, Tree},
     trees::{
-        first_of, found, full_tree, full_tree_of, pool, put, put_unwritten, remove, span, tree_of,
-        Found, FANOUT, LAST, MAX_HEIGHT,
+        first_of, found, full_tree, full_tree_of, insert_block, insert_unwritten, pool, remove,
+        span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
 /// How often `call` looks at nodes and at blocks.
 fn looks<T>(call: impl FnOnce() -> T) -> (u64, u64) {
-    let before = touched();
+    let before = accesses();
     let result = call();
-    let after = touched();
+    let after = accesses();
     drop(result);
     (after.0 - before.0, after.1 - before.1)
 }
@@ -56,7 +56,7 @@ mod tests {
         for height in 1..=5 {
             let mut tree = full_tree(&pool()?, height)?;
             let clone = tree.snapshot();
-            let same = || tree.same(0, &clone, 0, span(height), &mut { u64::MAX });
+            let same = || tree.same_len(0, &clone, 0, span(height), &mut { u64::MAX });
             check_eq!(same(), span(height));
             check_eq!(looks(same), (0, 0), "height {height}");
         }
@@ -85,7 +85,10 @@ mod tests {
         }
         check_eq!(pool.used(), FANOUT);
         for clone in &clones {
-            check_eq!(clone.same(0, &tree, 0, span(5), &mut { u64::MAX }), span(5));
+            check_eq!(
+                clone.same_len(0, &tree, 0, span(5), &mut { u64::MAX }),
+                span(5)
+            );
         }
         drop(clones);
         // As is asking for its size, for a hole, or how far two agree.
@@ -103,9 +106,9 @@ mod tests {
                 let mut leaf = Tree::new(pool.clone());
                 for index in 0..FANOUT {
                     if rest_is_unwritten {
-                        put_unwritten(&mut leaf, index)?;
+                        insert_unwritten(&mut leaf, index)?;
                     } else {
-                        put(&mut leaf, index)?;
+                        insert_block(&mut leaf, index)?;
                     }
                 }
                 let mut tree = full_tree_of(leaf, height)?;
@@ -121,9 +124,9 @@ mod tests {
                 for at in [span(height) / 2 + 33, 1, span(height) - 2] {
                     check_eq!(seek(&tree, 0), span(height));
                     if rest_is_unwritten {
-                        put(&mut tree, at)?;
+                        insert_block(&mut tree, at)?;
                     } else {
-                        put_unwritten(&mut tree, at)?;
+                        insert_unwritten(&mut tree, at)?;
                     }
                     for (from, wanted) in
                         [(0, at), (at - at / 3, at), (at, at), (at + 1, span(height))]
@@ -133,9 +136,9 @@ mod tests {
                         check!(nodes <= most(height), "{nodes} nodes, height {height}");
                     }
                     if rest_is_unwritten {
-                        put_unwritten(&mut tree, at)?;
+                        insert_unwritten(&mut tree, at)?;
                     } else {
-                        put(&mut tree, at)?;
+                        insert_block(&mut tree, at)?;
                     }
                 }
             }

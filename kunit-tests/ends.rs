@@ -6,8 +6,8 @@
 use crate::{
     store::Tree,
     trees::{
-        blocks, check_holds, found, pool, put, remove, share, span, tree_of, Found, Page, CORNERS,
-        FANOUT, LAST,
+        blocks, check_holds, found, insert_block, pool, remove, share, span, tree_of, Found, Page,
+        CORNERS, FANOUT, LAST,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -76,8 +76,14 @@ mod tests {
             let mut tree = target.edit();
             share(&mut tree, to, &source, from, len)?;
             check_holds(&tree, &shared(&in_target, to, &in_source, from, len)?)?;
-            check_eq!(tree.same(to, &source, from, len, &mut { u64::MAX }), len);
-            check_eq!(source.same(from, &tree, to, len, &mut { u64::MAX }), len);
+            check_eq!(
+                tree.same_len(to, &source, from, len, &mut { u64::MAX }),
+                len
+            );
+            check_eq!(
+                source.same_len(from, &tree, to, len, &mut { u64::MAX }),
+                len
+            );
             check_holds(&source, &in_source)
         })?;
         check_holds(&target, &in_target)?;
@@ -131,7 +137,7 @@ mod tests {
                     };
                     check_eq!(found(&tree, index), wanted, "{index}, {len} from {start}");
                     // Written once more it is the file's own.
-                    let page = put(&mut tree, index)?;
+                    let page = insert_block(&mut tree, index)?;
                     check_eq!(found(&tree, index), Found::Exclusive(page));
                 }
             }

@@ -5,7 +5,7 @@
 
 use crate::{
     store::{block::Leaf, Prealloc, Tree},
-    trees::{found, pool, put, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
+    trees::{found, insert_block, pool, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -29,7 +29,7 @@ mod tests {
             drop(tree.snapshot());
             check!(was_shared(&tree, index), "index {index}");
             // Not so its successor, nor what is written beside it.
-            put(&mut tree, index)?;
+            insert_block(&mut tree, index)?;
             check!(is_exclusive(&tree, index), "index {index}");
             check!(was_shared(&tree, index + 1), "index {index}");
         }
@@ -43,7 +43,7 @@ mod tests {
             let mut copy = tree.snapshot();
             drop(tree);
             check!(was_shared(&copy, index), "index {index}");
-            put(&mut copy, index)?;
+            insert_block(&mut copy, index)?;
             check!(is_exclusive(&copy, index), "index {index}");
             check!(was_shared(&copy, index + 1), "index {index}");
             // Nor by the clone's clone.
@@ -64,12 +64,12 @@ mod tests {
                 matches!(found(&tree, index), Found::Shared(_)),
                 "index {index}"
             );
-            put(&mut changed, index + 1)?;
+            insert_block(&mut changed, index + 1)?;
             tree = changed;
             check!(is_exclusive(&tree, index), "index {index}");
             check!(is_exclusive(&tree, index + 1), "index {index}");
             // And one that is thrown away is none either.
-            put(&mut tree.edit(), index + 2)?;
+            insert_block(&mut tree.edit(), index + 2)?;
             check!(is_exclusive(&tree, index), "index {index}");
         }
         Ok(())
@@ -82,7 +82,7 @@ mod tests {
             check!(is_exclusive(&tree, 0), "index {index}");
             tree = tree_of(&pool()?, [0])?;
             drop(tree.snapshot());
-            put(&mut tree, *index)?;
+            insert_block(&mut tree, *index)?;
             check!(was_shared(&tree, 0), "index {index}");
         }
         Ok(())
@@ -109,9 +109,9 @@ mod tests {
     fn two_files_write_to_one_leaf() -> Result {
         let mut tree = tree_of(&pool()?, 0..10)?;
         let mut copy = tree.snapshot();
-        put(&mut tree, 3)?;
-        put(&mut copy, 4)?;
-        put(&mut tree, 5)?;
+        insert_block(&mut tree, 3)?;
+        insert_block(&mut copy, 4)?;
+        insert_block(&mut tree, 5)?;
         check!(is_exclusive(&tree, 3) && is_exclusive(&copy, 4) && is_exclusive(&tree, 5));
         check!(was_shared(&copy, 3) && was_shared(&tree, 4) && was_shared(&copy, 5));
         drop(copy);
@@ -132,7 +132,7 @@ mod tests {
         let mut tree = tree_of(&pool, 0..64)?;
         let mut copy = tree.snapshot();
         remove(&mut tree, 0, 64)?;
-        put(&mut tree, 200)?;
+        insert_block(&mut tree, 200)?;
         share(&mut tree, 0, &copy.snapshot(), 0, 64)?;
         drop(copy);
         for index in 0..64 {
@@ -225,7 +225,7 @@ mod tests {
                 was_shared(&copy, index) && was_shared(&copy, index ^ 1),
                 "index {index}"
             );
-            put(&mut copy, index)?;
+            insert_block(&mut copy, index)?;
             check!(
                 is_exclusive(&copy, index) && was_shared(&copy, index ^ 1),
                 "index {index}"
@@ -249,7 +249,7 @@ mod tests {
         check_eq!(from, [6, 0, 9, 0, 47]);
         // A leaf that is another's, too, and whose blocks were.
         let copy = tree.snapshot();
-        put(&mut tree, 3)?;
+        insert_block(&mut tree, 3)?;
         let from = [0, 2, 3, 4].map(|index| own(&tree, index, 64));
         check_eq!(from, [0, 0, 1, 0]);
         drop(copy);

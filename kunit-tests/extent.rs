@@ -5,8 +5,8 @@
 use crate::{
     store::{Extent, Tree},
     trees::{
-        found, insert_run, pool, put, put_unwritten, remove, share, tree_of, Found, CORNERS,
-        FANOUT, LAST,
+        found, insert_block, insert_run, insert_unwritten, pool, remove, share, tree_of, Found,
+        CORNERS, FANOUT, LAST,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn another_number_ends_an_extent() -> Result {
         let mut tree = tree_of(&pool()?, 0..70)?;
-        put(&mut tree, 20)?;
-        put(&mut tree, 64)?;
+        insert_block(&mut tree, 20)?;
+        insert_block(&mut tree, 64)?;
         check_extents(
             &tree,
             &[
@@ -104,14 +104,14 @@ mod tests {
             // A clone that is rewritten, too, while the other is there, and when it is not.
             let other = tree.snapshot();
             for index in (0..3).flat_map(order) {
-                put(&mut tree, index)?;
+                insert_block(&mut tree, index)?;
             }
             check_extents(&tree, &[(0, 256, 192, false)])?;
             check_extents(&other, &leaves)?;
             let mut rest = tree.snapshot();
             drop(tree);
             for index in (0..3).flat_map(order) {
-                put(&mut rest, index)?;
+                insert_block(&mut rest, index)?;
             }
             check_extents(&rest, &[(0, 448, 192, false)])?;
         }
@@ -126,10 +126,10 @@ mod tests {
         let (groups, all) = (1 << 47, 1 << 48);
         let mut tree = tree_of(&pool, [3, 1, 2])?;
         check_extents(&tree, &[(1, groups - 63, 3, false)])?;
-        put(&mut tree, 2)?;
+        insert_block(&mut tree, 2)?;
         insert_run(&mut tree, 70, 2)?;
         for index in 71..74 {
-            put(&mut tree, index)?;
+            insert_block(&mut tree, index)?;
         }
         let extent = tree.extent(2, 1).ok_or(ENOENT)?;
         check_eq!((extent.index, extent.number), (2, all - 3));
@@ -208,7 +208,7 @@ mod tests {
     fn a_write_after_a_snapshot() -> Result {
         let mut tree = tree_of(&pool()?, 0..100)?;
         let mut copy = tree.snapshot();
-        put(&mut copy, 70)?;
+        insert_block(&mut copy, 70)?;
         let around = [(0, 64, 70, true), (70, 134, 1, false), (71, 135, 29, true)];
         check_extents(&tree, &around)?;
         check_extents(&copy, &[around[0], (70, 198, 1, false), around[2]])
@@ -245,9 +245,9 @@ mod tests {
         let mut tree = Tree::new(pool.clone());
         for index in 0..10 {
             if (2..7).contains(&index) {
-                put_unwritten(&mut tree, index)?;
+                insert_unwritten(&mut tree, index)?;
             } else {
-                put(&mut tree, index)?;
+                insert_block(&mut tree, index)?;
             }
         }
         let unwritten = |tree: &Tree| {
@@ -271,14 +271,14 @@ mod tests {
             0,
             "nothing is stored to what is shared"
         );
-        put(&mut clone, 4)?;
+        insert_block(&mut clone, 4)?;
         check_eq!(unwritten(&tree)?, wanted, "it is not the clone's block");
         let mut in_clone = wanted;
         in_clone[4] = false;
         check_eq!(unwritten(&clone)?, in_clone);
         drop(clone);
         check_eq!(tree.set_written(0, 10), 0, "nor to what others held");
-        put_unwritten(&mut tree, 5)?;
+        insert_unwritten(&mut tree, 5)?;
         check_eq!(tree.set_written(0, 10), 1);
         wanted[5] = false;
         check_eq!(unwritten(&tree)?, wanted);
@@ -290,7 +290,7 @@ mod tests {
     fn what_is_stored_to_is_written() -> Result {
         let pool = pool()?;
         let mut tree = Tree::new(pool.clone());
-        put_unwritten(&mut tree, 0)?;
+        insert_unwritten(&mut tree, 0)?;
         check!(matches!(found(&tree, 0), Found::Unwritten(_)));
         check_eq!(
             (tree.exclusive_run(0, 1).len(), tree.next_written(0)),
@@ -304,7 +304,7 @@ mod tests {
             (1, Some(0))
         );
         for index in CORNERS {
-            put_unwritten(&mut tree, index)?;
+            insert_unwritten(&mut tree, index)?;
         }
         for (i, index) in CORNERS.into_iter().enumerate() {
             check_eq!(tree.next_written(0), None);

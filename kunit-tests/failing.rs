@@ -9,8 +9,8 @@ use crate::{
     random::Random,
     store::{block::Pool, Prealloc, Tree},
     trees::{
-        blocks, check_holds, first_of, found, pool, put, remove, share, span, tree_of, Page,
-        FANOUT, LAST, MAX_HEIGHT,
+        blocks, check_holds, first_of, found, insert_block, pool, remove, share, span, tree_of,
+        Page, FANOUT, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
@@ -67,11 +67,11 @@ impl Scene {
         let clone = tree.snapshot();
         // A part of it is the tree's alone, so that not everything has to be copied.
         if let Some(index) = indexes.last() {
-            put(&mut tree, *index)?;
+            insert_block(&mut tree, *index)?;
         }
         let mut source = tree_of(&pool, 0..FANOUT + 3)?;
-        put(&mut source, span(2) + 1)?;
-        put(&mut source, LAST)?;
+        insert_block(&mut source, span(2) + 1)?;
+        insert_block(&mut source, LAST)?;
         Ok(Self {
             pool,
             tree,
@@ -142,7 +142,7 @@ impl Scene {
 impl Change {
     fn apply(self, scene: &mut Scene) -> Result {
         match self {
-            Self::Insert(index) => put(&mut scene.tree, index).map(|_| ()),
+            Self::Insert(index) => insert_block(&mut scene.tree, index).map(|_| ()),
             Self::InsertOnDemand(index) => {
                 let block = scene.pool.alloc()?;
                 scene.tree.insert(index, block, &mut Prealloc::on_demand())
@@ -271,7 +271,7 @@ fn allocates_nothing() -> Result<bool> {
         tree.next_block(1);
         tree.next_hole(0);
         tree.extent(0, u64::MAX);
-        tree.same(0, &whole, 0, LAST, &mut { u64::MAX });
+        tree.same_len(0, &whole, 0, LAST, &mut { u64::MAX });
         tree.can_insert(LAST, &mut Prealloc::new());
         drop((whole, part, edit));
     });
@@ -432,7 +432,7 @@ mod tests {
         for _ in 0..3 {
             let (result, failed) = nth(1, || pool.alloc().map(|_| ()));
             check_eq!((result, failed), (Err(ENOMEM), true));
-            let (result, failed) = nth(1, || pool.alloc_over().map(|_| ()));
+            let (result, failed) = nth(1, || pool.alloc_overcommit().map(|_| ()));
             check_eq!((result, failed), (Err(ENOMEM), true));
             check_eq!(pool.used(), 1);
         }

@@ -9,7 +9,7 @@ use crate::{
         block::{Pool, BLOCK_SIZE},
         Prealloc, Tree,
     },
-    trees::{block_at, found, pool, put, put_unwritten, remove, share, Found, FANOUT},
+    trees::{block_at, found, insert_block, insert_unwritten, pool, remove, share, Found, FANOUT},
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
@@ -25,7 +25,7 @@ fn check_block(tree: &Tree, index: u64) -> Result {
 /// A tree of one block, in the root itself.
 pub(crate) fn one(pool: &Arc<Pool>) -> Result<Tree> {
     let mut one = Tree::new(pool.clone());
-    put(&mut one, 0)?;
+    insert_block(&mut one, 0)?;
     let block = block_at(&one, 0)?;
     block.zero(0, BLOCK_SIZE);
     write(&block, 100, &mut [1, 2, 3]);
@@ -75,7 +75,7 @@ mod tests {
     fn what_is_unwritten_stays_so_in_a_copy() -> Result {
         let pool = pool()?;
         let mut one = Tree::new(pool.clone());
-        put_unwritten(&mut one, 0)?;
+        insert_unwritten(&mut one, 0)?;
         let tree = many(&one, FULL + 3)?;
         check_eq!((pool.used(), tree.next_written(0)), (5, None));
         Ok(())
@@ -88,12 +88,12 @@ mod tests {
         let mut one = one(&pool)?;
         let tree = many(&one, FULL - 1)?;
         let mut prealloc = Prealloc::new();
-        check!(!one.can_share(&mut prealloc), "it takes a node");
+        check!(!one.make_shareable(&mut prealloc), "it takes a node");
         prealloc.fill(&pool)?;
-        check!(one.can_share(&mut prealloc));
+        check!(one.make_shareable(&mut prealloc));
         let mut clones = KVec::new();
         for _ in 0..10 {
-            check!(one.can_share(&mut Prealloc::new()));
+            check!(one.make_shareable(&mut Prealloc::new()));
             clones.push(one.snapshot(), GFP_KERNEL)?;
         }
         check_eq!(pool.used(), 1);

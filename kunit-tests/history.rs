@@ -111,7 +111,7 @@ fn fail(model: &mut Model, random: &mut Random, file: usize, other: usize) -> Re
     let result = match random.below(3) {
         0 => copy.remove(from, to, &mut prealloc),
         1 => copy.share(to, &source, from, 200, &mut prealloc, || Ok(())),
-        _ => copy.insert(to, pool.alloc_over()?, &mut prealloc),
+        _ => copy.insert(to, pool.alloc_overcommit()?, &mut prealloc),
     };
     match result {
         Err(err) if err != ENOMEM => Err(err),

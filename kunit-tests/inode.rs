@@ -4,7 +4,7 @@
 
 use crate::{
     bindings,
-    store::block::{BlockRef, Mapped},
+    store::block::{BlockRef, MappedBlocks},
     trees::Page,
 };
 use core::{mem::MaybeUninit, ops::Deref};
@@ -13,18 +13,18 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// An inode whose `i_private` is a [`Mapped`], evicted when dropped.
+/// An inode whose `i_private` is a [`MappedBlocks`], evicted when dropped.
 ///
 /// It must be declared before the trees that have blocks with its mapping, so that it goes after
 /// them.
 pub(crate) struct Inode {
     inode: KBox<MaybeUninit<bindings::inode>>,
-    mapped: Pin<KBox<Mapped>>,
+    mapped: Pin<KBox<MappedBlocks>>,
 }
 
 impl Inode {
     pub(crate) fn new() -> Result<Self> {
-        let mapped = KBox::pin_init(Mapped::new(), GFP_KERNEL)?;
+        let mapped = KBox::pin_init(MappedBlocks::new(), GFP_KERNEL)?;
         let mut inode = KBox::<bindings::inode>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
         let raw = inode.as_mut_ptr();
         // SAFETY: The inode was just allocated, and is zeros: valid for the fields set here.
@@ -41,7 +41,7 @@ impl Inode {
         unsafe { (&raw const (*self.inode.as_ptr()).i_data).cast_mut() }
     }
 
-    /// Makes `block` carry this inode's mapping, see [`Mapped::associate`].
+    /// Makes `block` carry this inode's mapping, see [`MappedBlocks::associate`].
     ///
     /// # Safety
     ///
@@ -62,17 +62,17 @@ impl Inode {
 }
 
 impl Deref for Inode {
-    type Target = Mapped;
+    type Target = MappedBlocks;
 
-    fn deref(&self) -> &Mapped {
+    fn deref(&self) -> &MappedBlocks {
         &self.mapped
     }
 }
 
 impl Drop for Inode {
     fn drop(&mut self) {
-        self.mapped.release_all();
-        // The memory of inodes is freed after a grace period, and that of `Mapped` with it.
+        self.mapped.disassociate_all();
+        // The memory of inodes is freed after a grace period, and that of `MappedBlocks` with it.
         // SAFETY: No lock is held.
         unsafe { bindings::synchronize_rcu() };
     }

@@ -5,7 +5,7 @@
 use crate::{
     inode::{index_of, page_count, with_page_count, Inode},
     store::Tree,
-    trees::{block_at, found, pool, put, remove, tree_of, Found, Page, CORNERS},
+    trees::{block_at, found, insert_block, pool, remove, tree_of, Found, Page, CORNERS},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -29,26 +29,26 @@ fn map(inode: &Inode, tree: &Tree, index: u64) -> Result<Page> {
 fn mapped_tree(inode: &Inode, indexes: impl IntoIterator<Item = u64>) -> Result<Tree> {
     let mut tree = Tree::new(pool()?);
     for index in indexes {
-        put(&mut tree, index)?;
+        insert_block(&mut tree, index)?;
         map(inode, &tree, index)?;
     }
     Ok(tree)
 }
 
 /// The indexes of the blocks in `range` that somebody else refers to, in ascending order.
-fn busy(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
-    let mut busy = KVec::new();
-    inode.settle(range, |index| {
-        busy.push(index, GFP_KERNEL)?;
+fn pinned(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
+    let mut pinned = KVec::new();
+    inode.scan_pinned(range, |index| {
+        pinned.push(index, GFP_KERNEL)?;
         // Where it belongs. (`sort` may panic.)
-        let mut i = busy.len() - 1;
-        while i > 0 && busy[i - 1] > busy[i] {
-            busy.swap(i - 1, i);
+        let mut i = pinned.len() - 1;
+        while i > 0 && pinned[i - 1] > pinned[i] {
+            pinned.swap(i - 1, i);
             i -= 1;
         }
         Ok(())
     })?;
-    Ok(busy)
+    Ok(pinned)
 }
 
 #[kunit_tests(reflinkfs_mapped)]
@@ -87,14 +87,14 @@ mod tests {
         let tree = mapped_tree(&inode, 0..MANY)?;
         let held = block_at(&tree, 50)?;
         // Wherever the range is.
-        check_eq!(busy(&inode, 50..60)?[..], [50]);
+        check_eq!(pinned(&inode, 50..60)?[..], [50]);
         for index in 0..MANY {
             let page = block_at(&tree, index)?.as_ptr();
             check_eq!(inode.is_carried_by(page), index == 50, "index {index}");
         }
         check_eq!(index_of(&held), 50);
         drop(held);
-        check_eq!(busy(&inode, 50..60)?.len(), 0);
+        check_eq!(pinned(&inode, 50..60)?.len(), 0);
         check!(!block_at(&tree, 50)?.is_mapped_writable());
         // And begins anew.
         map(&inode, &tree, 50)?;
@@ -107,7 +107,7 @@ mod tests {
         let inode = Inode::new()?;
         let mut tree = mapped_tree(&inode, [7])?;
         let old = block_at(&tree, 7)?;
-        let new = put(&mut tree, 7)?;
+        let new = insert_block(&mut tree, 7)?;
         check!(inode.is_carried_by(old.as_ptr()));
         check_eq!(index_of(&old), 7);
         check!(!inode.is_carried_by(new));
@@ -115,10 +115,10 @@ mod tests {
         check_eq!(page_count(old.as_ptr()), 2);
         // It counts as long as somebody has it.
         check_eq!(tree.pool().used(), 2);
-        check_eq!(tree.pool().kept_for_others(), 1);
+        check_eq!(tree.pool().orphan_count(), 1);
         drop(old);
         check_eq!(tree.pool().used(), 1);
-        check_eq!(tree.pool().kept_for_others(), 0);
+        check_eq!(tree.pool().orphan_count(), 0);
         Ok(())
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn a_dropped_block_waits_and_is_freed() -> Result {
         let inode = Inode::new()?;
         let mut tree = mapped_tree(&inode, 0..MANY)?;
-        put(&mut tree, 1000)?;
+        insert_block(&mut tree, 1000)?;
         let mut held = KVec::new();
         for index in 0..MANY {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
@@ -156,7 +156,7 @@ mod tests {
         for held in 0..3 {
             let inode = Inode::new()?;
             let mut tree = mapped_tree(&inode, 0..3)?;
-            put(&mut tree, 100)?;
+            insert_block(&mut tree, 100)?;
             let blocks = [
                 block_at(&tree, 0)?,
                 block_at(&tree, 1)?,
@@ -184,7 +184,7 @@ mod tests {
             pages.push(found(&tree, index).page().ok_or(ENOENT)?, GFP_KERNEL)?;
         }
         // Some settled, some not.
-        check_eq!(busy(&inode, 0..MANY)?.len(), 0);
+        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
         for index in (0..MANY).step_by(3) {
             map(&inode, &tree, index)?;
         }
@@ -205,11 +205,11 @@ mod tests {
         }
         // A third dropped and waiting, a third of no association, a third mapped writable again.
         remove(&mut tree, 0, MANY)?;
-        check_eq!(busy(&inode, 0..u64::MAX)?.len(), 0);
+        check_eq!(pinned(&inode, 0..u64::MAX)?.len(), 0);
         for index in 2 * MANY..3 * MANY {
             map(&inode, &tree, index)?;
         }
-        inode.release_all();
+        inode.disassociate_all();
         for block in &held {
             check!(!block.is_mapped_writable());
             // The store's reference is the pool's now.
@@ -239,15 +239,15 @@ mod tests {
             block_at(&tree, 77)?,
             block_at(&tree, MANY - 1)?,
         ];
-        check_eq!(busy(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
+        check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
         // As long as they are.
-        check_eq!(busy(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
-        check_eq!(busy(&inode, 1..MANY)?[..], [77, MANY - 1]);
-        check_eq!(busy(&inode, 0..77)?[..], [0]);
-        check_eq!(busy(&inode, 77..78)?[..], [77]);
-        check_eq!(busy(&inode, 78..MANY - 1)?.len(), 0);
+        check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
+        check_eq!(pinned(&inode, 1..MANY)?[..], [77, MANY - 1]);
+        check_eq!(pinned(&inode, 0..77)?[..], [0]);
+        check_eq!(pinned(&inode, 77..78)?[..], [77]);
+        check_eq!(pinned(&inode, 78..MANY - 1)?.len(), 0);
         drop(held);
-        check_eq!(busy(&inode, 0..MANY)?.len(), 0);
+        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
         Ok(())
     }
 
@@ -257,10 +257,10 @@ mod tests {
             let inode = Inode::new()?;
             let tree = mapped_tree(&inode, 0..3)?;
             let block = block_at(&tree, 1)?;
-            let found = with_page_count(&block, count, || busy(&inode, 0..3))?;
+            let found = with_page_count(&block, count, || pinned(&inode, 0..3))?;
             check_eq!(found[..], [1], "{count} references");
             drop(block);
-            check_eq!(busy(&inode, 0..3)?.len(), 0);
+            check_eq!(pinned(&inode, 0..3)?.len(), 0);
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ mod tests {
         for count in [i32::MAX, i32::MIN, i32::MIN + 1, -128] {
             let inode = Inode::new()?;
             let mut tree = mapped_tree(&inode, [0])?;
-            put(&mut tree, 1000)?;
+            insert_block(&mut tree, 1000)?;
             let block = block_at(&tree, 0)?;
             with_page_count(&block, count, || {
                 remove(&mut tree, 0, 1)?;
@@ -292,10 +292,10 @@ mod tests {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
         for _ in 0..2 {
-            check!((0..MANY).eq(busy(&inode, 0..u64::MAX)?.iter().copied()));
+            check!((0..MANY).eq(pinned(&inode, 0..u64::MAX)?.iter().copied()));
         }
         drop(held);
-        check_eq!(busy(&inode, 0..u64::MAX)?.len(), 0);
+        check_eq!(pinned(&inode, 0..u64::MAX)?.len(), 0);
         Ok(())
     }
 
@@ -303,12 +303,12 @@ mod tests {
     fn what_is_settled_is_not_looked_at_again() -> Result {
         let inode = Inode::new()?;
         let tree = mapped_tree(&inode, 0..MANY)?;
-        check_eq!(busy(&inode, 0..MANY)?.len(), 0);
+        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
         // A reference since then cannot write: nothing was mapped writable.
         let held = [block_at(&tree, 5)?, block_at(&tree, 6)?];
-        check_eq!(busy(&inode, 0..MANY)?.len(), 0);
+        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
         map(&inode, &tree, 6)?;
-        check_eq!(busy(&inode, 0..MANY)?[..], [6]);
+        check_eq!(pinned(&inode, 0..MANY)?[..], [6]);
         drop(held);
         Ok(())
     }
@@ -323,12 +323,12 @@ mod tests {
             block_at(&tree, 199)?,
         ];
         let mut calls = 0;
-        let result = inode.settle(0..MANY, |_| {
+        let result = inode.scan_pinned(0..MANY, |_| {
             calls += 1;
             Err(ENOMEM)
         });
         check_eq!((result, calls), (Err(ENOMEM), 1));
-        check_eq!(busy(&inode, 0..MANY)?[..], [1, 100, 199]);
+        check_eq!(pinned(&inode, 0..MANY)?[..], [1, 100, 199]);
         drop(held);
         Ok(())
     }
@@ -356,11 +356,11 @@ mod tests {
         let mut tree = mapped_tree(&inode, [9])?;
         drop(tree.snapshot());
         check!(matches!(found(&tree, 9), Found::WasShared(_)));
-        check_eq!(busy(&inode, 0..10)?.len(), 0);
+        check_eq!(pinned(&inode, 0..10)?.len(), 0);
         tree.restore_exclusive(9);
         map(&inode, &tree, 9)?;
         let held = block_at(&tree, 9)?;
-        check_eq!(busy(&inode, 0..10)?[..], [9]);
+        check_eq!(pinned(&inode, 0..10)?[..], [9]);
         drop(held);
         Ok(())
     }
@@ -371,8 +371,8 @@ mod tests {
         let tree = mapped_tree(&first, 0..MANY)?;
         let other = mapped_tree(&second, 0..MANY)?;
         let held = [block_at(&tree, 10)?, block_at(&other, 20)?];
-        check_eq!(busy(&first, 0..MANY)?[..], [10]);
-        first.release_all();
+        check_eq!(pinned(&first, 0..MANY)?[..], [10]);
+        first.disassociate_all();
         check!(!held[0].is_mapped_writable());
         for index in 0..MANY {
             check!(
@@ -380,7 +380,7 @@ mod tests {
                 "index {index}"
             );
         }
-        check_eq!(busy(&second, 0..MANY)?[..], [20]);
+        check_eq!(pinned(&second, 0..MANY)?[..], [20]);
         drop(held);
         Ok(())
     }

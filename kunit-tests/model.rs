@@ -9,8 +9,8 @@ use crate::{
         Extent, Tree,
     },
     trees::{
-        block_at, found, insert_run, pool, put, put_unwritten, remove, share, Found, Page, FANOUT,
-        LAST,
+        block_at, found, insert_block, insert_run, insert_unwritten, pool, remove, share, Found,
+        Page, FANOUT, LAST,
     },
 };
 use kernel::{prelude::*, sync::Arc};
@@ -123,14 +123,14 @@ impl Model {
 
     /// A new block at `place`.
     pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
-        let page = put(&mut self.files[file].tree, index_of(place))?;
+        let page = insert_block(&mut self.files[file].tree, index_of(place))?;
         check_eq!(self.has_new(file, place)?, page);
         Ok(())
     }
 
     /// A new block at `place` that is unwritten.
     pub(crate) fn write_unwritten(&mut self, file: usize, place: usize) -> Result {
-        let page = put_unwritten(&mut self.files[file].tree, index_of(place))?;
+        let page = insert_unwritten(&mut self.files[file].tree, index_of(place))?;
         check_eq!(self.has_new(file, place)?, page);
         self.files[file].unwritten[place] = true;
         Ok(())
@@ -325,7 +325,7 @@ impl Model {
         let same = blocks.take_while(|(a, b)| a == b).count();
         check_eq!(
             a.tree
-                .same(index_of(at), &b.tree, index_of(to), len as u64, &mut {
+                .same_len(index_of(at), &b.tree, index_of(to), len as u64, &mut {
                     u64::MAX
                 }),
             same as u64,

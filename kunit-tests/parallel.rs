@@ -7,7 +7,7 @@ use crate::{
     random::Random,
     store::{block::Pool, Lookup, Tree},
     threads::in_threads,
-    trees::{found, pool, put, remove, share, tree_of, Found, LAST},
+    trees::{found, insert_block, pool, remove, share, tree_of, Found, LAST},
 };
 use kernel::{
     macros::kunit_tests,
@@ -30,7 +30,7 @@ fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
         let mut own = KVec::new();
         for _ in 0..random.below(5) {
             let index = random.below(130) as u64;
-            own.push((index, put(&mut tree, index)?), GFP_KERNEL)?;
+            own.push((index, insert_block(&mut tree, index)?), GFP_KERNEL)?;
         }
         let copy = tree.edit();
         share(&mut tree, 1000, &copy, random.below(64) as u64, 100)?;
@@ -97,7 +97,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                 }
                 // What another file may still have is copied, never mapped writable.
                 Lookup::Unwritten(_) | Lookup::Shared(_) | Lookup::WasShared(_) | Lookup::Hole => {
-                    put(&mut tree, index)?;
+                    insert_block(&mut tree, index)?;
                 }
             }
             match random.below(6) {
@@ -108,7 +108,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                     }
                 }
                 2 => held.clear(),
-                3 => inode.settle(0..8, |_| Ok(()))?,
+                3 => inode.scan_pinned(0..8, |_| Ok(()))?,
                 _ => (),
             }
         }

@@ -8,12 +8,12 @@ use crate::{
         block::{BlockCount, Leaf, Pool},
         Prealloc, Tree,
     },
-    trees::{block_at, pool, put, remove, share, tree_of, CORNERS, LAST},
+    trees::{block_at, insert_block, pool, remove, share, tree_of, CORNERS, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
 /// By how many blocks, all of them written.
-fn grown(by: BlockCount) -> i64 {
+fn delta(by: BlockCount) -> i64 {
     core::debug_assert_eq!(by.blocks, by.written);
     by.blocks as i64
 }
@@ -62,7 +62,7 @@ mod tests {
     fn a_pool_of_nothing() -> Result {
         let pool = Pool::new(Some(0))?;
         check_eq!(pool.alloc().err(), Some(ENOSPC));
-        let over = pool.alloc_over()?;
+        let over = pool.alloc_overcommit()?;
         check_eq!(pool.used(), 1);
         drop(over);
         check_eq!((pool.used(), pool.limit()), (0, Some(0)));
@@ -73,8 +73,8 @@ mod tests {
     fn over_the_limit() -> Result {
         let pool = Pool::new(Some(1))?;
         let first = pool.alloc()?;
-        let second = pool.alloc_over()?;
-        let third = pool.alloc_over()?;
+        let second = pool.alloc_overcommit()?;
+        let third = pool.alloc_overcommit()?;
         check_eq!(pool.used(), 3);
         check_eq!(pool.alloc().err(), Some(ENOSPC));
         drop((first, second));
@@ -132,7 +132,7 @@ mod tests {
         share(&mut other, LAST, &tree, 6, 1)?;
         let copy = tree.snapshot();
         remove(&mut tree, 0, 7)?;
-        put(&mut tree, 6)?;
+        insert_block(&mut tree, 6)?;
         check_eq!(number_at(&tree, 6), Some(134));
         check_eq!(number_at(&tree, 7), Some(71));
         check_eq!(number_at(&copy, 5), Some(69));
@@ -140,7 +140,7 @@ mod tests {
         drop((tree, copy));
         check_eq!(number_at(&other, LAST), Some(70));
         drop(pool.alloc()?);
-        put(&mut other, 0)?;
+        insert_block(&mut other, 0)?;
         check_eq!(number_at(&other, 0), Some(192));
         Ok(())
     }
@@ -174,9 +174,9 @@ mod tests {
         let mut tree = tree_of(&pool, [0, 9])?;
         let (zero, nine) = (block_at(&tree, 0)?, block_at(&tree, 9)?);
         remove(&mut tree, 9, 10)?;
-        check_eq!((pool.used(), pool.kept_for_others()), (2, 1));
+        check_eq!((pool.used(), pool.orphan_count()), (2, 1));
         drop(tree);
-        check_eq!((pool.used(), pool.kept_for_others()), (2, 2));
+        check_eq!((pool.used(), pool.orphan_count()), (2, 2));
         // The bytes are still there.
         zero.copy_from(0, &nine, 0, 4096)?;
         check!(zero.bytes_equal(&nine, 4096)?);
@@ -205,13 +205,13 @@ mod tests {
         let mut tree = tree_of(&pool, [0])?;
         // The root keeps it.
         check_eq!(pool.nodes(), 0);
-        put(&mut tree, 1)?;
+        insert_block(&mut tree, 1)?;
         check_eq!(pool.nodes(), 1);
-        put(&mut tree, LAST)?;
+        insert_block(&mut tree, LAST)?;
         check_eq!(pool.nodes(), 1 + 8 + 8);
         let copy = tree.snapshot();
         check_eq!(pool.nodes(), 17);
-        put(&mut tree, LAST)?;
+        insert_block(&mut tree, LAST)?;
         check_eq!(pool.nodes(), 17 + 9);
         drop(copy);
         check_eq!(pool.nodes(), 17);
@@ -250,7 +250,7 @@ mod tests {
                 "{} nodes of {most}",
                 pool.nodes()
             );
-            check_eq!(pool.taken(), limit);
+            check_eq!(pool.charged(), limit);
             check_eq!(pool.alloc().err(), Some(ENOSPC));
             check_eq!(share(made, &mut prealloc), Err(ENOSPC));
             share(made, &mut Prealloc::on_demand_overcommit())?;
@@ -266,7 +266,7 @@ mod tests {
             check_eq!(pool.set_limit(Some(limit)), Err(EINVAL));
             pool.set_limit(Some(2 * limit + 1))?;
             drop(many);
-            check_eq!((pool.taken(), pool.nodes()), (1, 1));
+            check_eq!((pool.charged(), pool.nodes()), (1, 1));
             prealloc.fill(&pool)?;
         }
         Ok(())
@@ -280,7 +280,7 @@ mod tests {
             blocks.push(block, GFP_KERNEL)?;
         }
         check_eq!(blocks.len(), 10);
-        while let Ok(block) = pool.alloc_over() {
+        while let Ok(block) = pool.alloc_overcommit() {
             blocks.push(block, GFP_KERNEL)?;
             check!(blocks.len() <= 10 + 256);
         }
@@ -300,7 +300,7 @@ mod tests {
                 held.push(block_at(&tree, index)?, GFP_KERNEL)?;
             }
             remove(&mut tree, 0, u64::MAX)?;
-            check_eq!(pool.kept_for_others(), count);
+            check_eq!(pool.orphan_count(), count);
             check_eq!(pool.alloc().err(), Some(ENOSPC));
             // One, then all.
             drop(held.pop());
@@ -310,7 +310,7 @@ mod tests {
             }
             drop(held);
             while pool.used() > 0 {}
-            check_eq!(pool.kept_for_others(), 0);
+            check_eq!(pool.orphan_count(), 0);
         }
         Ok(())
     }
@@ -323,7 +323,7 @@ mod tests {
         remove(&mut tree, 0, u64::MAX)?;
         check_eq!(pool.used(), 1);
         pool.close();
-        check_eq!((pool.used(), pool.kept_for_others()), (0, 0));
+        check_eq!((pool.used(), pool.orphan_count()), (0, 0));
         drop((block, tree, pool));
         // And where nobody says so.
         let pool = self::pool()?;
@@ -344,7 +344,7 @@ mod tests {
             share(&mut many, i * 64 + 2, &leaf, 1, 1)?;
         }
         check!(pool.nodes() > 1100);
-        check_eq!(pool.taken(), pool.used());
+        check_eq!(pool.charged(), pool.used());
         Ok(())
     }
 
@@ -352,8 +352,8 @@ mod tests {
     fn slots() -> Result {
         let pool = Pool::new(None)?;
         let mut slots = Leaf::<3>::new(pool.clone());
-        check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 1);
-        check_eq!(grown(slots.insert(1, pool.alloc()?, 7)), 0);
+        check_eq!(delta(slots.insert(1, pool.alloc()?, 7)), 1);
+        check_eq!(delta(slots.insert(1, pool.alloc()?, 7)), 0);
         check_eq!(pool.used(), 1);
         let holds = |slots: &Leaf<3>| [0, 1, 2, 3].map(|i| (slots.is_some(i), slots.number(i)));
         let wanted = [
@@ -372,18 +372,18 @@ mod tests {
         check_eq!(holds(&other), wanted);
         check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
         let mut none = Prealloc::new();
-        check_eq!(grown(other.share(0, &slots, 1, &mut none)?), 1);
-        check_eq!(grown(other.share(1, &slots, 2, &mut none)?), -1);
-        check_eq!(grown(other.share(2, &slots, 2, &mut none)?), 0);
+        check_eq!(delta(other.share(0, &slots, 1, &mut none)?), 1);
+        check_eq!(delta(other.share(1, &slots, 2, &mut none)?), -1);
+        check_eq!(delta(other.share(2, &slots, 2, &mut none)?), 0);
         check!(other.same_block(0, &slots, 1) && other.same_block(1, &slots, 0));
         check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
-        check_eq!(grown(slots.remove(1)), -1);
-        check_eq!(grown(slots.remove(1)), 0);
+        check_eq!(delta(slots.remove(1)), -1);
+        check_eq!(delta(slots.remove(1)), 0);
         check!(other.is_sole_owner(0));
 
         // There is no such slot: nothing is kept.
-        check_eq!(grown(slots.insert(3, pool.alloc()?, 7)), 0);
-        check_eq!(grown(slots.share(3, &other, 0, &mut none)?), 0);
+        check_eq!(delta(slots.insert(3, pool.alloc()?, 7)), 0);
+        check_eq!(delta(slots.share(3, &other, 0, &mut none)?), 0);
         check!(other.is_sole_owner(0));
         check_eq!(pool.used(), 1);
         drop((slots, other));

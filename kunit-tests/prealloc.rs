@@ -6,8 +6,8 @@ use crate::{
     nodes::{count, prealloc_of, MOST},
     store::{Prealloc, Tree},
     trees::{
-        blocks, check_holds, first_of, found, pool, put, remove, span, tree_of, Found, CORNERS,
-        LAST, MAX_HEIGHT,
+        blocks, check_holds, first_of, found, insert_block, pool, remove, span, tree_of, Found,
+        CORNERS, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -76,7 +76,7 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     check_holds(&tree, &before)?;
     check_eq!(pool.used(), used);
     // Nodes it left behind do not lead the next attempt astray.
-    let page = put(&mut tree, index)?;
+    let page = insert_block(&mut tree, index)?;
     check_eq!(found(&tree, index), Found::Exclusive(page));
     Ok(())
 }

@@ -11,7 +11,7 @@
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; who may write what in place |
 //! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
 //! | `reflinkfs_exclusive` | `exclusive.rs` | what another file may have given away is not written |
-//! | `reflinkfs_same` | `same.rs` | comparing by pointer |
+//! | `reflinkfs_compare` | `compare.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
 //! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
 //! | `reflinkfs_block` | `block.rs` | bytes, and how long a block lives |
@@ -48,6 +48,7 @@ mod trees;
 
 mod alloc;
 mod block;
+mod compare;
 mod cost;
 mod ends;
 mod exclusive;
@@ -60,7 +61,6 @@ mod mapped;
 mod parallel;
 mod pool;
 mod prealloc;
-mod same;
 mod share;
 mod stable;
 mod tree;

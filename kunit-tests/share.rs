@@ -6,7 +6,8 @@ use crate::{
     nodes::prealloc_of,
     store::Tree,
     trees::{
-        found, pool, put, remove, share, span, tree_of, Found, Page, CORNERS, LAST, MAX_HEIGHT,
+        found, insert_block, pool, remove, share, span, tree_of, Found, Page, CORNERS, LAST,
+        MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};
@@ -94,7 +95,7 @@ mod tests {
         let page = found(&tree, 0).page().ok_or(ENOENT)?;
         check_eq!(found(&tree, 0), Found::Shared(page));
         check_eq!(found(&copy, 0), Found::Shared(page));
-        let own = put(&mut copy, 0)?;
+        let own = insert_block(&mut copy, 0)?;
         check_eq!(found(&tree, 0), Found::WasShared(page));
         check_eq!(found(&copy, 0), Found::Exclusive(own));
         drop(tree);
@@ -108,7 +109,7 @@ mod tests {
             let mut tree = tree_of(&pool()?, [0])?;
             let mut copy = tree.snapshot();
             let page = found(&tree, 0).page().ok_or(ENOENT)?;
-            let own = put(&mut copy, *index)?;
+            let own = insert_block(&mut copy, *index)?;
             check_eq!(found(&copy, 0), Found::Shared(page));
             check_eq!(found(&copy, *index), Found::Exclusive(own));
             check_eq!(found(&tree, 0), Found::Shared(page));
@@ -148,7 +149,7 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let copy = tree.snapshot();
             let old = found(&tree, written).page().ok_or(ENOENT)?;
-            let new = put(&mut tree, written)?;
+            let new = insert_block(&mut tree, written)?;
             for index in CORNERS {
                 if index == written {
                     check_eq!(found(&tree, index), Found::Exclusive(new));

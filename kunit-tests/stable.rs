@@ -4,7 +4,7 @@
 
 use crate::{
     store::{StableRef, Tree},
-    trees::{found, pool, put, tree_of, Found, CORNERS},
+    trees::{found, insert_block, pool, tree_of, Found, CORNERS},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
@@ -30,7 +30,7 @@ mod tests {
             check!(is_exclusive(&tree, index + 1), "index {index}");
             // Once more changes nothing; a new block is the tree's own again.
             check!(matches!(tree.get_stable(index), StableRef::Block(_)));
-            put(&mut tree, index)?;
+            insert_block(&mut tree, index)?;
             check!(is_exclusive(&tree, index), "index {index}");
         }
         Ok(())
@@ -71,7 +71,7 @@ mod tests {
                 matches!(tree.get_stable(index), StableRef::NeedsCopy(_)),
                 "index {index}"
             );
-            put(&mut edit, index + 1)?;
+            insert_block(&mut edit, index + 1)?;
             check!(
                 matches!(tree.get_stable(index), StableRef::NeedsCopy(_)),
                 "index {index}"

@@ -18,7 +18,7 @@ fn corners(indexes: impl Iterator<Item = u64>) -> Result<(Tree, KVec<(u64, Page)
     let mut tree = Tree::new(pool.clone());
     let mut pages = KVec::new();
     for (n, index) in indexes.enumerate() {
-        pages.push((index, put(&mut tree, index)?), GFP_KERNEL)?;
+        pages.push((index, insert_block(&mut tree, index)?), GFP_KERNEL)?;
         check_eq!(tree.blocks(), n as u64 + 1);
         check_eq!(pool.used(), n as u64 + 1);
     }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn block_zero_alone() -> Result {
         let mut tree = Tree::new(pool()?);
-        let page = put(&mut tree, 0)?;
+        let page = insert_block(&mut tree, 0)?;
         check_holds(&tree, &[(0, page)])?;
         check_eq!(found(&tree, 0), Found::Exclusive(page));
         for index in &CORNERS[1..] {
@@ -80,7 +80,7 @@ mod tests {
     fn one_block_at_each_height() -> Result {
         for index in CORNERS {
             let mut tree = Tree::new(pool()?);
-            let page = put(&mut tree, index)?;
+            let page = insert_block(&mut tree, index)?;
             check_holds(&tree, &[(index, page)])?;
             check_eq!(found(&tree, index), Found::Exclusive(page));
             for other in CORNERS.into_iter().filter(|other| *other != index) {
@@ -112,7 +112,7 @@ mod tests {
             let pool = pool()?;
             let mut tree = tree_of(&pool, CORNERS)?;
             let old = found(&tree, index).page();
-            let page = put(&mut tree, index)?;
+            let page = insert_block(&mut tree, index)?;
             // The old one was still there when the new one was allocated.
             check!(old != Some(page), "index {index}");
             check_eq!(found(&tree, index), Found::Exclusive(page));
@@ -188,7 +188,7 @@ mod tests {
         remove(&mut tree, 0, 1)?;
         check_holds(&tree, &[])?;
         check_eq!(pool.used(), 0);
-        put(&mut tree, 0)?;
+        insert_block(&mut tree, 0)?;
         check_eq!((tree.blocks(), pool.used()), (1, 1));
         Ok(())
     }
@@ -202,7 +202,7 @@ mod tests {
                 remove(&mut tree, 0, u64::MAX)?;
                 check_holds(&tree, &[])?;
                 check_eq!(pool.used(), 0);
-                let page = put(&mut tree, index)
+                let page = insert_block(&mut tree, index)
                     .inspect_err(|_| pr_err!("a tree of height {height} once\n"))?;
                 check_holds(&tree, &[(index, page)])?;
             }

@@ -115,7 +115,7 @@ pub(crate) fn block_at(tree: &Tree, index: u64) -> Result<BlockRef> {
 }
 
 /// Puts a new block in at `index`, with the nodes that the tree asks for and no more.
-pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
+pub(crate) fn insert_block(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut prealloc = Prealloc::new();
     let takes_nodes = !tree.can_insert(index, &mut prealloc);
@@ -144,7 +144,7 @@ pub(crate) fn put(tree: &mut Tree, index: u64) -> Result<Page> {
 }
 
 /// Puts a new unwritten block in at `index`.
-pub(crate) fn put_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
+pub(crate) fn insert_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut block = pool.alloc()?;
     block.fill_unwritten();
@@ -177,7 +177,7 @@ pub(crate) fn insert_run(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
 pub(crate) fn tree_of(pool: &Arc<Pool>, indexes: impl IntoIterator<Item = u64>) -> Result<Tree> {
     let mut tree = Tree::new(pool.clone());
     for index in indexes {
-        put(&mut tree, index)?;
+        insert_block(&mut tree, index)?;
     }
     Ok(tree)
 }

@@ -58,7 +58,7 @@ const LOOK: usize = 1024;
 /// at least as much. (Nodes that the file owns are copied, and go.)
 fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
     // On the way to a block there are nine nodes.
-    let nodes = |index| match data.owns_way(index) {
+    let nodes = |index| match data.owns_path(index) {
         true => 0,
         false => (9 * Pool::NODE_BYTES).div_ceil(BLOCK_SIZE as u64) as usize,
     };
@@ -75,7 +75,7 @@ fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> b
     if taken == 0 {
         return true;
     }
-    if data.pool().has_room(taken as u64).is_ok() {
+    if data.pool().check_room(taken as u64).is_ok() {
         return false;
     }
     let next = |from| data.next_block(from).filter(|index| *index < blocks.end);
@@ -139,7 +139,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                         let own = if takes_room && !over {
                             data.pool().alloc()?
                         } else {
-                            data.pool().alloc_over()?
+                            data.pool().alloc_overcommit()?
                         };
                         own.bytes().copy_from(0, block, 0, usize::MAX)?;
                         own.bytes().zero(bytes.start, bytes.len());
@@ -173,6 +173,6 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         for (block, bytes) in self.in_place.into_iter().flatten() {
             block.zero(bytes.start, bytes.len());
         }
-        self.tree.put()
+        self.tree.commit()
     }
 }

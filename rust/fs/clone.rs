@@ -124,7 +124,7 @@ pub(crate) fn share(
     }
     let tree = ChargedTree::new(&lock, tree)?;
     lock.unmap(to_first..to_first + done);
-    drop(tree.put());
+    drop(tree.commit());
     if to_pos + len > to.size() {
         to.set_size(to_pos + len);
     }
@@ -149,15 +149,15 @@ struct Taken<'a> {
 fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
     let data = from.data();
     let mut range = range;
-    let reach = Data::reach(range.start, range.end - range.start);
+    let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
     let mut room = KVVec::new();
     let mut prealloc = Prealloc::on_demand();
     let mut tries = 0;
     loop {
         go_on()?;
         let lock = from.invalidate();
-        stop_stores(from, &lock, reach.clone());
-        let Pinned { mut all, own } = Pinned::of(from, &reach, &range)?;
+        unmap_writable(from, &lock, snap_range.clone());
+        let Pinned { mut all, own } = Pinned::of(from, &snap_range, &range)?;
         if only_shared && !all.is_empty() {
             if tries < TRIES {
                 tries += 1;
@@ -186,7 +186,7 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
                 copies.push((index, copy), GFP_KERNEL)?;
             }
         }
-        let mut tree = data.snapshot(&reach)?;
+        let mut tree = data.snapshot(&snap_range)?;
         leave_out(&mut tree, from, &own, &mut prealloc)?;
         return Ok(Taken {
             tree,
@@ -229,7 +229,11 @@ pub(super) fn leave_out(
 /// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
 /// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for reading
 /// only stays so.
-pub(super) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, range: Range<u64>) {
+pub(super) fn unmap_writable(
+    file: &Locked,
+    lock: &vfs::Invalidate<'_, ReflinkFs>,
+    range: Range<u64>,
+) {
     if file.was_mapped() {
         let mut stretch = 0..0;
         let mut stretches = 0;
@@ -242,7 +246,7 @@ pub(super) fn stop_stores(file: &Locked, lock: &vfs::Invalidate<'_, ReflinkFs>, 
             }
         };
         // Those that nothing refers to are not mapped.
-        let listed = file.mapped().settle(range.clone(), |index| {
+        let listed = file.mapped().scan_pinned(range.clone(), |index| {
             if index == stretch.end {
                 stretch.end += 1;
             } else if index + 1 == stretch.start {
@@ -267,18 +271,18 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Those in `range`; and the own ones in `reach`, where stores have been stopped.
+    /// Those in `range`; and the own ones in `snap_range`, where stores have been stopped.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn of(file: &Locked, reach: &Range<u64>, range: &Range<u64>) -> Result<Self> {
+    pub(super) fn of(file: &Locked, snap_range: &Range<u64>, range: &Range<u64>) -> Result<Self> {
         let mut pinned = Self {
             all: KVVec::new(),
             own: KVVec::new(),
         };
         let mut in_order = RBTree::new();
-        file.mapped().settle(reach.clone(), |index| {
+        file.mapped().scan_pinned(snap_range.clone(), |index| {
             if file.data().is_exclusive(index) {
                 pinned.own.push(index, GFP_KERNEL)?;
             }

@@ -34,9 +34,9 @@ pub(crate) struct Data {
     tree: RwLock<Tree>,
     /// How many blocks the tree has, for who need not know what they are; set with the lock held.
     blocks: Atomic<u64>,
-    /// See [`Data::zeros`].
+    /// See [`Data::zero_block`].
     #[pin]
-    zeros: RwLock<Option<KBox<Leaf<1>>>>,
+    zero_block: RwLock<Option<KBox<Leaf<1>>>>,
 }
 
 type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
@@ -44,7 +44,7 @@ type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
 /// Every block that a file can have.
 pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 
-/// See [`Data::reach`]: 16 leaves.
+/// See [`Data::range_to_snapshot`]: 16 leaves.
 const FEW: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
@@ -56,32 +56,32 @@ impl Data {
         pin_init!(Self {
             tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
             blocks: Atomic::new(0),
-            zeros <- RwLock::new(None, c"reflinkfs_zeros", static_lock_class!()),
+            zero_block <- RwLock::new(None, c"reflinkfs_zero_block", static_lock_class!()),
             pool,
         })
     }
 
     /// The block of zeros that stands for every hole of this file in mappings that may be stored to, for
-    /// which the kernel's is refused: if [`Data::make_zeros`] has made it. It is this file's, as who may
+    /// which the kernel's is refused: if [`Data::alloc_zero_block`] has made it. It is this file's, as who may
     /// store to a file can pin it until nobody else can.
-    pub(crate) fn zeros(&self) -> Option<BlockRef> {
-        self.zeros.read().as_ref()?.get(0)
+    pub(crate) fn zero_block(&self) -> Option<BlockRef> {
+        self.zero_block.read().as_ref()?.get(0)
     }
 
-    /// Makes sure that there are [`Data::zeros`], for as long as there is the inode. They take a block of
+    /// Makes sure that there are [`Data::zero_block`], for as long as there is the inode. They take a block of
     /// room, but count as none of the file's.
     ///
     /// # Errors
     ///
     /// `ENOSPC`, `ENOMEM`.
-    pub(crate) fn make_zeros(&self) -> Result {
+    pub(crate) fn alloc_zero_block(&self) -> Result {
         let block = self.pool.alloc()?;
-        block.clear_around(0, 0);
+        block.zero_around(0, 0);
         let mut made = KBox::new(Leaf::new(self.pool.clone()), GFP_KERNEL)?;
         made.insert(0, block, 0);
         let mut made = Some(made);
         // What is not needed goes after the lock.
-        let mut zeros = self.zeros.write();
+        let mut zeros = self.zero_block.write();
         if zeros.is_none() {
             *zeros = made.take();
         }
@@ -114,9 +114,9 @@ impl Data {
         matches!(self.lookup(index), Lookup::Exclusive(_))
     }
 
-    /// See [`Tree::owns_way`].
-    pub(crate) fn owns_way(&self, index: u64) -> bool {
-        self.tree.read().owns_way(index)
+    /// See [`Tree::owns_path`].
+    pub(crate) fn owns_path(&self, index: u64) -> bool {
+        self.tree.read().owns_path(index)
     }
 
     /// Passes to `show` those of the `n` blocks from `index` on, at most `N`, that may be written in place,
@@ -257,7 +257,7 @@ impl Data {
     }
 
     /// A tree with the same blocks, of which another file is to share those in `range`, which
-    /// [`Data::reach`] gave.
+    /// [`Data::range_to_snapshot`] gave.
     ///
     /// # Errors
     ///
@@ -277,7 +277,7 @@ impl Data {
         loop {
             {
                 let mut tree = self.tree.write();
-                if tree.can_share(&mut prealloc) {
+                if tree.make_shareable(&mut prealloc) {
                     return Ok(share(&mut tree));
                 }
             }
@@ -287,7 +287,7 @@ impl Data {
 
     /// The blocks that are not written in place any more when the `n` at `first` become shared:
     /// just these where they are few, otherwise all of the file, which is done in O(1).
-    pub(crate) fn reach(first: u64, n: u64) -> Range<u64> {
+    pub(crate) fn range_to_snapshot(first: u64, n: u64) -> Range<u64> {
         if n <= FEW {
             first..first + n
         } else {
@@ -309,7 +309,7 @@ impl Data {
     /// tell.
     pub(crate) fn is_still(&self, tree: &Tree) -> bool {
         let mut looks = 64;
-        self.tree.read().same(0, tree, 0, ALL.end, &mut looks) == ALL.end
+        self.tree.read().same_len(0, tree, 0, ALL.end, &mut looks) == ALL.end
     }
 
     /// An empty tree, whose blocks are this file's own once they are in its tree.
@@ -341,7 +341,7 @@ impl Data {
     pub(crate) fn clear(&self) {
         self.replace(Tree::new(self.pool.clone()));
         // Goes after the lock.
-        let zeros = self.zeros.write().take();
+        let zeros = self.zero_block.write().take();
         drop(zeros);
     }
 
@@ -446,7 +446,7 @@ impl<'a> ChargedBlock<'a> {
     /// # Errors
     ///
     /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the second of any block; the first in the place of
-    /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_over`]).
+    /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_overcommit`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(&mut inode.data().pool().alloc_batch(n), inode, old, advance)
@@ -461,7 +461,7 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.data().pool().alloc_over()?,
+            Lookup::WasShared(_) => inode.data().pool().alloc_overcommit()?,
             _ => run.take()?,
         };
         charge.raise(old.is_hole().into())?;
@@ -473,9 +473,9 @@ impl<'a> ChargedBlock<'a> {
         self.block.fill_unwritten();
     }
 
-    /// See [`NewBlock::clear_around`].
-    pub(crate) fn clear_around(&self, offset: usize, len: usize) {
-        self.block.clear_around(offset, len);
+    /// See [`NewBlock::zero_around`].
+    pub(crate) fn zero_around(&self, offset: usize, len: usize) {
+        self.block.zero_around(offset, len);
     }
 
     /// The block, to be written to.
@@ -541,7 +541,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     }
 
     /// Puts the tree in place. Returns the charge for what are fewer blocks than before.
-    pub(crate) fn put(mut self) -> Charge<'a> {
+    pub(crate) fn commit(mut self) -> Charge<'a> {
         let inode = self.lock.inode();
         unmap_copied(self.lock, self.tree.take_copied());
         let (before, after) = (self.before, self.tree.blocks());

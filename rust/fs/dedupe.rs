@@ -11,7 +11,7 @@
 
 use super::{
     block_of, blocks_for,
-    clone::{leave_out, prealloc_nodes, stop_stores, Pinned, TRIES},
+    clone::{leave_out, prealloc_nodes, unmap_writable, Pinned, TRIES},
     offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
 };
 use crate::{
@@ -170,10 +170,10 @@ impl Side {
         lock: &crate::vfs::Invalidate<'_, ReflinkFs>,
         range: Range<u64>,
     ) -> Result<Self> {
-        let reach = Data::reach(range.start, range.end - range.start);
-        stop_stores(file, lock, reach.clone());
-        let Pinned { mut all, own } = Pinned::of(file, &reach, &range)?;
-        let mut tree = file.data().snapshot(&reach)?;
+        let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
+        unmap_writable(file, lock, snap_range.clone());
+        let Pinned { mut all, own } = Pinned::of(file, &snap_range, &range)?;
+        let mut tree = file.data().snapshot(&snap_range)?;
         let mut prealloc = Prealloc::on_demand();
         leave_out(&mut tree, file, &own, &mut prealloc)?;
         for index in &mut all {
@@ -269,7 +269,7 @@ impl View {
             let before = few;
             let same = self
                 .from
-                .same(index, &self.to, to_index, end - at, &mut few);
+                .same_len(index, &self.to, to_index, end - at, &mut few);
             at += same;
             let mut cost = same.min(STEP_COST * (before - few));
             if same == 0 {
@@ -313,8 +313,8 @@ impl View {
     ) -> u64 {
         let (index, to_index) = (range.first + at, range.to_first + at);
         let len = end.min(self.equal).saturating_sub(at);
-        let len = from.same(index, &self.from, index, len, steps);
-        to.same(to_index, &self.to, to_index, len, steps)
+        let len = from.same_len(index, &self.from, index, len, steps);
+        to.same_len(to_index, &self.to, to_index, len, steps)
     }
 }
 
@@ -342,10 +342,10 @@ fn commit(
         return Ok(Outcome::Shared(0));
     }
     let (from_lock, to_lock) = (locks.from(), locks.to());
-    let reach = Data::reach(range.first, n);
-    stop_stores(from, &from_lock, reach.clone());
-    stop_stores(to, &to_lock, range.to(n));
-    let from_pinned = Pinned::of(from, &reach, &range.from(n))?;
+    let snap_range = Data::range_to_snapshot(range.first, n);
+    unmap_writable(from, &from_lock, snap_range.clone());
+    unmap_writable(to, &to_lock, range.to(n));
+    let from_pinned = Pinned::of(from, &snap_range, &range.from(n))?;
     let to_pinned = Pinned::of(to, &range.to(n), &range.to(n))?;
     let pinned = {
         let relative = |pinned: &KVVec<u64>, first| -> Result<KVVec<u64>> {
@@ -369,7 +369,7 @@ fn commit(
         Err(outcome) => return Ok(outcome),
     }
 
-    let source = from.data().snapshot(&reach)?;
+    let source = from.data().snapshot(&snap_range)?;
     let result = to.data().edit().and_then(|target| {
         shared_tree(
             range,
@@ -393,7 +393,7 @@ fn commit(
         }
         let tree = ChargedTree::new(&to_lock, tree)?;
         to_lock.unmap(range.to(n));
-        drop(tree.put());
+        drop(tree.commit());
         Ok(Outcome::Shared(len))
     });
     to.data().restore_exclusive(to_pinned.own.iter());
@@ -437,7 +437,7 @@ fn shared_tree(
                     continue;
                 }
             }
-            let same = source.same(index, target, to_index, end - at, &mut steps);
+            let same = source.same_len(index, target, to_index, end - at, &mut steps);
             if same > 0 {
                 at += same;
                 continue;
@@ -542,7 +542,7 @@ fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64>
     }
 }
 
-/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees reach. Returns
+/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees snap_range. Returns
 /// how many blocks, at least one.
 ///
 /// # Errors

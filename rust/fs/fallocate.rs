@@ -60,7 +60,7 @@ pub(crate) fn fallocate(
 fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
     let data = inode.data();
     let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
-    data.pool().has_room(holes)?;
+    data.pool().check_room(holes)?;
     if !unshare {
         return Ok(holes);
     }
@@ -73,7 +73,7 @@ fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
         index = extent.index + extent.len;
         if extent.shared {
             room += index.min(blocks.end) - extent.index.max(blocks.start);
-            data.pool().has_room(room)?;
+            data.pool().check_room(room)?;
         }
         go_on()?;
     }

@@ -68,13 +68,13 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
                 map_around(fault, &lock);
                 return Ok(result);
             }
-            Lookup::Hole => match inode.data().zeros() {
-                Some(zeros) => Some(zeros).filter(|zeros| !zeros.is_crowded()),
+            Lookup::Hole => match inode.data().zero_block() {
+                Some(zeros) => Some(zeros).filter(|zeros| !zeros.refcount_high()),
                 // Those of the mount: to read a hole takes no room.
-                None if full => inode.super_block().data().zeros(),
+                None if full => inode.super_block().data().zero_block(),
                 None => {
                     drop(lock);
-                    match inode.data().make_zeros() {
+                    match inode.data().alloc_zero_block() {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
@@ -83,7 +83,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
             },
             Lookup::Exclusive(block) | Lookup::Unwritten(block) => Some(block),
             Lookup::Shared(block) | Lookup::WasShared(block) => {
-                Some(block).filter(|block| !block.is_crowded())
+                Some(block).filter(|block| !block.refcount_high())
             }
         };
         match block {
@@ -118,7 +118,7 @@ fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
 
 /// Whether a block may be mapped with one that was asked for.
 fn may_come_along(block: &BlockRef) -> bool {
-    !block.is_crowded() && !block.is_poisoned()
+    !block.refcount_high() && !block.is_poisoned()
 }
 
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
@@ -177,7 +177,7 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
         let old = inode.data().lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
-            return put_copy(&lock, index, old.block(), block, &mut prealloc);
+            return insert_copy(&lock, index, old.block(), block, &mut prealloc);
         }
         // It takes another room, or none.
         drop(lock);
@@ -186,7 +186,7 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
 }
 
 /// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole.
-fn put_copy(
+fn insert_copy(
     lock: &Invalidate<'_, ReflinkFs>,
     index: u64,
     old: Option<BlockRef>,
@@ -199,7 +199,7 @@ fn put_copy(
     }
     match old {
         Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX)?,
-        None => block.clear_around(0, 0),
+        None => block.zero_around(0, 0),
     }
     block.insert(lock, index, prealloc)
 }

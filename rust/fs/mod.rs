@@ -18,7 +18,7 @@
 //! After those of [`crate::vfs`], in this order:
 //!
 //! 5. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
-//! 6. a directory's index of cookies; the lists of [`Mapped`](crate::store::block::Mapped)
+//! 6. a directory's index of cookies; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
 //!
 //! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is
 //! held too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and

@@ -98,17 +98,17 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
         StableRef::Block(block) | StableRef::NeedsCopy(block) if block.is_poisoned() => {
             return Err(EIO)
         }
-        StableRef::Block(block) if !block.is_crowded() => return Ok((block, size)),
+        StableRef::Block(block) if !block.refcount_high() => return Ok((block, size)),
         StableRef::Block(block) | StableRef::NeedsCopy(block) => Some(block),
-        StableRef::Hole => match mount.zeros() {
+        StableRef::Hole => match mount.zero_block() {
             Some(zeros) => return Ok((zeros, size)),
             None => None,
         },
     };
-    let copy = mount.aside().alloc()?;
+    let copy = mount.anon_pool().alloc()?;
     match unsteady {
         Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX)?,
-        None => copy.clear_around(0, 0),
+        None => copy.zero_around(0, 0),
     }
     Ok((copy.bytes().clone(), size))
 }

@@ -3,7 +3,7 @@
 //! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: what lies behind a place in a file moves,
 //! by whole blocks.
 
-use super::{blocks_for, clone::stop_stores, data, Changing, ChargedTree, ReflinkFs};
+use super::{blocks_for, clone::unmap_writable, data, Changing, ChargedTree, ReflinkFs};
 use crate::{
     store::{Prealloc, Tree},
     vfs::{go_on, Invalidate},
@@ -29,43 +29,43 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
     let mut tries = 0;
     loop {
         let lock = inode.invalidate();
-        stop_stores(inode, &lock, first..data::ALL.end);
+        unmap_writable(inode, &lock, first..data::ALL.end);
         // A block knows the index at which somebody may still write to it, and so does not move. A
         // copy goes instead, as a page cache would forget the page.
-        let mut busy = KVVec::new();
-        inode.mapped().settle(from..data::ALL.end, |index| {
-            Ok(busy.push(index, GFP_KERNEL)?)
+        let mut pinned = KVVec::new();
+        inode.mapped().scan_pinned(from..data::ALL.end, |index| {
+            Ok(pinned.push(index, GFP_KERNEL)?)
         })?;
         let source = data.edit()?;
-        if tries == TRIES || !busy.is_empty() {
-            let tree = moved(inode, &source, (from, to), &busy)?;
+        if tries == TRIES || !pinned.is_empty() {
+            let tree = moved(inode, &source, (from, to), &pinned)?;
             drop(source);
-            return put(inode, &lock, tree, first, size);
+            return commit(inode, &lock, tree, first, size);
         }
         drop(lock);
-        let tree = moved(inode, &source, (from, to), &busy)?;
+        let tree = moved(inode, &source, (from, to), &pinned)?;
         let lock = inode.invalidate();
         if data.is_still(&source) {
             drop(source);
-            return put(inode, &lock, tree, first, size);
+            return commit(inode, &lock, tree, first, size);
         }
         tries += 1;
     }
 }
 
-/// A tree with the blocks of `source` as they are to be; of those that are busy there are copies.
+/// A tree with the blocks of `source` as they are to be; of those that are pinned there are copies.
 fn moved(
     inode: &Changing<'_>,
     source: &Tree,
     (from, to): (u64, u64),
-    busy: &[u64],
+    pinned: &[u64],
 ) -> Result<Tree> {
     let mut tree = source.edit();
     let mut prealloc = Prealloc::on_demand();
     tree.remove(from.min(to), u64::MAX, &mut prealloc)?;
     let len = data::ALL.end - from;
     tree.share(to, source, from, len, &mut prealloc, go_on)?;
-    for &index in busy {
+    for &index in pinned {
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
@@ -77,7 +77,7 @@ fn moved(
     Ok(tree)
 }
 
-fn put(
+fn commit(
     inode: &Changing<'_>,
     lock: &Invalidate<'_, ReflinkFs>,
     tree: Tree,
@@ -93,7 +93,7 @@ fn put(
         // As truncation does: what lies beyond the end is in no private mapping either.
         lock.unmap_with_copies(blocks_for(size)..data::ALL.end);
     }
-    drop(tree.put());
+    drop(tree.commit());
     inode.set_size(size);
     Ok(())
 }

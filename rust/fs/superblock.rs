@@ -56,10 +56,10 @@ pub(crate) struct Super {
     attribute_bytes: Atomic<u64>,
     next_inode: Atomic<u64>,
     /// Has the blocks that are in no file.
-    aside: Arc<Pool>,
+    anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may be
-    /// stored to, where there is no room for [`Data::zeros`](super::Data::zeros).
-    zeros: Leaf<1>,
+    /// stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block).
+    zero_block: Leaf<1>,
     pub(crate) quota: QuotaOptions,
     mode: u16,
     uid: bindings::kuid_t,
@@ -73,19 +73,19 @@ impl Super {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(options: &Options) -> Result<Self> {
-        let aside = Pool::new(None)?;
-        let zero = aside.alloc()?;
-        zero.clear_around(0, 0);
-        let mut zeros = Leaf::new(aside.clone());
-        zeros.insert(0, zero, 0);
+        let anon_pool = Pool::new(None)?;
+        let zero = anon_pool.alloc()?;
+        zero.zero_around(0, 0);
+        let mut zero_block = Leaf::new(anon_pool.clone());
+        zero_block.insert(0, zero, 0);
         Ok(Self {
             pool: Pool::new(options.blocks.or(default_blocks()))?,
             max_inodes: Atomic::new(options.inodes.or(default_inodes()).unwrap_or(u64::MAX)),
             inode_space: Atomic::new(0),
             attribute_bytes: Atomic::new(0),
             next_inode: Atomic::new(1),
-            aside,
-            zeros,
+            anon_pool,
+            zero_block,
             quota: options.quota.for_mount(),
             mode: options.mode,
             uid: options.uid,
@@ -95,13 +95,15 @@ impl Super {
 
     /// The block that stands for holes. `None` when so many refer to it that its count might
     /// overflow.
-    pub(crate) fn zeros(&self) -> Option<BlockRef> {
-        self.zeros.get(0).filter(|zeros| !zeros.is_crowded())
+    pub(crate) fn zero_block(&self) -> Option<BlockRef> {
+        self.zero_block
+            .get(0)
+            .filter(|zeros| !zeros.refcount_high())
     }
 
     /// The pool, without a limit, of blocks that are in no file.
-    pub(crate) fn aside(&self) -> &Pool {
-        &self.aside
+    pub(crate) fn anon_pool(&self) -> &Pool {
+        &self.anon_pool
     }
 
     /// Changes limits. Mode and owner of the root directory are for `chmod` and `chown`.
@@ -122,7 +124,7 @@ impl Super {
             self.pool.set_limit(options.blocks.or(0)).inspect_err(|_| {
                 context.error(fmt!(
                     "size: {} blocks are in use already",
-                    self.pool.taken()
+                    self.pool.charged()
                 ));
             })?;
         }
@@ -163,7 +165,7 @@ impl Super {
     pub(crate) fn statistics(&self) -> vfs::Statistics {
         let max_inodes = Some(self.max_inodes.load(Relaxed)).filter(|&max| max != u64::MAX);
         vfs::Statistics {
-            blocks: (self.pool.limit(), self.pool.taken()),
+            blocks: (self.pool.limit(), self.pool.charged()),
             inodes: (max_inodes, self.inodes()),
         }
     }
@@ -175,7 +177,7 @@ impl Super {
         let max_inodes = Some(self.max_inodes.load(Relaxed)).filter(|&max| max != u64::MAX);
         let lines = [
             ("blocks", self.pool.used()),
-            ("blocks_kept_for_others", self.pool.kept_for_others()),
+            ("blocks_kept_for_others", self.pool.orphan_count()),
             ("blocks_limit", self.pool.limit().unwrap_or(0)),
             ("nodes", self.pool.nodes()),
             ("node_bytes", self.pool.nodes() * Pool::NODE_BYTES),

@@ -248,7 +248,7 @@ fn replace<const N: usize>(
                 let wanted = part_of_block(i, offset, len);
                 // Of the rest a part may have come.
                 new.bytes().zero(came.end, wanted.end - came.end);
-                new.clear_around(wanted.start, wanted.len());
+                new.zero_around(wanted.start, wanted.len());
             }
             (None, _) => (),
         }
@@ -346,7 +346,7 @@ fn insert_batch(
         let index = first + i as u64;
         let part = part_of_block(i, offset_in_block(pos), len);
         let start = part.start as u64;
-        put(&lock, index, block, part, prealloc)
+        insert_block(&lock, index, block, part, prealloc)
             .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
     }
     Ok(())
@@ -357,7 +357,7 @@ fn insert_batch(
 /// # Errors
 ///
 /// Those of [`ChargedBlock::insert`].
-pub(super) fn put(
+pub(super) fn insert_block(
     lock: &Invalidate<'_, ReflinkFs>,
     index: u64,
     block: ChargedBlock<'_>,

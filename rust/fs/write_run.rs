@@ -5,7 +5,7 @@
 
 use super::{
     block_of, offset_in_block,
-    write::{keep_around, put, Source},
+    write::{insert_block, keep_around, Source},
     ChargedBlock, Data, Locked, ReflinkFs,
 };
 use crate::{
@@ -88,13 +88,13 @@ fn write_contig(
     }
     let lock = inode.invalidate();
     lock.unmap(first..end);
-    let (whole, put_all) = insert_run(&lock, first, piece, prealloc);
-    if let Err(err) = put_all {
+    let (whole, inserted) = insert_run(&lock, first, piece, prealloc);
+    if let Err(err) = inserted {
         return (whole * BLOCK_SIZE, Err(err));
     }
     if let Some(last) = last {
         let block = ChargedBlock::uncharged(inode, last);
-        if let Err(err) = put(&lock, first + whole as u64, block, 0..part, prealloc) {
+        if let Err(err) = insert_block(&lock, first + whole as u64, block, 0..part, prealloc) {
             return (done - part, Err(err));
         }
     }
@@ -119,7 +119,7 @@ fn insert_run(
     let mut done = 0;
     while let Some(block) = piece.take() {
         let block = ChargedBlock::uncharged(inode, block);
-        let result = put(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
+        let result = insert_block(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
         if result.is_err() {
             return (done, result);
         }

@@ -207,11 +207,11 @@ pub(super) fn find_leaf(node: &Node, height: u32, index: u64) -> Option<&NodeLea
 }
 
 /// A root, its height, and a block index below it.
-type Place<'a> = (&'a NodeRef<Node>, u32, u64);
+type Cursor<'a> = (&'a NodeRef<Node>, u32, u64);
 
 /// How many nodes of height `at` are the same in two trees, as far as their parents reach: from those
 /// on that begin at the two indexes.
-pub(super) fn same_run((a, a_top, i): Place<'_>, (b, b_top, j): Place<'_>, at: u32) -> u64 {
+pub(super) fn same_run((a, a_top, i): Cursor<'_>, (b, b_top, j): Cursor<'_>, at: u32) -> u64 {
     if a_top == at || b_top == at {
         let pair = descend(a, a_top, at, i).zip(descend(b, b_top, at, j));
         return pair
@@ -282,7 +282,7 @@ pub(super) fn make_mut<'a>(
 ///
 /// `ENOMEM` where `prealloc` has too few nodes; the tree is as it was, but for nodes that were
 /// copied.
-pub(super) fn insert(
+pub(super) fn update_leaf(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
@@ -292,14 +292,14 @@ pub(super) fn insert(
 ) -> Result<BlockCount> {
     let node = make_mut(subtree, height, pool, prealloc)?;
     let i = child_index(height, index);
-    let grown = match node {
+    let delta = match node {
         Node::Leaf { slots, .. } => put(slots, i),
         Node::Inner { children, .. } => {
-            insert(&mut children[i], height - 1, index, put, pool, prealloc)?
+            update_leaf(&mut children[i], height - 1, index, put, pool, prealloc)?
         }
     };
-    node.add_count(grown);
-    Ok(grown)
+    node.add_count(delta);
+    Ok(delta)
 }
 
 /// Blocks for [`insert_run`]: the first `left` of a piece, to be marked with an generation.
@@ -324,7 +324,7 @@ pub(super) fn insert_run(
         Err(err) => return (BlockCount::default(), Err(err)),
     };
     let first = child_index(height, index);
-    let (mut grown, mut result) = (BlockCount::default(), Ok(()));
+    let (mut delta, mut result) = (BlockCount::default(), Ok(()));
     match node {
         Node::Leaf {
             blocks: before,
@@ -334,9 +334,9 @@ pub(super) fn insert_run(
             let n = blocks.left.min(FANOUT - first);
             // Otherwise all slots are empty, as each block in one is counted.
             if *before > 0 {
-                grown += slots.remove_run(first, first + n);
+                delta += slots.remove_run(first, first + n);
             }
-            grown += slots.insert_run(first, n, blocks.piece, blocks.generation);
+            delta += slots.insert_run(first, n, blocks.piece, blocks.generation);
             blocks.left -= n;
         }
         Node::Inner { children, .. } => {
@@ -344,7 +344,7 @@ pub(super) fn insert_run(
             for child in &mut children[first..] {
                 let left = blocks.left;
                 let (by, so_far) = insert_run(child, height - 1, index, blocks, pool, prealloc);
-                grown += by;
+                delta += by;
                 result = so_far;
                 if blocks.left == 0 || result.is_err() {
                     break;
@@ -353,14 +353,14 @@ pub(super) fn insert_run(
             }
         }
     }
-    node.add_count(grown);
-    (grown, result)
+    node.add_count(delta);
+    (delta, result)
 }
 
 /// Calls `change` with the slots that hold `index`, and its place there, where each node on the way is
 /// there and has one owner. `change` returns by how much the number of blocks grew; so does this, if
 /// it was called.
-pub(super) fn change_in_place(
+pub(super) fn update_leaf_in_place(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
@@ -368,14 +368,14 @@ pub(super) fn change_in_place(
 ) -> Option<BlockCount> {
     let node = subtree.as_mut()?.get_mut()?;
     let i = child_index(height, index);
-    let grown = match node {
+    let delta = match node {
         Node::Leaf { slots, .. } => change(slots, i),
         Node::Inner { children, .. } => {
-            change_in_place(&mut children[i], height - 1, index, change)?
+            update_leaf_in_place(&mut children[i], height - 1, index, change)?
         }
     };
-    node.add_count(grown);
-    Some(grown)
+    node.add_count(delta);
+    Some(delta)
 }
 
 /// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
@@ -415,9 +415,9 @@ pub(super) fn remove(
     }
     let node = make_mut(subtree, height, pool, prealloc)?;
     let step = span(height - 1);
-    let mut grown = BlockCount::default();
+    let mut delta = BlockCount::default();
     for i in (from / step)..to.min(span(height)).div_ceil(step) {
-        grown += match node {
+        delta += match node {
             Node::Leaf { slots, .. } => slots.remove(i as usize),
             Node::Inner { children, .. } => {
                 let start = i * step;
@@ -434,11 +434,11 @@ pub(super) fn remove(
             }
         };
     }
-    node.add_count(grown);
+    node.add_count(delta);
     if node.count().blocks == 0 {
         *subtree = None;
     }
-    Ok(grown)
+    Ok(delta)
 }
 
 /// Puts `content`, of height `at`, in at `index`, a multiple of `span(at)`. Returns by how much
@@ -464,7 +464,7 @@ pub(super) fn graft(
     }
     let node = make_mut(subtree, height, pool, prealloc)?;
     let i = child_index(height, index);
-    let grown = match node {
+    let delta = match node {
         // A leaf has height 1, and no content is lower than that.
         Node::Leaf { .. } => BlockCount::default(),
         Node::Inner { children, .. } => graft(
@@ -477,8 +477,8 @@ pub(super) fn graft(
             prealloc,
         )?,
     };
-    node.add_count(grown);
-    Ok(grown)
+    node.add_count(delta);
+    Ok(delta)
 }
 
 /// Shares `len` of the slots `from`, beginning at `from_slot`, into the leaf that covers `index`.
@@ -498,15 +498,15 @@ pub(super) fn share_run<const M: usize, Q: InPool>(
 ) -> Result<BlockCount> {
     let node = make_mut(subtree, height, pool, prealloc)?;
     let i = child_index(height, index);
-    let mut grown = BlockCount::default();
+    let mut delta = BlockCount::default();
     match node {
         Node::Leaf { slots, .. } => {
             for k in 0..len {
-                grown += slots.share(i + k, from, from_slot + k, prealloc)?;
+                delta += slots.share(i + k, from, from_slot + k, prealloc)?;
             }
         }
         Node::Inner { children, .. } => {
-            grown = share_run(
+            delta = share_run(
                 &mut children[i],
                 height - 1,
                 index,
@@ -517,8 +517,8 @@ pub(super) fn share_run<const M: usize, Q: InPool>(
             )?;
         }
     }
-    node.add_count(grown);
-    Ok(grown)
+    node.add_count(delta);
+    Ok(delta)
 }
 
 /// How many blocks there are in `from..to`. Looks at the children of two nodes on each level at most.

@@ -3,7 +3,7 @@
 //! Tree nodes, and spare blocks, allocated extra of a change that must not fail or sleep.
 
 use super::{
-    block::{NodeCharge, NodeRef, Pool, Spare, Spares, UninitNode},
+    block::{NodeCharge, NodeRef, Pool, Spare, SpareSource, UninitNode},
     node::Node,
 };
 use kernel::{prelude::*, sync::Arc};
@@ -77,7 +77,7 @@ impl Prealloc {
     }
 
     /// As [`Prealloc::on_demand`], but goes over the pool's limit of nodes where it must, as
-    /// [`Pool::alloc_over`] does.
+    /// [`Pool::alloc_overcommit`] does.
     pub fn on_demand_overcommit() -> Self {
         Self {
             source: NodeSource::Overcommit,
@@ -176,19 +176,19 @@ impl Prealloc {
         match self.source {
             NodeSource::Prealloc => Err(ENOMEM),
             NodeSource::Alloc => PreallocNode::new(NodeCharge::new(pool.clone())?),
-            NodeSource::Overcommit => PreallocNode::new(NodeCharge::over(pool.clone())?),
+            NodeSource::Overcommit => PreallocNode::new(NodeCharge::overcommit(pool.clone())?),
         }
     }
 }
 
-impl Spares for Prealloc {
+impl SpareSource for Prealloc {
     /// None where the prealloc is not on demand, and [`Prealloc::require_spares`] was asked for fewer: as the
     /// block became full since, while the tree is locked.
-    fn spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
+    fn take_spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
         let spare = match self.source {
             NodeSource::Prealloc => self.spares.as_mut().and_then(KVec::pop),
             NodeSource::Alloc => Some(Spare::new(pool)?),
-            NodeSource::Overcommit => Some(Spare::over(pool)?),
+            NodeSource::Overcommit => Some(Spare::overcommit(pool)?),
         };
         self.copied += u64::from(spare.is_some());
         Ok(spare)

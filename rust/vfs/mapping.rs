@@ -100,7 +100,7 @@ impl<T: FileSystem> Inode<T> {
             lock.unmap(range);
             return Ok(());
         }
-        self.mapped().settle(range, |index| {
+        self.mapped().scan_pinned(range, |index| {
             lock.unmap(index..index + 1);
             go_on()
         })

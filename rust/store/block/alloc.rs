@@ -14,9 +14,9 @@ use kernel::{iov::IovIterSource, prelude::*};
 /// How many blocks are worth making at a time: 1 MiB.
 pub const MAX_CONTIG_BLOCKS: usize = 256;
 
-/// Pages are allocated by up to so many at a time, `1 << ORDER`: one where several might not be in one
+/// Pages are allocated by up to so many at a time, `1 << MAX_ORDER`: one where several might not be in one
 /// piece.
-const ORDER: u32 = if PAGES_VIRT_CONTIGUOUS {
+const MAX_ORDER: u32 = if PAGES_VIRT_CONTIGUOUS {
     MAX_CONTIG_BLOCKS.ilog2()
 } else {
     0
@@ -40,17 +40,17 @@ impl<'pool> BlockBatch<'pool> {
         // INVARIANT: The pool has counted them.
         Self {
             pool,
-            left: if n == 0 { 0 } else { pool.take_room(n) },
+            left: if n == 0 { 0 } else { pool.charge(n) },
             piece: None,
         }
     }
 
-    /// A block, for [`Pool::alloc_over`].
-    pub(super) fn over(pool: &'pool Pool) -> Self {
+    /// A block, for [`Pool::alloc_overcommit`].
+    pub(super) fn overcommit(pool: &'pool Pool) -> Self {
         // INVARIANT: As above.
         Self {
             pool,
-            left: pool.take_room_over(1),
+            left: pool.charge_overcommit(1),
             piece: None,
         }
     }
@@ -88,7 +88,7 @@ impl<'pool> BlockBatch<'pool> {
         if self.left == 0 {
             return Err(ENOSPC);
         }
-        let wanted = self.left.ilog2().min(ORDER);
+        let wanted = self.left.ilog2().min(MAX_ORDER);
         let mut order = wanted.min(self.pool.order());
         let page = loop {
             if order == 0 {
@@ -103,7 +103,7 @@ impl<'pool> BlockBatch<'pool> {
             self.pool.set_order(order);
         };
         let len = 1 << order;
-        if order < wanted && self.pool.may_ask_for_more(len as u64) {
+        if order < wanted && self.pool.should_raise_order(len as u64) {
             self.pool.set_order(order + 1);
         }
         // INVARIANT: They are counted for the piece now.
@@ -128,7 +128,7 @@ fn alloc(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> 
 impl Drop for BlockBatch<'_> {
     fn drop(&mut self) {
         if self.left > 0 {
-            self.pool.give_room(self.left);
+            self.pool.uncharge(self.left);
         }
     }
 }
@@ -166,7 +166,7 @@ impl<'pool> ContigBlocks<'pool> {
     /// May fault in user memory: no lock that a fault takes may be held.
     pub fn copy_from_iter(&self, from: &mut IovIterSource<'_>) -> usize {
         // SAFETY: The `len` pages are ours, and follow each other in the kernel's mapping of all memory
-        // where they are more than one, see `ORDER`. `from` is valid.
+        // where they are more than one, see `MAX_ORDER`. `from` is valid.
         unsafe {
             let bytes = bindings::kmap_local_page(self.page.as_ptr());
             let copied = bindings::_copy_from_iter(bytes, self.len * BLOCK_SIZE, from.as_raw());

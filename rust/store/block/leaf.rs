@@ -4,7 +4,7 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    BlockCount, ContigBlocks, Pool, Spares,
+    BlockCount, ContigBlocks, Pool, SpareSource,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -23,7 +23,7 @@ impl InPool for Arc<Pool> {
 /// `N` slots, at most 64, each empty or with a block. The only owners of blocks.
 ///
 /// Cloning shares every block: each gains an owner. The caller has seen with a spinning lock held that
-/// none [is full](Leaf::full), and holds it.
+/// none [is full](Leaf::spares_to_copy), and holds it.
 ///
 /// # Marks
 ///
@@ -219,9 +219,9 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         let unwritten = block.is_unwritten();
         let number = self.take_numbers(i, i + 1);
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
-        let grown = self.replace(i, Some(block.into_slot(number)), unwritten);
+        let delta = self.replace(i, Some(block.into_slot(number)), unwritten);
         self.set_exclusive(i, generation);
-        grown
+        delta
     }
 
     /// Puts the first `n` blocks of `piece` into the slots from `first` on, and marks them with `generation`.
@@ -258,9 +258,9 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
     fn take_numbers(&mut self, from: usize, to: usize) -> u64 {
         let bits = Self::bits(from, to);
         if self.group == 0 || self.spent & bits != 0 {
-            let Some(group) = self.pool.pool().numbers.take_group() else {
+            let Some(group) = self.pool.pool().numbers.alloc_group() else {
                 self.group = 0;
-                return self.pool.pool().numbers.take((to - from) as u64);
+                return self.pool.pool().numbers.alloc((to - from) as u64);
             };
             (self.group, self.spent) = (group, 0);
         }
@@ -281,11 +281,11 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         i: usize,
         other: &Leaf<M, Q>,
         j: usize,
-        spares: &mut impl Spares,
+        spares: &mut impl SpareSource,
     ) -> Result<BlockCount> {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         let block = match other.blocks.get(j).copied().flatten() {
-            Some(block) if !block.try_get_slot() => Some(self.one_more(i, block, spares)?),
+            Some(block) if !block.try_get_slot() => Some(self.copy_full(i, block, spares)?),
             block => block,
         };
         // INVARIANT: The slot was counted above; both are of one pool.
@@ -293,13 +293,13 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
     }
 
     /// What slot `i` is to hold for `block`, which is full. Counts the slot.
-    fn one_more(
+    fn copy_full(
         &mut self,
         i: usize,
         block: RawBlock,
-        spares: &mut impl Spares,
+        spares: &mut impl SpareSource,
     ) -> Result<RawBlock> {
-        match spares.spare(self.pool.pool())? {
+        match spares.take_spare(self.pool.pool())? {
             Some(spare) => {
                 let number = self.take_numbers(i, i + 1);
                 spare.into_copy_of(block, number)
@@ -317,7 +317,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
     /// # Errors
     ///
     /// Those of [`Leaf::share`]; some of the slots may be empty.
-    pub fn copy_from(&mut self, other: &Self, spares: &mut impl Spares) -> Result {
+    pub fn copy_from(&mut self, other: &Self, spares: &mut impl SpareSource) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         (self.generation, self.exclusive) = (other.generation, other.exclusive);
         self.unwritten = other.unwritten;
@@ -329,7 +329,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
             if !block.try_get_slot() {
                 held = match last.filter(|(full, _)| *full == block) {
                     Some((_, copy)) if copy.try_get_slot() => copy,
-                    _ => self.one_more(i, block, spares)?,
+                    _ => self.copy_full(i, block, spares)?,
                 };
                 if held != block {
                     last = Some((block, held));
@@ -354,14 +354,14 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         let unwritten = core::mem::take(&mut other.unwritten) != 0;
         let exclusive = self.exclusive;
         // INVARIANT: The slot count is the same; both are of one pool.
-        let grown = self.replace(0, block, unwritten);
+        let delta = self.replace(0, block, unwritten);
         self.exclusive = exclusive;
-        grown
+        delta
     }
 
     /// How many spares it takes at most to copy these slots: for blocks that are full, with several
     /// slots in a row that hold the same counted once.
-    pub fn full(&self) -> usize {
+    pub fn spares_to_copy(&self) -> usize {
         let mut last = None;
         let mut full = 0;
         for &block in self.blocks.iter().flatten() {
@@ -380,11 +380,11 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
 
     /// Empties slots `from..to`. Returns by how much the number of blocks here grew: 0 or less.
     pub fn remove_run(&mut self, from: usize, to: usize) -> BlockCount {
-        let mut grown = BlockCount::default();
+        let mut delta = BlockCount::default();
         for i in from..to.min(N) {
-            grown += self.remove(i);
+            delta += self.remove(i);
         }
-        grown
+        delta
     }
 
     fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> BlockCount {

@@ -10,36 +10,36 @@
 //! somebody may be between looking up the page and reading its mapping, and a stale association still
 //! names the right inode and index. It loses them
 //!
-//! * when nobody does, before blocks become shared ([`Mapped::settle`]); and what somebody does refer
+//! * when nobody does, before blocks become shared ([`MappedBlocks::scan_pinned`]); and what somebody does refer
 //!   to does not become shared, so that a shared block never leads from one file to another,
-//! * when the inode is evicted ([`Mapped::release_all`]),
+//! * when the inode is evicted ([`MappedBlocks::disassociate_all`]),
 //! * when no slot holds the block and nobody but the store refers to the page ([`release`]).
-//!   Until then a block that no slot holds any more waits on the inode's list `dropped`, see
-//!   [`super::waiting`].
+//!   Until then a block that no slot holds any more waits on the inode's list `orphans`, see
+//!   [`super::orphans`].
 //!
 //! Only a block that no other file ever held is mapped writable (see [`Leaf`](super::Leaf)), so
 //! that a block never comes to carry another inode's mapping than its first.
 //!
 //! # The lists
 //!
-//! A block with `page->mapping` set is on exactly one list of that inode's [`Mapped`]:
+//! A block with `page->mapping` set is on exactly one list of that inode's [`MappedBlocks`]:
 //!
 //! | list | blocks that |
 //! |---|---|
 //! | `writable` | may be mapped writable |
-//! | `dropped` | no slot holds; the list owns the store's reference to the page |
+//! | `orphans` | no slot holds; the list owns the store's reference to the page |
 //!
 //! # Finding the lock
 //!
 //! `page->mapping` is set and cleared, and the links are used, only under the lock of the
-//! `Mapped` of the inode that `page->mapping` names (the new one, where it was null). To get from
+//! `MappedBlocks` of the inode that `page->mapping` names (the new one, where it was null). To get from
 //! a page to that lock without owning the inode, read `page->mapping` in an RCU read section:
-//! inodes, and a `Mapped` with them, are freed after a grace period, and eviction empties the
+//! inodes, and a `MappedBlocks` with them, are freed after a grace period, and eviction empties the
 //! lists first. So when `page->mapping` is unchanged under the lock, the inode is not evicted.
 
 use super::{
+    orphans::{empty, REAP_ON_ADD_BLOCKS},
     page::{BlockRef, RawBlock},
-    waiting::{empty, FEW},
     Pool,
 };
 use crate::bindings;
@@ -61,10 +61,10 @@ struct Lists {
     #[pin]
     writable: Opaque<bindings::list_head>,
     #[pin]
-    dropped: Opaque<bindings::list_head>,
+    orphans: Opaque<bindings::list_head>,
     #[pin]
-    busy: Opaque<bindings::list_head>,
-    /// The pool of those on `dropped`.
+    pinned: Opaque<bindings::list_head>,
+    /// The pool of those on `orphans`.
     pool: Option<Arc<Pool>>,
 }
 
@@ -73,28 +73,28 @@ unsafe impl Send for Lists {}
 
 /// The blocks that carry an inode's `address_space`, see the [module](self).
 #[pin_data]
-pub struct Mapped {
+pub struct MappedBlocks {
     #[pin]
     lists: SpinLock<Lists>,
-    /// The link in the pool's list of inodes with blocks on `dropped`.
+    /// The link in the pool's list of inodes with blocks on `orphans`.
     #[pin]
-    pub(super) waiting: Opaque<bindings::list_head>,
+    pub(super) orphans_link: Opaque<bindings::list_head>,
 }
 
 /// How many blocks are looked at under one hold of the lock.
-const BATCH: usize = 64;
+const SCAN_BATCH_BLOCKS: usize = 64;
 
-impl Mapped {
+impl MappedBlocks {
     /// Empty lists.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
                 writable <- empty(),
-                dropped <- empty(),
-                busy <- empty(),
+                orphans <- empty(),
+                pinned <- empty(),
                 pool: None,
             })),
-            waiting <- empty(),
+            orphans_link <- empty(),
         })
     }
 
@@ -128,7 +128,7 @@ impl Mapped {
         }
     }
 
-    /// Looks at every block that may be mapped writable, and calls `busy` with the index of each in
+    /// Looks at every block that may be mapped writable, and calls `pinned` with the index of each in
     /// `range` that somebody else holds a reference to, and so may still write to: a page pinned for DMA,
     /// or in the hands of `ptrace`. Such a block must not become shared. The association of those that
     /// nobody refers to ends.
@@ -139,26 +139,28 @@ impl Mapped {
     ///
     /// Costs as much as the blocks that were mapped writable since the last call, and those that were
     /// busy then.
-    pub fn settle(&self, range: Range<u64>, mut busy: impl FnMut(u64) -> Result) -> Result {
+    pub fn scan_pinned(&self, range: Range<u64>, mut pinned: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {
             let lists = self.lists.lock();
             // SAFETY: The list is locked, and of pages by `lru`.
             if unsafe { first(lists.writable.get()) }.is_none() {
                 // SAFETY: Both lists are valid and locked.
-                unsafe { bindings::shim_list_splice_init(lists.busy.get(), lists.writable.get()) };
+                unsafe {
+                    bindings::shim_list_splice_init(lists.pinned.get(), lists.writable.get())
+                };
                 return result;
             }
-            let mut indexes = [0; BATCH];
+            let mut indexes = [0; SCAN_BATCH_BLOCKS];
             let mut n = 0;
-            for _ in 0..BATCH {
+            for _ in 0..SCAN_BATCH_BLOCKS {
                 // SAFETY: The list is locked, and of pages by `lru`.
                 let Some(block) = (unsafe { first(lists.writable.get()) }) else {
                     break;
                 };
                 if block.has_only_store_ref() {
                     // SAFETY: The block is on the list, which is locked.
-                    unsafe { take_off(block) };
+                    unsafe { disassociate(block) };
                     continue;
                 }
                 let index = block.index();
@@ -167,42 +169,42 @@ impl Mapped {
                     n += 1;
                 }
                 // SAFETY: Both lists are locked, the block is on the first of them.
-                unsafe { bindings::shim_list_move(block.link(), lists.busy.get()) };
+                unsafe { bindings::shim_list_move(block.link(), lists.pinned.get()) };
             }
             drop(lists);
             for &index in &indexes[..n] {
-                result = result.and_then(|()| busy(index));
+                result = result.and_then(|()| pinned(index));
             }
         }
     }
 
-    /// Gives back blocks on `dropped`, all of `pool`, that nobody refers to any more. Looks at up to `n`,
+    /// Gives back blocks on `orphans`, all of `pool`, that nobody refers to any more. Looks at up to `n`,
     /// and returns at how many. Where some are left, the inode is on the pool's list.
     pub(super) fn reap(&self, pool: &Pool, n: u64) -> u64 {
         let lists = self.lists.lock();
         // SAFETY: The lists are locked.
         let looked_at = unsafe { reap(&lists, pool, n) };
         // SAFETY: As above.
-        if unsafe { first(lists.dropped.get()) }.is_some() {
+        if unsafe { first(lists.orphans.get()) }.is_some() {
             // SAFETY: An inode with such blocks is live, and locked.
-            unsafe { pool.waiting().add_inode(self.waiting.get()) };
+            unsafe { pool.orphans().add_inode(self.orphans_link.get()) };
         }
         looked_at
     }
 
     /// Takes the association from every block: for an inode that is evicted and whose tree is
     /// gone. Those that others still refer to wait with the pool. May sleep.
-    pub fn release_all(&self) {
-        self.release_each();
+    pub fn disassociate_all(&self) {
+        self.disassociate_each();
         let lists = self.lists.lock();
         if let Some(pool) = &lists.pool {
             // SAFETY: The inode is live, and locked. It has no such blocks any more, and gets none.
-            unsafe { pool.waiting().remove_inode(self.waiting.get()) };
+            unsafe { pool.orphans().remove_inode(self.orphans_link.get()) };
         }
     }
 
-    fn release_each(&self) {
-        while let Some(block) = self.release_some() {
+    fn disassociate_each(&self) {
+        while let Some(block) = self.disassociate_until_busy() {
             // Who unpins a page after writing to it looks at its mapping with the page locked. The
             // inode must not go away in between.
             let page = block.as_ptr();
@@ -211,31 +213,31 @@ impl Mapped {
             let lists = self.lists.lock();
             // SAFETY: The lists are locked. Nothing is added to them any more, so that the block is
             // still the first, or was let go of meanwhile.
-            unsafe { take_off_first(&lists, |first| first == block.raw()) };
+            unsafe { disassociate_first(&lists, |first| first == block.raw()) };
             drop(lists);
             // SAFETY: Locked above.
             unsafe { bindings::unlock_page(page) };
         }
     }
 
-    /// As [`Mapped::release_all`], up to the first block that somebody else refers to.
-    fn release_some(&self) -> Option<BlockRef> {
+    /// As [`MappedBlocks::disassociate_all`], up to the first block that somebody else refers to.
+    fn disassociate_until_busy(&self) -> Option<BlockRef> {
         loop {
             let lists = self.lists.lock();
-            for _ in 0..BATCH {
+            for _ in 0..SCAN_BATCH_BLOCKS {
                 // SAFETY: The lists are locked.
-                match unsafe { take_off_first(&lists, |first| first.has_only_store_ref()) } {
-                    TakeOff::Done => (),
-                    TakeOff::Empty => return None,
-                    TakeOff::Refused(block) => return Some(BlockRef::new(block)),
+                match unsafe { disassociate_first(&lists, |first| first.has_only_store_ref()) } {
+                    Disassociated::Done => (),
+                    Disassociated::Empty => return None,
+                    Disassociated::Refused(block) => return Some(BlockRef::new(block)),
                 }
             }
         }
     }
 }
 
-/// What [`take_off_first`] did.
-enum TakeOff {
+/// What [`disassociate_first`] did.
+enum Disassociated {
     /// Ended an association.
     Done,
     /// Found none.
@@ -249,25 +251,25 @@ enum TakeOff {
 /// # Safety
 ///
 /// The caller holds the lock of `lists`.
-unsafe fn take_off_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) -> TakeOff {
-    for (list, owns_reference) in [(&lists.writable, false), (&lists.dropped, true)] {
+unsafe fn disassociate_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) -> Disassociated {
+    for (list, owns_reference) in [(&lists.writable, false), (&lists.orphans, true)] {
         // SAFETY: The lists are locked, and of pages by `lru`.
         let Some(block) = (unsafe { first(list.get()) }) else {
             continue;
         };
         if !allowed(block) {
-            return TakeOff::Refused(block);
+            return Disassociated::Refused(block);
         }
         if owns_reference {
-            // SAFETY: The block is on `dropped`, which is locked.
-            unsafe { take_off_dropped(lists, block) };
+            // SAFETY: The block is on `orphans`, which is locked.
+            unsafe { disassociate_orphan(lists, block) };
         } else {
             // SAFETY: The block is on one of the lists, which are locked.
-            unsafe { take_off(block) };
+            unsafe { disassociate(block) };
         }
-        return TakeOff::Done;
+        return Disassociated::Done;
     }
-    TakeOff::Empty
+    Disassociated::Empty
 }
 
 impl RawBlock {
@@ -313,7 +315,7 @@ pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
 /// # Safety
 ///
 /// `block` is on a list whose lock is held.
-unsafe fn take_off(block: RawBlock) {
+unsafe fn disassociate(block: RawBlock) {
     // SAFETY: By the safety requirements.
     unsafe { bindings::shim_list_del(block.link()) };
     block.set_mapping(null_mut());
@@ -324,22 +326,22 @@ unsafe fn take_off(block: RawBlock) {
 ///
 /// # Safety
 ///
-/// `block` is on the list `dropped` of `lists`, whose lock is held.
-unsafe fn take_off_dropped(lists: &Lists, block: RawBlock) {
+/// `block` is on the list `orphans` of `lists`, whose lock is held.
+unsafe fn disassociate_orphan(lists: &Lists, block: RawBlock) {
     let free = block.has_only_store_ref();
     // SAFETY: By the safety requirements.
-    unsafe { take_off(block) };
+    unsafe { disassociate(block) };
     // The list owned the store's reference, see the module's description. That the slot count is
     // 0 would not do: whoever took the last slot away may not have come to `release` yet.
     match &lists.pool {
-        Some(pool) if free => pool.end_wait(block),
-        Some(pool) => pool.wait_more(block),
+        Some(pool) if free => pool.free_orphan(block),
+        Some(pool) => pool.requeue_orphan(block),
         // Not with anything on the list.
         None => (),
     }
 }
 
-/// Gives back the blocks on `dropped` that nobody refers to any more. Looks at up to `n`, and returns at
+/// Gives back the blocks on `orphans` that nobody refers to any more. Looks at up to `n`, and returns at
 /// how many.
 ///
 /// # Safety
@@ -348,16 +350,16 @@ unsafe fn take_off_dropped(lists: &Lists, block: RawBlock) {
 unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
     for looked_at in 0..n {
         // SAFETY: The list is locked.
-        let Some(block) = (unsafe { first(lists.dropped.get()) }) else {
+        let Some(block) = (unsafe { first(lists.orphans.get()) }) else {
             return looked_at;
         };
         if block.has_only_store_ref() {
             // SAFETY: The block is on this list, which is locked.
-            unsafe { take_off(block) };
-            pool.end_wait(block);
+            unsafe { disassociate(block) };
+            pool.free_orphan(block);
         } else {
             // SAFETY: As above.
-            unsafe { bindings::shim_list_move_tail(block.link(), lists.dropped.get()) };
+            unsafe { bindings::shim_list_move_tail(block.link(), lists.orphans.get()) };
         }
     }
     n
@@ -369,7 +371,7 @@ unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
 ///
 /// `mapping` was read from `page->mapping` of a block within the RCU read section in which the
 /// result is used.
-unsafe fn owner<'a>(mapping: *mut bindings::address_space) -> &'a Mapped {
+unsafe fn owner<'a>(mapping: *mut bindings::address_space) -> &'a MappedBlocks {
     // SAFETY: `associate` was given this mapping, with its promise about `i_private`; the inode's
     // memory stays in place during the read section.
     unsafe { &*(*(*mapping).host).i_private.cast() }
@@ -397,28 +399,28 @@ pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
         }
         if !block.has_only_store_ref() {
             // SAFETY: The lists are locked, and all blocks with this mapping are of one pool.
-            unsafe { reap(&lists, pool, FEW) };
+            unsafe { reap(&lists, pool, REAP_ON_ADD_BLOCKS) };
             // SAFETY: The field is no part of a list, and its value is not pinned.
             unsafe { lists.as_mut().get_unchecked_mut() }
                 .pool
                 .get_or_insert_with(|| pool.clone());
             // SAFETY: The block is on a list of this inode, whose lock is held. The reference
-            // goes to the list. What came last is looked at first, see `Pool::wait_more`.
-            unsafe { bindings::shim_list_move(block.link(), lists.dropped.get()) };
+            // goes to the list. What came last is looked at first, see `Pool::requeue_orphan`.
+            unsafe { bindings::shim_list_move(block.link(), lists.orphans.get()) };
             // SAFETY: An inode whose mapping a block carries is live, see the module's description, and
             // this one is locked.
-            unsafe { pool.waiting().add_inode(mapped.waiting.get()) };
-            pool.waiting().add();
+            unsafe { pool.orphans().add_inode(mapped.orphans_link.get()) };
+            pool.orphans().add();
             return;
         }
         // SAFETY: As above.
-        unsafe { take_off(block) };
+        unsafe { disassociate(block) };
         break;
     }
     drop(rcu);
     if block.has_only_store_ref() {
         block.free(pool);
     } else {
-        pool.wait(block);
+        pool.add_orphan(block);
     }
 }

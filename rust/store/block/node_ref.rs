@@ -8,7 +8,7 @@
 //! The memory is that of a cache of its own, a [`NodeCache`]: half of what `kmalloc` takes for a node,
 //! and not cleared first.
 
-use super::touched;
+use super::accesses;
 use crate::bindings;
 use core::{
     alloc::Layout,
@@ -176,7 +176,7 @@ impl<T> NodeRef<T> {
     pub const BYTES: usize = size_of::<NodeInner<T>>().next_multiple_of(CACHE_LINE);
 
     fn inner(&self) -> &NodeInner<T> {
-        touched::node();
+        accesses::count_node();
         // SAFETY: By the type invariant it is live; a `&mut` to it is only made by `get_mut`,
         // which borrows the only owner.
         unsafe { self.ptr.as_ref() }

@@ -22,40 +22,40 @@ pub(super) struct Numbers {
 }
 
 /// How many numbers are in a group.
-pub(super) const GROUP: u64 = 64;
+pub(super) const GROUP_LEN: u64 = 64;
 
 /// Where the groups end, and the numbers begin that are given out singly.
 const GROUPS_END: u64 = 1 << 47;
 
 /// Where the numbers end: a block has 48 bits for its own.
-const END: u64 = 1 << 48;
+const NUMBERS_END: u64 = 1 << 48;
 
 impl Numbers {
     /// All of them.
     pub(super) const fn new() -> Self {
         Self {
             // The first would have the number 0 in it, which is none.
-            next_group: Atomic::new(GROUP),
+            next_group: Atomic::new(GROUP_LEN),
             next: Atomic::new(GROUPS_END),
         }
     }
 
     /// The first number of a group; none where they are to be given out singly.
-    pub(super) fn take_group(&self) -> Option<u64> {
+    pub(super) fn alloc_group(&self) -> Option<u64> {
         if self.next_group.load(Relaxed) >= GROUPS_END {
             return None;
         }
-        let group = self.next_group.fetch_add(GROUP, Relaxed);
+        let group = self.next_group.fetch_add(GROUP_LEN, Relaxed);
         (group < GROUPS_END).then_some(group)
     }
 
     /// The first of `n` numbers; 0 where there are no more.
-    pub(super) fn take(&self, n: u64) -> u64 {
-        if self.next.load(Relaxed) >= END {
+    pub(super) fn alloc(&self, n: u64) -> u64 {
+        if self.next.load(Relaxed) >= NUMBERS_END {
             return 0;
         }
         let first = self.next.fetch_add(n, Relaxed);
-        if first + n <= END {
+        if first + n <= NUMBERS_END {
             first
         } else {
             0
@@ -66,7 +66,7 @@ impl Numbers {
     #[cfg(reflinkfs_count)]
     pub(super) fn spend(&self, groups_left: u64, left: u64) {
         self.next_group
-            .store(GROUPS_END - groups_left * GROUP, Relaxed);
-        self.next.store(END - left, Relaxed);
+            .store(GROUPS_END - groups_left * GROUP_LEN, Relaxed);
+        self.next.store(NUMBERS_END - left, Relaxed);
     }
 }

@@ -20,7 +20,7 @@
 //! first and then adds ([`RawBlock::get_slot`]): for as many as can come between the two, one on each
 //! processor as the lock spins, the other half is kept.
 
-use super::{mapped, pool::Pool, touched, BLOCK_SIZE};
+use super::{accesses, mapped, pool::Pool, BLOCK_SIZE};
 use crate::bindings;
 #[cfg(not(CONFIG_UML))]
 use crate::bindings::copy_page;
@@ -44,11 +44,11 @@ const SLOT_COUNT_MASK: u64 = (1 << SLOT_COUNT_BITS) - 1;
 /// See [`RawBlock::is_full`].
 const MAX_SLOTS: u64 = 1 << (SLOT_COUNT_BITS - 1);
 
-/// See [`BlockRef::is_crowded`].
-const CROWDED: u32 = 1 << 30;
+/// See [`BlockRef::refcount_high`].
+const REFCOUNT_HIGH: u32 = 1 << 30;
 
 /// See [`BlockRef::refcount_near_overflow`].
-const NEAR_OVERFLOW: u32 = 3 << 30;
+const REFCOUNT_NEAR_OVERFLOW: u32 = 3 << 30;
 
 /// The state of a block with this number, of 48 bits, that one slot holds.
 fn in_slot(number: u64) -> u64 {
@@ -95,7 +95,7 @@ impl RawBlock {
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::page {
-        touched::block();
+        accesses::count_block();
         self.0.as_ptr()
     }
 
@@ -161,7 +161,7 @@ impl RawBlock {
 
     /// Gives the block back to `pool`, with the store's reference, which is the caller's.
     pub(super) fn free(self, pool: &Pool) {
-        pool.give_room(1);
+        pool.uncharge(1);
         self.forget();
         // SAFETY: The caller owns the reference.
         unsafe { self.put_page() };
@@ -241,7 +241,7 @@ unsafe impl Sync for BlockRef {}
 
 impl BlockRef {
     /// Takes a reference, however many there are: a thread holds a few dozen at a time, so that all
-    /// threads there can be do not make up what lies between [`BlockRef::is_crowded`],
+    /// threads there can be do not make up what lies between [`BlockRef::refcount_high`],
     /// [`BlockRef::refcount_near_overflow`] and the overflow.
     pub(super) fn new(block: RawBlock) -> Self {
         block.get_page();
@@ -269,7 +269,7 @@ impl BlockRef {
         ManuallyDrop::new(self).as_ptr()
     }
 
-    /// Whether the block may be written through a mapping of some file: see [`super::Mapped`].
+    /// Whether the block may be written through a mapping of some file: see [`super::MappedBlocks`].
     pub fn is_mapped_writable(&self) -> bool {
         mapped::is_associated(self.0)
     }
@@ -380,14 +380,14 @@ impl BlockRef {
 
     /// Whether so many references to the page exist that a copy is better than one more: their count
     /// should stay positive, as otherwise the kernel pins the page for nobody.
-    pub fn is_crowded(&self) -> bool {
-        self.0.page_count() > CROWDED
+    pub fn refcount_high(&self) -> bool {
+        self.0.page_count() > REFCOUNT_HIGH
     }
 
     /// Whether so many references to the page exist that none may be added that stays, as their count
     /// might come around to zero.
     pub fn refcount_near_overflow(&self) -> bool {
-        self.0.page_count() > NEAR_OVERFLOW
+        self.0.page_count() > REFCOUNT_NEAR_OVERFLOW
     }
 }
 
@@ -487,7 +487,7 @@ impl<'pool> NewBlock<'pool> {
 
     /// Makes the bytes around the `len` at `offset` zeros, where nothing was written to: the kernel may
     /// have done it already, see `init_on_alloc` in its list of parameters.
-    pub fn clear_around(&self, offset: usize, len: usize) {
+    pub fn zero_around(&self, offset: usize, len: usize) {
         // SAFETY: Looks at how the kernel was configured and booted.
         if !unsafe { bindings::shim_pages_come_cleared() } {
             self.bytes.zero(0, offset);
@@ -497,7 +497,7 @@ impl<'pool> NewBlock<'pool> {
 
     /// Makes it one of zeros that counts as unwritten. Nothing was written to it.
     pub fn fill_unwritten(&mut self) {
-        self.clear_around(0, 0);
+        self.zero_around(0, 0);
         self.unwritten = true;
     }
 
@@ -527,7 +527,7 @@ impl<'pool> NewBlock<'pool> {
 
 impl Drop for NewBlock<'_> {
     fn drop(&mut self) {
-        self.pool.give_room(1);
+        self.pool.uncharge(1);
         self.bytes.raw().forget();
         // SAFETY: Nothing uses the field again.
         unsafe { ManuallyDrop::drop(&mut self.bytes) };

@@ -3,7 +3,7 @@
 //! The blocks of one mount.
 
 use super::{
-    leaf::InPool, numbers::Numbers, page::NewBlock, waiting::Waiting, BlockBatch, NodeRef,
+    leaf::InPool, numbers::Numbers, orphans::Orphans, page::NewBlock, BlockBatch, NodeRef,
     BLOCK_SIZE,
 };
 use crate::store::node::Node;
@@ -18,15 +18,15 @@ use kernel::{
 /// The blocks of one mount: how many there may be, how many there are, and the numbers they get.
 ///
 /// A block is counted once, however many files hold it: from its allocation until the last slot has
-/// let go of it, and nobody else refers to its page any more ([`super::waiting`]).
+/// let go of it, and nobody else refers to its page any more ([`super::orphans`]).
 ///
 /// # Tree nodes
 ///
 /// They are memory that anybody can make much of with few blocks, so that they count, too, by what
 /// they really take, [`Pool::NODE_BYTES`]. Those of a dense file take less than 1/256 of what its
-/// blocks do: so as many bytes are free, and [`FREE_AT_LEAST`], in order that a mount can be filled to
+/// blocks do: so as many bytes are free, and [`MIN_FREE_NODE_BYTES`], in order that a mount can be filled to
 /// the last block. All nodes beyond take the room of blocks. Thus what is allocated never takes more
-/// than `limit * BLOCK_SIZE * 257 / 256 + FREE_AT_LEAST` bytes, but for [`OVER`].
+/// than `limit * BLOCK_SIZE * 257 / 256 + MIN_FREE_NODE_BYTES` bytes, but for [`MAX_OVERCOMMIT_BLOCKS`].
 ///
 /// The room of nodes follows from their number and the limit, and is not kept. Who takes room adds
 /// first, with full ordering, and then looks whether that was too much: so that of two who add to the
@@ -43,23 +43,23 @@ pub struct Pool {
     /// See [`Pool::order`].
     order: Atomic<u32>,
     /// Blocks allocated while fewer pages were asked for at a time than might have been.
-    alone: Atomic<u64>,
+    below_order: Atomic<u64>,
     #[pin]
-    pub(super) waiting: Waiting,
+    pub(super) orphans: Orphans,
 }
 
 /// After so many blocks more pages are asked for at a time, where that failed before.
-const RETRY: u64 = 1024;
+const ORDER_RETRY_BLOCKS: u64 = 1024;
 
 /// How many bytes of nodes are free in the smallest of pools.
-const FREE_AT_LEAST: u64 = 64 << 10;
+const MIN_FREE_NODE_BYTES: u64 = 64 << 10;
 
 /// Of how many bytes of blocks one of nodes is free.
-const BYTES_FOR_FREE_ONE: u64 = 256;
+const BLOCK_BYTES_PER_FREE_NODE_BYTE: u64 = 256;
 
 /// By how many blocks an operation that gives back as much as it takes may go over the limit, as the
 /// one comes before the other. Together with all others: somebody may keep what is given back.
-const OVER: u64 = 256;
+const MAX_OVERCOMMIT_BLOCKS: u64 = 256;
 
 /// Counts a tree node for as long as it lives.
 pub struct NodeCharge(Arc<Pool>);
@@ -71,25 +71,26 @@ impl NodeCharge {
     ///
     /// `ENOSPC` where there is no room for it.
     pub fn new(pool: Arc<Pool>) -> Result<Self> {
-        Self::up_to(pool, 0)
+        Self::with_overcommit(pool, 0)
     }
 
-    /// Counts a node that goes over the limit where it must, as [`Pool::alloc_over`] does.
+    /// Counts a node that goes over the limit where it must, as [`Pool::alloc_overcommit`] does.
     ///
     /// # Errors
     ///
     /// As there.
-    pub fn over(pool: Arc<Pool>) -> Result<Self> {
-        Self::up_to(pool, OVER)
+    pub fn overcommit(pool: Arc<Pool>) -> Result<Self> {
+        Self::with_overcommit(pool, MAX_OVERCOMMIT_BLOCKS)
     }
 
-    fn up_to(pool: Arc<Pool>, over: u64) -> Result<Self> {
+    fn with_overcommit(pool: Arc<Pool>, overcommit: u64) -> Result<Self> {
         let nodes = pool.nodes.fetch_add(1, Full) + 1;
         let charge = Self(pool);
         let pool = &*charge.0;
         let fits = || {
-            let taken = pool.room_of(nodes);
-            taken == 0 || pool.used.load(Relaxed).saturating_add(taken) <= pool.most(over)
+            let taken = pool.node_charge(nodes);
+            taken == 0
+                || pool.used.load(Relaxed).saturating_add(taken) <= pool.max_charge(overcommit)
         };
         if fits() {
             return Ok(charge);
@@ -132,15 +133,15 @@ impl Pool {
                 numbers: Numbers::new(),
                 next_generation: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
-                alone: Atomic::new(0),
-                waiting <- Waiting::new(),
+                below_order: Atomic::new(0),
+                orphans <- Orphans::new(),
             }),
             GFP_KERNEL,
         )
     }
 
-    pub(super) fn waiting(&self) -> &Waiting {
-        &self.waiting
+    pub(super) fn orphans(&self) -> &Orphans {
+        &self.orphans
     }
 
     /// The most blocks that may exist, `None` where there is no limit.
@@ -155,7 +156,7 @@ impl Pool {
     /// `EINVAL` if more is taken already.
     pub fn set_limit(&self, limit: Option<u64>) -> Result {
         let limit = limit.unwrap_or(u64::MAX);
-        let nodes = Self::room_in(limit, self.nodes());
+        let nodes = Self::node_charge_at(limit, self.nodes());
         if self.used().saturating_add(nodes) > limit {
             return Err(EINVAL);
         }
@@ -170,8 +171,8 @@ impl Pool {
     }
 
     /// The number of blocks that exist, and of those whose room is taken by nodes.
-    pub fn taken(&self) -> u64 {
-        self.used().saturating_add(self.room_of(self.nodes()))
+    pub fn charged(&self) -> u64 {
+        self.used().saturating_add(self.node_charge(self.nodes()))
     }
 
     /// The number of tree nodes that exist.
@@ -181,26 +182,26 @@ impl Pool {
 
     /// The number of blocks, of those that exist, that no file has any more, and that others still
     /// refer to.
-    pub fn kept_for_others(&self) -> u64 {
-        self.waiting.count()
+    pub fn orphan_count(&self) -> u64 {
+        self.orphans.count()
     }
 
     /// How many blocks' room so many nodes take beyond what is free, where `limit` blocks may exist.
-    fn room_in(limit: u64, nodes: u64) -> u64 {
+    fn node_charge_at(limit: u64, nodes: u64) -> u64 {
         let free = limit
-            .saturating_mul(BLOCK_SIZE as u64 / BYTES_FOR_FREE_ONE)
-            .saturating_add(FREE_AT_LEAST);
+            .saturating_mul(BLOCK_SIZE as u64 / BLOCK_BYTES_PER_FREE_NODE_BYTE)
+            .saturating_add(MIN_FREE_NODE_BYTES);
         let bytes = nodes.saturating_mul(Self::NODE_BYTES);
         bytes.saturating_sub(free).div_ceil(BLOCK_SIZE as u64)
     }
 
-    fn room_of(&self, nodes: u64) -> u64 {
-        Self::room_in(self.limit.load(Relaxed), nodes)
+    fn node_charge(&self, nodes: u64) -> u64 {
+        Self::node_charge_at(self.limit.load(Relaxed), nodes)
     }
 
     /// The most blocks that may exist for who may go over the limit by `over`, with what nodes take.
-    fn most(&self, over: u64) -> u64 {
-        self.limit.load(Relaxed).saturating_add(over)
+    fn max_charge(&self, overcommit: u64) -> u64 {
+        self.limit.load(Relaxed).saturating_add(overcommit)
     }
 
     /// An generation that no tree of this pool had, see [`Leaf`](super::Leaf).
@@ -213,36 +214,39 @@ impl Pool {
     /// # Errors
     ///
     /// `ENOSPC`.
-    pub fn has_room(&self, n: u64) -> Result {
-        match self.taken().checked_add(n) {
+    pub fn check_room(&self, n: u64) -> Result {
+        match self.charged().checked_add(n) {
             Some(taken) if taken <= self.limit.load(Relaxed) => Ok(()),
             _ => Err(ENOSPC),
         }
     }
 
     /// Counts `n` more blocks, or as many as there may be. Returns how many.
-    pub(super) fn take_room(&self, n: u64) -> u64 {
-        self.take_up_to(n, 0)
+    pub(super) fn charge(&self, n: u64) -> u64 {
+        self.charge_up_to(n, 0)
     }
 
-    /// As [`Pool::take_room`], for [`Pool::alloc_over`].
-    pub(super) fn take_room_over(&self, n: u64) -> u64 {
-        self.take_up_to(n, OVER)
+    /// As [`Pool::charge`], for [`Pool::alloc_overcommit`].
+    pub(super) fn charge_overcommit(&self, n: u64) -> u64 {
+        self.charge_up_to(n, MAX_OVERCOMMIT_BLOCKS)
     }
 
-    fn take_up_to(&self, n: u64, over: u64) -> u64 {
-        let taken = self.try_take(n, over);
+    fn charge_up_to(&self, n: u64, overcommit: u64) -> u64 {
+        let taken = self.try_charge(n, overcommit);
         if taken == n {
             return n;
         }
         self.reap();
-        taken + self.try_take(n - taken, over)
+        taken + self.try_charge(n - taken, overcommit)
     }
 
-    fn try_take(&self, n: u64, over: u64) -> u64 {
+    fn try_charge(&self, n: u64, overcommit: u64) -> u64 {
         let mut used = self.used.load(Relaxed);
         loop {
-            let most = || self.most(over).saturating_sub(self.room_of(self.nodes()));
+            let most = || {
+                self.max_charge(overcommit)
+                    .saturating_sub(self.node_charge(self.nodes()))
+            };
             let taken = n.min(most().saturating_sub(used));
             if taken == 0 {
                 return 0;
@@ -257,7 +261,7 @@ impl Pool {
     }
 
     /// Counts `n` blocks less.
-    pub(super) fn give_room(&self, n: u64) {
+    pub(super) fn uncharge(&self, n: u64) {
         self.used.fetch_sub(n, Relaxed);
     }
 
@@ -286,10 +290,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where all such operations together are over it by [`OVER`] blocks: what was given back
+    /// `ENOSPC` where all such operations together are over it by [`MAX_OVERCOMMIT_BLOCKS`] blocks: what was given back
     /// is kept by others.
-    pub fn alloc_over(&self) -> Result<NewBlock<'_>> {
-        BlockBatch::over(self).take()
+    pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
+        BlockBatch::overcommit(self).take()
     }
 
     /// The order up to which pages are worth asking for: more were not to be had lately.
@@ -298,9 +302,9 @@ impl Pool {
     }
 
     /// Counts `n` blocks for which more pages were not asked for. Whether more are to be, once in so many.
-    pub(super) fn may_ask_for_more(&self, n: u64) -> bool {
-        let before = self.alone.fetch_add(n, Relaxed);
-        before / RETRY != (before + n) / RETRY
+    pub(super) fn should_raise_order(&self, n: u64) -> bool {
+        let before = self.below_order.fetch_add(n, Relaxed);
+        before / ORDER_RETRY_BLOCKS != (before + n) / ORDER_RETRY_BLOCKS
     }
 
     /// Says up to which order pages are to be asked for.
@@ -313,7 +317,7 @@ impl Pool {
 impl PinnedDrop for Pool {
     fn drop(self: Pin<&mut Self>) {
         // That of a mount was closed before, and goes with its last inode, where nothing may sleep.
-        if !self.waiting.is_closed() {
+        if !self.orphans.is_closed() {
             self.close();
         }
     }

@@ -31,19 +31,19 @@ impl Spare {
     ///
     /// Those of [`Pool::alloc`].
     pub fn new(pool: &Arc<Pool>) -> Result<Self> {
-        Ok(Self::keep(pool.alloc()?, pool))
+        Ok(Self::from_block(pool.alloc()?, pool))
     }
 
-    /// As [`Spare::new`], by way of [`Pool::alloc_over`].
+    /// As [`Spare::new`], by way of [`Pool::alloc_overcommit`].
     ///
     /// # Errors
     ///
     /// Those of it.
-    pub fn over(pool: &Arc<Pool>) -> Result<Self> {
-        Ok(Self::keep(pool.alloc_over()?, pool))
+    pub fn overcommit(pool: &Arc<Pool>) -> Result<Self> {
+        Ok(Self::from_block(pool.alloc_overcommit()?, pool))
     }
 
-    fn keep(block: NewBlock<'_>, pool: &Arc<Pool>) -> Self {
+    fn from_block(block: NewBlock<'_>, pool: &Arc<Pool>) -> Self {
         // INVARIANT: What `block` owned is this value's.
         Self {
             block: block.into_raw(),
@@ -57,14 +57,14 @@ impl Spare {
     ///
     /// `EIO` where `old` is poisoned.
     pub(super) fn into_copy_of(self, old: RawBlock, number: u64) -> Result<RawBlock> {
-        self.lend(|block| {
+        self.with_block(|block| {
             let old = BlockRef::new(old);
             block.bytes().copy_from(0, &old, 0, usize::MAX)?;
             Ok(block.into_slot(number))
         })
     }
 
-    fn lend<R>(self, take: impl FnOnce(NewBlock<'_>) -> R) -> R {
+    fn with_block<R>(self, take: impl FnOnce(NewBlock<'_>) -> R) -> R {
         let this = ManuallyDrop::new(self);
         // SAFETY: Read once, as `this` is not dropped.
         let pool = unsafe { core::ptr::read(&this.pool) };
@@ -81,7 +81,7 @@ impl Drop for Spare {
 }
 
 /// Where copies come from of blocks that so many slots hold that no more may.
-pub trait Spares {
+pub trait SpareSource {
     /// A block to be a copy of such a one.
     ///
     /// `None` has one more slot hold the block all the same, which is only right with a spinning lock
@@ -90,5 +90,5 @@ pub trait Spares {
     /// # Errors
     ///
     /// `ENOSPC`, `ENOMEM`.
-    fn spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>>;
+    fn take_spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>>;
 }

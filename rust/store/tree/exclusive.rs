@@ -23,7 +23,7 @@ impl Tree {
     /// A tree with the same blocks, in O(1), for another file. From now on this tree writes none of
     /// the blocks in place that it has.
     ///
-    /// See [`Tree::can_share`] for what comes before, with the same hold of the lock.
+    /// See [`Tree::make_shareable`] for what comes before, with the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {
         self.generation = self.pool.new_generation();
         self.edit_with_new_generation()

@@ -2,11 +2,11 @@
 
 //! The blocks of one file: a persistent radix tree.
 
-mod change;
+mod compare;
 mod exclusive;
 mod extent;
-mod same;
 mod share;
+mod update;
 
 pub use self::exclusive::StableRef;
 pub use self::extent::Extent;
@@ -127,7 +127,7 @@ impl Tree {
 
     /// A tree with the same blocks, in O(1), to be changed and then put in the place of this one.
     ///
-    /// See [`Tree::can_share`] for what comes before, with the same hold of the lock.
+    /// See [`Tree::make_shareable`] for what comes before, with the same hold of the lock.
     pub fn edit(&self) -> Self {
         Self {
             pool: self.pool.clone(),
@@ -139,9 +139,9 @@ impl Tree {
 
     /// Makes sure that what the root holds may get another owner: a block alone that is held by so many
     /// slots that no more may is put into a leaf, which may. False where `prealloc` has no node for that.
-    pub fn can_share(&mut self, prealloc: &mut Prealloc) -> bool {
+    pub fn make_shareable(&mut self, prealloc: &mut Prealloc) -> bool {
         match &self.root {
-            Root::One(slots) if slots.full() > 0 => {
+            Root::One(slots) if slots.spares_to_copy() > 0 => {
                 prealloc.require(1, 0) && self.raise_height(1, prealloc).is_ok()
             }
             _ => true,
@@ -163,7 +163,7 @@ impl Tree {
     }
 
     /// Whether a block at `index` is kept in the root itself.
-    fn is_at_root(&self, index: u64) -> bool {
+    fn fits_in_root(&self, index: u64) -> bool {
         index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
     }
 

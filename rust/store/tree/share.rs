@@ -15,13 +15,13 @@ impl Tree {
     /// sharing them: whole subtrees where both indexes are multiples of a subtree's span, single
     /// blocks elsewhere.
     ///
-    /// `from` may be a snapshot of this tree. Both must be of one pool. `go_on` is asked before each
+    /// `from` may be a snapshot of this tree. Both must be of one pool. `check_stop` is asked before each
     /// step. Where both indexes are the same, there are no more than the height of a tree and its fan-out
     /// make; where they are not congruent, a leaf takes up to two, so that there is no end to them.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; what `go_on` says.
+    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; what `check_stop` says.
     pub fn share(
         &mut self,
         index: u64,
@@ -29,10 +29,12 @@ impl Tree {
         from_index: u64,
         len: u64,
         prealloc: &mut Prealloc,
-        go_on: impl Fn() -> Result,
+        check_stop: impl Fn() -> Result,
     ) -> Result {
         let mut steps = u64::MAX;
-        self.share_some(index, from, from_index, len, prealloc, &mut steps, go_on)?;
+        self.share_some(
+            index, from, from_index, len, prealloc, &mut steps, check_stop,
+        )?;
         Ok(())
     }
 
@@ -47,11 +49,11 @@ impl Tree {
         len: u64,
         prealloc: &mut Prealloc,
         steps: &mut u64,
-        go_on: impl Fn() -> Result,
+        check_stop: impl Fn() -> Result,
     ) -> Result<u64> {
         let mut done = 0;
         while done < len && *steps > 0 {
-            go_on()?;
+            check_stop()?;
             *steps -= 1;
             done += self.share_step(index + done, from, from_index + done, len - done, prealloc)?;
         }
@@ -114,7 +116,7 @@ impl Tree {
         len: usize,
         prealloc: &mut Prealloc,
     ) -> Result {
-        if let (Root::One(slots), true, 0) = (&from.root, self.is_at_root(index), from_index) {
+        if let (Root::One(slots), true, 0) = (&from.root, self.fits_in_root(index), from_index) {
             let mut one = Leaf::new(self.pool.clone());
             one.share(0, slots, 0, prealloc)?;
             self.root = Root::One(one);

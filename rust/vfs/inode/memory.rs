@@ -11,7 +11,7 @@ use super::{
     },
     Inode,
 };
-use crate::{bindings, store::block::Mapped};
+use crate::{bindings, store::block::MappedBlocks};
 use core::{mem::size_of, ptr::null_mut};
 use kernel::{
     new_spinlock,
@@ -32,7 +32,7 @@ pub(super) struct Container<T: FileSystem> {
     /// First, because the cache's constructor sees only this.
     pub(super) inode: Opaque<bindings::inode>,
     #[pin]
-    pub(super) mapped: Mapped,
+    pub(super) mapped: MappedBlocks,
     #[pin]
     pub(super) index: Index,
     #[pin]
@@ -98,7 +98,7 @@ pub(in super::super) unsafe extern "C" fn alloc<T: FileSystem>(
     // SAFETY: The memory is for a container. The fields are pinned, as C never moves an inode;
     // `inode` was initialised by `init_once`, and `new_inode` does the rest. No initialiser fails.
     unsafe {
-        pin_init::raw_init(&raw mut (*container).mapped, Mapped::new());
+        pin_init::raw_init(&raw mut (*container).mapped, MappedBlocks::new());
         pin_init::raw_init(&raw mut (*container).index, Index::new());
         pin_init::raw_init(&raw mut (*container).attributes, Attributes::new());
         (&raw mut (*container).was_mapped).write(Atomic::new(false));
@@ -145,7 +145,7 @@ pub(in super::super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindi
     };
     let data = T::inode_blocks(inode);
     T::evict(inode);
-    inode.mapped().release_all();
+    inode.mapped().disassociate_all();
     inode.index().clear();
     let bytes = inode.attributes().clear();
     // Cannot fail: it counts less.

@@ -20,7 +20,7 @@ use super::{
     quota::Dquots,
     xattr::Attributes,
 };
-use crate::{bindings, store::block::Mapped};
+use crate::{bindings, store::block::MappedBlocks};
 use core::{marker::PhantomData, ops::Deref};
 use kernel::{
     sync::{
@@ -71,7 +71,7 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// The blocks that carry this inode's mapping.
-    pub fn mapped(&self) -> &Mapped {
+    pub fn mapped(&self) -> &MappedBlocks {
         &self.container().mapped
     }
 

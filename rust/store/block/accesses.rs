@@ -13,20 +13,20 @@ static BLOCKS: Atomic<u64> = Atomic::new(0);
 
 /// A node's count or its value was looked at.
 #[inline(always)]
-pub(super) fn node() {
+pub(super) fn count_node() {
     #[cfg(reflinkfs_count)]
     NODES.fetch_add(1, Relaxed);
 }
 
 /// A block's page was looked at.
 #[inline(always)]
-pub(super) fn block() {
+pub(super) fn count_block() {
     #[cfg(reflinkfs_count)]
     BLOCKS.fetch_add(1, Relaxed);
 }
 
 /// How often each has been so far, nodes and blocks.
 #[cfg(reflinkfs_count)]
-pub fn touched() -> (u64, u64) {
+pub fn accesses() -> (u64, u64) {
     (NODES.load(Relaxed), BLOCKS.load(Relaxed))
 }

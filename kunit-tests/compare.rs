@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_same`: which blocks are known to be equal without looking at them.
+//! `reflinkfs_compare`: which blocks are known to be equal without looking at them.
 
 use crate::{
     store::{Prealloc, Tree},
-    trees::{full_tree, pool, put, remove, share, span, tree_of, CORNERS, FANOUT, LAST},
+    trees::{full_tree, insert_block, pool, remove, share, span, tree_of, CORNERS, FANOUT, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
 const EVERYTHING: u64 = LAST + 1;
 
-#[kunit_tests(reflinkfs_same)]
+#[kunit_tests(reflinkfs_compare)]
 mod tests {
     use super::*;
 
@@ -21,7 +21,7 @@ mod tests {
             let copy = tree.snapshot();
             for (index, len) in [(0, EVERYTHING), (1, LAST), (0, 0), (63, 2), (LAST, 1)] {
                 check_eq!(
-                    tree.same(index, &copy, index, len, &mut { u64::MAX }),
+                    tree.same_len(index, &copy, index, len, &mut { u64::MAX }),
                     len,
                     "{len} from {index}"
                 );
@@ -35,18 +35,18 @@ mod tests {
         for written in CORNERS {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
-            put(&mut copy, written)?;
+            insert_block(&mut copy, written)?;
             check_eq!(
-                tree.same(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
+                tree.same_len(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
                 written
             );
             check_eq!(
-                copy.same(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
+                copy.same_len(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
                 written
             );
             let rest = LAST - written;
             check_eq!(
-                tree.same(written + 1, &copy, written + 1, rest, &mut { u64::MAX }),
+                tree.same_len(written + 1, &copy, written + 1, rest, &mut { u64::MAX }),
                 rest,
                 "after {written}"
             );
@@ -60,8 +60,14 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
             remove(&mut copy, index, index + 1)?;
-            check_eq!(tree.same(0, &copy, 0, EVERYTHING, &mut { u64::MAX }), index);
-            check_eq!(copy.same(0, &tree, 0, EVERYTHING, &mut { u64::MAX }), index);
+            check_eq!(
+                tree.same_len(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
+                index
+            );
+            check_eq!(
+                copy.same_len(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
+                index
+            );
         }
         Ok(())
     }
@@ -70,10 +76,10 @@ mod tests {
     fn equal_bytes_are_not_known_to_be_equal() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 1])?, tree_of(&pool, [0, 1])?);
-        check_eq!(a.same(0, &b, 0, 2, &mut { u64::MAX }), 0);
+        check_eq!(a.same_len(0, &b, 0, 2, &mut { u64::MAX }), 0);
         let (a, b) = (tree_of(&pool, [0])?, tree_of(&pool, [0])?);
-        check_eq!(a.same(0, &b, 0, 1, &mut { u64::MAX }), 0);
-        check_eq!(a.same(1, &b, 5, 9, &mut { u64::MAX }), 9);
+        check_eq!(a.same_len(0, &b, 0, 1, &mut { u64::MAX }), 0);
+        check_eq!(a.same_len(1, &b, 5, 9, &mut { u64::MAX }), 9);
         Ok(())
     }
 
@@ -81,15 +87,15 @@ mod tests {
     fn holes_are_the_same_wherever_they_lie() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 100])?, tree_of(&pool, [7, 5000])?);
-        check_eq!(a.same(1, &b, 10, 99, &mut { u64::MAX }), 99);
-        check_eq!(a.same(1, &b, 10, 1000, &mut { u64::MAX }), 99);
-        check_eq!(a.same(101, &b, 8, EVERYTHING, &mut { u64::MAX }), 4992);
+        check_eq!(a.same_len(1, &b, 10, 99, &mut { u64::MAX }), 99);
+        check_eq!(a.same_len(1, &b, 10, 1000, &mut { u64::MAX }), 99);
+        check_eq!(a.same_len(101, &b, 8, EVERYTHING, &mut { u64::MAX }), 4992);
         check_eq!(
-            a.same(200, &b, 6000, EVERYTHING, &mut { u64::MAX }),
+            a.same_len(200, &b, 6000, EVERYTHING, &mut { u64::MAX }),
             EVERYTHING
         );
         check_eq!(
-            a.same(5, &Tree::new(pool.clone()), 0, 300, &mut { u64::MAX }),
+            a.same_len(5, &Tree::new(pool.clone()), 0, 300, &mut { u64::MAX }),
             95
         );
         Ok(())
@@ -103,28 +109,28 @@ mod tests {
             let mut target = Tree::new(pool.clone());
             share(&mut target, to, &source, 0, 300)?;
             check_eq!(
-                target.same(to, &source, 0, 300, &mut { u64::MAX }),
+                target.same_len(to, &source, 0, 300, &mut { u64::MAX }),
                 300,
                 "to {to}"
             );
             check_eq!(
-                target.same(to + 3, &source, 3, 200, &mut { u64::MAX }),
+                target.same_len(to + 3, &source, 3, 200, &mut { u64::MAX }),
                 200,
                 "to {to}"
             );
             check_eq!(
-                target.same(to, &source, 1, 300, &mut { u64::MAX }),
+                target.same_len(to, &source, 1, 300, &mut { u64::MAX }),
                 0,
                 "to {to}"
             );
-            put(&mut target, to + 70)?;
+            insert_block(&mut target, to + 70)?;
             check_eq!(
-                target.same(to, &source, 0, 300, &mut { u64::MAX }),
+                target.same_len(to, &source, 0, 300, &mut { u64::MAX }),
                 70,
                 "to {to}"
             );
             check_eq!(
-                source.same(71, &target, to + 71, 229, &mut { u64::MAX }),
+                source.same_len(71, &target, to + 71, 229, &mut { u64::MAX }),
                 229,
                 "to {to}"
             );
@@ -138,13 +144,13 @@ mod tests {
         let one = tree_of(&pool, [0])?;
         let mut other = Tree::new(pool.clone());
         share(&mut other, 70, &one, 0, 1)?;
-        check_eq!(one.same(0, &other, 70, 10, &mut { u64::MAX }), 10);
-        check_eq!(other.same(70, &one, 0, 10, &mut { u64::MAX }), 10);
-        put(&mut other, 75)?;
-        check_eq!(one.same(0, &other, 70, 10, &mut { u64::MAX }), 5);
-        check_eq!(other.same(70, &one, 0, 10, &mut { u64::MAX }), 5);
-        check_eq!(one.same(0, &other, 75, 1, &mut { u64::MAX }), 0);
-        check_eq!(other.same(75, &one, 0, 1, &mut { u64::MAX }), 0);
+        check_eq!(one.same_len(0, &other, 70, 10, &mut { u64::MAX }), 10);
+        check_eq!(other.same_len(70, &one, 0, 10, &mut { u64::MAX }), 10);
+        insert_block(&mut other, 75)?;
+        check_eq!(one.same_len(0, &other, 70, 10, &mut { u64::MAX }), 5);
+        check_eq!(other.same_len(70, &one, 0, 10, &mut { u64::MAX }), 5);
+        check_eq!(one.same_len(0, &other, 75, 1, &mut { u64::MAX }), 0);
+        check_eq!(other.same_len(75, &one, 0, 1, &mut { u64::MAX }), 0);
         Ok(())
     }
 
@@ -152,21 +158,21 @@ mod tests {
     fn no_more_than_was_asked_for() -> Result {
         let mut tree = full_tree(&pool()?, 3)?;
         let mut copy = tree.snapshot();
-        put(&mut copy, span(3) - 1)?;
+        insert_block(&mut copy, span(3) - 1)?;
         for (index, len) in [(0, 1), (0, 63), (0, 65), (1, span(2)), (64, span(2) + 3)] {
             check_eq!(
-                tree.same(index, &copy, index, len, &mut { u64::MAX }),
+                tree.same_len(index, &copy, index, len, &mut { u64::MAX }),
                 len,
                 "{len} from {index}"
             );
         }
         // The same leaf over and over again.
         check_eq!(
-            tree.same(0, &copy, FANOUT, span(3) - 2 * FANOUT, &mut { u64::MAX }),
+            tree.same_len(0, &copy, FANOUT, span(3) - 2 * FANOUT, &mut { u64::MAX }),
             span(3) - 2 * FANOUT
         );
         check_eq!(
-            tree.same(0, &copy, FANOUT, span(3), &mut { u64::MAX }),
+            tree.same_len(0, &copy, FANOUT, span(3), &mut { u64::MAX }),
             span(3) - FANOUT - 1
         );
         Ok(())
@@ -177,18 +183,18 @@ mod tests {
         // Other leaves, so that each takes a step.
         let mut tree = tree_of(&pool()?, (0..1000).step_by(2))?;
         let mut copy = tree.snapshot();
-        put(&mut copy, span(2))?;
+        insert_block(&mut copy, span(2))?;
         for index in (0..1000).step_by(64) {
-            put(&mut copy, index + 1)?;
+            insert_block(&mut copy, index + 1)?;
             remove(&mut copy, index + 1, index + 2)?;
         }
         for wanted in [1, 2, 10] {
             let mut steps = wanted;
-            let same = tree.same(0, &copy, 0, 1000, &mut steps);
+            let same = tree.same_len(0, &copy, 0, 1000, &mut steps);
             check_eq!(steps, 0, "{wanted} steps");
             check!((wanted..1000).contains(&same), "{same} in {wanted} steps");
         }
-        check_eq!(tree.same(0, &copy, 0, 1000, &mut { u64::MAX }), 1000);
+        check_eq!(tree.same_len(0, &copy, 0, 1000, &mut { u64::MAX }), 1000);
         Ok(())
     }
 
@@ -206,7 +212,7 @@ mod tests {
         let done = share(&mut target, &mut prealloc, 0, &mut steps)?;
         check_eq!((done, steps), (span(2), 2));
         let mut steps = 3;
-        check_eq!(target.same(0, &source, 0, span(2), &mut steps), span(2));
+        check_eq!(target.same_len(0, &source, 0, span(2), &mut steps), span(2));
         check_eq!(steps, 2);
 
         // By a block, as far as the steps reach.
@@ -214,7 +220,10 @@ mod tests {
         let done = share(&mut target, &mut prealloc, 1, &mut steps)?;
         check_eq!(steps, 0);
         check!((10..span(2)).contains(&done), "{done} blocks");
-        check_eq!(target.same(1, &source, 0, done, &mut { u64::MAX }), done);
+        check_eq!(
+            target.same_len(1, &source, 0, done, &mut { u64::MAX }),
+            done
+        );
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Tree {
                 break;
             };
             if let Some((leaf, false)) = node::descend(root, height, 1, index) {
-                spares += leaf.slots().map_or(0, Leaf::full);
+                spares += leaf.slots().map_or(0, Leaf::spares_to_copy);
             }
             index = (index / FANOUT as u64 + 1) * FANOUT as u64;
         }
@@ -38,7 +38,7 @@ impl Tree {
     /// Whether the nodes on the way to `index`, as far as there are any, are this tree's alone. Where they
     /// are, a change there to a tree from [`Tree::edit`], which is put in the place of this one, copies
     /// only nodes that go then.
-    pub fn owns_way(&self, index: u64) -> bool {
+    pub fn owns_path(&self, index: u64) -> bool {
         self.root_for(index).is_none_or(|(root, height)| {
             (1..=height)
                 .find_map(|at| node::descend(root, height, at, index))
@@ -57,7 +57,7 @@ impl Tree {
     }
 
     fn nodes_to_insert(&self, index: u64) -> usize {
-        if self.is_at_root(index) {
+        if self.fits_in_root(index) {
             0
         } else {
             self.nodes_for_leaf(index)
@@ -89,21 +89,21 @@ impl Tree {
     ) -> Result<(), NewBlock<'p>> {
         let generation = self.generation;
         let mut block = Some(block);
-        self.change_in_place(index, |slots, i| match block.take() {
+        self.update_leaf_in_place(index, |slots, i| match block.take() {
             Some(block) => slots.insert(i, block, generation),
             None => BlockCount::default(),
         });
         block.map_or(Ok(()), Err)
     }
 
-    fn change_in_place(
+    fn update_leaf_in_place(
         &mut self,
         index: u64,
         change: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
     ) -> Option<BlockCount> {
         match &mut self.root {
             Root::Node { node, height } if index < span(*height) => {
-                node::change_in_place(node, *height, index, change)
+                node::update_leaf_in_place(node, *height, index, change)
             }
             _ => None,
         }
@@ -126,8 +126,8 @@ impl Tree {
             let in_leaf = (n - done).min(FANOUT - node::child_index(1, at));
             let set = |slots: &mut NodeLeaf, i| slots.set_written(i, i + in_leaf, generation);
             written += self
-                .change_in_place(at, set)
-                .map_or(0, |grown| grown.written);
+                .update_leaf_in_place(at, set)
+                .map_or(0, |delta| delta.written);
             done += in_leaf;
         }
         written
@@ -140,7 +140,7 @@ impl Tree {
     /// `ENOMEM` where `prealloc` has too few nodes, which [`Tree::can_insert`] tells in advance:
     /// the blocks of the tree are as they were.
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, prealloc: &mut Prealloc) -> Result {
-        if self.is_at_root(index) {
+        if self.fits_in_root(index) {
             let mut slots = Leaf::new(self.pool.clone());
             slots.insert(0, block, self.generation);
             self.root = Root::One(slots);
@@ -149,7 +149,7 @@ impl Tree {
         let generation = self.generation;
         let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
         let put = |slots: &mut NodeLeaf, i| slots.insert(i, block, generation);
-        let result = node::insert(root, height, index, put, pool, prealloc);
+        let result = node::update_leaf(root, height, index, put, pool, prealloc);
         self.copied += prealloc.take_copied();
         result.map(|_| ())
     }

@@ -12,7 +12,7 @@ impl Tree {
     /// How many of the `len` blocks at `index` are known to be those at `other_index` of `other`,
     /// from the first on, without looking at a byte. Whole subtrees are compared by pointer. Ends
     /// after so many `steps`, which become fewer.
-    pub fn same(
+    pub fn same_len(
         &self,
         index: u64,
         other: &Tree,

@@ -12,16 +12,16 @@
 //!
 //! [`Pool::close`] gives the references back at the end of a mount.
 //!
-//! A block that carries a mapping waits on the list `dropped` of that inode's [`Mapped`], the others
+//! A block that carries a mapping waits on the list `dropped` of that inode's [`MappedBlocks`], the others
 //! on a list of the pool, by `lru`, too. Nothing but a count of 1, the store's own reference, says that
 //! a block is free: a count can be made to overflow.
 //!
 //! # Locks
 //!
-//! That of [`Lists`] comes last: after the lock of a tree, and after that of a [`Mapped`].
+//! That of [`Lists`] comes last: after the lock of a tree, and after that of a [`MappedBlocks`].
 
 use super::{
-    mapped::{first, Mapped},
+    mapped::{first, MappedBlocks},
     page::RawBlock,
     Pool,
 };
@@ -37,23 +37,23 @@ use kernel::{
 };
 
 /// How many blocks are looked at under one hold of a lock.
-pub(super) const BATCH: u64 = 64;
+pub(super) const REAP_BATCH_BLOCKS: u64 = 64;
 
 /// How many are looked at when one comes.
-pub(super) const FEW: u64 = 2;
+pub(super) const REAP_ON_ADD_BLOCKS: u64 = 2;
 
 /// How many are looked at for want of room.
-const SOME: u64 = 1024;
+const REAP_MAX_BLOCKS: u64 = 1024;
 
 /// How long it takes until all are looked at again, in seconds.
-const PERIOD: c_uint = 1;
+const REAP_PERIOD_SECS: c_uint = 1;
 
-/// What [`Waiting`] protects.
+/// What [`Orphans`] protects.
 ///
 /// # Invariants
 ///
 /// `blocks` is a list of pages by `lru`; it owns the store's reference to each. `inodes` is a list of
-/// [`Mapped`] by `waiting`, of which each is live for a grace period after it has left the list.
+/// [`MappedBlocks`] by `orphans_link`, of which each is live for a grace period after it has left the list.
 #[pin_data]
 struct Lists {
     #[pin]
@@ -67,7 +67,7 @@ unsafe impl Send for Lists {}
 
 /// The blocks of a pool that wait, see the [module](self).
 #[pin_data]
-pub(super) struct Waiting {
+pub(super) struct Orphans {
     #[pin]
     lists: SpinLock<Lists>,
     /// How many there are, those of inodes as well.
@@ -79,9 +79,9 @@ pub(super) struct Waiting {
 }
 
 // SAFETY: The work item has a state of its own that is changed atomically, and is initialised once.
-unsafe impl Send for Waiting {}
+unsafe impl Send for Orphans {}
 // SAFETY: As above.
-unsafe impl Sync for Waiting {}
+unsafe impl Sync for Orphans {}
 
 /// An empty list.
 pub(super) fn empty() -> impl PinInit<Opaque<bindings::list_head>> {
@@ -89,7 +89,7 @@ pub(super) fn empty() -> impl PinInit<Opaque<bindings::list_head>> {
     Opaque::ffi_init(|list| unsafe { bindings::INIT_LIST_HEAD(list) })
 }
 
-impl Waiting {
+impl Orphans {
     /// None.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
@@ -100,7 +100,7 @@ impl Waiting {
             count: Atomic::new(0),
             // SAFETY: `work` is valid for writes and pinned.
             work <- Opaque::ffi_init(|work| unsafe {
-                bindings::shim_init_delayed_work(work, Some(look_at_all))
+                bindings::shim_init_delayed_work(work, Some(reap_work))
             }),
             closed: Atomic::new(false),
         })
@@ -124,14 +124,14 @@ impl Waiting {
 
     fn schedule(&self) {
         // SAFETY: Initialised in `new`. `Pool::close` cancels it before the memory goes.
-        unsafe { bindings::shim_queue_delayed_work(self.work.get(), PERIOD) };
+        unsafe { bindings::shim_queue_delayed_work(self.work.get(), REAP_PERIOD_SECS) };
     }
 
     /// Puts an inode on the list, if it is on none.
     ///
     /// # Safety
     ///
-    /// `link` is the link of a live [`Mapped`] whose lock is held, on a list of this pool or on none.
+    /// `link` is the link of a live [`MappedBlocks`] whose lock is held, on a list of this pool or on none.
     pub(super) unsafe fn add_inode(&self, link: *mut bindings::list_head) {
         let lists = self.lists.lock();
         // SAFETY: By the safety requirements; the list is locked. At its end, so that each has its turn.
@@ -146,7 +146,7 @@ impl Waiting {
     ///
     /// # Safety
     ///
-    /// As for [`Waiting::add_inode`].
+    /// As for [`Orphans::add_inode`].
     pub(super) unsafe fn remove_inode(&self, link: *mut bindings::list_head) {
         let _lists = self.lists.lock();
         // SAFETY: By the safety requirements; the list is locked.
@@ -156,31 +156,31 @@ impl Waiting {
 
 impl Pool {
     /// Has a block wait that carries no mapping, and whose store's reference the caller owns.
-    pub(super) fn wait(&self, block: RawBlock) {
-        self.reap_blocks(FEW);
+    pub(super) fn add_orphan(&self, block: RawBlock) {
+        self.reap_blocks(REAP_ON_ADD_BLOCKS);
         // Before somebody finds it on the list, and takes it from the count.
-        self.waiting().add();
-        self.wait_more(block);
+        self.orphans().add();
+        self.requeue_orphan(block);
     }
 
-    /// As [`Pool::wait`], for a block that has been waiting with its inode.
-    pub(super) fn wait_more(&self, block: RawBlock) {
-        let lists = self.waiting().lists.lock();
+    /// As [`Pool::add_orphan`], for a block that has been waiting with its inode.
+    pub(super) fn requeue_orphan(&self, block: RawBlock) {
+        let lists = self.orphans().lists.lock();
         // SAFETY: The block is on no list, as it carries no mapping. What came last is looked at first:
         // it may have been referred to only by who let go of it.
         unsafe { bindings::shim_list_add(block.link(), lists.blocks.get()) };
     }
 
     /// Gives back a block that waited, which is on no list any more.
-    pub(super) fn end_wait(&self, block: RawBlock) {
-        self.waiting().count.fetch_sub(1, Relaxed);
+    pub(super) fn free_orphan(&self, block: RawBlock) {
+        self.orphans().count.fetch_sub(1, Relaxed);
         block.free(self);
     }
 
     /// Gives back blocks that wait and that nobody refers to any more. Looks at some, those that came
     /// last among them.
     pub(super) fn reap(&self) {
-        let some = SOME.min(self.waiting().count());
+        let some = REAP_MAX_BLOCKS.min(self.orphans().count());
         if some > 0 {
             self.reap_blocks(some);
             self.reap_inodes(some);
@@ -191,8 +191,8 @@ impl Pool {
     fn reap_blocks(&self, n: u64) {
         let mut left = n;
         while left > 0 {
-            let lists = self.waiting().lists.lock();
-            for _ in 0..left.min(BATCH) {
+            let lists = self.orphans().lists.lock();
+            for _ in 0..left.min(REAP_BATCH_BLOCKS) {
                 // SAFETY: The list is locked, and of pages by `lru`.
                 let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
                     return;
@@ -200,13 +200,13 @@ impl Pool {
                 if block.has_only_store_ref() {
                     // SAFETY: The block is on this list, which is locked.
                     unsafe { bindings::shim_list_del(block.link()) };
-                    self.end_wait(block);
+                    self.free_orphan(block);
                 } else {
                     // SAFETY: As above.
                     unsafe { bindings::shim_list_move_tail(block.link(), lists.blocks.get()) };
                 }
             }
-            left -= left.min(BATCH);
+            left -= left.min(REAP_BATCH_BLOCKS);
         }
     }
 
@@ -218,14 +218,14 @@ impl Pool {
             let Some(mapped) = self.next_inode() else {
                 return;
             };
-            left = left.saturating_sub(mapped.reap(self, BATCH).max(1));
+            left = left.saturating_sub(mapped.reap(self, REAP_BATCH_BLOCKS).max(1));
         }
     }
 
     /// Takes the first inode off the list, to be used in the RCU read section that the caller is in.
-    fn next_inode<'a>(&self) -> Option<&'a Mapped> {
-        let lists = self.waiting().lists.lock();
-        // SAFETY: The list is locked, and of `Mapped` by `waiting`. An inode leaves the list before it
+    fn next_inode<'a>(&self) -> Option<&'a MappedBlocks> {
+        let lists = self.orphans().lists.lock();
+        // SAFETY: The list is locked, and of `MappedBlocks` by `orphans_link`. An inode leaves the list before it
         // goes, and its memory stays for a grace period.
         unsafe {
             let link = (*lists.inodes.get()).next;
@@ -234,7 +234,7 @@ impl Pool {
             }
             bindings::shim_list_del_init(link);
             let link = link.cast::<Opaque<bindings::list_head>>();
-            Some(&*container_of!(link, Mapped, waiting))
+            Some(&*container_of!(link, MappedBlocks, orphans_link))
         }
     }
 
@@ -243,17 +243,17 @@ impl Pool {
     pub fn close(&self) {
         // SAFETY: Initialised with the pool. Nothing queues it any more but the work itself, which this
         // waits for.
-        unsafe { bindings::cancel_delayed_work_sync(self.waiting().work.get()) };
-        self.waiting().closed.store(true, Relaxed);
+        unsafe { bindings::cancel_delayed_work_sync(self.orphans().work.get()) };
+        self.orphans().closed.store(true, Relaxed);
         loop {
-            let lists = self.waiting().lists.lock();
+            let lists = self.orphans().lists.lock();
             // SAFETY: The list is locked, and of pages by `lru`.
             let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
                 return;
             };
             // SAFETY: The block is on this list, which is locked.
             unsafe { bindings::shim_list_del(block.link()) };
-            self.end_wait(block);
+            self.free_orphan(block);
         }
     }
 }
@@ -262,22 +262,22 @@ impl Pool {
 ///
 /// # Safety
 ///
-/// `work` is that of a [`Waiting`] of a live pool.
-unsafe extern "C" fn look_at_all(work: *mut bindings::work_struct) {
+/// `work` is that of a [`Orphans`] of a live pool.
+unsafe extern "C" fn reap_work(work: *mut bindings::work_struct) {
     const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
     let work = work.cast::<Opaque<bindings::delayed_work>>();
     // SAFETY: By the safety requirements; a pool waits for its work before it goes.
-    let pool = unsafe { &*container_of!(work, Pool, waiting.work) };
-    let mut left = pool.waiting().count();
+    let pool = unsafe { &*container_of!(work, Pool, orphans.work) };
+    let mut left = pool.orphans().count();
     while left > 0 {
-        let some = left.min(SOME);
+        let some = left.min(REAP_MAX_BLOCKS);
         pool.reap_blocks(some);
         pool.reap_inodes(some);
         left -= some;
         // SAFETY: No lock is held.
         unsafe { bindings::shim_cond_resched() };
     }
-    if pool.waiting().count() > 0 {
-        pool.waiting().schedule();
+    if pool.orphans().count() > 0 {
+        pool.orphans().schedule();
     }
 }

@@ -243,7 +243,7 @@ mod tests {
             [64, 3, 1]
         );
         // One that was lent, and one that is not there.
-        tree.lend(70);
+        tree.get_stable(70);
         remove(&mut tree, 80, 81)?;
         let from = [64, 70, 71, 80, 81].map(|index| own(&tree, index, 64));
         check_eq!(from, [6, 0, 9, 0, 47]);

@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn a_hole_is_lent_as_one() -> Result {
         let mut empty = Tree::new(pool()?);
-        check!(matches!(empty.lend(0), StableRef::Hole));
+        check!(matches!(empty.get_stable(0), StableRef::Hole));
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index])?;
             check!(matches!(tree.get_stable(index + 1), StableRef::Hole));

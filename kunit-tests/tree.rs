@@ -5,8 +5,8 @@
 use crate::{
     store::{block::BlockRef, Tree},
     trees::{
-        check_holds, first_of, found, full_tree, pool, put, remove, span, tree_of, Found, Page,
-        CORNERS, FANOUT, LAST, MAX_HEIGHT,
+        check_holds, first_of, found, full_tree, insert_block, pool, remove, span, tree_of, Found,
+        Page, CORNERS, FANOUT, LAST, MAX_HEIGHT,
     },
 };
 use kernel::{macros::kunit_tests, prelude::*};

@@ -393,7 +393,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         if with_index.peek().is_some() {
             // SAFETY: `i_private` points to `mapped()`, see `Container`. A mapped inode is not being
             // evicted. What `Fault::map_writable` is given may be written in place: blocks with a mark
-            // of the tree's present epoch, which were allocated for this file and never were in another,
+            // of the tree's present generation, which were allocated for this file and never were in another,
             // so that they carry no other mapping.
             unsafe { inode.mapped().associate(inode.mapping(), with_index) };
         }

@@ -204,7 +204,7 @@ mod tests {
         let block = pool.alloc()?;
         let page = block.bytes().as_ptr();
         // SAFETY: `block` keeps the page.
-        let count = || unsafe { bindings::shim_page_count(page) };
+        let count = || unsafe { bindings::page_count(page) };
         check_eq!(count(), 1);
         let reference = block.bytes().clone();
         check_eq!(count(), 2);
@@ -213,7 +213,7 @@ mod tests {
         check_eq!(block.bytes().clone().into_page(), page);
         check_eq!(count(), 2);
         // SAFETY: The reference is that of `into_page`.
-        unsafe { bindings::shim_put_page(page) };
+        unsafe { bindings::put_page(page) };
         check!(!block.bytes().refcount_high() && !block.bytes().is_mapped_writable());
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Inode {
     /// mapping.
     pub(crate) fn is_carried_by(&self, page: Page) -> bool {
         // SAFETY: `page` was a block's page, and pages are never taken from the memory map here.
-        unsafe { bindings::shim_page_mapping(page) == self.mapping() }
+        unsafe { (*page).__bindgen_anon_1.__bindgen_anon_1.mapping == self.mapping() }
     }
 }
 
@@ -81,7 +81,13 @@ impl Drop for Inode {
 /// The index that a page carries along with a mapping.
 pub(crate) fn index_of(block: &BlockRef) -> u64 {
     // SAFETY: `block` keeps the page.
-    unsafe { bindings::shim_page_index(block.as_ptr()) as u64 }
+    unsafe {
+        (*block.as_ptr())
+            .__bindgen_anon_1
+            .__bindgen_anon_1
+            .__bindgen_anon_2
+            .__folio_index as u64
+    }
 }
 
 /// Calls `f` while there seem to be `count` references to the page of `block`, which is one that nobody
@@ -100,5 +106,5 @@ pub(crate) fn with_page_count<R>(block: &BlockRef, count: i32, f: impl FnOnce() 
 /// How many references there are to the page, which need not be a block any more.
 pub(crate) fn page_count(page: Page) -> i32 {
     // SAFETY: As for `Inode::is_carried_by`.
-    unsafe { bindings::shim_page_count(page) }
+    unsafe { bindings::page_count(page) }
 }

@@ -135,7 +135,7 @@ impl<T: SystemCall> PinnedDrop for Hook<T> {
                 pr_emerg!("ftrace keeps the hook ({err:?}): reboot\n");
             }
             bindings::ftrace_free_filter(self.ops.get());
-            bindings::shim_synchronize_rcu_tasks();
+            bindings::synchronize_rcu_tasks();
         }
     }
 }
@@ -168,12 +168,13 @@ unsafe extern "C" fn enter<T: SystemCall>(
     fregs: *mut bindings::ftrace_regs,
 ) {
     // SAFETY: By the safety requirements.
-    let regs = unsafe { &*(bindings::shim_ftrace_argument(fregs) as *const bindings::pt_regs) };
+    let regs =
+        unsafe { &*(bindings::ftrace_regs_get_argument(fregs, 0) as *const bindings::pt_regs) };
     // Before all of the module is there, and where it is about to go, the call is the kernel's.
     if ACTIVE.load(parameter::ORDER) && T::wants(&arch::arguments(regs)) {
         let to = replacement::<T> as unsafe extern "C" fn(*const bindings::pt_regs) -> isize;
         // SAFETY: `fregs` is valid. The replacement takes and returns what the entry does.
-        unsafe { bindings::shim_ftrace_redirect(fregs, to as usize) };
+        unsafe { bindings::ftrace_regs_set_instruction_pointer(fregs, to as usize) };
     }
 }
 

@@ -14,9 +14,9 @@ pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
     // SAFETY: Both only look at the current task.
     let (ia32, is_32_bit) = unsafe {
         (
-            bindings::shim_in_ia32_syscall(),
+            bindings::in_ia32_syscall(),
             // x32 too, which passes its arguments as a 64-bit caller does.
-            bindings::shim_in_compat_syscall(),
+            bindings::in_compat_syscall(),
         )
     };
     let values = if ia32 {

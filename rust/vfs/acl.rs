@@ -47,7 +47,7 @@ struct Acl(NonNull<bindings::posix_acl>);
 impl Drop for Acl {
     fn drop(&mut self) {
         // SAFETY: We own a reference.
-        unsafe { bindings::shim_posix_acl_release(self.0.as_ptr()) };
+        unsafe { bindings::posix_acl_release(self.0.as_ptr()) };
     }
 }
 
@@ -62,8 +62,8 @@ unsafe fn keep<T: FileSystem>(
     acl: *mut bindings::posix_acl,
 ) -> Result {
     let bytes = match NonNull::new(acl) {
-        // SAFETY: By the safety requirements.
-        Some(acl) => unsafe { bindings::shim_posix_acl_size(acl.as_ptr()) },
+        // SAFETY: The caller says that the list is valid.
+        Some(acl) => unsafe { bindings::reflinkfs_posix_acl_size(acl.as_ptr()) },
         None => 0,
     };
     inode

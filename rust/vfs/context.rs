@@ -18,6 +18,9 @@ use kernel::{
     types::ForeignOwnable,
 };
 
+/// What user or group an id is that does not exist in a user namespace: see `kuid_has_mapping`.
+const NO_ID: u32 = u32::MAX;
+
 /// A mount, or a change of one, in the making.
 pub struct Context<'a>(*mut bindings::fs_context, PhantomData<&'a ()>);
 
@@ -26,7 +29,7 @@ impl Context<'_> {
     pub fn error(&self, message: core::fmt::Arguments<'_>) {
         if let Ok(message) = CString::try_from_fmt(message) {
             // SAFETY: The context is valid, the message a C string that is copied.
-            unsafe { bindings::shim_fs_context_error(self.0, message.as_char_ptr()) };
+            unsafe { bindings::reflinkfs_context_error(self.0, message.as_char_ptr()) };
         }
     }
 
@@ -39,16 +42,22 @@ impl Context<'_> {
 
     /// The user id `uid` of the calling process, where it exists in the mount's user namespace.
     pub fn uid(&self, uid: u32) -> Option<bindings::kuid_t> {
-        let mut kuid = bindings::kuid_t::default();
-        // SAFETY: The context and so its user namespace are valid.
-        unsafe { bindings::shim_make_kuid((*self.0).user_ns, uid, &mut kuid) }.then_some(kuid)
+        // SAFETY: The context is valid and holds its user namespace; the current task holds its own.
+        let (kuid, there) = unsafe {
+            let kuid = bindings::make_kuid(bindings::current_user_ns(), uid);
+            (kuid, bindings::from_kuid((*self.0).user_ns, kuid))
+        };
+        (there != NO_ID).then_some(kuid)
     }
 
     /// As [`Context::uid`], for a group id.
     pub fn gid(&self, gid: u32) -> Option<bindings::kgid_t> {
-        let mut kgid = bindings::kgid_t::default();
-        // SAFETY: As above.
-        unsafe { bindings::shim_make_kgid((*self.0).user_ns, gid, &mut kgid) }.then_some(kgid)
+        // SAFETY: The context is valid and holds its user namespace; the current task holds its own.
+        let (kgid, there) = unsafe {
+            let kgid = bindings::make_kgid(bindings::current_user_ns(), gid);
+            (kgid, bindings::from_kgid((*self.0).user_ns, kgid))
+        };
+        (there != NO_ID).then_some(kgid)
     }
 
     /// Whether the mount is one of the initial user namespace.
@@ -59,10 +68,11 @@ impl Context<'_> {
 
     /// User and group of the calling process, as for files that it makes.
     pub fn caller(&self) -> (bindings::kuid_t, bindings::kgid_t) {
-        let (mut kuid, mut kgid) = Default::default();
-        // SAFETY: Only looks at the current task.
-        unsafe { bindings::shim_current_fsids(&mut kuid, &mut kgid) };
-        (kuid, kgid)
+        // SAFETY: The task is the current one, whose credentials no other changes.
+        unsafe {
+            let cred = (*bindings::get_current()).cred;
+            ((*cred).fsuid, (*cred).fsgid)
+        }
     }
 }
 
@@ -189,7 +199,7 @@ impl<T: DirectoryOperations> ContextTable<T> {
         // SAFETY: By the safety requirements.
         let (sb, options) = unsafe {
             // mount(2) would take it away, as it is among the flags that a remount sets or clears.
-            (*fc).sb_flags |= bindings::SHIM_SB_I_VERSION as c_uint;
+            (*fc).sb_flags |= bindings::SB_I_VERSION as c_uint;
             (
                 SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
                 options::<T>(fc),

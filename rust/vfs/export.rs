@@ -39,9 +39,9 @@ impl<T: FileSystem> Inode<T> {
         let handle = self.handle();
         // Held, so that it is done once only.
         let _guard = self.hashing().lock();
-        // SAFETY: The inode is live.
+        // SAFETY: The reference keeps the inode. Only the holder of this lock hashes it.
         unsafe {
-            if bindings::shim_inode_unhashed(self.as_raw()) {
+            if (*self.as_raw()).i_hash.pprev.is_null() {
                 bindings::__insert_inode_hash(self.as_raw(), hash(&handle));
             }
         }
@@ -82,7 +82,7 @@ impl<T: FileSystem> ExportTable<T> {
         // SAFETY: By the safety requirements.
         let room = unsafe { core::mem::replace(&mut *len, needed) };
         if room < needed {
-            return bindings::SHIM_FILEID_INVALID;
+            return bindings::FILEID_INVALID;
         }
         for (i, inode) in inodes.iter().enumerate() {
             // SAFETY: By the safety requirements; there is room, as was just seen.

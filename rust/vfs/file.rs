@@ -164,7 +164,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         remap_file_range: Some(remap::remap_file_range::<T>),
         fallocate: Some(fallocate::fallocate::<T>),
         setlease: Some(bindings::generic_setlease),
-        fop_flags: FOP_COPY_FLAGS | bindings::SHIM_FOP_DONTCACHE | bindings::SHIM_FOP_BUFFER_WASYNC,
+        fop_flags: FOP_COPY_FLAGS | bindings::FOP_DONTCACHE | bindings::FOP_BUFFER_WASYNC,
         ..pin_init::zeroed()
     };
 
@@ -177,7 +177,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: By the safety requirements.
         unsafe {
-            (*file).f_mode |= bindings::SHIM_FMODE_CAN_ODIRECT | bindings::SHIM_FMODE_NOWAIT;
+            (*file).f_mode |= bindings::FMODE_CAN_ODIRECT | bindings::FMODE_NOWAIT;
             bindings::generic_file_open(inode, file)
         }
     }
@@ -197,7 +197,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
             Ok(n) => {
                 kiocb.ki_pos += n as i64;
                 // SAFETY: The file is open.
-                unsafe { bindings::shim_file_accessed(kiocb.ki_filp) };
+                unsafe { bindings::file_accessed(kiocb.ki_filp) };
                 n as isize
             }
             Err(err) => err.to_errno() as isize,
@@ -215,7 +215,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         let (inode, may_wait) = unsafe {
             (
                 Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode),
-                (*kiocb).ki_flags & bindings::SHIM_IOCB_NOWAIT == 0,
+                (*kiocb).ki_flags & bindings::IOCB_NOWAIT == 0,
             )
         };
         let inode = if may_wait {

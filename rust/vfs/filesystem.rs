@@ -18,6 +18,7 @@ use super::{
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{
+    container_of,
     error::to_result,
     prelude::*,
     seq_file::SeqFile,
@@ -135,6 +136,33 @@ impl<T: FileSystem> SuperBlock<T> {
 
     pub(super) fn as_raw(&self) -> *mut bindings::super_block {
         self.0.get()
+    }
+
+    /// Calls `f` with each inode that is not being evicted, as `drop_pagecache_sb` does. May sleep.
+    fn for_each_inode(&self, f: impl Fn(&Inode<T>)) {
+        let sb = self.as_raw();
+        let mut last = ptr::null_mut();
+        // SAFETY: The superblock is live, and all its inodes are of `T`. The list is followed with its
+        // lock held, and from an inode to which there is a reference, as that stays on it.
+        unsafe {
+            bindings::spin_lock(&raw mut (*sb).s_inode_list_lock);
+            let head = &raw mut (*sb).s_inodes;
+            let mut link = (*head).next;
+            while link != head {
+                let inode = bindings::igrab(container_of!(link, bindings::inode, i_sb_list));
+                if !inode.is_null() {
+                    bindings::spin_unlock(&raw mut (*sb).s_inode_list_lock);
+                    f(Inode::from_raw(inode));
+                    bindings::iput(last);
+                    last = inode;
+                    bindings::cond_resched();
+                    bindings::spin_lock(&raw mut (*sb).s_inode_list_lock);
+                }
+                link = (*link).next;
+            }
+            bindings::spin_unlock(&raw mut (*sb).s_inode_list_lock);
+            bindings::iput(last);
+        }
     }
 
     /// The numbers of a user and a group in the user namespace that it was mounted in.
@@ -269,15 +297,19 @@ pub(super) unsafe extern "C" fn fill_super<T: DirectoryOperations>(
         raw.s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
         raw.s_time_gran = 1;
         raw.s_op = &SuperTable::<T>::TABLE;
-        raw.s_flags |= bindings::SHIM_SB_POSIXACL
-            | bindings::SHIM_SB_I_VERSION
+        raw.s_flags |= bindings::SB_POSIXACL
+            | bindings::SB_I_VERSION
             // Who writes need not look for attributes each time, where once there were none.
-            | bindings::SHIM_SB_NOSEC;
+            | bindings::SB_NOSEC;
         // Who watches with fanotify may be asked for data before it is used.
-        raw.s_iflags |= bindings::SHIM_SB_I_ALLOW_HSM as c_ulong;
+        raw.s_iflags |= bindings::SB_I_ALLOW_HSM as c_ulong;
         raw.s_export_op = ptr::from_ref(&ExportTable::<T>::TABLE).cast();
-        // SAFETY: As above.
-        unsafe { bindings::shim_super_set_random_uuid(raw) };
+        let mut uuid = bindings::uuid_t::default();
+        // SAFETY: Both are valid, and only used during the calls.
+        unsafe {
+            bindings::uuid_gen(&mut uuid);
+            bindings::super_set_uuid(raw, uuid.b.as_ptr(), uuid.b.len() as c_uint);
+        }
         raw.s_xattr = AttributeHandlers::<T>::ALL.as_ptr();
         // SAFETY: `s_fs_info` was set above.
         let this = unsafe { SuperBlock::<T>::from_raw(sb) };
@@ -372,8 +404,8 @@ impl<T: FileSystem> SuperTable<T> {
                 &mut *buf.cast::<bindings::kstatfs>(),
             )
         };
-        // SAFETY: The superblock is live. `kernel::bindings` only has the type's name.
-        buf.f_fsid = unsafe { bindings::shim_fsid_of_uuid(sb.as_raw()) };
+        // SAFETY: The superblock is live, and keeps its UUID.
+        buf.f_fsid = unsafe { bindings::uuid_to_fsid((*sb.as_raw()).s_uuid.b.as_mut_ptr()) };
         let statistics = T::statistics(sb);
         if let (Some(limit), used) = statistics.blocks {
             buf.f_blocks = limit;
@@ -436,17 +468,11 @@ impl<T: FileSystem> SuperTable<T> {
     ///
     /// `sb` is a superblock of `T`.
     unsafe extern "C" fn freeze(sb: *mut bindings::super_block) -> c_int {
-        /// # Safety
-        ///
-        /// `inode` is an inode of `T`, to which there is a reference.
-        unsafe extern "C" fn catch_stores<T: FileSystem>(inode: *mut bindings::inode) {
-            // SAFETY: By the safety requirements.
-            let inode = unsafe { Inode::<T>::from_raw(inode) };
+        // SAFETY: The caller says that it is a superblock of `T`.
+        unsafe { SuperBlock::<T>::from_raw(sb) }.for_each_inode(|inode| {
             // Cannot fail, as nothing ends it.
             let _ = inode.catch_stores(0..u64::MAX, || Ok(()));
-        }
-        // SAFETY: By the safety requirements; all its inodes are of `T`.
-        unsafe { bindings::shim_call_with_inodes(sb, Some(catch_stores::<T>)) };
+        });
         0
     }
 

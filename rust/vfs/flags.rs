@@ -115,7 +115,7 @@ pub(super) unsafe extern "C" fn fileattr_set<T: FileSystem>(
     let (inode, has_more, flags) = unsafe {
         (
             Locked::assume(Inode::<T>::from_raw((*dentry).d_inode)),
-            bindings::shim_fileattr_has_fsx(attributes),
+            bindings::fileattr_has_fsx(attributes),
             (*attributes).flags,
         )
     };

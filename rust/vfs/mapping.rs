@@ -17,13 +17,18 @@
 use super::{filesystem::FileSystem, go_on, inode::Inode, to_errno};
 use crate::{bindings, store::block::BlockRef};
 use core::{marker::PhantomData, ops::Range};
-use kernel::{error::to_result, page::PAGE_SHIFT, prelude::*};
+use kernel::{
+    error::to_result,
+    mm::virt::{flags, VmaRef},
+    page::PAGE_SHIFT,
+    prelude::*,
+};
 
 /// So many blocks are unmapped rather than looked for among those that are mapped writable.
 const FEW: u64 = 512;
 
 /// What one page table maps.
-const PMD_SIZE: usize = 1 << bindings::SHIM_PMD_SHIFT;
+const PMD_SIZE: usize = 1 << bindings::PMD_SHIFT;
 
 /// What can be done with a mapping of a regular file.
 pub trait MappingOperations: FileSystem {
@@ -63,10 +68,15 @@ impl From<Error> for FaultResult {
 }
 
 impl<T: FileSystem> Inode<T> {
+    fn invalidate_lock(&self) -> *mut bindings::rw_semaphore {
+        // SAFETY: The reference keeps the inode; only the field's address is taken.
+        unsafe { &raw mut (*self.mapping()).invalidate_lock }
+    }
+
     /// Takes `invalidate_lock` exclusive: nothing is mapped meanwhile.
     pub fn invalidate(&self) -> Invalidate<'_, T> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_filemap_invalidate_lock(self.mapping()) };
+        // SAFETY: The lock is that of a live inode; the guard unlocks it.
+        unsafe { bindings::down_write(self.invalidate_lock()) };
         Invalidate {
             inode: self,
             unlock: true,
@@ -75,8 +85,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Takes `invalidate_lock` shared: what is mapped meanwhile stays true.
     pub fn invalidate_shared(&self) -> InvalidateShared<'_, T> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_filemap_invalidate_lock_shared(self.mapping()) };
+        // SAFETY: The lock is that of a live inode; the guard unlocks it.
+        unsafe { bindings::down_read(self.invalidate_lock()) };
         InvalidateShared(self)
     }
 
@@ -165,7 +175,7 @@ impl<T: FileSystem> Drop for Invalidate<'_, T> {
     fn drop(&mut self) {
         if self.unlock {
             // SAFETY: `Inode::invalidate` took it.
-            unsafe { bindings::shim_filemap_invalidate_unlock(self.inode.mapping()) };
+            unsafe { bindings::up_write(self.inode.invalidate_lock()) };
         }
     }
 }
@@ -177,7 +187,7 @@ pub struct InvalidateShared<'a, T: FileSystem>(&'a Inode<T>);
 impl<T: FileSystem> Drop for InvalidateShared<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `Inode::invalidate_shared` took it.
-        unsafe { bindings::shim_filemap_invalidate_unlock_shared(self.0.mapping()) };
+        unsafe { bindings::up_read(self.0.invalidate_lock()) };
     }
 }
 
@@ -192,14 +202,15 @@ pub struct Fault<'a, T: FileSystem> {
 }
 
 impl<'a, T: FileSystem> Fault<'a, T> {
-    fn vma(&self) -> *mut bindings::vm_area_struct {
-        // SAFETY: By the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.vma }
+    fn vma(&self) -> &VmaRef {
+        // SAFETY: By the type invariant a fault is being handled, and the kernel holds the VMA's lock, or
+        // that of all mappings, until it is.
+        unsafe { VmaRef::from_raw((*self.vmf).__bindgen_anon_1.vma) }
     }
 
     fn file(&self) -> *mut bindings::file {
-        // SAFETY: The mapping of a file holds the file.
-        unsafe { (*self.vma()).vm_file }
+        // SAFETY: The VMA is locked, and that of a file, which it holds.
+        unsafe { (*self.vma().as_ptr()).vm_file }
     }
 
     /// The file's inode.
@@ -212,6 +223,12 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     pub fn index(&self) -> u64 {
         // SAFETY: By the type invariant.
         unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
+    }
+
+    /// The address, of the first byte of its page.
+    fn address(&self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).__bindgen_anon_1.address }
     }
 
     fn is_write(&self) -> bool {
@@ -228,8 +245,17 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     }
 
     fn is_shared(&self) -> bool {
-        // SAFETY: The VMA is valid and locked.
-        unsafe { bindings::shim_vma_is_shared(self.vma()) }
+        self.vma().flags() & flags::SHARED != 0
+    }
+
+    /// Whether more may be mapped than what was asked for, writable if `write`: not where userfaultfd(2)
+    /// wants to see each fault, mlock(2) counts each page, or soft-dirty bits tell what was written to.
+    fn may_map_around(&self, write: bool) -> bool {
+        let vma = self.vma();
+        // SAFETY: The VMA is locked; its flags are looked at.
+        let is_watched = unsafe { bindings::uffd_disable_fault_around(vma.as_ptr()) };
+        let is_tracked = cfg!(CONFIG_MEM_SOFT_DIRTY) && vma.flags() & flags::SOFTDIRTY == 0;
+        !is_watched && vma.flags() & bindings::VM_LOCKED == 0 && !(write && is_tracked)
     }
 
     /// Whether the file is about to be written to.
@@ -251,7 +277,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         let sb = unsafe { (*(*self.file()).f_inode).i_sb };
         // SAFETY: The superblock is live. No lock that ranks before freeze protection for faults
         // is held, but for those of the fault itself.
-        unsafe { bindings::shim_sb_start_pagefault(sb) };
+        unsafe { bindings::sb_start_pagefault(sb) };
         let guard = PageFault(sb, PhantomData);
         // SAFETY: The file is open.
         to_result(unsafe { bindings::file_update_time(self.file()) })?;
@@ -271,22 +297,25 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     }
 
     /// Whether [`Fault::map_zero_page`] may be called: nothing can be stored to the file through this
-    /// mapping.
+    /// mapping. As `vm_mixed_zeropage_allowed`, of a VMA without `pfn_mkwrite`.
     pub fn may_map_zero_page(&self) -> bool {
-        // SAFETY: The VMA is valid and locked.
-        unsafe { bindings::shim_may_map_zero_page(self.vma()) }
+        let vma = self.vma();
+        let is_cow = vma.flags() & (flags::SHARED | flags::MAYWRITE) == flags::MAYWRITE;
+        // SAFETY: The VMA is locked, and so its `mm` is live.
+        let is_forbidden = unsafe { bindings::mm_forbids_zeropage((*vma.as_ptr()).vm_mm) };
+        !is_forbidden && (is_cow || vma.flags() & (flags::WRITE | flags::MAYWRITE) == 0)
     }
 
     /// Maps the kernel's page of zeros, for a hole at this index. Nobody counts references to that, nor can
     /// anybody pin it.
     pub fn map_zero_page(&mut self, _lock: &InvalidateShared<'_, T>) -> FaultResult {
         // SAFETY: By the type invariant.
-        if let Err(err) = to_result(unsafe { bindings::shim_clear_uffd_wp_marker(self.vmf) }) {
+        if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }
         // SAFETY: By the type invariant; the page is always there.
         FaultResult(unsafe {
-            bindings::vmf_insert_page_mkwrite(self.vmf, bindings::shim_zero_page(), false)
+            bindings::vmf_insert_page_mkwrite(self.vmf, bindings::ZERO_PAGE(0), false)
         })
     }
 
@@ -304,20 +333,13 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// The indexes around the one that was asked for that may be mapped too, to save faults to
     /// come, as `do_fault_around` does for page caches: of a multiple of `n`, as far as the mapping
-    /// and one page table reach. None where somebody wants to see each fault, as with
-    /// `userfaultfd(2)`, or counts each page, as with `mlock(2)`; nor where the page was mapped
-    /// already, as those around it are then.
+    /// and one page table reach. None where no more may be mapped than what was asked for, nor where the
+    /// page was mapped already, as those around it are then.
     pub fn around(&self, n: u64) -> Range<u64> {
-        // SAFETY: By the type invariant; the VMA is locked.
-        let (address, start, end) = unsafe {
-            let vma = self.vma();
-            if self.is_mkwrite() || !bindings::shim_may_map_around(vma, self.writes_file()) {
-                return 0..0;
-            }
-            let bounds = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
-            let address = (*self.vmf).__bindgen_anon_1.address;
-            (address, bounds.vm_start, bounds.vm_end)
-        };
+        if self.is_mkwrite() || !self.may_map_around(self.writes_file()) {
+            return 0..0;
+        }
+        let (address, start, end) = (self.address(), self.vma().start(), self.vma().end());
         let table = address - address % PMD_SIZE;
         let before = (address - start.max(table)) >> PAGE_SHIFT;
         let after = (end.min(table.saturating_add(PMD_SIZE)) - address) >> PAGE_SHIFT;
@@ -349,8 +371,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     }
 
     fn insert_around(&mut self, first: u64, blocks: &[Option<BlockRef>], write: bool) {
-        // SAFETY: By the type invariant.
-        let address = unsafe { (*self.vmf).__bindgen_anon_1.address };
+        let address = self.address();
         let mut at = 0;
         while at < blocks.len() {
             let run = blocks[at..].iter().take_while(|b| b.is_some()).count();
@@ -361,8 +382,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
                 // `run` pointers to live pages are only read. An entry that is there already is left
                 // alone. For `write` the pages are the file's alone, and known to be mapped so.
                 let result = to_result(unsafe {
-                    bindings::shim_insert_pages(
-                        self.vma(),
+                    bindings::reflinkfs_insert_pages(
+                        self.vma().as_ptr(),
                         address.wrapping_add(place << PAGE_SHIFT),
                         BlockRef::as_ptrs(&blocks[at..]),
                         &mut left,
@@ -415,18 +436,17 @@ impl<'a, T: FileSystem> Fault<'a, T> {
             let mut missing = false;
             // SAFETY: By the type invariant; the page is live, and `missing` valid for writes.
             let result = to_result(unsafe {
-                bindings::shim_make_entry_writable(self.vmf, block.as_ptr(), &mut missing)
+                bindings::reflinkfs_make_entry_writable(self.vmf, block.as_ptr(), &mut missing)
             });
             if !missing || result.is_err() {
                 return result.into();
             }
         }
         // SAFETY: By the type invariant.
-        if let Err(err) = to_result(unsafe { bindings::shim_clear_uffd_wp_marker(self.vmf) }) {
+        if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }
-        // SAFETY: The VMA is valid and locked.
-        if write && unsafe { bindings::shim_may_map_around(self.vma(), true) } {
+        if write && self.may_map_around(true) {
             self.insert_writable(block)
         } else {
             // To be made writable, if it is to be, when it is seen to be mapped.
@@ -441,8 +461,13 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         let (mut page, mut left) = (block.as_ptr(), 1);
         // SAFETY: As in `insert_around`; of one page, which is known to be mapped writable.
         to_result(unsafe {
-            let address = (*self.vmf).__bindgen_anon_1.address;
-            bindings::shim_insert_pages(self.vma(), address, &mut page, &mut left, true)
+            bindings::reflinkfs_insert_pages(
+                self.vma().as_ptr(),
+                self.address(),
+                &mut page,
+                &mut left,
+                true,
+            )
         })
         .into()
     }
@@ -461,7 +486,7 @@ pub struct PageFault<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
 impl Drop for PageFault<'_> {
     fn drop(&mut self) {
         // SAFETY: `Fault::start_write` took it; the fault holds the file and so the superblock.
-        unsafe { bindings::shim_sb_end_pagefault(self.0) };
+        unsafe { bindings::sb_end_pagefault(self.0) };
     }
 }
 
@@ -489,7 +514,7 @@ impl<T: MappingOperations> MappingTables<T> {
         _folio: *mut bindings::folio,
     ) -> bool {
         // SAFETY: By the safety requirements.
-        unsafe { bindings::shim_inode_update_cmtime((*mapping).host) };
+        unsafe { bindings::reflinkfs_update_cmtime((*mapping).host) };
         false
     }
 
@@ -540,7 +565,7 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
     // SAFETY: By the safety requirements.
     unsafe {
         Inode::<T>::from_raw((*file).f_inode).set_mapped();
-        bindings::shim_file_accessed(file);
+        bindings::file_accessed(file);
         (*vma).vm_ops = &MappingTables::<T>::VM;
     }
     0

@@ -84,7 +84,10 @@ pub use self::{
 };
 
 use crate::bindings;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// The largest offset in a file, `MAX_LFS_FILESIZE` of a 64-bit kernel.
 pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
@@ -100,12 +103,10 @@ fn to_errno(result: Result) -> c_int {
 ///
 /// `EINTR` where a signal is pending that ends the process.
 pub fn go_on() -> Result {
-    // SAFETY: Both only look at the current task, the first may sleep: callers hold no spinlock.
-    let stop = unsafe {
-        bindings::shim_cond_resched();
-        bindings::shim_fatal_signal_pending()
-    };
-    if stop {
+    // SAFETY: May sleep: callers hold no spinlock.
+    unsafe { bindings::cond_resched() };
+    // SAFETY: The task is the current one, and so is there.
+    if unsafe { bindings::fatal_signal_pending(bindings::get_current()) } != 0 {
         return Err(EINTR);
     }
     Ok(())
@@ -113,6 +114,8 @@ pub fn go_on() -> Result {
 
 /// How many pages of memory the machine has.
 pub fn total_ram_pages() -> u64 {
-    // SAFETY: Has no preconditions.
-    unsafe { bindings::shim_totalram_pages() as u64 }
+    // SAFETY: The kernel only changes it atomically.
+    let pages: &Atomic<i64> =
+        unsafe { Atomic::from_ptr(&raw mut bindings::_totalram_pages.counter) };
+    pages.load(Relaxed) as u64
 }

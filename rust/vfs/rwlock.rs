@@ -44,7 +44,7 @@ impl<T> RwLock<T> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes, and pinned; name and key are static.
             raw <- Opaque::ffi_init(|slot| unsafe {
-                bindings::shim_rwlock_init(slot, as_char_ptr_in_const_context(name), key.as_ptr())
+                bindings::__rwlock_init(slot, as_char_ptr_in_const_context(name), key.as_ptr())
             }),
             _pin: PhantomPinned,
             value: UnsafeCell::new(value),
@@ -54,14 +54,14 @@ impl<T> RwLock<T> {
     /// Takes the lock to read.
     pub fn read(&self) -> ReadGuard<'_, T> {
         // SAFETY: `new` initialised it. The guard unlocks it.
-        unsafe { bindings::shim_read_lock(self.raw.get()) };
+        unsafe { bindings::read_lock(self.raw.get()) };
         ReadGuard(self, NotThreadSafe)
     }
 
     /// Takes the lock to change the value.
     pub fn write(&self) -> WriteGuard<'_, T> {
         // SAFETY: As above.
-        unsafe { bindings::shim_write_lock(self.raw.get()) };
+        unsafe { bindings::write_lock(self.raw.get()) };
         WriteGuard(self, NotThreadSafe)
     }
 }
@@ -82,7 +82,7 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `RwLock::read` took it.
-        unsafe { bindings::shim_read_unlock(self.0.raw.get()) };
+        unsafe { bindings::read_unlock(self.0.raw.get()) };
     }
 }
 
@@ -109,6 +109,6 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `RwLock::write` took it.
-        unsafe { bindings::shim_write_unlock(self.0.raw.get()) };
+        unsafe { bindings::write_unlock(self.0.raw.get()) };
     }
 }

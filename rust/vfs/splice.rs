@@ -42,10 +42,17 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
         if n == 0 {
             break;
         }
-        // SAFETY: The pipe is valid and locked; the page's reference goes to it, or is dropped.
-        let added = unsafe {
-            bindings::shim_add_page_to_pipe(pipe, block.into_page(), offset as u32, n as u32)
+        let mut buffer = bindings::pipe_buffer {
+            page: block.into_page(),
+            offset: offset as c_uint,
+            len: n as c_uint,
+            ops: &raw const bindings::nosteal_pipe_buf_ops,
+            flags: 0,
+            private: 0,
         };
+        // SAFETY: The caller says that the pipe is valid and locked. It takes the buffer's reference to
+        // the page, or drops it.
+        let added = unsafe { bindings::add_to_pipe(pipe, &mut buffer) };
         if added < 0 {
             // It is full, or nobody reads any more.
             if done == 0 {
@@ -58,7 +65,7 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
     // SAFETY: By the safety requirements.
     unsafe {
         *pos = (start + done as u64) as i64;
-        bindings::shim_file_accessed(file);
+        bindings::file_accessed(file);
     }
     done as isize
 }

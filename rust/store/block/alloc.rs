@@ -11,6 +11,13 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{iov::IovIterSource, prelude::*};
 
+/// As `GFP_KERNEL_ACCOUNT`, without direct reclaim and memory reserves: for several pages in one piece,
+/// in the place of which single ones will do.
+const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
+    & !bindings::__GFP_DIRECT_RECLAIM)
+    | bindings::__GFP_NOMEMALLOC
+    | bindings::__GFP_NOWARN;
+
 /// How many blocks are worth making at a time: 1 MiB.
 pub const MAX_CONTIG_BLOCKS: usize = 256;
 
@@ -94,7 +101,7 @@ impl<'pool> BlockBatch<'pool> {
             if order == 0 {
                 break alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
             }
-            if let Some(page) = alloc(bindings::SHIM_GFP_KERNEL_EASY, order) {
+            if let Some(page) = alloc(GFP_NO_RECLAIM, order) {
                 // SAFETY: The pages were allocated just now, with this order and not as one folio.
                 unsafe { bindings::split_page(page.as_ptr(), order) };
                 break page;

@@ -45,9 +45,12 @@ use super::{
 use crate::bindings;
 use core::{ops::Range, ptr::null_mut};
 use kernel::{
-    new_spinlock,
+    container_of, new_spinlock,
     prelude::*,
-    sync::{rcu, Arc, SpinLock},
+    sync::{
+        atomic::{Atomic, Relaxed, Release},
+        rcu, Arc, SpinLock,
+    },
     types::Opaque,
 };
 
@@ -118,12 +121,9 @@ impl MappedBlocks {
             let current = block.mapping();
             debug_assert!(current.is_null() || current == mapping);
             if current.is_null() {
-                // SAFETY: The page is live. The index is in place before the mapping is, for those
-                // who read the mapping first.
-                unsafe { bindings::shim_page_set_index(block.as_ptr(), index as usize) };
-                block.set_mapping(mapping);
+                block.set_mapping(mapping, index);
                 // SAFETY: The block was on no list, the list is valid, and locked.
-                unsafe { bindings::shim_list_add(block.link(), lists.writable.get()) };
+                unsafe { bindings::list_add(block.link(), lists.writable.get()) };
             }
         }
     }
@@ -146,9 +146,7 @@ impl MappedBlocks {
             // SAFETY: The list is locked, and of pages by `lru`.
             if unsafe { first(lists.writable.get()) }.is_none() {
                 // SAFETY: Both lists are valid and locked.
-                unsafe {
-                    bindings::shim_list_splice_init(lists.pinned.get(), lists.writable.get())
-                };
+                unsafe { bindings::list_splice_init(lists.pinned.get(), lists.writable.get()) };
                 return result;
             }
             let mut indexes = [0; SCAN_BATCH_BLOCKS];
@@ -169,7 +167,7 @@ impl MappedBlocks {
                     n += 1;
                 }
                 // SAFETY: Both lists are locked, the block is on the first of them.
-                unsafe { bindings::shim_list_move(block.link(), lists.pinned.get()) };
+                unsafe { bindings::list_move(block.link(), lists.pinned.get()) };
             }
             drop(lists);
             for &index in &indexes[..n] {
@@ -209,7 +207,7 @@ impl MappedBlocks {
             // inode must not go away in between.
             let page = block.as_ptr();
             // SAFETY: The reference keeps the page alive, and the lock is not held for long.
-            unsafe { bindings::shim_lock_page(page) };
+            unsafe { bindings::lock_page(page) };
             let lists = self.lists.lock();
             // SAFETY: The lists are locked. Nothing is added to them any more, so that the block is
             // still the first, or was let go of meanwhile.
@@ -275,17 +273,26 @@ unsafe fn disassociate_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) 
 impl RawBlock {
     fn mapping(self) -> *mut bindings::address_space {
         // SAFETY: The page is live by the type invariant.
-        unsafe { bindings::shim_page_mapping(self.as_ptr()) }
+        unsafe { page_mapping(self.as_ptr()) }.load(Relaxed)
     }
 
-    fn set_mapping(self, mapping: *mut bindings::address_space) {
+    /// Sets the index before the mapping, for those who read the mapping first.
+    fn set_mapping(self, mapping: *mut bindings::address_space, index: u64) {
         // SAFETY: The page is live by the type invariant.
-        unsafe { bindings::shim_page_set_mapping(self.as_ptr(), mapping) };
+        unsafe {
+            page_index(self.as_ptr()).store(index as usize, Relaxed);
+            page_mapping(self.as_ptr()).store(mapping, Release);
+        }
+    }
+
+    fn clear_mapping(self) {
+        // SAFETY: The page is live by the type invariant.
+        unsafe { page_mapping(self.as_ptr()) }.store(null_mut(), Release);
     }
 
     fn index(self) -> u64 {
         // SAFETY: The page is live by the type invariant.
-        unsafe { bindings::shim_page_index(self.as_ptr()) as u64 }
+        unsafe { page_index(self.as_ptr()) }.load(Relaxed) as u64
     }
 
     pub(super) fn link(self) -> *mut bindings::list_head {
@@ -300,14 +307,49 @@ impl RawBlock {
     }
 }
 
+/// `page->mapping`.
+///
+/// # Safety
+///
+/// `page` is the address of a `struct page`.
+unsafe fn page_mapping<'a>(page: *mut bindings::page) -> &'a Atomic<*mut bindings::address_space> {
+    // SAFETY: The caller says that there is a page. The store, and the kernel for pages that are not the
+    // store's, access the field as a whole.
+    unsafe { Atomic::from_ptr(&raw mut (*page).__bindgen_anon_1.__bindgen_anon_1.mapping) }
+}
+
+/// `page->index`.
+///
+/// # Safety
+///
+/// `page` is the address of a `struct page`.
+unsafe fn page_index<'a>(page: *mut bindings::page) -> &'a Atomic<usize> {
+    // SAFETY: As for `page_mapping`.
+    unsafe {
+        let named = &raw mut (*page).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_2;
+        Atomic::from_ptr(&raw mut (*named).__folio_index)
+    }
+}
+
 /// The first block of a list, if it has one.
 ///
 /// # Safety
 ///
 /// `list` is a valid list of pages by `lru`, and its lock is held.
 pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
-    // SAFETY: A list that is not empty begins with a page's `lru`; pages on a list are live.
-    unsafe { RawBlock::from_raw(bindings::shim_first_page(list)) }
+    // SAFETY: The caller says that the list is valid and locked. Where it is not empty it begins with the
+    // `lru` of a page, which is live, as all on such a list are.
+    unsafe {
+        let link = (*list).next;
+        if link == list {
+            return None;
+        }
+        RawBlock::from_raw(container_of!(
+            link,
+            bindings::page,
+            __bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1.lru
+        ))
+    }
 }
 
 /// Ends the association of `block`.
@@ -317,8 +359,8 @@ pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
 /// `block` is on a list whose lock is held.
 unsafe fn disassociate(block: RawBlock) {
     // SAFETY: By the safety requirements.
-    unsafe { bindings::shim_list_del(block.link()) };
-    block.set_mapping(null_mut());
+    unsafe { bindings::list_del(block.link()) };
+    block.clear_mapping();
 }
 
 /// Ends the association of `block`, which is free if nobody else refers to it, and waits with the pool
@@ -359,7 +401,7 @@ unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
             pool.free_orphan(block);
         } else {
             // SAFETY: As above.
-            unsafe { bindings::shim_list_move_tail(block.link(), lists.orphans.get()) };
+            unsafe { bindings::list_move_tail(block.link(), lists.orphans.get()) };
         }
     }
     n
@@ -406,7 +448,7 @@ pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
                 .get_or_insert_with(|| pool.clone());
             // SAFETY: The block is on a list of this inode, whose lock is held. The reference
             // goes to the list. What came last is looked at first, see `Pool::requeue_orphan`.
-            unsafe { bindings::shim_list_move(block.link(), lists.orphans.get()) };
+            unsafe { bindings::list_move(block.link(), lists.orphans.get()) };
             // SAFETY: An inode whose mapping a block carries is live, see the module's description, and
             // this one is locked.
             unsafe { pool.orphans().add_inode(mapped.orphans_link.get()) };

@@ -22,7 +22,7 @@ use kernel::{
 };
 
 /// What is in the cache begins at a multiple of this.
-const CACHE_LINE: usize = bindings::SHIM_CACHE_LINE;
+const CACHE_LINE: usize = bindings::SMP_CACHE_BYTES as usize;
 
 /// The cache that [`UninitNode::new`] takes memory from; null where there is none.
 static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
@@ -64,7 +64,7 @@ impl NodeCache {
                 kernel::str::as_char_ptr_in_const_context(name),
                 layout.size() as u32,
                 &mut args,
-                bindings::SHIM_SLAB_NODE,
+                bindings::SLAB_ACCOUNT | bindings::SLAB_HWCACHE_ALIGN,
             )
         };
         if cache.is_null() {
@@ -120,7 +120,7 @@ impl<T> UninitNode<T> {
             NonNull::from(KBox::leak(memory)).cast()
         } else {
             // SAFETY: A cache that is not null is live, see `NodeCache`. May sleep, as above.
-            let memory = unsafe { bindings::shim_cache_alloc(cache) };
+            let memory = unsafe { bindings::kmem_cache_alloc(cache, bindings::GFP_KERNEL_ACCOUNT) };
             NonNull::new(memory.cast()).ok_or(ENOMEM)?
         };
         // INVARIANT: What is in the cache has the size of this, and the alignment, see above.

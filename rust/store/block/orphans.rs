@@ -33,6 +33,7 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         rcu, SpinLock,
     },
+    time::msecs_to_jiffies,
     types::Opaque,
 };
 
@@ -100,7 +101,7 @@ impl Orphans {
             count: Atomic::new(0),
             // SAFETY: `work` is valid for writes and pinned.
             work <- Opaque::ffi_init(|work| unsafe {
-                bindings::shim_init_delayed_work(work, Some(reap_work))
+                bindings::INIT_DELAYED_WORK(work, Some(reap_work))
             }),
             closed: Atomic::new(false),
         })
@@ -124,7 +125,14 @@ impl Orphans {
 
     fn schedule(&self) {
         // SAFETY: Initialised in `new`. `Pool::close` cancels it before the memory goes.
-        unsafe { bindings::shim_queue_delayed_work(self.work.get(), REAP_PERIOD_SECS) };
+        unsafe {
+            bindings::queue_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                bindings::system_dfl_wq,
+                self.work.get(),
+                msecs_to_jiffies(REAP_PERIOD_SECS * 1000),
+            )
+        };
     }
 
     /// Puts an inode on the list, if it is on none.
@@ -136,8 +144,8 @@ impl Orphans {
         let lists = self.lists.lock();
         // SAFETY: By the safety requirements; the list is locked. At its end, so that each has its turn.
         unsafe {
-            if bindings::shim_list_empty(link) {
-                bindings::shim_list_add_tail(link, lists.inodes.get());
+            if (*link).next == link {
+                bindings::list_add_tail(link, lists.inodes.get());
             }
         }
     }
@@ -150,7 +158,7 @@ impl Orphans {
     pub(super) unsafe fn remove_inode(&self, link: *mut bindings::list_head) {
         let _lists = self.lists.lock();
         // SAFETY: By the safety requirements; the list is locked.
-        unsafe { bindings::shim_list_del_init(link) };
+        unsafe { bindings::list_del_init(link) };
     }
 }
 
@@ -168,7 +176,7 @@ impl Pool {
         let lists = self.orphans().lists.lock();
         // SAFETY: The block is on no list, as it carries no mapping. What came last is looked at first:
         // it may have been referred to only by who let go of it.
-        unsafe { bindings::shim_list_add(block.link(), lists.blocks.get()) };
+        unsafe { bindings::list_add(block.link(), lists.blocks.get()) };
     }
 
     /// Gives back a block that waited, which is on no list any more.
@@ -199,11 +207,11 @@ impl Pool {
                 };
                 if block.has_only_store_ref() {
                     // SAFETY: The block is on this list, which is locked.
-                    unsafe { bindings::shim_list_del(block.link()) };
+                    unsafe { bindings::list_del(block.link()) };
                     self.free_orphan(block);
                 } else {
                     // SAFETY: As above.
-                    unsafe { bindings::shim_list_move_tail(block.link(), lists.blocks.get()) };
+                    unsafe { bindings::list_move_tail(block.link(), lists.blocks.get()) };
                 }
             }
             left -= left.min(REAP_BATCH_BLOCKS);
@@ -232,7 +240,7 @@ impl Pool {
             if link == lists.inodes.get() {
                 return None;
             }
-            bindings::shim_list_del_init(link);
+            bindings::list_del_init(link);
             let link = link.cast::<Opaque<bindings::list_head>>();
             Some(&*container_of!(link, MappedBlocks, orphans_link))
         }
@@ -252,7 +260,7 @@ impl Pool {
                 return;
             };
             // SAFETY: The block is on this list, which is locked.
-            unsafe { bindings::shim_list_del(block.link()) };
+            unsafe { bindings::list_del(block.link()) };
             self.free_orphan(block);
         }
     }
@@ -275,7 +283,7 @@ unsafe extern "C" fn reap_work(work: *mut bindings::work_struct) {
         pool.reap_inodes(some);
         left -= some;
         // SAFETY: No lock is held.
-        unsafe { bindings::shim_cond_resched() };
+        unsafe { bindings::cond_resched() };
     }
     if pool.orphans().count() > 0 {
         pool.orphans().schedule();

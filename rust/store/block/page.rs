@@ -21,11 +21,7 @@
 //! processor as the lock spins, the other half is kept.
 
 use super::{accesses, mapped, pool::Pool, BLOCK_SIZE};
-use crate::bindings;
-#[cfg(not(CONFIG_UML))]
-use crate::bindings::copy_page;
-#[cfg(CONFIG_UML)]
-use crate::bindings::shim_copy_page as copy_page;
+use crate::bindings::{self, copy_page};
 use core::{
     mem::{size_of, ManuallyDrop},
     ptr::NonNull,
@@ -179,7 +175,7 @@ impl RawBlock {
     /// reference in a page table takes eight bytes of that.
     fn page_count(self) -> u32 {
         // SAFETY: By the type invariant the page is live.
-        unsafe { bindings::shim_page_count(self.as_ptr()) as u32 }
+        unsafe { bindings::page_count(self.as_ptr()) as u32 }
     }
 
     /// Whether the memory is known to be bad: `PageHWPoison`. Who looks first, as everybody does who
@@ -187,7 +183,7 @@ impl RawBlock {
     fn is_poisoned(self) -> bool {
         // SAFETY: By the type invariant the page is live. Others change the flags atomically.
         let flags = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).flags.f) };
-        flags.load(Relaxed) & bindings::SHIM_PAGE_HWPOISON != 0
+        flags.load(Relaxed) & bindings::__PG_HWPOISON != 0
     }
 
     /// Whether nobody has a reference to the page but the store.
@@ -197,7 +193,7 @@ impl RawBlock {
 
     pub(super) fn get_page(self) {
         // SAFETY: By the type invariant the page is live.
-        unsafe { bindings::shim_get_page(self.as_ptr()) };
+        unsafe { bindings::get_page(self.as_ptr()) };
     }
 
     /// # Safety
@@ -205,7 +201,7 @@ impl RawBlock {
     /// The caller must own a reference to the page, and gives it away.
     pub(super) unsafe fn put_page(self) {
         // SAFETY: The caller owns the reference.
-        unsafe { bindings::shim_put_page(self.as_ptr()) };
+        unsafe { bindings::put_page(self.as_ptr()) };
     }
 
     /// Calls `f` with the address of the block's bytes.
@@ -488,8 +484,12 @@ impl<'pool> NewBlock<'pool> {
     /// Makes the bytes around the `len` at `offset` zeros, where nothing was written to: the kernel may
     /// have done it already, see `init_on_alloc` in its list of parameters.
     pub fn zero_around(&self, offset: usize, len: usize) {
-        // SAFETY: Looks at how the kernel was configured and booted.
-        if !unsafe { bindings::shim_pages_come_cleared() } {
+        // SAFETY: Both look at how the kernel was configured and booted.
+        let is_cleared = unsafe {
+            bindings::want_init_on_alloc(bindings::GFP_KERNEL_ACCOUNT)
+                || bindings::want_init_on_free()
+        };
+        if !is_cleared {
             self.bytes.zero(0, offset);
             self.bytes.zero(offset.saturating_add(len), usize::MAX);
         }

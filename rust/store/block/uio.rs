@@ -56,10 +56,10 @@ pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Erro
 
 fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
     // SAFETY: Undone below.
-    unsafe { bindings::shim_pagefault_disable() };
+    unsafe { bindings::pagefault_disable() };
     let result = copy();
     // SAFETY: Undoes the above.
-    unsafe { bindings::shim_pagefault_enable() };
+    unsafe { bindings::pagefault_enable() };
     result
 }
 

@@ -5,7 +5,11 @@
 use super::{AnyFile, Range};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, page::PAGE_SIZE, prelude::*};
+use kernel::{
+    error::from_err_ptr,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+};
 
 /// A reference to a folio of a page cache that is up to date.
 struct Folio(NonNull<bindings::folio>);
@@ -27,10 +31,23 @@ impl Folio {
         if pos >= file.size() {
             return Err(EINVAL);
         }
+        let index = pos as usize >> PAGE_SHIFT;
         // SAFETY: The file is open, has a page cache that can be read into, and its
         // `invalidate_lock` is held.
-        let folio = unsafe { bindings::shim_read_mapping_folio(file.as_raw(), pos as i64) };
+        let folio = unsafe { bindings::read_mapping_folio(file.mapping(), index, file.as_raw()) };
         NonNull::new(from_err_ptr(folio)?).map(Self).ok_or(EIO)
+    }
+
+    /// Calls `f` with the address of the byte at `pos`, which the folio holds.
+    fn with_bytes<R>(&self, pos: u64, f: impl FnOnce(*const c_void) -> R) -> R {
+        let folio = self.0.as_ptr();
+        // SAFETY: We have a reference to the folio. What is mapped last is unmapped first.
+        unsafe {
+            let bytes = bindings::kmap_local_folio(folio, bindings::offset_in_folio(folio, pos));
+            let result = f(bytes);
+            bindings::kunmap_local(bytes);
+            result
+        }
     }
 }
 
@@ -39,8 +56,8 @@ struct InvalidateShared<'a>(&'a AnyFile);
 
 impl<'a> InvalidateShared<'a> {
     fn new(file: &'a AnyFile) -> Self {
-        // SAFETY: The file is open, and has a mapping; the guard unlocks it.
-        unsafe { bindings::shim_filemap_invalidate_lock_shared(file.mapping()) };
+        // SAFETY: The open file holds its mapping; the guard unlocks it.
+        unsafe { bindings::down_read(&raw mut (*file.mapping()).invalidate_lock) };
         Self(file)
     }
 }
@@ -48,22 +65,14 @@ impl<'a> InvalidateShared<'a> {
 impl Drop for InvalidateShared<'_> {
     fn drop(&mut self) {
         // SAFETY: `new` took it.
-        unsafe { bindings::shim_filemap_invalidate_unlock_shared(self.0.mapping()) };
+        unsafe { bindings::up_read(&raw mut (*self.0.mapping()).invalidate_lock) };
     }
 }
 
 impl Drop for Folio {
     fn drop(&mut self) {
         // SAFETY: We have a reference.
-        unsafe { bindings::shim_folio_put(self.0.as_ptr()) };
-    }
-}
-
-impl AnyFile {
-    /// Whether its data goes through the page cache.
-    pub fn has_page_cache(&self) -> bool {
-        // SAFETY: The file is open.
-        unsafe { bindings::shim_has_page_cache(self.as_raw()) }
+        unsafe { bindings::folio_put(self.0.as_ptr()) };
     }
 }
 
@@ -84,17 +93,14 @@ impl Range<'_> {
                 .min(page - to_pos % page);
             let from = Folio::read(self.from, from_pos)?;
             let to = Folio::read(self.to, to_pos)?;
-            // SAFETY: Both folios hold these positions, and neither range leaves its page.
-            let differ = unsafe {
-                bindings::shim_folio_memcmp(
-                    from.0.as_ptr(),
-                    from_pos as i64,
-                    to.0.as_ptr(),
-                    to_pos as i64,
-                    len as usize,
-                )
-            };
-            if differ != 0 {
+            let difference = from.with_bytes(from_pos, |from| {
+                to.with_bytes(to_pos, |to| {
+                    // SAFETY: Both folios hold these positions, and neither range leaves its page. What
+                    // others write meanwhile may be seen or not.
+                    unsafe { bindings::memcmp(from, to, len as usize) }
+                })
+            });
+            if difference != 0 {
                 return Ok(false);
             }
             done += len;

@@ -52,12 +52,12 @@ impl AnyFile {
 
     /// Whether it was opened for reading.
     pub fn is_readable(&self) -> bool {
-        self.has_mode(bindings::SHIM_FMODE_READ)
+        self.has_mode(bindings::FMODE_READ)
     }
 
     /// Whether it was opened for writing.
     pub fn is_writable(&self) -> bool {
-        self.has_mode(bindings::SHIM_FMODE_WRITE)
+        self.has_mode(bindings::FMODE_WRITE)
     }
 
     /// Whether everything is written to its end, `O_APPEND`.
@@ -81,22 +81,32 @@ impl AnyFile {
         u32::from(unsafe { (*self.inode()).i_mode }) & bindings::S_IFMT
     }
 
+    fn has_inode_flag(&self, flag: u32) -> bool {
+        // SAFETY: The open file holds the inode. Others may change its flags at any time, as in C.
+        unsafe { (&raw const (*self.inode()).i_flags).read_volatile() & flag != 0 }
+    }
+
     /// Whether it must not be changed.
     pub fn is_immutable(&self) -> bool {
-        // SAFETY: The inode is live.
-        unsafe { bindings::shim_is_immutable(self.inode()) }
+        self.has_inode_flag(bindings::S_IMMUTABLE)
     }
 
     /// Whether it is swapped to.
     pub fn is_swapfile(&self) -> bool {
-        // SAFETY: The inode is live.
-        unsafe { bindings::shim_is_swapfile(self.inode()) }
+        self.has_inode_flag(bindings::S_SWAPFILE)
+    }
+
+    /// Whether its data goes through the page cache.
+    pub fn has_page_cache(&self) -> bool {
+        // SAFETY: The mapping has operations, which live as long as it, and it as long as the open file.
+        let reads_folios = unsafe { (*(*self.mapping()).a_ops).read_folio.is_some() };
+        reads_folios && !self.has_inode_flag(bindings::S_DAX)
     }
 
     /// The size in bytes.
     pub fn size(&self) -> u64 {
         // SAFETY: The inode is live.
-        unsafe { bindings::shim_i_size_read(self.inode()) as u64 }
+        unsafe { bindings::i_size_read(self.inode()) as u64 }
     }
 
     /// The size in bytes of a block of its superblock, the unit of `generic_remap_checks`.
@@ -182,6 +192,5 @@ impl Deref for Descriptor {
 
 /// Whether a signal is pending, of whatever kind.
 pub fn signal_pending() -> bool {
-    // SAFETY: Only looks at the current task.
-    unsafe { bindings::shim_signal_pending() }
+    current!().signal_pending()
 }

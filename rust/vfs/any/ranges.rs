@@ -9,6 +9,7 @@ use crate::{
     bindings,
     copy_flags::{COPY_FR_COPY, COPY_FR_REFLINK},
 };
+use core::mem::MaybeUninit;
 use kernel::{error::to_result, prelude::*};
 
 /// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
@@ -152,17 +153,14 @@ impl<'a> Range<'a> {
     /// Copies what fits into the buffer. Returns how much that is, and how much was copied.
     fn step(&self, buffer: &mut [u8]) -> Result<(u64, u64)> {
         let wanted = self.len.min(buffer.len() as u64);
-        let (from, to) = (self.from.as_raw(), self.to.as_raw());
-        let bytes = buffer.as_mut_ptr().cast();
-        // SAFETY: The file is open, and `wanted` bytes of the buffer may be written.
-        let read = to_count(unsafe {
-            bindings::shim_read_buffered(from, self.from_pos as i64, bytes, wanted as usize)
-        } as i64)?;
-        // SAFETY: The file is open, and `read` bytes of the buffer are there to be read.
-        let written = to_count(unsafe {
-            bindings::shim_write_buffered(to, self.to_pos as i64, bytes, read as usize)
-        } as i64)?;
-        Ok((wanted, written))
+        let read = self
+            .from
+            .transfer(buffer, wanted as usize, self.from_pos, false);
+        count_read(read);
+        let read = to_count(read as i64)?;
+        let written = self.to.transfer(buffer, read as usize, self.to_pos, true);
+        count_write(written);
+        Ok((wanted, to_count(written as i64)?))
     }
 
     /// Copies the bytes by splicing, through the page caches. Returns how many.
@@ -199,7 +197,7 @@ impl<'a> Range<'a> {
         let (from, to) = (self.from.as_raw(), self.to.as_raw());
         // SAFETY: Both files are open, the method is that of both.
         to_count(unsafe {
-            bindings::shim_file_start_write(to);
+            bindings::file_start_write(to);
             let result = method(
                 from,
                 self.from_pos as i64,
@@ -208,13 +206,66 @@ impl<'a> Range<'a> {
                 self.len as usize,
                 flag,
             );
-            bindings::shim_file_end_write(to);
-            match flag {
-                COPY_FR_COPY => bindings::shim_account_copy(from, to, result),
-                COPY_FR_REFLINK if result >= 0 => bindings::shim_notify_copy(from, to),
-                _ => (),
+            bindings::file_end_write(to);
+            if flag == COPY_FR_COPY && result > 0 || flag == COPY_FR_REFLINK && result >= 0 {
+                bindings::fsnotify_access(from);
+                bindings::fsnotify_modify(to);
+            }
+            if flag == COPY_FR_COPY {
+                count_read(result);
+                count_write(result);
             }
             result
         } as i64)
+    }
+}
+
+/// Counts a read of the current task, of which `len` is the result (`rchar` of `/proc/PID/io`).
+fn count_read(len: isize) {
+    // SAFETY: The task is the current one, whose counters no other changes.
+    unsafe {
+        let task = bindings::get_current();
+        bindings::add_rchar(task, len.max(0));
+        bindings::inc_syscr(task);
+    }
+}
+
+/// Counts a write of the current task, as [`count_read`].
+fn count_write(len: isize) {
+    // SAFETY: The task is the current one, whose counters no other changes.
+    unsafe {
+        let task = bindings::get_current();
+        bindings::add_wchar(task, len.max(0));
+        bindings::inc_syscw(task);
+    }
+}
+
+impl AnyFile {
+    /// Reads `len` bytes from `pos` on into `buffer`, or writes them from there, as far as there are so
+    /// many, through the page cache, whether the file was opened with `O_DIRECT` or not. Returns what the
+    /// C function does.
+    fn transfer(&self, buffer: &mut [u8], len: usize, pos: u64, write: bool) -> isize {
+        let vec = bindings::kvec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: len.min(buffer.len()),
+        };
+        let mut kiocb = MaybeUninit::uninit();
+        let mut iter = MaybeUninit::uninit();
+        let iter = iter.as_mut_ptr();
+        // SAFETY: The file is open. `kiocb` and `iter` are initialised before they are used; `vec` and
+        // the buffer stay in place until the call is over.
+        unsafe {
+            bindings::init_sync_kiocb(kiocb.as_mut_ptr(), self.as_raw());
+            let kiocb = kiocb.assume_init_mut();
+            kiocb.ki_flags &= !(bindings::IOCB_DIRECT as c_int);
+            kiocb.ki_pos = pos as i64;
+            if write {
+                bindings::iov_iter_kvec(iter, bindings::ITER_SOURCE, &vec, 1, vec.iov_len);
+                bindings::vfs_iocb_iter_write(self.as_raw(), kiocb, iter)
+            } else {
+                bindings::iov_iter_kvec(iter, bindings::ITER_DEST, &vec, 1, vec.iov_len);
+                bindings::vfs_iocb_iter_read(self.as_raw(), kiocb, iter)
+            }
+        }
     }
 }

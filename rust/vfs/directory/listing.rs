@@ -56,7 +56,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         let (dir, end, ctx) = unsafe {
             let dir = Inode::<T>::from_raw((*file).f_inode);
             let end = Self::end_of_listing(file, dir, (*ctx).pos as u64);
-            if !bindings::shim_dir_emit_dots(file, ctx) {
+            if !bindings::dir_emit_dots(file, ctx) {
                 return 0;
             }
             (dir, end, &mut *ctx)
@@ -88,11 +88,11 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         // SAFETY: The dentry is one of the directory's names by the invariant of `Entry`, has an inode,
         // and neither changes.
         unsafe {
-            let mut len = 0;
-            let name = bindings::shim_dentry_name(dentry, &mut len);
+            let qstr = (*dentry).__bindgen_anon_1.d_name;
+            let len = qstr.__bindgen_anon_1.__bindgen_anon_1.len;
             let inode = (*dentry).d_inode;
             let kind = u32::from((*inode).i_mode) >> 12 & 15;
-            bindings::shim_dir_emit(ctx, name, len as c_int, (*inode).i_ino, kind)
+            bindings::dir_emit(ctx, qstr.name.cast(), len as c_int, (*inode).i_ino, kind)
         }
     }
 }

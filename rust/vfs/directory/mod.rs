@@ -103,8 +103,14 @@ impl<T: FileSystem> Dentry<T> {
 
     /// Whether this is the name of a directory.
     pub fn is_directory(&self) -> bool {
-        // SAFETY: The dentry is live.
-        unsafe { bindings::shim_d_is_dir(self.as_raw()) }
+        self.inode()
+            .is_some_and(|inode| inode.file_type() == bindings::S_IFDIR)
+    }
+
+    /// The name, which stays the same while the directory that it is in is locked.
+    fn qstr(&self) -> *const bindings::qstr {
+        // SAFETY: The reference keeps the dentry; only the field's address is taken.
+        unsafe { &raw const (*self.as_raw()).__bindgen_anon_1.d_name }
     }
 
     /// Whether the directory of this name has no entries; true of what is no directory.
@@ -157,8 +163,7 @@ impl<T: DirectoryOperations> Locked<T> {
             NewKind::Symlink(target) => inode.symlink(target)?,
             NewKind::Special(_, device) => inode.special(device),
         };
-        // SAFETY: The dentry is live, its directory locked.
-        inode.init_security(self, unsafe { bindings::shim_dentry_qstr(name.as_raw()) })?;
+        inode.init_security(self, name.qstr())?;
         self.index().insert(place, name);
         if matches!(new.kind, NewKind::Directory) {
             // SAFETY: The directory is locked.
@@ -226,13 +231,8 @@ impl<T: DirectoryOperations> Locked<T> {
             mode: 0,
             idmap,
         };
-        // SAFETY: The dentry is live, its directory locked.
-        let whiteout = unsafe {
-            bindings::d_alloc(
-                (*name.as_raw()).d_parent,
-                bindings::shim_dentry_qstr(name.as_raw()),
-            )
-        };
+        // SAFETY: `name` keeps its parent, and the lock of that, which is held, the name.
+        let whiteout = unsafe { bindings::d_alloc((*name.as_raw()).d_parent, name.qstr()) };
         if whiteout.is_null() {
             return Err(ENOMEM);
         }

@@ -238,6 +238,6 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
                 Ok(())
             });
         // SAFETY: By the safety requirements; where nothing failed the file has a dentry.
-        unsafe { bindings::shim_finish_open_simple(file, to_errno(made)) }
+        unsafe { bindings::finish_open_simple(file, to_errno(made)) }
     }
 }

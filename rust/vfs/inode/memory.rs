@@ -66,7 +66,7 @@ pub(in super::super) fn new_cache<T: FileSystem>() -> Result<*mut bindings::kmem
             kernel::str::as_char_ptr_in_const_context(T::NAME),
             size_of::<Container<T>>() as u32,
             &mut args,
-            bindings::SHIM_SLAB_INODE,
+            bindings::SLAB_RECLAIM_ACCOUNT | bindings::SLAB_ACCOUNT,
         )
     };
     if cache.is_null() {
@@ -89,8 +89,10 @@ unsafe extern "C" fn init_once(container: *mut c_void) {
 pub(in super::super) unsafe extern "C" fn alloc<T: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> *mut bindings::inode {
-    // SAFETY: By the safety requirements.
-    let memory = unsafe { bindings::shim_alloc_inode_sb(sb, Registration::<T>::cache_of(sb)) };
+    // SAFETY: The caller says that `sb` is a superblock of `T`, whose cache is there while it is.
+    let memory = unsafe {
+        bindings::alloc_inode_sb(sb, Registration::<T>::cache_of(sb), bindings::GFP_KERNEL)
+    };
     let container: *mut Container<T> = memory.cast();
     if container.is_null() {
         return null_mut();

@@ -125,7 +125,7 @@ impl<T: FileSystem> Inode<T> {
     /// The size in bytes. Stable while the inode is [`Locked`].
     pub fn size(&self) -> u64 {
         // SAFETY: The inode is live.
-        unsafe { bindings::shim_i_size_read(self.as_raw()) as u64 }
+        unsafe { bindings::i_size_read(self.as_raw()) as u64 }
     }
 
     /// The file type, `S_IFMT` of the mode.
@@ -140,53 +140,62 @@ impl<T: FileSystem> Inode<T> {
         unsafe { (*self.as_raw()).__bindgen_anon_1.i_nlink }
     }
 
+    fn has_flag(&self, flag: u32) -> bool {
+        // SAFETY: The reference keeps the inode. Others may change its flags at any time, as in C.
+        unsafe { (&raw const (*self.as_raw()).i_flags).read_volatile() & flag != 0 }
+    }
+
     /// Whether `chattr +i` forbids every change.
     pub fn is_immutable(&self) -> bool {
-        // SAFETY: The inode is live.
-        unsafe { bindings::shim_is_immutable(self.as_raw()) }
+        self.has_flag(bindings::S_IMMUTABLE)
     }
 
     /// Whether `chattr +a` forbids every change but additions.
     pub fn is_append_only(&self) -> bool {
-        // SAFETY: The inode is live.
-        unsafe { bindings::shim_is_append(self.as_raw()) }
+        self.has_flag(bindings::S_APPEND)
     }
 
     /// Whether the file is in use as swap space.
     pub fn is_swapfile(&self) -> bool {
-        // SAFETY: The inode is live.
-        unsafe { bindings::shim_is_swapfile(self.as_raw()) }
+        self.has_flag(bindings::S_SWAPFILE)
     }
 
     /// Changes `i_version`, which NFS clients and IMA compare. The change itself came before.
     pub(super) fn count_change(&self) {
         // SAFETY: The inode is live; the counter is atomic.
-        unsafe { bindings::shim_inode_inc_iversion(self.as_raw()) };
+        unsafe { bindings::inode_inc_iversion(self.as_raw()) };
+    }
+
+    fn rwsem(&self) -> *mut bindings::rw_semaphore {
+        // SAFETY: The reference keeps the inode; only the field's address is taken.
+        unsafe { &raw mut (*self.as_raw()).i_rwsem }
     }
 
     /// Takes `i_rwsem` shared: nothing changes the file but page faults.
     pub fn lock_shared(&self) -> SharedGuard<'_, T> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_inode_lock_shared(self.as_raw()) };
+        // SAFETY: The semaphore is that of a live inode; the guard unlocks it.
+        unsafe { bindings::down_read(self.rwsem()) };
         SharedGuard(self)
     }
 
     /// Takes `i_rwsem` shared, if that can be done at once.
     pub fn try_lock_shared(&self) -> Option<SharedGuard<'_, T>> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_inode_trylock_shared(self.as_raw()) }.then(|| SharedGuard(self))
+        // SAFETY: The semaphore is that of a live inode; the guard unlocks it.
+        let locked = unsafe { bindings::down_read_trylock(self.rwsem()) };
+        (locked != 0).then(|| SharedGuard(self))
     }
 
     /// Takes `i_rwsem` exclusive, if that can be done at once.
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_inode_trylock(self.as_raw()) }.then(|| LockGuard(self))
+        // SAFETY: The semaphore is that of a live inode; the guard unlocks it.
+        let locked = unsafe { bindings::down_write_trylock(self.rwsem()) };
+        (locked != 0).then(|| LockGuard(self))
     }
 
     /// Takes `i_rwsem` exclusive.
     pub fn lock(&self) -> LockGuard<'_, T> {
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::shim_inode_lock(self.as_raw()) };
+        // SAFETY: The semaphore is that of a live inode; the guard unlocks it.
+        unsafe { bindings::down_write(self.rwsem()) };
         LockGuard(self)
     }
 }
@@ -207,21 +216,26 @@ impl<T: FileSystem> Locked<T> {
     /// Sets the size in bytes.
     pub fn set_size(&self, size: u64) {
         // SAFETY: `i_rwsem` is held exclusive, which is what writers of `i_size` need.
-        unsafe { bindings::shim_i_size_write(self.as_raw(), size as i64) };
+        unsafe { bindings::i_size_write(self.as_raw(), size as i64) };
     }
 
     /// Sets the change time to now.
     pub fn touch_status(&self) {
-        // SAFETY: The inode is live, and locked for changes.
-        unsafe { bindings::inode_set_ctime_current(self.as_raw()) };
-        self.count_change();
+        self.set_ctime();
     }
 
     /// Sets change and modification time to now.
     pub fn touch(&self) {
-        self.touch_status();
-        // SAFETY: The inode is live, and locked for changes.
-        unsafe { bindings::shim_inode_set_mtime_to_ctime(self.as_raw()) };
+        let now = self.set_ctime();
+        // SAFETY: The type says that `i_rwsem` is held exclusive, which keeps other writers away.
+        unsafe { bindings::inode_set_mtime_to_ts(self.as_raw(), now) };
+    }
+
+    fn set_ctime(&self) -> bindings::timespec64 {
+        // SAFETY: The type says that `i_rwsem` is held exclusive, which keeps other writers away.
+        let now = unsafe { bindings::inode_set_ctime_current(self.as_raw()) };
+        self.count_change();
+        now
     }
 }
 
@@ -249,7 +263,7 @@ impl<T: FileSystem> Deref for LockGuard<'_, T> {
 impl<T: FileSystem> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `Inode::lock` took it.
-        unsafe { bindings::shim_inode_unlock(self.0.as_raw()) };
+        unsafe { bindings::up_write(self.0.rwsem()) };
     }
 }
 
@@ -260,7 +274,7 @@ pub struct SharedGuard<'a, T: FileSystem>(&'a Inode<T>);
 impl<T: FileSystem> Drop for SharedGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: `Inode::lock_shared` took it.
-        unsafe { bindings::shim_inode_unlock_shared(self.0.as_raw()) };
+        unsafe { bindings::up_read(self.0.rwsem()) };
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
             (*inode).__bindgen_anon_3.i_fop = &DirectoryTables::<T>::FILE;
             // One for ".".
             bindings::set_nlink(inode, 2);
-            bindings::shim_lockdep_annotate_inode_mutex_key(inode);
+            bindings::lockdep_annotate_inode_mutex_key(inode);
         }
         self
     }
@@ -113,8 +113,8 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
             (*inode).i_op = &FileTables::<T>::INODE;
             (*inode).__bindgen_anon_3.i_fop = &FileTables::<T>::FILE;
             (*inode).i_data.a_ops = &MappingTables::<T>::ADDRESS_SPACE;
-            bindings::shim_mapping_set_unevictable(&raw mut (*inode).i_data);
-            bindings::shim_inode_has_no_xattr(inode);
+            bindings::mapping_set_unevictable(&raw mut (*inode).i_data);
+            bindings::inode_has_no_xattr(inode);
         }
         self
     }
@@ -141,11 +141,7 @@ impl<'a, T: FileSystem> NewInode<'a, T> {
             let len = target.to_bytes().len();
             (*inode).i_op = &AttributeTables::<T>::SYMLINK;
             (*inode).i_size = len as i64;
-            bindings::shim_inode_set_cached_link(
-                inode,
-                bytes.as_ptr().cast_mut().cast(),
-                len as i32,
-            );
+            bindings::inode_set_cached_link(inode, bytes.as_ptr().cast_mut().cast(), len as i32);
         }
         Ok(self)
     }

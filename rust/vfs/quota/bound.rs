@@ -111,7 +111,8 @@ impl<T: FileSystem> Locked<T> {
                 // SAFETY: By the safety requirements; the inode is locked. Takes a reference, which is given
                 // back.
                 unsafe {
-                    let dquot = bindings::shim_new_dquot(idmap, self.as_raw(), attr, kind as c_int);
+                    let dquot =
+                        bindings::reflinkfs_new_dquot(idmap, self.as_raw(), attr, kind as c_int);
                     // Where there is none, `transfer` says why, or need not have one.
                     let charged = if dquot.is_null() { 0 } else { charged(dquot) };
                     bindings::dqput(dquot);

@@ -57,13 +57,13 @@ pub struct Limits {
 }
 
 /// Both the counting and the limits.
-const ENABLED: u32 = bindings::SHIM_DQUOT_USAGE_ENABLED | bindings::SHIM_DQUOT_LIMITS_ENABLED;
+const ENABLED: u32 = bindings::DQUOT_USAGE_ENABLED | bindings::DQUOT_LIMITS_ENABLED;
 
 impl<T: FileSystem> SuperBlock<T> {
     /// Whether anybody is charged for what is on it.
     pub fn has_quota(&self) -> bool {
         // SAFETY: The superblock is live.
-        unsafe { bindings::shim_sb_any_quota_loaded(self.as_raw()) }
+        unsafe { bindings::sb_any_quota_loaded(self.as_raw()) }
     }
 }
 
@@ -80,8 +80,7 @@ pub(super) fn enable<T: FileSystem>(sb: &SuperBlock<T>) -> Result {
         raw.s_qcop = &raw const bindings::dquot_quotactl_sysfile_ops;
         raw.s_quota_types = bindings::QTYPE_MASK_USR | bindings::QTYPE_MASK_GRP;
         // There are no quota files, and nothing is written back.
-        raw.s_dquot.flags |=
-            bindings::SHIM_DQUOT_QUOTA_SYS_FILE | bindings::SHIM_DQUOT_NOLIST_DIRTY;
+        raw.s_dquot.flags |= bindings::DQUOT_QUOTA_SYS_FILE | bindings::DQUOT_NOLIST_DIRTY;
     }
     for kind in Kind::ALL.into_iter().filter(wanted) {
         // SAFETY: The superblock is live, and being made, so that `s_umount` is held.

@@ -167,7 +167,7 @@ unsafe extern "C" fn enter<T: SystemCall>(
     _ops: *mut bindings::ftrace_ops,
     fregs: *mut bindings::ftrace_regs,
 ) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: ftrace calls this at the entry of a system call, whose one argument is valid registers.
     let regs =
         unsafe { &*(bindings::ftrace_regs_get_argument(fregs, 0) as *const bindings::pt_regs) };
     // Before all of the module is there, and where it is about to go, the call is the kernel's.

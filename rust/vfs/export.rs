@@ -79,13 +79,13 @@ impl<T: FileSystem> ExportTable<T> {
             (&[inode, parent], WITH_PARENT)
         };
         let needed = (inodes.len() * WORDS) as c_int;
-        // SAFETY: By the safety requirements.
+        // SAFETY: exportfs passes the address of a length of its own.
         let room = unsafe { core::mem::replace(&mut *len, needed) };
         if room < needed {
             return bindings::FILEID_INVALID;
         }
         for (i, inode) in inodes.iter().enumerate() {
-            // SAFETY: By the safety requirements; there is room, as was just seen.
+            // SAFETY: exportfs holds both inodes, which are of `T`; there is room, as was just seen.
             unsafe {
                 let handle = Inode::<T>::from_raw(*inode).findable_handle();
                 words.cast::<Handle>().add(i).write_unaligned(handle);

@@ -175,7 +175,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
     ///
     /// `inode` is a regular file of `T`, `file` is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The VFS is opening the file, of this inode, and no one else has it.
         unsafe {
             (*file).f_mode |= bindings::FMODE_CAN_ODIRECT | bindings::FMODE_NOWAIT;
             bindings::generic_file_open(inode, file)
@@ -196,7 +196,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         match T::read(inode, kiocb.ki_pos as u64, to) {
             Ok(n) => {
                 kiocb.ki_pos += n as i64;
-                // SAFETY: The file is open.
+                // SAFETY: The VFS keeps the file of a `kiocb` open until it is completed.
                 unsafe { bindings::file_accessed(kiocb.ki_filp) };
                 n as isize
             }
@@ -211,7 +211,7 @@ impl<T: FileOperations + MappingOperations> FileTables<T> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The VFS passes a valid `kiocb`, and keeps its file open until it is completed.
         let (inode, may_wait) = unsafe {
             (
                 Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode),

@@ -111,7 +111,7 @@ pub(super) unsafe extern "C" fn fileattr_set<T: FileSystem>(
     attributes: *mut kernel::bindings::file_kattr,
 ) -> c_int {
     let attributes: *mut bindings::file_kattr = attributes.cast();
-    // SAFETY: By the safety requirements.
+    // SAFETY: The VFS holds the lock of the dentry's inode, and the attributes are its own.
     let (inode, has_more, flags) = unsafe {
         (
             Locked::assume(Inode::<T>::from_raw((*dentry).d_inode)),

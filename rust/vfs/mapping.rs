@@ -227,7 +227,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// The address, of the first byte of its page.
     fn address(&self) -> usize {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the fault is being handled, so that `vmf` is valid.
         unsafe { (*self.vmf).__bindgen_anon_1.address }
     }
 
@@ -309,11 +309,11 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     /// Maps the kernel's page of zeros, for a hole at this index. Nobody counts references to that, nor can
     /// anybody pin it.
     pub fn map_zero_page(&mut self, _lock: &InvalidateShared<'_, T>) -> FaultResult {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the fault is being handled, so that `vmf` is valid.
         if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }
-        // SAFETY: By the type invariant; the page is always there.
+        // SAFETY: As above; the page of zeros is never freed.
         FaultResult(unsafe {
             bindings::vmf_insert_page_mkwrite(self.vmf, bindings::ZERO_PAGE(0), false)
         })
@@ -434,7 +434,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         }
         if self.is_mkwrite() {
             let mut missing = false;
-            // SAFETY: By the type invariant; the page is live, and `missing` valid for writes.
+            // SAFETY: By the type invariant the fault is being handled; `block` keeps its page.
             let result = to_result(unsafe {
                 bindings::reflinkfs_make_entry_writable(self.vmf, block.as_ptr(), &mut missing)
             });
@@ -442,7 +442,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
                 return result.into();
             }
         }
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the fault is being handled, so that `vmf` is valid.
         if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }
@@ -513,7 +513,7 @@ impl<T: MappingOperations> MappingTables<T> {
         mapping: *mut bindings::address_space,
         _folio: *mut bindings::folio,
     ) -> bool {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The page, or its page table, is locked, so that the mapping's inode is not evicted.
         unsafe { bindings::reflinkfs_update_cmtime((*mapping).host) };
         false
     }
@@ -562,7 +562,7 @@ pub(super) unsafe extern "C" fn mmap<T: MappingOperations>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The VFS has the file open, and the VMA is not seen by others yet.
     unsafe {
         Inode::<T>::from_raw((*file).f_inode).set_mapped();
         bindings::file_accessed(file);

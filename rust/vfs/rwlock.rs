@@ -60,7 +60,7 @@ impl<T> RwLock<T> {
 
     /// Takes the lock to change the value.
     pub fn write(&self) -> WriteGuard<'_, T> {
-        // SAFETY: As above.
+        // SAFETY: `new` initialised it. The guard unlocks it.
         unsafe { bindings::write_lock(self.raw.get()) };
         WriteGuard(self, NotThreadSafe)
     }

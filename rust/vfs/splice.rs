@@ -23,7 +23,7 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
     len: usize,
     _flags: c_uint,
 ) -> isize {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The VFS has the file open, and `pos` is its own.
     let (inode, start) = unsafe { (Inode::<T>::from_raw((*file).f_inode), *pos as u64) };
     let mut done = 0;
     while done < len {
@@ -62,7 +62,7 @@ pub(super) unsafe extern "C" fn splice_read<T: FileOperations>(
         }
         done += n;
     }
-    // SAFETY: By the safety requirements.
+    // SAFETY: The VFS has the file open, and `pos` is its own.
     unsafe {
         *pos = (start + done as u64) as i64;
         bindings::file_accessed(file);

@@ -358,7 +358,7 @@ pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
 ///
 /// `block` is on a list whose lock is held.
 unsafe fn disassociate(block: RawBlock) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The caller holds the lock of the list that the block is on.
     unsafe { bindings::list_del(block.link()) };
     block.clear_mapping();
 }
@@ -371,7 +371,7 @@ unsafe fn disassociate(block: RawBlock) {
 /// `block` is on the list `orphans` of `lists`, whose lock is held.
 unsafe fn disassociate_orphan(lists: &Lists, block: RawBlock) {
     let free = block.has_only_store_ref();
-    // SAFETY: By the safety requirements.
+    // SAFETY: The caller holds the lock of `orphans`, which the block is on.
     unsafe { disassociate(block) };
     // The list owned the store's reference, see the module's description. That the slot count is
     // 0 would not do: whoever took the last slot away may not have come to `release` yet.
@@ -400,7 +400,7 @@ unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
             unsafe { disassociate(block) };
             pool.free_orphan(block);
         } else {
-            // SAFETY: As above.
+            // SAFETY: The block is on this list, which is locked.
             unsafe { bindings::list_move_tail(block.link(), lists.orphans.get()) };
         }
     }
@@ -455,7 +455,7 @@ pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
             pool.orphans().add();
             return;
         }
-        // SAFETY: As above.
+        // SAFETY: The block carries this inode's mapping, so it is on one of its lists, which are locked.
         unsafe { disassociate(block) };
         break;
     }

@@ -142,7 +142,8 @@ impl Orphans {
     /// `link` is the link of a live [`MappedBlocks`] whose lock is held, on a list of this pool or on none.
     pub(super) unsafe fn add_inode(&self, link: *mut bindings::list_head) {
         let lists = self.lists.lock();
-        // SAFETY: By the safety requirements; the list is locked. At its end, so that each has its turn.
+        // SAFETY: The caller says that the link is on a list of this pool, which is locked, or on none. At the
+        // end, so that each has its turn.
         unsafe {
             if (*link).next == link {
                 bindings::list_add_tail(link, lists.inodes.get());
@@ -157,7 +158,7 @@ impl Orphans {
     /// As for [`Orphans::add_inode`].
     pub(super) unsafe fn remove_inode(&self, link: *mut bindings::list_head) {
         let _lists = self.lists.lock();
-        // SAFETY: By the safety requirements; the list is locked.
+        // SAFETY: The caller says that the link is on a list of this pool, which is locked, or on none.
         unsafe { bindings::list_del_init(link) };
     }
 }
@@ -210,7 +211,7 @@ impl Pool {
                     unsafe { bindings::list_del(block.link()) };
                     self.free_orphan(block);
                 } else {
-                    // SAFETY: As above.
+                    // SAFETY: The block is on this list, which is locked.
                     unsafe { bindings::list_move_tail(block.link(), lists.blocks.get()) };
                 }
             }

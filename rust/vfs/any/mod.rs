@@ -105,7 +105,7 @@ impl AnyFile {
 
     /// The size in bytes.
     pub fn size(&self) -> u64 {
-        // SAFETY: The inode is live.
+        // SAFETY: The open file holds the inode; the size may change meanwhile, as the function allows.
         unsafe { bindings::i_size_read(self.inode()) as u64 }
     }
 

@@ -52,7 +52,8 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
         file: *mut bindings::file,
         ctx: *mut bindings::dir_context,
     ) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The VFS has the directory open and locked, and `f_pos_lock` held; `ctx` is valid until
+        // the call is over.
         let (dir, end, ctx) = unsafe {
             let dir = Inode::<T>::from_raw((*file).f_inode);
             let end = Self::end_of_listing(file, dir, (*ctx).pos as u64);
@@ -67,7 +68,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
             // The directory's lock keeps the entries what they are.
             for (cookie, entry) in found.iter().flatten() {
                 ctx.pos = *cookie as i64;
-                // SAFETY: By the safety requirements; an entry of this directory.
+                // SAFETY: The VFS holds the lock of this directory, which the entry is of.
                 if !unsafe { Self::emit(ctx, *entry) } {
                     return 0;
                 }

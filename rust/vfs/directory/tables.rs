@@ -237,7 +237,7 @@ impl<T: DirectoryOperations> DirectoryTables<T> {
                 unsafe { bindings::d_tmpfile(file, inode.into_raw()) };
                 Ok(())
             });
-        // SAFETY: By the safety requirements; where nothing failed the file has a dentry.
+        // SAFETY: The VFS is opening the file, to which `d_tmpfile` gave a dentry where nothing failed.
         unsafe { bindings::finish_open_simple(file, to_errno(made)) }
     }
 }

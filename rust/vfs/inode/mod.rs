@@ -124,7 +124,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// The size in bytes. Stable while the inode is [`Locked`].
     pub fn size(&self) -> u64 {
-        // SAFETY: The inode is live.
+        // SAFETY: The reference keeps the inode; the size may change meanwhile, as the function allows.
         unsafe { bindings::i_size_read(self.as_raw()) as u64 }
     }
 
@@ -162,7 +162,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// Changes `i_version`, which NFS clients and IMA compare. The change itself came before.
     pub(super) fn count_change(&self) {
-        // SAFETY: The inode is live; the counter is atomic.
+        // SAFETY: The reference keeps the inode; the counter is atomic.
         unsafe { bindings::inode_inc_iversion(self.as_raw()) };
     }
 

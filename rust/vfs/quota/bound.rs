@@ -108,8 +108,8 @@ impl<T: FileSystem> Locked<T> {
     ) -> Result {
         let most_charged = || {
             let each = Kind::ALL.into_iter().map(|kind| {
-                // SAFETY: By the safety requirements; the inode is locked. Takes a reference, which is given
-                // back.
+                // SAFETY: The caller says that `idmap` and `attr` are valid; the inode is locked. The
+                // function takes a reference, which is given back.
                 unsafe {
                     let dquot =
                         bindings::reflinkfs_new_dquot(idmap, self.as_raw(), attr, kind as c_int);

@@ -62,7 +62,7 @@ const ENABLED: u32 = bindings::DQUOT_USAGE_ENABLED | bindings::DQUOT_LIMITS_ENAB
 impl<T: FileSystem> SuperBlock<T> {
     /// Whether anybody is charged for what is on it.
     pub fn has_quota(&self) -> bool {
-        // SAFETY: The superblock is live.
+        // SAFETY: The reference keeps the superblock.
         unsafe { bindings::sb_any_quota_loaded(self.as_raw()) }
     }
 }

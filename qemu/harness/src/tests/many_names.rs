@@ -33,10 +33,17 @@ pub const CASES: &[Case] = &[
 
 fn a_file_has_more_than_65535_links(t: &Test) -> Outcome {
     const MOST: u64 = 65_600;
-    let file = t.create_with("file", b"data")?;
-    let dirs = (0..8)
-        .map(|i| t.mkdir(&format!("dir-{i}")))
-        .collect::<Outcome<Vec<_>>>()?;
+    // Beside other tests there may not be the inodes for so many, where each name counts as one.
+    let own = match t.is_reflinkfs() {
+        true => Some(t.mount(&[("nr_inodes", "0")])?),
+        false => None,
+    };
+    let path = |name: &str| own.as_ref().map_or(t.path(name), |fs| fs.path(name));
+    let file = File::create_with(path("file"), b"data")?;
+    let dirs = (0..8).map(|i| path(&format!("dir-{i}"))).collect::<Vec<_>>();
+    for dir in &dirs {
+        mkdir(dir, 0o755).or_fail("mkdir")?;
+    }
     let at = |i: u64| dirs[(i % 8) as usize].join(i.to_string());
     for i in 1..MOST {
         link(&file.path, at(i)).or_fail(format_args!("link {i}"))?;

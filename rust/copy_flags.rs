@@ -3,15 +3,15 @@
 //! The flags of `copy_file_range(2)`, for the filesystem and for the module that lets them in.
 
 /// Copy all bytes: afterwards the call has shared none.
-pub const COPY_FR_COPY: u32 = 1;
+pub(crate) const COPY_FR_COPY: u32 = 1;
 /// Share, or fail.
-pub const COPY_FR_REFLINK: u32 = 2;
+pub(crate) const COPY_FR_REFLINK: u32 = 2;
 /// Share if the bytes are equal.
-pub const COPY_FR_DEDUP: u32 = 4;
+pub(crate) const COPY_FR_DEDUP: u32 = 4;
 
 /// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes these flags, does less than it was
 /// asked for when a signal is pending, and shares all that it says to have shared.
 ///
 /// The kernel has given out the bits from below. On a filesystem without this, files are copied by
 /// splicing, and cloned and deduplicated as the ioctls do it.
-pub const FOP_COPY_FLAGS: u32 = 1 << 31;
+pub(crate) const FOP_COPY_FLAGS: u32 = 1 << 31;

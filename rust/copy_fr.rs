@@ -7,12 +7,12 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`call`] | what a call does, one file per concern |
+//! | [`copy_file_range`] | what a call does, one file per concern |
 //! | [`hook`] | how it comes here: ftrace |
-//! | [`debugfs`] | what came of the calls, for an administrator to see |
-//! | [`any`] | open files, part of reflinkfs's layer over the VFS, as is [`debugfs`] |
+//! | [`file`] | open files of any filesystem, and ranges of them |
+//! | [`debugfs`] | statistics of the calls, for an administrator |
 //!
-//! `unsafe` is in [`hook`], [`debugfs`] and [`any`].
+//! `unsafe` is in [`hook`], [`file`] and [`debugfs`].
 
 // Nothing leads there on a kernel where the hook refuses.
 #![cfg_attr(
@@ -20,13 +20,11 @@
     allow(dead_code, unused_imports)
 )]
 
-#[path = "vfs/any/mod.rs"]
-pub mod any;
 mod bindings;
-mod call;
-pub mod copy_flags;
-#[path = "vfs/debugfs.rs"]
+mod copy_file_range;
+mod copy_flags;
 mod debugfs;
+mod file;
 mod hook;
 
 use kernel::prelude::*;
@@ -43,14 +41,14 @@ module! {
 struct Module {
     /// Goes first, so that nothing is counted any more when what shows the counters goes.
     #[pin]
-    hook: hook::Hook<call::CopyFileRange>,
+    hook: hook::Hook<copy_file_range::CopyFileRange>,
     shown: debugfs::Directory,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            shown: call::show(),
+            shown: copy_file_range::show(),
             hook <- hook::Hook::install(),
         })
     }

@@ -6,16 +6,22 @@
 //! | where | what |
 //! |---|---|
 //! | [`fs`] | what the filesystem does, one file per concern |
+//! | [`dax`] | blocks mapped into processes |
+//! | [`memfs`] | names, attributes, quotas: what any in-memory filesystem needs |
 //! | [`store`] | blocks, and the copy-on-write tree of a file |
-//! | [`vfs`] | safe Rust over the C VFS |
+//! | [`vfs`] | bindings of the C VFS, without policy |
 //!
-//! `unsafe` is in [`vfs`] and in [`store::block`].
+//! Each imports only from those below it. `unsafe` is in [`vfs`], in [`store::block`], and in a few places of [`memfs`]
+//! and [`dax`].
 
 mod bindings;
-pub mod copy_flags;
+mod copy_flags;
+mod dax;
+mod debugfs;
 mod fs;
+mod memfs;
 pub mod store;
-pub mod vfs;
+mod vfs;
 
 use kernel::prelude::*;
 use store::block::NodeCache;
@@ -41,7 +47,7 @@ impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _nodes: store::node_cache(c"reflinkfs_node")?,
-            registration <- vfs::Registration::new(module),
+            registration <- vfs::Registration::new(module, fs::TypeData::new(module)),
         })
     }
 }

@@ -2,13 +2,13 @@
 
 //! Clearing a range of bytes: whole blocks go, the parts of blocks at its ends become zeros.
 
-use super::{block_of, blocks_for, offset_in_block, ChargedTree, Data, ReflinkFs};
+use super::{block_of, blocks_for, offset_in_block, Charge, ChargedTree, Data, ReflinkFs};
 use crate::{
     store::{
         block::{BlockRef, Pool, BLOCK_SIZE},
         Lookup, Prealloc,
     },
-    vfs::{Charge, Invalidate},
+    vfs::InvalidateGuard,
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -22,7 +22,7 @@ struct Part {
 
 /// A range about to be cleared: what can fail has been done, and nothing is to be seen of it.
 pub(crate) struct Clearing<'lock, 'a> {
-    lock: &'lock Invalidate<'a, ReflinkFs>,
+    lock: &'lock InvalidateGuard<'a, ReflinkFs>,
     tree: ChargedTree<'lock, 'a>,
     /// The whole blocks.
     blocks: Range<u64>,
@@ -99,10 +99,10 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is no
     /// room. Not where at least as much is given back: that must work in a full mount.
     pub(crate) fn prepare(
-        lock: &'lock Invalidate<'a, ReflinkFs>,
+        lock: &'lock InvalidateGuard<'a, ReflinkFs>,
         bytes: Range<u64>,
     ) -> Result<Self> {
-        let data = lock.inode().data();
+        let data = &lock.inode().data().tree;
         // Before the edit, with which everything counts as shared.
         let parts = parts(data, &bytes);
         let end = match bytes.end {
@@ -161,9 +161,9 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
 
     /// Clears the range. With `copies` those go too that private mappings made of whole blocks.
     /// Returns the charge for the blocks that are gone.
-    pub(crate) fn commit(self, copies: bool) -> Charge<'a, ReflinkFs> {
+    pub(crate) fn commit(self, copies: bool) -> Charge<'a> {
         if copies {
-            self.lock.unmap_with_copies(self.blocks);
+            self.lock.unmap_even_cows(self.blocks);
         } else {
             self.lock.unmap(self.blocks);
         }

@@ -8,11 +8,12 @@
 //! and it is put in with the destination's `invalidate_lock` held, from where it lies already.
 
 use super::{
-    block_of, blocks_for, truncate, Changing, ChargedTree, Data, Inode, Locked, ReflinkFs,
+    block_of, blocks_for, remap::RemapRequest, truncate, Changing, ChargedTree, Data, Inode,
+    LockedInode, ReflinkFs,
 };
 use crate::{
     store::{block::NewBlock, Prealloc, Tree},
-    vfs::{self, go_on, Remap},
+    vfs::{cond_resched_killable, InvalidateGuard},
 };
 use core::{cmp::Ordering, ops::Range};
 use kernel::{
@@ -31,8 +32,8 @@ const NODES: usize = 20;
 /// More stretches than these are not unmapped one by one.
 const STRETCHES: usize = 256;
 
-/// See [`FileOperations::remap`](crate::vfs::FileOperations::remap).
-pub(crate) fn clone(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+/// See [`FileOperations::remap`](RemapRequest).
+pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
     let files = request.lock();
     let Some((to, len)) = request.prepare_clone(&files)? else {
         return Ok(0);
@@ -66,7 +67,7 @@ pub(crate) struct Span {
 /// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where the first block is
 /// pinned, with `only_shared`; `EINTR` where the process is to end. Both files are as they were.
 pub(crate) fn share(
-    from: &Locked,
+    from: &LockedInode,
     to: &Changing<'_>,
     span: Span,
     only_shared: bool,
@@ -87,7 +88,7 @@ pub(crate) fn share(
         }
         (tree, n)
     } else {
-        let mut tree = to.data().edit_empty()?;
+        let mut tree = to.data().tree.edit_empty()?;
         let done = tree.share_some(
             to_first,
             &taken.tree,
@@ -95,7 +96,7 @@ pub(crate) fn share(
             taken.len,
             &mut prealloc,
             steps,
-            go_on,
+            cond_resched_killable,
         )?;
         drop(taken.tree);
         (tree, done)
@@ -110,7 +111,7 @@ pub(crate) fn share(
         prealloc_nodes(&mut prealloc, to);
     }
 
-    let lock = to.invalidate();
+    let lock = to.invalidate_lock();
     if to_pos > to.size() {
         // What was stored behind the end is within the file then.
         let tail = block_of(to.size());
@@ -119,8 +120,15 @@ pub(crate) fn share(
     }
     if !whole {
         let content = tree;
-        tree = to.data().edit()?;
-        tree.share(to_first, &content, to_first, done, &mut prealloc, go_on)?;
+        tree = to.data().tree.edit()?;
+        tree.share(
+            to_first,
+            &content,
+            to_first,
+            done,
+            &mut prealloc,
+            cond_resched_killable,
+        )?;
     }
     let tree = ChargedTree::new(&lock, tree)?;
     lock.unmap(to_first..to_first + done);
@@ -146,16 +154,16 @@ struct Taken<'a> {
 ///
 /// What is allocated is had before the lock, as far as the blocks that seem pinned are no more the
 /// next time.
-fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
-    let data = from.data();
+fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
+    let data = &from.data().tree;
     let mut range = range;
     let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
     let mut room = KVVec::new();
     let mut prealloc = Prealloc::on_demand();
     let mut tries = 0;
     loop {
-        go_on()?;
-        let lock = from.invalidate();
+        cond_resched_killable()?;
+        let lock = from.invalidate_lock();
         unmap_writable(from, &lock, snap_range.clone());
         let Pinned { mut all, own } = Pinned::of(from, &snap_range, &range)?;
         if only_shared && !all.is_empty() {
@@ -199,7 +207,7 @@ fn take(from: &Locked, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>
 /// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be had, so that
 /// no fault waits for memory.
 pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
-    prealloc.try_fill(NODES, file.data().pool());
+    prealloc.try_fill(NODES, file.data().tree.pool());
 }
 
 /// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can be
@@ -211,7 +219,7 @@ pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
 /// `ENOMEM`, `ENOSPC`.
 pub(super) fn leave_out(
     tree: &mut Tree,
-    file: &Locked,
+    file: &LockedInode,
     own: &[u64],
     prealloc: &mut Prealloc,
 ) -> Result {
@@ -220,9 +228,9 @@ pub(super) fn leave_out(
         result = result.and_then(|()| tree.remove(index, index + 1, prealloc));
     }
     if result.is_err() {
-        *tree = Tree::new(file.data().pool().clone());
+        *tree = Tree::new(file.data().tree.pool().clone());
     }
-    file.data().restore_exclusive(own.iter());
+    file.data().tree.restore_exclusive(own.iter());
     result
 }
 
@@ -230,11 +238,11 @@ pub(super) fn leave_out(
 /// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for reading
 /// only stays so.
 pub(super) fn unmap_writable(
-    file: &Locked,
-    lock: &vfs::Invalidate<'_, ReflinkFs>,
+    file: &LockedInode,
+    lock: &InvalidateGuard<'_, ReflinkFs>,
     range: Range<u64>,
 ) {
-    if file.was_mapped() {
+    if file.data().dax.was_mapped() {
         let mut stretch = 0..0;
         let mut stretches = 0;
         let mut unmap = |stretch: Range<u64>| {
@@ -246,16 +254,20 @@ pub(super) fn unmap_writable(
             }
         };
         // Those that nothing refers to are not mapped.
-        let listed = file.mapped().scan_pinned(range.clone(), |index| {
-            if index == stretch.end {
-                stretch.end += 1;
-            } else if index + 1 == stretch.start {
-                stretch.start -= 1;
-            } else {
-                unmap(core::mem::replace(&mut stretch, index..index + 1));
-            }
-            Ok(())
-        });
+        let listed = file
+            .data()
+            .dax
+            .mapped()
+            .scan_pinned(range.clone(), |index| {
+                if index == stretch.end {
+                    stretch.end += 1;
+                } else if index + 1 == stretch.start {
+                    stretch.start -= 1;
+                } else {
+                    unmap(core::mem::replace(&mut stretch, index..index + 1));
+                }
+                Ok(())
+            });
         unmap(stretch);
         debug_assert!(listed.is_ok());
     }
@@ -276,21 +288,28 @@ impl Pinned {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn of(file: &Locked, snap_range: &Range<u64>, range: &Range<u64>) -> Result<Self> {
+    pub(super) fn of(
+        file: &LockedInode,
+        snap_range: &Range<u64>,
+        range: &Range<u64>,
+    ) -> Result<Self> {
         let mut pinned = Self {
             all: KVVec::new(),
             own: KVVec::new(),
         };
         let mut in_order = RBTree::new();
-        file.mapped().scan_pinned(snap_range.clone(), |index| {
-            if file.data().is_exclusive(index) {
-                pinned.own.push(index, GFP_KERNEL)?;
-            }
-            if range.contains(&index) {
-                in_order.try_create_and_insert(index, (), GFP_KERNEL)?;
-            }
-            Ok(())
-        })?;
+        file.data()
+            .dax
+            .mapped()
+            .scan_pinned(snap_range.clone(), |index| {
+                if file.data().tree.is_exclusive(index) {
+                    pinned.own.push(index, GFP_KERNEL)?;
+                }
+                if range.contains(&index) {
+                    in_order.try_create_and_insert(index, (), GFP_KERNEL)?;
+                }
+                Ok(())
+            })?;
         for &index in in_order.keys() {
             pinned.all.push(index, GFP_KERNEL)?;
         }

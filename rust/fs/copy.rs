@@ -6,13 +6,15 @@
 use super::{
     block_of,
     clone::{share, Span},
-    offset_in_block, truncate, write,
+    offset_in_block,
+    remap::{RemapKind, RemapRequest},
+    truncate, write,
     write::Source,
-    Inode, ReflinkFs,
+    Inode,
 };
 use crate::{
     store::block::{BlockRef, ContigBlocks, BLOCK_SIZE},
-    vfs::{any::signal_pending, go_on, Remap, RemapKind},
+    vfs::{cond_resched_killable, signal_pending},
 };
 use kernel::prelude::*;
 
@@ -34,11 +36,11 @@ const STEPS: u64 = 1024;
 /// How many bytes are copied under one hold of the source's lock.
 const BATCH: usize = 16 * BLOCK_SIZE;
 
-/// See [`FileOperations::copy`](crate::vfs::FileOperations::copy).
+/// Copies a range: [`RemapKind::Copy`], [`RemapKind::CopyOrClone`]. Returns how many bytes.
 ///
 /// Where the two positions are congruent modulo the block size, only the ragged first and last
 /// blocks are copied. Files of different mounts share nothing.
-pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+pub(crate) fn copy(request: &RemapRequest<'_>) -> Result<u64> {
     let mut done = 0;
     let mut left = LIMIT;
     while done < request.len && left > 0 {
@@ -48,7 +50,7 @@ pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
             Err(err) if done == 0 => return Err(err),
             Err(_) => break,
         }
-        if go_on().is_err() || (request.may_stop && signal_pending()) {
+        if cond_resched_killable().is_err() || (request.may_stop && signal_pending()) {
             break;
         }
     }
@@ -56,7 +58,7 @@ pub(crate) fn copy(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
 }
 
 /// Copies or shares as much of the rest as is done in one go, and takes what that costs from `limit`.
-fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, limit: &mut u64) -> Result<u64> {
+fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u64> {
     let files = request.lock();
     let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
     let from = files.from();
@@ -116,7 +118,7 @@ fn copy_step(request: &Remap<'_, ReflinkFs>, done: u64, limit: &mut u64) -> Resu
 
 /// How many bytes from `pos` on, at most `max`, are a hole.
 fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
-    match inode.data().next_block(block_of(pos)) {
+    match inode.data().tree.next_block(block_of(pos)) {
         Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
         None => max,
     }
@@ -142,7 +144,7 @@ impl FileSource<'_> {
         let mut done = 0;
         while done < len {
             let (inode, offset) = (self.inode, offset_in_block(self.pos));
-            let (taken, n) = inode.data().look(block_of(self.pos), |blocks| {
+            let (taken, n) = inode.data().tree.look(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
                 let n = (len - done).min(BATCH).min(there);
                 let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
@@ -199,7 +201,7 @@ impl Source for FileSource<'_> {
     }
 
     fn len_for_contig(&self) -> usize {
-        let end = self.inode.data().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
+        let end = self.inode.data().tree.next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
@@ -212,7 +214,7 @@ impl Source for FileSource<'_> {
     fn is_hole(&self, ahead: usize, len: usize) -> bool {
         let pos = self.pos + ahead as u64;
         let last = block_of(pos + len as u64 - 1);
-        let next = self.inode.data().next_block(block_of(pos));
+        let next = self.inode.data().tree.next_block(block_of(pos));
         next.is_none_or(|next| next > last)
     }
 }

@@ -2,13 +2,15 @@
 
 //! A file's tree, and its lock.
 
-use super::{Inode, ReflinkFs};
+use super::{Charge, Inode, ReflinkFs};
 use crate::{
+    dax::Exclusive,
+    memfs::quota::has_quota,
     store::{
         block::{BlockBatch, BlockRef, ContigBlocks, Leaf, NewBlock, Pool},
         Extent, Lookup, Prealloc, StableRef, Tree,
     },
-    vfs::{self, go_on, Invalidate, RwLock},
+    vfs::{cond_resched_killable, rwlock::ReadGuard, InvalidateGuard, RwLock},
 };
 use core::ops::Range;
 use kernel::{
@@ -38,8 +40,6 @@ pub(crate) struct Data {
     #[pin]
     zero_block: RwLock<Option<KBox<Leaf<1>>>>,
 }
-
-type Charge<'a> = vfs::Charge<'a, ReflinkFs>;
 
 /// Every block that a file can have.
 pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
@@ -119,15 +119,14 @@ impl Data {
         self.tree.read().owns_path(index)
     }
 
-    /// Passes to `show` those of the `n` blocks from `index` on, at most `N`, that may be written in place,
-    /// and that are `wanted`; none of them can be lent meanwhile.
-    pub(crate) fn with_exclusive_array<const N: usize, R>(
+    /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place, and that are
+    /// `wanted`. They stay so while the result holds the tree's lock.
+    pub(crate) fn exclusive<const N: usize>(
         &self,
         index: u64,
         n: usize,
         wanted: impl Fn(&BlockRef) -> bool,
-        show: impl FnOnce([Option<BlockRef>; N]) -> R,
-    ) -> R {
+    ) -> ExclusiveBlocks<'_, N> {
         let mut blocks = [const { None }; N];
         let tree = self.tree.read();
         let mut i = 0;
@@ -139,7 +138,10 @@ impl Data {
             // Past one that is not.
             i += own.len().max(1);
         }
-        show(blocks)
+        ExclusiveBlocks {
+            blocks,
+            _tree: tree,
+        }
     }
 
     /// Fills `found` with what lies at `index` and after it, about to be written to: so that nothing is
@@ -245,7 +247,7 @@ impl Data {
     pub(crate) fn extent(&self, from: u64) -> Option<Extent> {
         let mut extent = self.tree.read().extent(from, EXTENT_STEP)?;
         loop {
-            if go_on().is_err() {
+            if cond_resched_killable().is_err() {
                 return Some(extent);
             }
             let end = extent.index + extent.len;
@@ -352,13 +354,13 @@ impl Data {
     ///
     /// `ENOMEM`, `ENOSPC`; those that `piece` still has are not in the tree.
     pub(crate) fn insert_run(
-        lock: &Invalidate<'_, ReflinkFs>,
+        lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
         piece: &mut ContigBlocks<'_>,
         prealloc: &mut Prealloc,
     ) -> Result {
-        debug_assert!(!lock.inode().super_block().has_quota());
-        let data = lock.inode().data();
+        debug_assert!(!has_quota(lock.inode().super_block()));
+        let data = &lock.inode().data().tree;
         let end = index + piece.len() as u64;
         loop {
             let copied = {
@@ -394,12 +396,12 @@ impl Data {
     ///
     /// `ENOMEM`, `ENOSPC`; the tree is as it was.
     fn insert(
-        lock: &Invalidate<'_, ReflinkFs>,
+        lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
         block: NewBlock<'_>,
         prealloc: &mut Prealloc,
     ) -> Result {
-        let data = lock.inode().data();
+        let data = &lock.inode().data().tree;
         let mut block = block;
         let copied = loop {
             {
@@ -425,9 +427,25 @@ impl Data {
     }
 }
 
+/// Blocks that may be written in place, with the lock of their tree.
+pub(crate) struct ExclusiveBlocks<'a, const N: usize> {
+    blocks: [Option<BlockRef>; N],
+    _tree: ReadGuard<'a, Tree>,
+}
+
+impl<const N: usize> Exclusive<N> for ExclusiveBlocks<'_, N> {
+    fn blocks(&self) -> &[Option<BlockRef>; N] {
+        &self.blocks
+    }
+
+    fn unlock(self) -> [Option<BlockRef>; N] {
+        self.blocks
+    }
+}
+
 /// Where blocks were copied that no more slots may hold: other blocks may be mapped now than the file
 /// has. With the lock held nothing is stored to those meanwhile.
-fn unmap_copied(lock: &Invalidate<'_, ReflinkFs>, copied: u64) {
+fn unmap_copied(lock: &InvalidateGuard<'_, ReflinkFs>, copied: u64) {
     if copied > 0 {
         lock.unmap(ALL);
     }
@@ -449,7 +467,12 @@ impl<'a> ChargedBlock<'a> {
     /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_overcommit`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
-        Self::from_batch(&mut inode.data().pool().alloc_batch(n), inode, old, advance)
+        Self::from_batch(
+            &mut inode.data().tree.pool().alloc_batch(n),
+            inode,
+            old,
+            advance,
+        )
     }
 
     /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::WasShared`].
@@ -461,10 +484,10 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.data().pool().alloc_overcommit()?,
+            Lookup::WasShared(_) => inode.data().tree.pool().alloc_overcommit()?,
             _ => run.take()?,
         };
-        charge.raise(old.is_hole().into())?;
+        charge.reserve(old.is_hole().into())?;
         Ok(Self { block, charge })
     }
 
@@ -490,17 +513,16 @@ impl<'a> ChargedBlock<'a> {
     /// `ENOMEM`; `EDQUOT` where there is a hole that nobody is charged for yet. The file is as it was.
     pub(crate) fn insert(
         self,
-        lock: &Invalidate<'_, ReflinkFs>,
+        lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
         prealloc: &mut Prealloc,
     ) -> Result {
-        let (data, mut charge) = (lock.inode().data(), self.charge);
+        let (data, mut charge) = (&lock.inode().data().tree, self.charge);
         // With the lock held this stays so.
-        let more =
-            u64::from(lock.inode().super_block().has_quota() && data.lookup(index).is_hole());
-        charge.raise(more)?;
+        let more = u64::from(has_quota(lock.inode().super_block()) && data.lookup(index).is_hole());
+        charge.reserve(more)?;
         Data::insert(lock, index, self.block, prealloc)?;
-        charge.keep(more);
+        charge.commit(more);
         Ok(())
     }
 
@@ -508,7 +530,7 @@ impl<'a> ChargedBlock<'a> {
     pub(crate) fn uncharged(inode: &'a Inode, block: NewBlock<'a>) -> Self {
         Self {
             block,
-            charge: inode.no_charge(),
+            charge: Charge::empty(inode),
         }
     }
 }
@@ -516,7 +538,7 @@ impl<'a> ChargedBlock<'a> {
 /// All blocks that a file is to have, for which its owner is charged.
 #[must_use]
 pub(crate) struct ChargedTree<'lock, 'a> {
-    lock: &'lock Invalidate<'a, ReflinkFs>,
+    lock: &'lock InvalidateGuard<'a, ReflinkFs>,
     tree: Tree,
     /// How many blocks the file has, which stays so with the lock held.
     before: u64,
@@ -529,11 +551,11 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// # Errors
     ///
     /// `EDQUOT`. Not where there are no more.
-    pub(crate) fn new(lock: &'lock Invalidate<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
+    pub(crate) fn new(lock: &'lock InvalidateGuard<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
         let inode = lock.inode();
-        let before = inode.data().blocks();
+        let before = inode.data().tree.blocks();
         Ok(Self {
-            charge: inode.charge(tree.blocks().saturating_sub(before))?,
+            charge: Charge::new(inode, tree.blocks().saturating_sub(before))?,
             lock,
             tree,
             before,
@@ -545,8 +567,8 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
         let inode = self.lock.inode();
         unmap_copied(self.lock, self.tree.take_copied());
         let (before, after) = (self.before, self.tree.blocks());
-        inode.data().replace(self.tree);
-        self.charge.keep(after.saturating_sub(before));
-        inode.freed(before.saturating_sub(after))
+        inode.data().tree.replace(self.tree);
+        self.charge.commit(after.saturating_sub(before));
+        Charge::freed(inode, before.saturating_sub(after))
     }
 }

@@ -12,15 +12,16 @@
 use super::{
     block_of, blocks_for,
     clone::{leave_out, prealloc_nodes, unmap_writable, Pinned, TRIES},
-    offset_in_block, ChargedTree, Data, Locked, ReflinkFs,
+    offset_in_block,
+    remap::RemapRequest,
+    ChargedTree, Data, LockedInode, ReflinkFs,
 };
 use crate::{
-    bindings,
     store::{
         block::{BlockRef, BLOCK_SIZE},
         Prealloc, Tree,
     },
-    vfs::{any::signal_pending, go_on, Remap},
+    vfs::{cond_resched_killable, signal_pending, FileRange},
 };
 use core::{cmp::Ordering, ops::Range};
 use kernel::{
@@ -58,7 +59,7 @@ const BETWEEN_LOOKS: u64 = 256;
 ///
 /// `EBADE` where the bytes differ; `EBUSY` where others go on changing the files, and, with `only_shared`,
 /// where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those of [`prepare`].
-pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
+pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
     loop {
@@ -81,7 +82,7 @@ pub(crate) fn dedupe(request: &Remap<'_, ReflinkFs>) -> Result<u64> {
                 fsleep(Delta::from_millis(1));
             }
         }
-        go_on()?;
+        cond_resched_killable()?;
     }
 }
 
@@ -111,7 +112,7 @@ impl Tries {
     /// `EBUSY` where that is the first of all.
     fn before_pinned(
         &self,
-        request: &Remap<'_, ReflinkFs>,
+        request: &RemapRequest<'_>,
         pinned: &[u64],
         n: u64,
     ) -> Result<Result<u64, Outcome>> {
@@ -137,7 +138,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(request: &Remap<'_, ReflinkFs>) -> Self {
+    fn of(request: &RemapRequest<'_>) -> Self {
         Self {
             first: block_of(request.from_pos),
             to_first: block_of(request.to_pos),
@@ -166,14 +167,14 @@ struct Side {
 impl Side {
     /// Takes the blocks at `range` of the file, whose `invalidate_lock` is `lock`.
     fn take(
-        file: &Locked,
-        lock: &crate::vfs::Invalidate<'_, ReflinkFs>,
+        file: &LockedInode,
+        lock: &crate::vfs::InvalidateGuard<'_, ReflinkFs>,
         range: Range<u64>,
     ) -> Result<Self> {
         let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
         unmap_writable(file, lock, snap_range.clone());
         let Pinned { mut all, own } = Pinned::of(file, &snap_range, &range)?;
-        let mut tree = file.data().snapshot(&snap_range)?;
+        let mut tree = file.data().tree.snapshot(&snap_range)?;
         let mut prealloc = Prealloc::on_demand();
         leave_out(&mut tree, file, &own, &mut prealloc)?;
         for index in &mut all {
@@ -202,12 +203,12 @@ struct View {
 impl View {
     /// Takes what the range holds.
     fn take(
-        request: &Remap<'_, ReflinkFs>,
+        request: &RemapRequest<'_>,
         range: &Blocks,
         tries: &Tries,
     ) -> Result<Result<Self, Outcome>> {
         let files = request.lock();
-        let locks = files.invalidate();
+        let locks = files.invalidate_lock();
         let (from, to) = (files.from(), files.to());
         let mut len = prepare(request, from, to)?;
         let n = blocks_for(len);
@@ -246,7 +247,7 @@ impl View {
     /// # Errors
     ///
     /// `EBADE` where they differ; `EINTR` where the process is to end; `ENOMEM`, `ENOSPC`.
-    fn compare(&mut self, request: &Remap<'_, ReflinkFs>, range: &Blocks) -> Result {
+    fn compare(&mut self, request: &RemapRequest<'_>, range: &Blocks) -> Result {
         let n = blocks_for(self.len);
         let mut prealloc = Prealloc::on_demand();
         let mut pinned = self.pinned.iter().copied().peekable();
@@ -277,9 +278,14 @@ impl View {
                 let len = self.len - at * BLOCK_SIZE as u64;
                 let found = compare((&self.from, index), (&self.to, to_index), max, len)?;
                 if room.is_ok() {
-                    room =
-                        self.shared
-                            .share(to_index, &self.from, index, found, &mut prealloc, go_on);
+                    room = self.shared.share(
+                        to_index,
+                        &self.from,
+                        index,
+                        found,
+                        &mut prealloc,
+                        cond_resched_killable,
+                    );
                     if room.is_err() {
                         // Gives the nodes back; what follows may still differ.
                         self.shared = self.to.edit();
@@ -292,7 +298,7 @@ impl View {
             compared += cost;
             if compared >= BETWEEN_LOOKS {
                 compared = 0;
-                go_on()?;
+                cond_resched_killable()?;
                 if request.may_stop && signal_pending() {
                     break;
                 }
@@ -320,7 +326,7 @@ impl View {
 
 /// Shares what `view` found to be equal, or what is seen to be equal here.
 fn commit(
-    request: &Remap<'_, ReflinkFs>,
+    request: &RemapRequest<'_>,
     range: &Blocks,
     view: Option<View>,
     tries: &Tries,
@@ -328,7 +334,7 @@ fn commit(
     let mut prealloc = Prealloc::on_demand();
     prealloc_nodes(&mut prealloc, request.to.inode());
     let files = request.lock();
-    let locks = files.invalidate();
+    let locks = files.invalidate_lock();
     let (from, to) = (files.from(), files.to());
     let mut len = prepare(request, from, to)?;
     if let Some(view) = &view {
@@ -369,8 +375,8 @@ fn commit(
         Err(outcome) => return Ok(outcome),
     }
 
-    let source = from.data().snapshot(&snap_range)?;
-    let result = to.data().edit().and_then(|target| {
+    let source = from.data().tree.snapshot(&snap_range)?;
+    let result = to.data().tree.edit().and_then(|target| {
         shared_tree(
             range,
             (&source, &target),
@@ -396,8 +402,8 @@ fn commit(
         drop(tree.commit());
         Ok(Outcome::Shared(len))
     });
-    to.data().restore_exclusive(to_pinned.own.iter());
-    from.data().restore_exclusive(from_pinned.own.iter());
+    to.data().tree.restore_exclusive(to_pinned.own.iter());
+    from.data().tree.restore_exclusive(from_pinned.own.iter());
     result
 }
 
@@ -420,7 +426,7 @@ fn shared_tree(
     let mut pinned = pinned.iter().copied().peekable();
     let (mut at, mut left, mut steps) = (0, FEW, STEPS);
     while at < n {
-        go_on()?;
+        cond_resched_killable()?;
         let (index, to_index) = (range.first + at, range.to_first + at);
         let is_pinned = pinned.next_if_eq(&at).is_some();
         let end = if is_pinned {
@@ -432,7 +438,14 @@ fn shared_tree(
             if let Some(view) = view {
                 let still = view.still(range, at, end, (source, target), &mut steps);
                 if still > 0 {
-                    tree.share(to_index, &view.shared, to_index, still, prealloc, go_on)?;
+                    tree.share(
+                        to_index,
+                        &view.shared,
+                        to_index,
+                        still,
+                        prealloc,
+                        cond_resched_killable,
+                    )?;
                     at += still;
                     continue;
                 }
@@ -450,7 +463,14 @@ fn shared_tree(
         let bytes = len - at * BLOCK_SIZE as u64;
         let found = compare((source, index), (target, to_index), max, bytes)?;
         if !is_pinned {
-            tree.share(to_index, source, index, found, prealloc, go_on)?;
+            tree.share(
+                to_index,
+                source,
+                index,
+                found,
+                prealloc,
+                cond_resched_killable,
+            )?;
         }
         left -= found;
         at += found;
@@ -480,7 +500,7 @@ fn merge(a: &[u64], b: &[u64]) -> Result<KVVec<u64>> {
 /// # Errors
 ///
 /// `EPERM`, `ETXTBSY`, `EISDIR`, `EINVAL` for files and ranges that cannot be shared, `EFBIG`.
-fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result<u64> {
+fn prepare(request: &RemapRequest<'_>, from: &LockedInode, to: &LockedInode) -> Result<u64> {
     if to.is_immutable() {
         return Err(EPERM);
     }
@@ -488,18 +508,19 @@ fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result
         return Err(ETXTBSY);
     }
     for inode in [from, to] {
-        match inode.file_type() {
-            bindings::S_IFREG => (),
-            bindings::S_IFDIR => return Err(EISDIR),
-            _ => return Err(EINVAL),
+        if inode.is_dir() {
+            return Err(EISDIR);
+        }
+        if !inode.is_reg() {
+            return Err(EINVAL);
         }
     }
-    let Remap {
+    let FileRange {
         from_pos,
         to_pos,
         len,
         ..
-    } = *request;
+    } = request.range;
     if len == 0 {
         return Ok(0);
     }
@@ -511,7 +532,7 @@ fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result
     if from_end > from.size() || to_end > to.size() {
         return Err(EINVAL);
     }
-    let mut count = request.to.limit_write(to_pos, len)?;
+    let mut count = request.to.write_check_limits(to_pos, len)?;
     let mut span = count;
     if from_pos + count == from.size() && to_pos + count == to.size() {
         span = blocks_for(count) * BLOCK_SIZE as u64;
@@ -531,7 +552,7 @@ fn prepare(request: &Remap<'_, ReflinkFs>, from: &Locked, to: &Locked) -> Result
 
 /// The rule for a partial last block, `generic_remap_check_len`: it may be shared only where it
 /// is the destination's last, too.
-fn shorten(request: &Remap<'_, ReflinkFs>, to: &Locked, len: u64) -> Result<u64> {
+fn shorten(request: &RemapRequest<'_>, to: &LockedInode, len: u64) -> Result<u64> {
     let partial = offset_in_block(len) as u64;
     if partial == 0 || request.to_pos + len >= to.size() {
         Ok(len)

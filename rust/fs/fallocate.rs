@@ -3,12 +3,12 @@
 //! `fallocate(2)`: giving room to a range, taking it, clearing it. What moves is in `shift.rs`.
 
 use super::{
-    block_of, blocks_for, clear::Clearing, shift::shift, truncate::wipe_tail, Changing,
-    ChargedBlock, Locked, ReflinkFs,
+    block_of, blocks_for, clear::Clearing, offset_in_block, shift::shift, truncate::wipe_tail,
+    Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
 };
 use crate::{
     store::{Lookup, Prealloc},
-    vfs::{go_on, Charge, Fallocate},
+    vfs::{cond_resched_killable, file_operations as mode, File, MAX_LFS_FILESIZE},
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -16,30 +16,89 @@ use kernel::prelude::*;
 /// How many blocks get room under one hold of `invalidate_lock`.
 const STEP: usize = 16;
 
-/// See [`FileOperations::fallocate`](crate::vfs::FileOperations::fallocate).
-pub(crate) fn fallocate(
-    inode: &Changing<'_>,
-    what: Fallocate,
-    bytes: Range<u64>,
-    size: u64,
-) -> Result {
+/// What is to be done with a range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Allocate all of it, so that no write there fails for want of room.
+    Allocate,
+    /// Give its room back: it reads as zeros.
+    PunchHole,
+    /// Make it read as zeros, with room.
+    ZeroRange,
+    /// As [`Mode::Allocate`], and share none of it any more.
+    UnshareRange,
+    /// Take it out of the file: what lies behind moves to its place.
+    CollapseRange,
+    /// Put a hole of its length before it, which moves what lies there.
+    InsertRange,
+}
+
+impl Mode {
+    /// Returns what `FALLOC_FL_*` ask for, if it is one of these.
+    fn new(mode: u32) -> Option<Self> {
+        match mode & !mode::FALLOC_FL_KEEP_SIZE {
+            mode::FALLOC_FL_ALLOCATE_RANGE => Some(Self::Allocate),
+            mode::FALLOC_FL_PUNCH_HOLE => Some(Self::PunchHole),
+            mode::FALLOC_FL_ZERO_RANGE => Some(Self::ZeroRange),
+            mode::FALLOC_FL_UNSHARE_RANGE => Some(Self::UnshareRange),
+            mode::FALLOC_FL_COLLAPSE_RANGE => Some(Self::CollapseRange),
+            mode::FALLOC_FL_INSERT_RANGE => Some(Self::InsertRange),
+            _ => None,
+        }
+    }
+}
+
+/// `fallocate(2)` of `bytes`, which are not empty. Compare `xfs_file_fallocate`.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`, `EINVAL`, `EFBIG`, `EPERM`, `ETXTBSY`; `ENOSPC` where there is not the room that is asked for;
+/// `EDQUOT`, `EINTR`, `ENOMEM`.
+pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -> Result {
+    let mode = Mode::new(flags).ok_or(EOPNOTSUPP)?;
+    let inode = file.inode().lock();
+    let (len, old_size) = (bytes.end - bytes.start, inode.size());
+    let is_aligned = offset_in_block(bytes.start) == 0 && offset_in_block(len) == 0;
+    let size = match mode {
+        Mode::CollapseRange | Mode::InsertRange if !is_aligned => return Err(EINVAL),
+        // The end is for truncation to take away.
+        Mode::CollapseRange if bytes.end >= old_size => return Err(EINVAL),
+        Mode::CollapseRange => old_size - len,
+        Mode::InsertRange if len > MAX_LFS_FILESIZE - old_size => return Err(EFBIG),
+        Mode::InsertRange if bytes.start >= old_size => return Err(EINVAL),
+        Mode::InsertRange => old_size + len,
+        _ if flags & mode::FALLOC_FL_KEEP_SIZE == 0 => old_size.max(bytes.end),
+        _ => old_size,
+    };
+    if size > old_size {
+        inode.newsize_ok(size)?;
+    }
+    // The VFS has checked this before it had the lock.
+    if inode.is_append_only() && mode != Mode::Allocate {
+        return Err(EPERM);
+    }
+    change(&Changing::begin(&inode, file)?, mode, bytes, size)
+}
+
+/// Does it. The size is `size` afterwards.
+fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
-    match what {
-        Fallocate::Collapse => return shift(inode, blocks.end, blocks.start, size),
-        Fallocate::Insert => return shift(inode, blocks.start, blocks.end, size),
+    match mode {
+        Mode::CollapseRange => return shift(inode, blocks.end, blocks.start, size),
+        Mode::InsertRange => return shift(inode, blocks.start, blocks.end, size),
         _ => (),
     }
-    let fills = what != Fallocate::Punch;
+    let fills = mode != Mode::PunchHole;
     // Blocks that others hold are let go of by clearing, so that they cost as much as holes.
-    let unshare = matches!(what, Fallocate::Unshare | Fallocate::Zero);
-    let mut charge = inode.no_charge();
+    let unshare = matches!(mode, Mode::UnshareRange | Mode::ZeroRange);
+    let mut charge = Charge::empty(inode);
     if fills {
-        charge = inode.charge(holes(inode, &blocks, unshare)?)?;
+        charge = Charge::new(inode, holes(inode, &blocks, unshare)?)?;
     }
-    if matches!(what, Fallocate::Punch | Fallocate::Zero) {
-        let lock = inode.invalidate();
+    if matches!(mode, Mode::PunchHole | Mode::ZeroRange) {
+        let lock = inode.invalidate_lock();
         // What goes here comes again below, so that its charge is not given back first.
-        charge.join(Clearing::prepare(&lock, bytes)?.commit(false));
+        charge.merge(Clearing::prepare(&lock, bytes)?.commit(false));
     }
     if fills {
         fill(inode, blocks, unshare, &mut charge)?;
@@ -57,8 +116,8 @@ pub(crate) fn fallocate(
 /// # Errors
 ///
 /// `ENOSPC` where there is not. Takes no more steps than there are free blocks, and blocks of the file's own.
-fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
-    let data = inode.data();
+fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
+    let data = &inode.data().tree;
     let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
     data.pool().check_room(holes)?;
     if !unshare {
@@ -75,7 +134,7 @@ fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
             room += index.min(blocks.end) - extent.index.max(blocks.start);
             data.pool().check_room(room)?;
         }
-        go_on()?;
+        cond_resched_killable()?;
     }
     Ok(holes)
 }
@@ -83,12 +142,12 @@ fn holes(inode: &Locked, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
 /// Puts unwritten blocks into holes, and with `unshare` copies in the place of shared blocks. Takes
 /// what they cost from `charge`.
 fn fill<'a>(
-    inode: &'a Locked,
+    inode: &'a LockedInode,
     blocks: Range<u64>,
     unshare: bool,
-    charge: &mut Charge<'a, ReflinkFs>,
+    charge: &mut Charge<'a>,
 ) -> Result {
-    let data = inode.data();
+    let data = &inode.data().tree;
     let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
@@ -101,26 +160,26 @@ fn fill<'a>(
             fill_step(inode, start..end, unshare, charge, &mut prealloc)?;
         }
         start = end.max(start);
-        go_on()?;
+        cond_resched_killable()?;
     }
     Ok(())
 }
 
 /// As [`fill`], of up to [`STEP`] blocks: makes all of them first, as no fault must wait meanwhile.
 fn fill_step<'a>(
-    inode: &'a Locked,
+    inode: &'a LockedInode,
     blocks: Range<u64>,
     unshare: bool,
-    charge: &mut Charge<'a, ReflinkFs>,
+    charge: &mut Charge<'a>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    let data = inode.data();
+    let data = &inode.data().tree;
     let mut news = [const { None }; STEP];
     for (index, new) in blocks.clone().zip(&mut news) {
         let old = data.lookup(index);
         let advance = match old {
-            Lookup::Hole => charge.take(1),
-            Lookup::Shared(_) if unshare => inode.no_charge(),
+            Lookup::Hole => charge.split(1),
+            Lookup::Shared(_) if unshare => Charge::empty(inode),
             _ => continue,
         };
         let mut block = ChargedBlock::new(inode, &old, advance)?;
@@ -136,7 +195,7 @@ fn fill_step<'a>(
         return Ok(());
     }
     data.prealloc(blocks.start, blocks.end - 1, prealloc);
-    let lock = inode.invalidate();
+    let lock = inode.invalidate_lock();
     for (index, new) in blocks.zip(news) {
         // A fault may have given the file a block of its own meanwhile, and nothing else can have.
         let is_own = || {

@@ -1,63 +1,246 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can be done with a regular file, each in a file of its own.
+//! The operations of a regular file: the table of contents of what this filesystem does with data.
 
 use super::{
-    clone, copy, dedupe, extents, fallocate, read, truncate, write, Changing, Inode, ReflinkFs,
+    block_of, blocks_for, clone, copy, dedupe, extents, fallocate, mmap, read,
+    remap::{RemapKind, RemapRequest},
+    truncate, write, Changing, Inode, LockedInode, ReflinkFs,
 };
 use crate::{
-    store::block::BlockRef,
-    vfs::{Extent, Fallocate, FileOperations, Remap, RemapKind},
+    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK, FOP_COPY_FLAGS},
+    dax::{self, DaxAddressSpaceOps},
+    memfs::{
+        attr,
+        namei::DirInodeOps, //
+    },
+    vfs::{
+        cond_resched_killable,
+        remap,
+        file_operations::{FMODE_CAN_ODIRECT, FMODE_NOWAIT, FOP_BUFFER_WASYNC, FOP_DONTCACHE},
+        AclType, AddressSpaceOps, FiemapExtentInfo, FileKattr, FileOperations, FileOps, FileRange,
+        Iattr, IdMap, InodeOperations, InodeOps, Kiocb, Kstat, NewInode, NewVma, Pipe, PosixAcl,
+        VmOps, SEEK_DATA, SEEK_HOLE,
+    },
 };
 use core::ops::Range;
 use kernel::{
     iov::{IovIterDest, IovIterSource},
-    prelude::*,
+    prelude::*, //
 };
 
-impl FileOperations for ReflinkFs {
-    fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
-        read::read(inode, pos, to)
+type Dentry = crate::vfs::Dentry<ReflinkFs>;
+type File = crate::vfs::File<ReflinkFs>;
+
+/// Makes a new inode a regular file.
+pub(super) fn init(inode: &NewInode<ReflinkFs>) {
+    inode
+        .set_iops(InodeOps::new::<RegularFile>())
+        .set_fops(FileOps::new::<RegularFile>())
+        .set_aops(AddressSpaceOps::new::<DaxAddressSpaceOps<ReflinkFs>>())
+        .set_unevictable()
+        .set_no_xattr();
+    dax::init_inode(inode);
+}
+
+/// A regular file.
+struct RegularFile;
+
+#[vtable]
+impl FileOperations for RegularFile {
+    type FileSystem = ReflinkFs;
+
+    const FOP_FLAGS: u32 = FOP_COPY_FLAGS | FOP_DONTCACHE | FOP_BUFFER_WASYNC;
+
+    /// `O_DIRECT` means nothing: no data is ever cached. So it needs no alignment, and `RWF_DONTCACHE` is what
+    /// happens anyway.
+    const FMODE: u32 = FMODE_CAN_ODIRECT | FMODE_NOWAIT;
+
+    fn llseek(file: &File, offset: i64, whence: u32) -> Result<i64> {
+        let inode = file.inode();
+        let size = inode.size();
+        let hole = match whence {
+            SEEK_HOLE => true,
+            SEEK_DATA => false,
+            _ => return file.generic_llseek(offset, whence, crate::vfs::MAX_LFS_FILESIZE, size),
+        };
+        let pos = u64::try_from(offset)
+            .ok()
+            .filter(|&pos| pos < size)
+            .and_then(|pos| extents::seek(inode, pos, hole))
+            .ok_or(ENXIO)?;
+        file.setpos(pos, crate::vfs::MAX_LFS_FILESIZE)
     }
 
-    fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
-        read::get_stable(inode, index)
+    fn read_iter(mut kiocb: Kiocb<'_, ReflinkFs>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let file = kiocb.file();
+        let n = kiocb.read_with(to, |pos, to| read::read(file.inode(), pos, to))?;
+        file.accessed();
+        Ok(n)
     }
 
-    fn write(
-        inode: &Changing<'_>,
-        pos: u64,
-        from: &mut IovIterSource<'_>,
-        may_wait: bool,
-    ) -> Result<usize> {
-        write::write(inode, pos, from, may_wait)
-    }
-
-    fn truncate(inode: &Changing<'_>, size: u64) -> Result {
-        truncate::truncate(inode, size)
-    }
-
-    fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
-        extents::seek(inode, pos, hole)
-    }
-
-    fn extent(inode: &Inode, pos: u64) -> Option<Extent> {
-        extents::extent(inode, pos)
-    }
-
-    fn fallocate(inode: &Changing<'_>, what: Fallocate, bytes: Range<u64>, size: u64) -> Result {
-        fallocate::fallocate(inode, what, bytes, size)
-    }
-
-    fn copy(request: &Remap<'_, Self>) -> Result<u64> {
-        copy::copy(request)
-    }
-
-    fn remap(request: &Remap<'_, Self>) -> Result<u64> {
-        match request.kind {
-            RemapKind::Copy | RemapKind::CopyOrClone => copy::copy(request),
-            RemapKind::Clone => clone::clone(request),
-            RemapKind::Dedupe => dedupe::dedupe(request),
+    fn write_iter(mut kiocb: Kiocb<'_, ReflinkFs>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let inode = kiocb.lock_inode()?;
+        // It may have become so since it was opened.
+        if inode.is_immutable() {
+            return Err(EPERM);
         }
+        if !kiocb.write_checks(&inode, from)? {
+            return Ok(0);
+        }
+        let may_wait = !kiocb.is_nowait();
+        let inode = Changing::begin_write(&inode, &mut kiocb)?;
+        kiocb.write_with(from, |pos, from| write::write(&inode, pos, from, may_wait))
+    }
+
+    fn mmap(file: &File, vma: NewVma<'_, ReflinkFs>) -> Result {
+        file.inode().data().dax.set_mapped();
+        file.accessed();
+        vma.set_vm_ops(VmOps::new::<mmap::Mapping>());
+        Ok(())
+    }
+
+    /// There is nothing to write back. But what is stored through mappings from now on updates the file's times
+    /// again, as where there is.
+    fn fsync(file: &File, range: Range<u64>) -> Result {
+        let blocks = block_of(range.start)..blocks_for(range.end);
+        dax::write_protect(file.inode(), blocks, cond_resched_killable)
+    }
+
+    fn splice_read(file: &File, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Result<usize> {
+        let n = read::splice(file.inode(), pos, pipe, len)?;
+        file.accessed();
+        Ok(n)
+    }
+
+    fn copy_file_range(
+        from: &File,
+        from_pos: u64,
+        to: &File,
+        to_pos: u64,
+        len: u64,
+        flags: u32,
+    ) -> Result<u64> {
+        let range = FileRange {
+            from,
+            from_pos,
+            to,
+            to_pos,
+            len,
+        };
+        copy_file_range(range, flags)
+    }
+
+    fn remap_file_range(
+        from: &File,
+        from_pos: u64,
+        to: &File,
+        to_pos: u64,
+        len: u64,
+        flags: u32,
+    ) -> Result<u64> {
+        let range = FileRange {
+            from,
+            from_pos,
+            to,
+            to_pos,
+            len,
+        };
+        remap_file_range(range, flags)
+    }
+
+    fn fallocate(file: &File, mode: u32, range: Range<u64>) -> Result {
+        fallocate::fallocate(file, mode, range)
+    }
+}
+
+#[vtable]
+impl InodeOperations for RegularFile {
+    type FileSystem = ReflinkFs;
+
+    fn setattr(idmap: IdMap<'_>, dentry: &Dentry, inode: &LockedInode, attr: Iattr<'_>) -> Result {
+        attr::setattr(idmap, dentry, inode, attr, truncate::truncate)
+    }
+
+    fn getattr(idmap: IdMap<'_>, inode: &Inode, stat: Kstat<'_>, request_mask: u32) -> Result {
+        DirInodeOps::getattr(idmap, inode, stat, request_mask)
+    }
+
+    fn listxattr(inode: &Inode, list: &mut [u8]) -> Result<usize> {
+        DirInodeOps::listxattr(inode, list)
+    }
+
+    fn set_acl(
+        idmap: IdMap<'_>,
+        inode: &LockedInode,
+        acl: Option<&PosixAcl>,
+        kind: AclType,
+    ) -> Result {
+        DirInodeOps::set_acl(idmap, inode, acl, kind)
+    }
+
+    fn fileattr_get(inode: &Inode, fa: FileKattr<'_>) -> Result {
+        DirInodeOps::fileattr_get(inode, fa)
+    }
+
+    fn fileattr_set(inode: &LockedInode, fa: FileKattr<'_>) -> Result {
+        DirInodeOps::fileattr_set(inode, fa)
+    }
+
+    fn fiemap(inode: &Inode, info: FiemapExtentInfo<'_>, start: u64, len: u64) -> Result {
+        extents::fiemap(inode, info, start, len)
+    }
+}
+
+/// See [`FileOperations::copy_file_range`].
+fn copy_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
+    let kind = match flags {
+        0 => RemapKind::CopyOrClone,
+        COPY_FR_COPY => RemapKind::Copy,
+        COPY_FR_REFLINK => RemapKind::Clone,
+        COPY_FR_DEDUP => RemapKind::Dedupe,
+        _ => return Err(EINVAL),
+    };
+    let super_block = |file: &File| core::ptr::from_ref(file.inode().super_block());
+    let one_mount = super_block(range.from) == super_block(range.to);
+    let copies = matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone);
+    if !copies && !one_mount {
+        return Err(EXDEV);
+    }
+    let request = RemapRequest {
+        range,
+        kind,
+        may_shorten: copies,
+        may_stop: true,
+        only_shared: !copies,
+    };
+    match kind {
+        RemapKind::Copy | RemapKind::CopyOrClone => copy::copy(&request),
+        RemapKind::Clone => clone::clone(&request),
+        RemapKind::Dedupe => dedupe::dedupe(&request),
+    }
+}
+
+/// See [`FileOperations::remap_file_range`].
+fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
+    if flags & !(remap::DEDUP | remap::ADVISORY) != 0 {
+        return Err(EINVAL);
+    }
+    let dedupes = flags & remap::DEDUP != 0;
+    let request = RemapRequest {
+        range,
+        kind: if dedupes {
+            RemapKind::Dedupe
+        } else {
+            RemapKind::Clone
+        },
+        may_shorten: flags & remap::CAN_SHORTEN != 0,
+        may_stop: false,
+        only_shared: false,
+    };
+    if dedupes {
+        dedupe::dedupe(&request)
+    } else {
+        clone::clone(&request)
     }
 }

@@ -2,49 +2,57 @@
 
 //! Faults in mappings of files.
 
-use super::{blocks_for, ChargedBlock, Inode, ReflinkFs};
+use super::{blocks_for, Charge, ChargedBlock, Inode, ReflinkFs};
 use crate::{
+    dax::{self, Associated},
     store::{block::BlockRef, Lookup, Prealloc},
     vfs::{
-        go_on,
-        mapping::{Associate, InvalidateShared},
-        Fault, FaultResult, Invalidate, MappingOperations,
+        cond_resched_killable, Fault, InvalidateGuard, InvalidateSharedGuard, VmFault, VmOperations,
     },
 };
 use core::{mem::discriminant, ops::Range};
 use kernel::prelude::*;
 
-impl MappingOperations for ReflinkFs {
-    fn fault(fault: &mut Fault<'_, Self>) -> FaultResult {
-        if fault.writes_file() {
-            store(fault).unwrap_or_else(FaultResult::from)
+/// A mapping of a regular file.
+pub(super) struct Mapping;
+
+impl VmOperations for Mapping {
+    type FileSystem = ReflinkFs;
+
+    fn fault(fault: &mut Fault<'_, ReflinkFs>) -> VmFault {
+        let result = if fault.writes_file() {
+            store(fault)
         } else {
-            load(fault).unwrap_or_else(FaultResult::from)
-        }
+            load(fault)
+        };
+        result.unwrap_or_else(VmFault::from)
     }
 }
 
 /// Maps a block that is the file's own, writable.
-fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
+fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
+    let (inode, index) = (fault.inode(), fault.pgoff());
+    if inode.is_immutable() {
+        return Err(EPERM);
+    }
     let _guard = fault.start_write()?;
-    let (inode, index) = (fault.inode(), fault.index());
     let mut made = false;
     loop {
-        let lock = inode.invalidate_shared();
+        let lock = inode.invalidate_lock_shared();
         // It may have become immutable since the fault began; then everything was unmapped.
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
-            return Ok(FaultResult::SIGBUS);
+            return Ok(VmFault::SIGBUS);
         }
-        let own =
-            |show: &Associate<'_, 1>| inode.data().with_exclusive_array(index, 1, |_| true, show);
-        if let Some(result) = fault.map_writable(&lock, own) {
+        let own = inode.data().tree.exclusive(index, 1, |_| true);
+        let own: Associated<1> = Associated::new(fault, index, own);
+        if let Some(result) = dax::map_writable(fault, &lock, own) {
             // Where this one had to be made, those after it are to be, too.
             if !made {
                 map_writable_around(fault, &lock);
             }
             return Ok(result);
         }
-        if inode.data().set_written(index, 1) > 0 {
+        if inode.data().tree.set_written(index, 1) > 0 {
             continue;
         }
         drop(lock);
@@ -54,27 +62,27 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
 }
 
 /// Maps whatever block there is, read-only.
-fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
-    let (inode, index) = (fault.inode(), fault.index());
+fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
+    let (inode, index) = (fault.inode(), fault.pgoff());
     let mut full = false;
     loop {
-        let lock = inode.invalidate_shared();
+        let lock = inode.invalidate_lock_shared();
         if index >= blocks_for(inode.size()) {
-            return Ok(FaultResult::SIGBUS);
+            return Ok(VmFault::SIGBUS);
         }
-        let block = match inode.data().lookup(index) {
+        let block = match inode.data().tree.lookup(index) {
             Lookup::Hole if fault.may_map_zero_page() => {
                 let result = fault.map_zero_page(&lock);
                 map_around(fault, &lock);
                 return Ok(result);
             }
-            Lookup::Hole => match inode.data().zero_block() {
+            Lookup::Hole => match inode.data().tree.zero_block() {
                 Some(zeros) => Some(zeros).filter(|zeros| !zeros.refcount_high()),
                 // Those of the mount: to read a hole takes no room.
                 None if full => inode.super_block().data().zero_block(),
                 None => {
                     drop(lock);
-                    match inode.data().alloc_zero_block() {
+                    match inode.data().tree.alloc_zero_block() {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
@@ -88,7 +96,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<FaultResult> {
         };
         match block {
             Some(block) => {
-                let result = fault.map(&lock, &block);
+                let result = dax::map(fault, &lock, &block);
                 map_around(fault, &lock);
                 return Ok(result);
             }
@@ -108,7 +116,7 @@ const FAR: u64 = 64;
 
 /// The blocks around the one that was asked for that are to be mapped too.
 fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
-    let n = match fault.index() % FAR {
+    let n = match fault.pgoff() % FAR {
         0 => FAR,
         _ => NEAR as u64,
     };
@@ -122,17 +130,17 @@ fn may_come_along(block: &BlockRef) -> bool {
 }
 
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
-fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
+fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_, ReflinkFs>) {
     let Range { start, end } = around(fault);
     let mut first = start;
     while first < end {
         let mut blocks = [const { None }; NEAR];
         let n = NEAR.min((end - first) as usize);
-        let n = fault.inode().data().read(first, &mut blocks[..n]);
+        let n = fault.inode().data().tree.read(first, &mut blocks[..n]);
         for block in &mut blocks {
             *block = block.take().filter(may_come_along);
         }
-        fault.map_around(lock, first, &blocks[..n]);
+        dax::map_around(fault, lock, first, &blocks[..n]);
         first += n as u64;
     }
 }
@@ -141,14 +149,16 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, Refl
 /// unwritten, and would count as written then.
 ///
 /// The time of the last write is that of the fault, as it is for more stores to one block.
-fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared<'_, ReflinkFs>) {
-    let data = fault.inode().data();
+fn map_writable_around(
+    fault: &mut Fault<'_, ReflinkFs>,
+    lock: &InvalidateSharedGuard<'_, ReflinkFs>,
+) {
+    let data = &fault.inode().data().tree;
     let around = around(fault);
     for first in around.clone().step_by(NEAR) {
         let n = NEAR.min((around.end - first) as usize);
-        let own =
-            |show: &Associate<'_, NEAR>| data.with_exclusive_array(first, n, may_come_along, show);
-        fault.map_writable_around(lock, first, own);
+        let own = Associated::<NEAR>::new(fault, first, data.exclusive(first, n, may_come_along));
+        dax::map_writable_around(fault, lock, first, own);
     }
 }
 
@@ -164,30 +174,30 @@ fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateShared
 fn make_exclusive(inode: &Inode, index: u64) -> Result {
     let mut prealloc = Prealloc::new();
     loop {
-        let expected = inode.data().lookup(index);
+        let expected = inode.data().tree.lookup(index);
         if let Lookup::Exclusive(_) | Lookup::Unwritten(_) = expected {
             return Ok(());
         }
-        let block = ChargedBlock::new(inode, &expected, inode.no_charge())?;
-        inode.data().prepare_insert(index, &mut prealloc)?;
-        let lock = inode.invalidate();
+        let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;
+        inode.data().tree.prepare_insert(index, &mut prealloc)?;
+        let lock = inode.invalidate_lock();
         if index >= blocks_for(inode.size()) {
             return Ok(());
         }
-        let old = inode.data().lookup(index);
+        let old = inode.data().tree.lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
             return insert_copy(&lock, index, old.block(), block, &mut prealloc);
         }
         // It takes another room, or none.
         drop(lock);
-        go_on()?;
+        cond_resched_killable()?;
     }
 }
 
 /// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole.
 fn insert_copy(
-    lock: &Invalidate<'_, ReflinkFs>,
+    lock: &InvalidateGuard<'_, ReflinkFs>,
     index: u64,
     old: Option<BlockRef>,
     block: ChargedBlock<'_>,

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the filesystem does.
+//! reflinkfs: what the filesystem does. No `unsafe`, no C types.
 //!
 //! | file | concern |
 //! |---|---|
-//! | `superblock.rs`, `options.rs`, `quota.rs` | mounts |
-//! | `names.rs` | directories |
+//! | `superblock.rs`, `options.rs`, `quota_options.rs`, `summary.rs` | mounts |
+//! | `inode.rs` | what is kept with an inode |
+//! | `file.rs` | the operations of a regular file: the table of contents of what follows |
 //! | `data.rs` | a file's tree, its lock, and what its owner is charged |
-//! | `file.rs` | the table of contents of what follows |
-//! | `read.rs`, `write.rs`, `write_run.rs`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
-//! | `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
+//! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
+//! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
+//!
+//! Directories, attributes and quotas are [`crate::memfs`]'s.
 //!
 //! # Locks
 //!
 //! After those of [`crate::vfs`], in this order:
 //!
 //! 5. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
-//! 6. a directory's index of cookies; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
+//! 6. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
 //!
 //! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is
 //! held too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and
 //! with it held shared a block found there stays the file's; the tree's lock keeps it whole
-//! for those who hold neither, readers. They copy with it held, and without faults (`read.rs`), as
-//! do those who write in place (`write.rs`).
+//! for readers, which hold neither. They copy with it held, and without faults (`read.rs`), as
+//! do writes in place (`write.rs`).
 //!
 //! # The end of a file
 //!
@@ -41,28 +43,47 @@ mod dedupe;
 mod extents;
 mod fallocate;
 mod file;
+mod inode;
 mod mmap;
-mod names;
 mod options;
-mod quota;
+mod quota_options;
 mod read;
+mod remap;
 mod shift;
+mod summary;
 mod superblock;
 mod truncate;
 mod write;
-mod write_run;
+
+pub(crate) use self::superblock::TypeData;
 
 use self::{
     data::{ChargedBlock, ChargedTree, Data},
+    inode::InodeInfo,
     options::Options,
     superblock::Super,
 };
 use crate::{
-    bindings,
+    dax,
+    memfs::{self, exportfs::ExportFs, xattr::XattrHandler},
     store::block::{BLOCK_SHIFT, BLOCK_SIZE},
-    vfs::{self, Context, Parameter},
+    vfs::{
+        self,
+        Dquots,
+        ExportOps,
+        FsContext,
+        FsParameter,
+        FsParameterSpec,
+        NewSuperBlock,
+        SuperBlock,
+        XattrHandlers, //
+    },
 };
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    sync::aref::ARef, //
+};
 
 /// The filesystem type.
 pub(crate) struct ReflinkFs;
@@ -71,25 +92,31 @@ pub(crate) struct ReflinkFs;
 type Inode = vfs::Inode<ReflinkFs>;
 
 /// An inode of this filesystem whose `i_rwsem` is held exclusive.
-type Locked = vfs::Locked<ReflinkFs>;
+type LockedInode = vfs::LockedInode<ReflinkFs>;
 
 /// A file of this filesystem for whose change everything has been done that it owes.
 type Changing<'a> = vfs::Changing<'a, ReflinkFs>;
 
-/// The index of the block that holds byte `pos`.
+/// A charge of blocks to the owner of a file.
+type Charge<'a> = memfs::quota::Charge<'a, ReflinkFs>;
+
+/// Returns the index of the block that holds byte `pos`.
 const fn block_of(pos: u64) -> u64 {
     pos >> BLOCK_SHIFT
 }
 
-/// How many blocks `len` bytes from the beginning of a block take.
+/// Returns how many blocks `len` bytes from the beginning of a block take.
 const fn blocks_for(len: u64) -> u64 {
     len.div_ceil(BLOCK_SIZE as u64)
 }
 
-/// Where in its block byte `pos` lies.
+/// Returns where in its block byte `pos` lies.
 const fn offset_in_block(pos: u64) -> usize {
     pos as usize % BLOCK_SIZE
 }
+
+/// The most names of a file, and directories in one, as on XFS. The VFS enforces it.
+const MAX_LINKS: u32 = i32::MAX as u32;
 
 impl vfs::FileSystem for ReflinkFs {
     const NAME: &'static CStr = c"reflinkfs";
@@ -97,19 +124,30 @@ impl vfs::FileSystem for ReflinkFs {
     // "refl".
     const MAGIC: usize = 0x7265_666c;
 
+    // Timestamps finer than a timer tick where they were read; mounts in user namespaces, and idmapped ones.
+    const FS_FLAGS: u32 = vfs::filesystem::FS_MGTIME
+        | vfs::filesystem::FS_USERNS_MOUNT
+        | vfs::filesystem::FS_ALLOW_IDMAP;
+
+    type TypeData = TypeData;
     type SuperData = Super;
-    type InodeData = Data;
+    type InodeData = InodeInfo;
+}
+
+impl vfs::FsContextOperations for ReflinkFs {
     type Options = Options;
 
-    fn options(context: &Context<'_>) -> Options {
+    const PARAMETERS: &'static [FsParameterSpec] = Options::PARAMETERS;
+
+    fn init_fs_context(context: &FsContext<'_>) -> Options {
         Options::new(context)
     }
 
-    fn parameter(
+    fn parse_param(
         options: &mut Options,
-        context: &Context<'_>,
-        parameter: &Parameter<'_>,
-    ) -> Result<bool> {
+        context: &FsContext<'_>,
+        parameter: &FsParameter<'_>,
+    ) -> Result {
         options.set(context, parameter)
     }
 
@@ -117,51 +155,73 @@ impl vfs::FileSystem for ReflinkFs {
         Super::new(options)
     }
 
-    fn root(options: &Options) -> (u16, bindings::kuid_t, bindings::kgid_t) {
-        (options.mode, options.uid, options.gid)
+    fn fill_super(sb: &NewSuperBlock<'_, Self>, options: &Options) -> Result<ARef<Inode>> {
+        sb.set_limits(vfs::MAX_LFS_FILESIZE, MAX_LINKS);
+        sb.set_granularity();
+        sb.set_flags(
+            SuperBlock::<Self>::POSIXACL
+                | SuperBlock::<Self>::I_VERSION
+                | SuperBlock::<Self>::NOSEC,
+            SuperBlock::<Self>::I_ALLOW_HSM,
+        );
+        sb.set_random_uuid();
+        sb.set_export_ops(ExportOps::new::<ExportFs<Self>>());
+        sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler<Self>>());
+        memfs::quota::enable(sb)?;
+        let root = memfs::namei::new_root(sb, options.mode, options.uid, options.gid)
+            .inspect_err(|_| memfs::quota::disable(sb))?;
+        summary::show(sb);
+        Ok(root)
     }
 
-    fn quota(sb: &vfs::SuperBlock<Self>, kind: vfs::quota::Kind) -> Option<vfs::quota::Limits> {
-        sb.data().quota.of(kind)
-    }
-
-    fn reconfigure(sb: &vfs::SuperBlock<Self>, context: &Context<'_>, options: &Options) -> Result {
+    fn reconfigure(sb: &SuperBlock<Self>, context: &FsContext<'_>, options: &Options) -> Result {
         sb.data().reconfigure(context, options)
     }
+}
 
-    fn show_options(sb: &vfs::SuperBlock<Self>, line: &SeqFile) {
+impl vfs::SuperOperations for ReflinkFs {
+    fn kill_sb(sb: &SuperBlock<Self>) {
+        summary::hide(sb);
+    }
+
+    fn put_super(sb: &SuperBlock<Self>) {
+        memfs::quota::disable(sb);
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, line: &SeqFile) {
         sb.data().show_options(line, sb);
     }
 
-    fn statistics(sb: &vfs::SuperBlock<Self>) -> vfs::Statistics {
-        sb.data().statistics()
+    fn statfs(sb: &SuperBlock<Self>) -> vfs::StatFs {
+        sb.data().statfs()
     }
 
-    fn summarize(sb: &vfs::SuperBlock<Self>, to: &SeqFile) {
-        sb.data().summarize(to);
+    /// Only an administrator of the initial user namespace may: a frozen superblock has a reference to itself, so
+    /// that nothing could free it after the namespace and all its mounts were gone, and until then its writers could
+    /// not be killed. The kernel's own freezes are not judged.
+    fn may_freeze(by_user: bool) -> bool {
+        !by_user || vfs::capable_sys_admin(true)
     }
 
-    fn inode_data(sb: &vfs::SuperBlock<Self>) -> impl PinInit<Data> {
-        Data::new(sb.data().pool.clone())
+    /// Has every store through a mapping fault, and wait. The VFS keeps other writers out, and there is nothing to
+    /// write back.
+    fn freeze_fs(sb: &SuperBlock<Self>) -> Result {
+        sb.for_each_inode(|inode| {
+            // Cannot fail, as the check does not.
+            let _ = dax::write_protect(inode, 0..u64::MAX, || Ok(()));
+        });
+        Ok(())
     }
 
-    fn admit_inode(sb: &vfs::SuperBlock<Self>) -> Result<u64> {
-        sb.data().admit_inode()
+    fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<InodeInfo> {
+        InodeInfo::new(sb.data().pool.clone())
     }
 
-    fn dismiss_inode(sb: &vfs::SuperBlock<Self>) {
-        sb.data().dismiss_inode();
+    fn evict_inode(inode: &Inode) {
+        inode::evict(inode);
     }
 
-    fn recount(sb: &vfs::SuperBlock<Self>, before: u64, after: u64) -> Result {
-        sb.data().recount(before, after)
-    }
-
-    fn evict(inode: &Inode) {
-        inode.data().clear();
-    }
-
-    fn inode_blocks(inode: &Inode) -> u64 {
-        inode.data().blocks()
+    fn dquots(inode: &Inode) -> &Dquots {
+        inode.data().dquots()
     }
 }

@@ -2,11 +2,15 @@
 
 //! Mount options, in the syntax of tmpfs.
 
-use super::quota::QuotaOptions;
+use super::quota_options::QuotaOptions;
 use crate::{
-    bindings,
+    memfs::quota::Kind,
     store::block::BLOCK_SIZE,
-    vfs::{self, Context, Parameter},
+    vfs::{
+        self,
+        ids::{Kgid, Kuid},
+        FsContext, FsParameter, FsParameterSpec,
+    },
 };
 use kernel::prelude::*;
 
@@ -49,20 +53,51 @@ pub(crate) struct Options {
     /// `mode=`: the permissions of the root directory.
     pub(crate) mode: u16,
     /// `uid=`: its owner.
-    pub(crate) uid: bindings::kuid_t,
+    pub(crate) uid: Kuid,
     /// `gid=`: its group.
-    pub(crate) gid: bindings::kgid_t,
+    pub(crate) gid: Kgid,
     /// Those for quotas.
     pub(crate) quota: QuotaOptions,
 }
+
+// What `FsParameter::opt` returns.
+const SIZE: u8 = 0;
+const NR_INODES: u8 = 1;
+const MODE: u8 = 2;
+const UID: u8 = 3;
+const GID: u8 = 4;
+const QUOTA: u8 = 5;
+const USRQUOTA: u8 = 6;
+const GRPQUOTA: u8 = 7;
+const USRQUOTA_BLOCK_HARDLIMIT: u8 = 8;
+const USRQUOTA_INODE_HARDLIMIT: u8 = 9;
+const GRPQUOTA_BLOCK_HARDLIMIT: u8 = 10;
+const GRPQUOTA_INODE_HARDLIMIT: u8 = 11;
 
 impl Options {
     /// The permissions of the root directory where no option says otherwise.
     pub(crate) const DEFAULT_MODE: u16 = 0o1777;
 
-    /// The defaults.
-    pub(crate) fn new(context: &Context<'_>) -> Self {
-        let (uid, gid) = context.caller();
+    /// The parameters.
+    pub(crate) const PARAMETERS: &'static [FsParameterSpec] = &[
+        FsParameterSpec::string(c"size", SIZE),
+        FsParameterSpec::string(c"nr_inodes", NR_INODES),
+        FsParameterSpec::u32oct(c"mode", MODE),
+        FsParameterSpec::uid(c"uid", UID),
+        FsParameterSpec::gid(c"gid", GID),
+        FsParameterSpec::flag(c"quota", QUOTA),
+        FsParameterSpec::flag(c"usrquota", USRQUOTA),
+        FsParameterSpec::flag(c"grpquota", GRPQUOTA),
+        FsParameterSpec::string(c"usrquota_block_hardlimit", USRQUOTA_BLOCK_HARDLIMIT),
+        FsParameterSpec::string(c"usrquota_inode_hardlimit", USRQUOTA_INODE_HARDLIMIT),
+        FsParameterSpec::string(c"grpquota_block_hardlimit", GRPQUOTA_BLOCK_HARDLIMIT),
+        FsParameterSpec::string(c"grpquota_inode_hardlimit", GRPQUOTA_INODE_HARDLIMIT),
+        FsParameterSpec::END,
+    ];
+
+    /// Returns the defaults.
+    pub(crate) fn new(context: &FsContext<'_>) -> Self {
+        let (uid, gid) = context.current_fsuid_fsgid();
         Self {
             blocks: Limit::Default,
             inodes: Limit::Default,
@@ -73,38 +108,69 @@ impl Options {
         }
     }
 
-    /// Notes an option. `Ok(false)` if there is none of this name.
+    /// Notes a parameter.
     ///
     /// # Errors
     ///
     /// `EINVAL` for a value that makes no sense, which the context is told.
-    pub(crate) fn set(&mut self, context: &Context<'_>, parameter: &Parameter<'_>) -> Result<bool> {
-        let value = parameter.value.unwrap_or_default();
-        let result = match parameter.key {
-            b"size" => blocks(value).map(|blocks| self.blocks = Limit::new(blocks)),
-            b"nr_inodes" => scaled(value).map(|inodes| self.inodes = Limit::new(inodes)),
-            b"mode" => number(value, 8)
-                .filter(|&mode| mode <= 0o7777)
-                .map(|mode| self.mode = mode as u16),
-            b"uid" => id(value)
-                .and_then(|id| context.uid(id))
-                .map(|uid| self.uid = uid),
-            b"gid" => id(value)
-                .and_then(|id| context.gid(id))
-                .map(|gid| self.gid = gid),
-            _ => return self.quota.set(context, parameter, scaled),
-        };
-        result
-            .map(|()| true)
-            .ok_or_else(|| context.bad_value(parameter))
+    pub(crate) fn set(&mut self, context: &FsContext<'_>, parameter: &FsParameter<'_>) -> Result {
+        let bad = || context.bad_value(parameter);
+        let value = parameter.string();
+        match parameter.opt() {
+            SIZE => self.blocks = Limit::new(blocks(value).ok_or_else(bad)?),
+            NR_INODES => self.inodes = Limit::new(scaled(value).ok_or_else(bad)?),
+            MODE => {
+                let mode = u16::try_from(parameter.uint_32()).ok();
+                self.mode = mode.filter(|&mode| mode <= 0o7777).ok_or_else(bad)?;
+            }
+            UID => {
+                let uid = Some(parameter.uid()).filter(|&uid| context.has_uid(uid));
+                self.uid = uid.ok_or_else(bad)?;
+            }
+            GID => {
+                let gid = Some(parameter.gid()).filter(|&gid| context.has_gid(gid));
+                self.gid = gid.ok_or_else(bad)?;
+            }
+            QUOTA => self.quota.enable(context, true, true)?,
+            USRQUOTA => self.quota.enable(context, true, false)?,
+            GRPQUOTA => self.quota.enable(context, false, true)?,
+            USRQUOTA_BLOCK_HARDLIMIT => {
+                self.quota.limits_mut(Kind::User).space =
+                    hard_limit(context, parameter, "User quota block")?;
+            }
+            USRQUOTA_INODE_HARDLIMIT => {
+                self.quota.limits_mut(Kind::User).inodes =
+                    hard_limit(context, parameter, "User quota inode")?;
+            }
+            GRPQUOTA_BLOCK_HARDLIMIT => {
+                self.quota.limits_mut(Kind::Group).space =
+                    hard_limit(context, parameter, "Group quota block")?;
+            }
+            GRPQUOTA_INODE_HARDLIMIT => {
+                self.quota.limits_mut(Kind::Group).inodes =
+                    hard_limit(context, parameter, "Group quota inode")?;
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(())
     }
+}
+
+/// Returns a default limit for quotas, which is not 0.
+fn hard_limit(context: &FsContext<'_>, parameter: &FsParameter<'_>, name: &str) -> Result<i64> {
+    let value = scaled(parameter.string()).filter(|&value| value != 0);
+    let value = value.ok_or_else(|| context.bad_value(parameter))?;
+    i64::try_from(value).map_err(|_| {
+        context.error(fmt!("{name} hardlimit too large."));
+        EINVAL
+    })
 }
 
 /// The blocks in a size in bytes, or in percent of the machine's memory.
 fn blocks(value: &[u8]) -> Option<u64> {
     match value.strip_suffix(b"%") {
         Some(percent) => integer(percent)?
-            .checked_mul(vfs::total_ram_pages())
+            .checked_mul(vfs::totalram_pages())
             .map(|hundredths| hundredths / 100),
         None => Some(scaled(value)?.div_ceil(BLOCK_SIZE as u64)),
     }
@@ -148,8 +214,4 @@ fn number(value: &[u8], radix: u64) -> Option<u64> {
         let digit = u64::from((digit as char).to_digit(radix as u32)?);
         number.checked_mul(radix)?.checked_add(digit)
     })
-}
-
-fn id(value: &[u8]) -> Option<u32> {
-    integer(value).and_then(|id| u32::try_from(id).ok())
 }

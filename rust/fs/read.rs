@@ -8,14 +8,14 @@ use crate::{
         block::{copy_to_iter, copy_to_iter_without_faults, error_at, BlockRef, BLOCK_SIZE},
         StableRef,
     },
-    vfs::go_on,
+    vfs::{cond_resched_killable, Pipe},
 };
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// How many blocks are copied under one hold of the tree's lock.
 const BATCH: usize = 16;
 
-/// See [`FileOperations::read`](crate::vfs::FileOperations::read).
+/// Copies what lies at `pos` to `to`, up to the end of the file. Returns how many bytes.
 ///
 /// Copies with the tree's lock held, which any number of readers may do at a time. So nobody counts
 /// references to pages, and readers of clones have nothing in common that they write to.
@@ -31,7 +31,7 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
                 return if done == 0 { Err(err) } else { Ok(done) };
             }
         }
-        if !to.is_empty() && go_on().is_err() {
+        if !to.is_empty() && cond_resched_killable().is_err() {
             return if done == 0 { Err(EINTR) } else { Ok(done) };
         }
     }
@@ -40,7 +40,7 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
 
 /// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how many.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
-    inode.data().look(block_of(pos), |blocks| {
+    inode.data().tree.look(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
         let len = length(inode, pos, blocks.len(), to);
         let copied = copy_to_iter_without_faults(blocks, offset_in_block(pos), len, to);
@@ -52,7 +52,7 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 /// Returns how many bytes, and what kept it from copying all.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH];
-    let (found, len) = inode.data().look(block_of(pos), |found| {
+    let (found, len) = inode.data().tree.look(block_of(pos), |found| {
         let n = found.len().min(wanted(pos, to));
         blocks[..n].clone_from_slice(&found[..n]);
         (n, length(inode, pos, n, to))
@@ -80,7 +80,42 @@ fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize
     left.min(blocks * BLOCK_SIZE - offset_in_block(pos))
 }
 
-/// See [`FileOperations::get_stable`](crate::vfs::FileOperations::get_stable).
+/// Passes up to `len` bytes from `pos` on to a pipe, as references to blocks. Returns how many.
+///
+/// # Errors
+///
+/// `ENOMEM`, `EIO`, and those of the pipe, if not one byte was passed on.
+pub(crate) fn splice(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Result<usize> {
+    let mut done = 0;
+    while done < len {
+        let at = pos + done as u64;
+        match splice_block(inode, at, pipe, len - done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// As [`splice`], up to the end of a block.
+fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Result<usize> {
+    if pos >= inode.size() {
+        return Ok(0);
+    }
+    let (block, size) = get_stable(inode, block_of(pos))?;
+    let offset = offset_in_block(pos);
+    let left = size.saturating_sub(pos).min(len as u64) as usize;
+    let n = left.min(BLOCK_SIZE - offset);
+    if n > 0 {
+        pipe.add_page(block, offset, n)?;
+    }
+    Ok(n)
+}
+
+/// Returns the block at `index`, or one of zeros, to be read later: the file does not write it in place any more. And
+/// the size that the file had then.
 ///
 /// A block that is mapped writable is copied, since stores reach it; and any, while somebody writes,
 /// who may have found just now that it can be written in place.
@@ -88,8 +123,8 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let mount = inode.super_block().data();
     let (loan, size) = match inode.try_lock_shared() {
         // Nobody moves the end meanwhile.
-        Some(_guard) => (inode.data().get_stable(index), inode.size()),
-        None => inode.data().look(index, |blocks| match blocks {
+        Some(_guard) => (inode.data().tree.get_stable(index), inode.size()),
+        None => inode.data().tree.look(index, |blocks| match blocks {
             [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
             _ => (StableRef::Hole, inode.size()),
         }),

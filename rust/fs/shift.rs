@@ -6,7 +6,7 @@
 use super::{blocks_for, clone::unmap_writable, data, Changing, ChargedTree, ReflinkFs};
 use crate::{
     store::{Prealloc, Tree},
-    vfs::{go_on, Invalidate},
+    vfs::{cond_resched_killable, InvalidateGuard},
 };
 use kernel::prelude::*;
 
@@ -24,18 +24,22 @@ const TRIES: usize = 2;
 /// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` where the process is to end. The
 /// file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
-    let data = inode.data();
+    let data = &inode.data().tree;
     let first = from.min(to);
     let mut tries = 0;
     loop {
-        let lock = inode.invalidate();
+        let lock = inode.invalidate_lock();
         unmap_writable(inode, &lock, first..data::ALL.end);
         // A block knows the index at which somebody may still write to it, and so does not move. A
         // copy goes instead, as a page cache would forget the page.
         let mut pinned = KVVec::new();
-        inode.mapped().scan_pinned(from..data::ALL.end, |index| {
-            Ok(pinned.push(index, GFP_KERNEL)?)
-        })?;
+        inode
+            .data()
+            .dax
+            .mapped()
+            .scan_pinned(from..data::ALL.end, |index| {
+                Ok(pinned.push(index, GFP_KERNEL)?)
+            })?;
         let source = data.edit()?;
         if tries == TRIES || !pinned.is_empty() {
             let tree = moved(inode, &source, (from, to), &pinned)?;
@@ -44,7 +48,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         }
         drop(lock);
         let tree = moved(inode, &source, (from, to), &pinned)?;
-        let lock = inode.invalidate();
+        let lock = inode.invalidate_lock();
         if data.is_still(&source) {
             drop(source);
             return commit(inode, &lock, tree, first, size);
@@ -64,13 +68,13 @@ fn moved(
     let mut prealloc = Prealloc::on_demand();
     tree.remove(from.min(to), u64::MAX, &mut prealloc)?;
     let len = data::ALL.end - from;
-    tree.share(to, source, from, len, &mut prealloc, go_on)?;
+    tree.share(to, source, from, len, &mut prealloc, cond_resched_killable)?;
     for &index in pinned {
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
         // The other keeps its room, as long as somebody refers to it.
-        let copy = inode.data().pool().alloc()?;
+        let copy = inode.data().tree.pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(index - from + to, copy, &mut prealloc)?;
     }
@@ -79,7 +83,7 @@ fn moved(
 
 fn commit(
     inode: &Changing<'_>,
-    lock: &Invalidate<'_, ReflinkFs>,
+    lock: &InvalidateGuard<'_, ReflinkFs>,
     tree: Tree,
     first: u64,
     size: u64,
@@ -91,7 +95,7 @@ fn commit(
     if size < inode.size() {
         inode.set_size(size);
         // As truncation does: what lies beyond the end is in no private mapping either.
-        lock.unmap_with_copies(blocks_for(size)..data::ALL.end);
+        lock.unmap_even_cows(blocks_for(size)..data::ALL.end);
     }
     drop(tree.commit());
     inode.set_size(size);

@@ -4,40 +4,58 @@
 
 use super::{
     options::{Limit, Options},
-    quota::QuotaOptions,
+    quota_options::QuotaOptions,
+    summary::Summary,
     ReflinkFs,
 };
 use crate::{
-    bindings,
+    debugfs,
+    memfs::{quota, SbInfo},
     store::block::{BlockRef, Leaf, Pool, BLOCK_SIZE},
-    vfs::{self, Context},
+    vfs::{
+        self,
+        ids::{Kgid, Kuid},
+        FsContext,
+    },
 };
 use kernel::{
+    new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-    },
+    sync::{Arc, Mutex},
 };
+
+/// What is kept with the filesystem type.
+#[pin_data]
+pub(crate) struct TypeData {
+    #[pin]
+    quota_format: quota::Format<ReflinkFs>,
+    /// Has a file for each superblock.
+    pub(super) summaries: debugfs::Directory,
+}
+
+impl TypeData {
+    /// Returns an initialiser.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            quota_format <- quota::Format::new(module),
+            summaries: debugfs::Directory::new(c"reflinkfs"),
+        })
+    }
+}
 
 /// The most blocks where no option says otherwise: as many as there are pages in half of the machine's
 /// memory.
 fn default_blocks() -> u64 {
-    vfs::total_ram_pages() / 2
+    vfs::totalram_pages() / 2
 }
 
 /// The most inodes where no option says otherwise: as many as take an eighth of the machine's memory.
 /// With the blocks, and what is free of their nodes, that leaves more than a third.
 fn default_inodes() -> u64 {
-    vfs::total_ram_pages() * BLOCK_SIZE as u64 / 8 / INODE_MEMORY
+    vfs::totalram_pages() * BLOCK_SIZE as u64 / 8 / INODE_MEMORY
 }
-
-/// How many bytes of the space of `nr_inodes=` an inode takes, or a further name of one; tmpfs's
-/// `BOGO_INODE_SIZE`. Where there are fewer of these, other things that come with inodes may take as
-/// much.
-const INODE_SPACE: u64 = 1024;
 
 /// The most memory that so much of the space stands for, in bytes: an inode, its dentry with the longest
 /// of names, its place in the directory; or attributes, with what allocations are rounded up by.
@@ -47,23 +65,19 @@ const INODE_MEMORY: u64 = 2048;
 pub(crate) struct Super {
     /// The blocks of all files.
     pub(crate) pool: Arc<Pool>,
-    /// The most inodes there may be; `u64::MAX` where there is no limit.
-    max_inodes: Atomic<u64>,
-    /// The space of inodes that is taken, in bytes: [`INODE_SPACE`] for each inode and each further name,
-    /// and what else inodes have, see [`Super::recount`].
-    inode_space: Atomic<u64>,
-    /// How much of it is no inode and no name, in bytes.
-    attribute_bytes: Atomic<u64>,
-    next_inode: Atomic<u64>,
+    /// The inodes, counted.
+    pub(super) info: Arc<SbInfo>,
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may be
     /// stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block).
     zero_block: Leaf<1>,
     pub(crate) quota: QuotaOptions,
+    /// The file that shows what the superblock holds.
+    pub(super) summary: Pin<KBox<Mutex<Option<debugfs::File<Summary>>>>>,
     mode: u16,
-    uid: bindings::kuid_t,
-    gid: bindings::kgid_t,
+    uid: Kuid,
+    gid: Kgid,
 }
 
 impl Super {
@@ -80,13 +94,11 @@ impl Super {
         zero_block.insert(0, zero, 0);
         Ok(Self {
             pool: Pool::new(options.blocks.or(default_blocks()))?,
-            max_inodes: Atomic::new(options.inodes.or(default_inodes()).unwrap_or(u64::MAX)),
-            inode_space: Atomic::new(0),
-            attribute_bytes: Atomic::new(0),
-            next_inode: Atomic::new(1),
+            info: Arc::new(SbInfo::new(options.inodes.or(default_inodes())), GFP_KERNEL)?,
             anon_pool,
             zero_block,
             quota: options.quota.for_mount(),
+            summary: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
             mode: options.mode,
             uid: options.uid,
             gid: options.gid,
@@ -111,9 +123,9 @@ impl Super {
     /// # Errors
     ///
     /// `EINVAL` for a limit below what is in use, or what quotas would be; nothing has changed.
-    pub(crate) fn reconfigure(&self, context: &Context<'_>, options: &Options) -> Result {
+    pub(crate) fn reconfigure(&self, context: &FsContext<'_>, options: &Options) -> Result {
         self.quota.may_become(context, &options.quota)?;
-        let used = self.inodes();
+        let used = self.info.inodes();
         if let Limit::At(inodes) = options.inodes {
             if inodes < used {
                 context.error(fmt!("nr_inodes={inodes}: {used} are in use already"));
@@ -129,8 +141,7 @@ impl Super {
             })?;
         }
         if options.inodes != Limit::Default {
-            self.max_inodes
-                .store(options.inodes.or(0).unwrap_or(u64::MAX), Relaxed);
+            self.info.set_max_inodes(options.inodes.or(0));
         }
         Ok(())
     }
@@ -143,15 +154,15 @@ impl Super {
             Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),
             None => seq_print!(line, ",size=0"),
         }
-        match self.max_inodes.load(Relaxed) {
-            inodes if inodes == default_inodes() => (),
-            u64::MAX => seq_print!(line, ",nr_inodes=0"),
-            inodes => seq_print!(line, ",nr_inodes={inodes}"),
+        match self.info.max_inodes() {
+            Some(inodes) if inodes == default_inodes() => (),
+            Some(inodes) => seq_print!(line, ",nr_inodes={inodes}"),
+            None => seq_print!(line, ",nr_inodes=0"),
         }
         if self.mode != Options::DEFAULT_MODE {
             seq_print!(line, ",mode={:03o}", self.mode);
         }
-        let (uid, gid) = sb.ids(self.uid, self.gid);
+        let (uid, gid) = sb.from_kuid_kgid_munged(self.uid, self.gid);
         if uid != 0 {
             seq_print!(line, ",uid={uid}");
         }
@@ -161,89 +172,12 @@ impl Super {
         self.quota.show(line);
     }
 
-    /// The numbers for `statfs`.
-    pub(crate) fn statistics(&self) -> vfs::Statistics {
-        let max_inodes = Some(self.max_inodes.load(Relaxed)).filter(|&max| max != u64::MAX);
-        vfs::Statistics {
+    /// Returns the numbers for `statfs(2)`.
+    pub(crate) fn statfs(&self) -> vfs::StatFs {
+        vfs::StatFs {
             blocks: (self.pool.limit(), self.pool.charged()),
-            inodes: (max_inodes, self.inodes()),
+            inodes: (self.info.max_inodes(), self.info.inodes()),
         }
-    }
-
-    /// What `/sys/kernel/debug/reflinkfs/MAJOR:MINOR` shows. A limit that there is not shows as 0.
-    pub(crate) fn summarize(&self, to: &SeqFile) {
-        let attributes = self.attribute_bytes.load(Relaxed);
-        let names = self.inode_space.load(Relaxed).saturating_sub(attributes) / INODE_SPACE;
-        let max_inodes = Some(self.max_inodes.load(Relaxed)).filter(|&max| max != u64::MAX);
-        let lines = [
-            ("blocks", self.pool.used()),
-            ("blocks_kept_for_others", self.pool.orphan_count()),
-            ("blocks_limit", self.pool.limit().unwrap_or(0)),
-            ("nodes", self.pool.nodes()),
-            ("node_bytes", self.pool.nodes() * Pool::NODE_BYTES),
-            ("inodes_and_further_names", names),
-            ("attribute_bytes", attributes),
-            ("inodes_limit", max_inodes.unwrap_or(0)),
-        ];
-        for (name, value) in lines {
-            seq_print!(to, "{name} {value}\n");
-        }
-    }
-
-    /// How many inodes exist, or would take the space that is taken.
-    fn inodes(&self) -> u64 {
-        self.inode_space.load(Relaxed).div_ceil(INODE_SPACE)
-    }
-
-    /// Counts an inode, and gives it a number that no other had.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` at the limit.
-    pub(crate) fn admit_inode(&self) -> Result<u64> {
-        self.admit_name()?;
-        Ok(self.next_inode.fetch_add(1, Relaxed))
-    }
-
-    /// Counts a further name of an inode as an inode.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` at the limit.
-    pub(crate) fn admit_name(&self) -> Result {
-        self.take_inode_space(INODE_SPACE)
-    }
-
-    /// Counts an inode, or a name, less.
-    pub(crate) fn dismiss_inode(&self) {
-        self.inode_space.fetch_sub(INODE_SPACE, Relaxed);
-    }
-
-    /// Counts what inodes have that is not in blocks, attributes and long targets of symbolic links: it
-    /// is `after` bytes, where it was `before` until now.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` where there is not the space for more; it counts as before.
-    pub(crate) fn recount(&self, before: u64, after: u64) -> Result {
-        let (more, less) = (after.saturating_sub(before), before.saturating_sub(after));
-        if more > 0 {
-            self.take_inode_space(more)?;
-            self.attribute_bytes.add(more, Relaxed);
-        }
-        self.attribute_bytes.fetch_sub(less, Relaxed);
-        self.inode_space.fetch_sub(less, Relaxed);
-        Ok(())
-    }
-
-    fn take_inode_space(&self, bytes: u64) -> Result {
-        let most = self.max_inodes.load(Relaxed).saturating_mul(INODE_SPACE);
-        let before = self.inode_space.fetch_add(bytes, Relaxed);
-        if before.saturating_add(bytes) > most {
-            self.inode_space.fetch_sub(bytes, Relaxed);
-            return Err(ENOSPC);
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! Changing a file's size, and what lies beyond its end.
 
-use super::{block_of, blocks_for, clear::Clearing, offset_in_block, Locked};
+use super::{block_of, blocks_for, clear::Clearing, offset_in_block, Changing, LockedInode};
 use crate::store::{block::BLOCK_SIZE, Lookup};
 use kernel::prelude::*;
 
@@ -10,27 +10,31 @@ use kernel::prelude::*;
 /// beyond the end, as far as `pos`.
 ///
 /// In a file that was never mapped there is nothing, nor in a block that is shared.
-pub(crate) fn wipe_tail(inode: &Locked, pos: u64) {
+pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
     let size = inode.size();
     let offset = offset_in_block(size);
-    if pos <= size || offset == 0 || !inode.was_mapped() {
+    if pos <= size || offset == 0 || !inode.data().dax.was_mapped() {
         return;
     }
-    if let Lookup::Exclusive(block) = inode.data().lookup(block_of(size)) {
+    if let Lookup::Exclusive(block) = inode.data().tree.lookup(block_of(size)) {
         block.zero(offset, BLOCK_SIZE - offset);
     }
 }
 
-/// See [`FileOperations::truncate`](crate::vfs::FileOperations::truncate).
-pub(crate) fn truncate(inode: &Locked, size: u64) -> Result {
-    let beyond = |end| inode.data().next_block(blocks_for(end)).is_some();
+/// Changes the size. Shrinking gives blocks back, growing makes a hole.
+///
+/// # Errors
+///
+/// `ENOMEM`; the file is as it was.
+pub(crate) fn truncate(inode: &Changing<'_>, size: u64) -> Result {
+    let beyond = |end| inode.data().tree.next_block(blocks_for(end)).is_some();
     // What fallocate put beyond the end goes where the size stays.
     if size > inode.size() || size == inode.size() && !beyond(size) {
         wipe_tail(inode, size);
         inode.set_size(size);
         return Ok(());
     }
-    let lock = inode.invalidate();
+    let lock = inode.invalidate_lock();
     let clearing = Clearing::prepare(&lock, size..u64::MAX)?;
     // Nothing fails from here on.
     inode.set_size(size);

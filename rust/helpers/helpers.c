@@ -21,6 +21,7 @@
 #include "thread_info.c"
 #endif
 
+#include "dcache.c"
 #include "fault.c"
 #include "fileattr.c"
 #include "fs.c"

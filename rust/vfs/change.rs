@@ -1,68 +1,95 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changes of a file's data, and what each of them owes.
+//! What a change of a file's data owes: `file_modified`.
 //!
-//! Compare `file_modified` of `fs/inode.c`, and what `ext4_write_checks` and
-//! `generic_remap_file_range_prep` look at before.
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h). Compare `ext4_write_checks`,
+//! `generic_remap_file_range_prep`.
 
 use super::{
-    file::File,
-    filesystem::FileSystem,
-    inode::{Inode, Locked},
+    Dentry,
+    File,
+    FileSystem,
+    Iattr,
+    IdMap,
+    Kiocb,
+    LockedInode, //
 };
-use crate::bindings;
 use core::ops::Deref;
-use kernel::{error::to_result, prelude::*};
+use kernel::prelude::*;
 
-/// A file that is about to change: its `i_rwsem` is held exclusive, and since that was taken set-id bits
-/// and capabilities were taken away, the times and the change attribute set, and the flags that forbid a
-/// change were looked at.
+/// A file about to change: its `i_rwsem` is held exclusive, and under this hold of the lock the flags that forbid
+/// a change were checked, set-id bits and capabilities removed, the times and `i_version` updated.
 ///
-/// What writes to a file or shares blocks with it asks for one of these. It ends with the hold of the
-/// lock: while the lock is not held, an owner may make the file set-user-ID or immutable, so that who
-/// goes on afterwards owes all of it again.
-pub struct Changing<'a, T: FileSystem>(&'a Locked<T>);
+/// It ends with the hold: while the lock is not held, an owner may make the file set-user-ID or immutable, so
+/// that a call which goes on afterwards owes all of it again.
+pub struct Changing<'a, T: FileSystem>(&'a LockedInode<T>);
 
 impl<'a, T: FileSystem> Changing<'a, T> {
     /// Begins a change of `inode` through `file`, which is open for writing.
     ///
     /// # Errors
     ///
-    /// `EPERM` where the file is immutable, `ETXTBSY` where it is swapped to, and those of
-    /// `file_modified`.
-    pub(super) fn begin(inode: &'a Locked<T>, file: &File<T>) -> Result<Self> {
-        debug_assert!(core::ptr::eq::<Inode<T>>(&**inode, file.inode()));
-        // SAFETY: The file is open, and its inode locked.
-        Self::begin_with(inode, || unsafe { bindings::file_modified(file.as_raw()) })
+    /// `EPERM` where the file is immutable, `ETXTBSY` for a swap file, and those of `file_modified`.
+    pub fn begin(inode: &'a LockedInode<T>, file: &File<T>) -> Result<Self> {
+        Self::check_flags(inode)?;
+        file.modified(inode)?;
+        Ok(Self(inode))
     }
 
-    /// As [`Changing::begin`], where `modified` does what `file_modified` does, and returns what it does.
-    pub(super) fn begin_with(
-        inode: &'a Locked<T>,
-        modified: impl FnOnce() -> c_int,
+    /// As [`Changing::begin`], for a write: without waiting where `kiocb` must not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Changing::begin`], and `EAGAIN`.
+    pub fn begin_write(inode: &'a LockedInode<T>, kiocb: &mut Kiocb<'_, T>) -> Result<Self> {
+        Self::check_flags(inode)?;
+        kiocb.modified(inode)?;
+        Ok(Self(inode))
+    }
+
+    /// Begins a change of size by `->setattr`. `do_truncate` looks for set-id bits before it has the lock: an
+    /// owner who waited for the lock first may have set them since.
+    ///
+    /// The times are those in `attr`; [`Iattr::copy`] sets them.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` where the file is immutable or append-only, and those of `notify_change`.
+    pub fn begin_setattr(
+        inode: &'a LockedInode<T>,
+        idmap: IdMap<'_>,
+        dentry: &Dentry<T>,
+        _attr: &Iattr<'_>,
     ) -> Result<Self> {
+        if inode.is_immutable() || inode.is_append_only() {
+            return Err(EPERM);
+        }
+        dentry.remove_privs(idmap)?;
+        Ok(Self(inode))
+    }
+
+    fn check_flags(inode: &LockedInode<T>) -> Result {
         if inode.is_immutable() {
             return Err(EPERM);
         }
         if inode.is_swapfile() {
             return Err(ETXTBSY);
         }
-        to_result(modified())?;
-        Ok(Self(inode))
+        Ok(())
     }
 
     /// # Safety
     ///
     /// All that a change owes was done since `i_rwsem` of `inode` was taken.
-    pub(super) unsafe fn assume(inode: &'a Locked<T>) -> Self {
+    pub(super) unsafe fn assume(inode: &'a LockedInode<T>) -> Self {
         Self(inode)
     }
 }
 
 impl<T: FileSystem> Deref for Changing<'_, T> {
-    type Target = Locked<T>;
+    type Target = LockedInode<T>;
 
-    fn deref(&self) -> &Locked<T> {
+    fn deref(&self) -> &LockedInode<T> {
         self.0
     }
 }

@@ -1,109 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open regular files.
+//! Open files of a filesystem, and single reads and writes.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use super::{
-    acl,
-    any::AnyFile,
-    attributes,
-    change::Changing,
-    extents,
-    fallocate::{self, Fallocate},
-    filesystem::FileSystem,
-    flags,
-    inode::Inode,
-    mapping::{self, MappingOperations},
-    remap::{self, Remap},
-    splice,
-    xattr::AttributeHandlers,
-    Extent, MAX_FILE_SIZE,
+    FileSystem,
+    Inode,
+    InodeGuard,
+    LockedInode,
+    NewInode, //
 };
-use crate::{bindings, copy_flags::FOP_COPY_FLAGS, store::block::BlockRef};
-use core::{
-    marker::PhantomData,
-    ops::{Deref, Range},
-};
+use crate::bindings;
+use core::marker::PhantomData;
 use kernel::{
+    error::to_result,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
-    types::Opaque,
+    types::Opaque, //
 };
 
-/// What can be done with a regular file. Positions and lengths are in bytes.
-pub trait FileOperations: FileSystem {
-    /// Copies what lies at `pos` to `to`, up to the end of the file. Returns how many bytes.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT` if not one byte could be copied.
-    fn read(inode: &Inode<Self>, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
-
-    /// The block at `index`, or one of zeros, for somebody who is to read it later: the file does not
-    /// write it in place any more, so that it stays as it is. And the size that the file had then.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    fn get_stable(inode: &Inode<Self>, index: u64) -> Result<(BlockRef, u64)>;
-
-    /// Writes `from` to `pos`. Limits were looked at. Returns how many bytes.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`, `ENOSPC`, `ENOMEM` if not one byte could be written; `EAGAIN` where that would mean
-    /// to wait, for memory or a lock, and `may_wait` is false.
-    fn write(
-        inode: &Changing<'_, Self>,
-        pos: u64,
-        from: &mut IovIterSource<'_>,
-        may_wait: bool,
-    ) -> Result<usize>;
-
-    /// Changes the size. Shrinking gives blocks back, growing makes a hole.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; the file is as it was.
-    fn truncate(inode: &Changing<'_, Self>, size: u64) -> Result;
-
-    /// The first offset at or after `pos` with data (`hole` false) or in a hole, counting the end
-    /// of the file as a hole. `pos` lies before the end.
-    fn seek(inode: &Inode<Self>, pos: u64, hole: bool) -> Option<u64>;
-
-    /// The first extent that reaches beyond `pos`.
-    fn extent(inode: &Inode<Self>, pos: u64) -> Option<Extent>;
-
-    /// `fallocate(2)` of `bytes`. `size` is what the size is to be afterwards. What may be collapsed
-    /// or inserted was looked at.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` where there is not the room that is asked for; `EINTR`, `ENOMEM`.
-    fn fallocate(
-        inode: &Changing<'_, Self>,
-        what: Fallocate,
-        bytes: Range<u64>,
-        size: u64,
-    ) -> Result;
-
-    /// `copy_file_range(2)`: without flags, copies as the filesystem likes best; or just copies.
-    /// The range was cut at the end of the source, and does not overlap.
-    ///
-    /// # Errors
-    ///
-    /// As [`FileOperations::write`], if not one byte was copied.
-    fn copy(request: &Remap<'_, Self>) -> Result<u64>;
-
-    /// Shares the range with the destination, or shares it if both hold the same bytes:
-    /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`. Returns how many bytes.
-    ///
-    /// # Errors
-    ///
-    /// See the manual page of `ioctl_ficlonerange`; `EBADE` where the bytes differ.
-    fn remap(request: &Remap<'_, Self>) -> Result<u64>;
-}
-
-/// An open file.
+/// An open file of a filesystem, `struct file`.
 #[repr(transparent)]
 pub struct File<T: FileSystem>(Opaque<bindings::file>, PhantomData<T>);
 
@@ -112,182 +29,264 @@ impl<T: FileSystem> File<T> {
     ///
     /// `file` is an open file whose inode is one of `T`, during `'a`.
     pub(super) unsafe fn from_raw<'a>(file: *mut bindings::file) -> &'a Self {
-        // SAFETY: The types have the same layout.
+        // SAFETY: By the safety requirements; the types have the same layout.
         unsafe { &*file.cast() }
     }
 
-    pub(super) fn as_raw(&self) -> *mut bindings::file {
+    pub(crate) fn as_raw(&self) -> *mut bindings::file {
         self.0.get()
     }
 
-    /// The inode.
+    /// Returns the inode.
     pub fn inode(&self) -> &Inode<T> {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: By the promise of `from_raw`; an open file has a reference to its inode.
         unsafe { Inode::from_raw((*self.as_raw()).f_inode) }
     }
-}
 
-impl<T: FileSystem> Deref for File<T> {
-    type Target = AnyFile;
-
-    fn deref(&self) -> &AnyFile {
-        // SAFETY: By the promise of `from_raw`.
-        unsafe { AnyFile::from_raw(self.as_raw()) }
-    }
-}
-
-/// The callbacks of a regular file.
-pub(super) struct FileTables<T: FileOperations + MappingOperations>(PhantomData<T>);
-
-impl<T: FileOperations + MappingOperations> FileTables<T> {
-    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
-        setattr: Some(attributes::setattr_file::<T>),
-        getattr: Some(attributes::getattr::<T>),
-        fiemap: Some(extents::fiemap::<T>),
-        set_acl: Some(acl::set_acl::<T>),
-        fileattr_get: Some(flags::fileattr_get::<T>),
-        fileattr_set: Some(flags::fileattr_set::<T>),
-        listxattr: Some(AttributeHandlers::<T>::list),
-        ..pin_init::zeroed()
-    };
-
-    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
-        llseek: Some(Self::llseek),
-        read_iter: Some(Self::read_iter),
-        write_iter: Some(Self::write_iter),
-        mmap: Some(mapping::mmap::<T>),
-        fsync: Some(mapping::fsync::<T>),
-        splice_read: Some(splice::splice_read::<T>),
-        splice_write: Some(bindings::iter_file_splice_write),
-        copy_file_range: Some(remap::copy_file_range::<T>),
-        remap_file_range: Some(remap::remap_file_range::<T>),
-        fallocate: Some(fallocate::fallocate::<T>),
-        setlease: Some(bindings::generic_setlease),
-        fop_flags: FOP_COPY_FLAGS | bindings::FOP_DONTCACHE | bindings::FOP_BUFFER_WASYNC,
-        ..pin_init::zeroed()
-    };
-
-    /// `O_DIRECT` is taken, and means nothing: no data is ever cached. So it needs no alignment,
-    /// and `RWF_DONTCACHE` is what happens anyway.
-    ///
-    /// # Safety
-    ///
-    /// `inode` is a regular file of `T`, `file` is being opened.
-    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: The VFS is opening the file, of this inode, and no one else has it.
-        unsafe {
-            (*file).f_mode |= bindings::FMODE_CAN_ODIRECT | bindings::FMODE_NOWAIT;
-            bindings::generic_file_open(inode, file)
-        }
+    /// Sets the access time, where the mount wants that: `file_accessed`.
+    pub fn accessed(&self) {
+        // SAFETY: The file is open.
+        unsafe { bindings::file_accessed(self.as_raw()) };
     }
 
-    /// # Safety
+    /// Seeks, for `SEEK_SET`, `SEEK_CUR` and `SEEK_END`: `generic_file_llseek_size`.
     ///
-    /// `kiocb` is of an open regular file of `T`, `iter` a valid destination.
-    unsafe extern "C" fn read_iter(
-        kiocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: By the safety requirements.
-        let (kiocb, to) = unsafe { (&mut *kiocb, IovIterDest::from_raw(iter)) };
-        // SAFETY: By the safety requirements.
-        let inode = unsafe { Inode::from_raw((*kiocb.ki_filp).f_inode) };
-        match T::read(inode, kiocb.ki_pos as u64, to) {
-            Ok(n) => {
-                kiocb.ki_pos += n as i64;
-                // SAFETY: The VFS keeps the file of a `kiocb` open until it is completed.
-                unsafe { bindings::file_accessed(kiocb.ki_filp) };
-                n as isize
-            }
-            Err(err) => err.to_errno() as isize,
-        }
-    }
-
-    /// # Safety
+    /// # Errors
     ///
-    /// `kiocb` is of an open regular file of `T`, `iter` a valid source.
-    unsafe extern "C" fn write_iter(
-        kiocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: The VFS passes a valid `kiocb`, and keeps its file open until it is completed.
-        let (inode, may_wait) = unsafe {
-            (
-                Inode::<T>::from_raw((*(*kiocb).ki_filp).f_inode),
-                (*kiocb).ki_flags & bindings::IOCB_NOWAIT == 0,
+    /// `EINVAL`, `EOVERFLOW`.
+    pub fn generic_llseek(&self, offset: i64, whence: u32, max: u64, eof: u64) -> Result<i64> {
+        // SAFETY: The file is open.
+        let pos = unsafe {
+            bindings::generic_file_llseek_size(
+                self.as_raw(),
+                offset,
+                whence as c_int,
+                max as i64,
+                eof as i64,
             )
         };
-        let inode = if may_wait {
-            inode.lock()
-        } else {
-            match inode.try_lock() {
-                Some(inode) => inode,
-                None => return EAGAIN.to_errno() as isize,
-            }
-        };
-        // It may have become so since it was opened.
-        if inode.is_immutable() {
-            return EPERM.to_errno() as isize;
+        if pos < 0 {
+            return Err(Error::from_errno(pos as c_int));
         }
-        // SAFETY: By the safety requirements; the inode is locked.
-        let count = unsafe { bindings::generic_write_checks(kiocb, iter) };
-        if count <= 0 {
-            return count;
+        Ok(pos)
+    }
+
+    /// Sets the file position, `vfs_setpos`. Returns it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` beyond `max`.
+    pub fn setpos(&self, pos: u64, max: u64) -> Result<i64> {
+        // SAFETY: The file is open.
+        let pos = unsafe { bindings::vfs_setpos(self.as_raw(), pos as i64, max as i64) };
+        if pos < 0 {
+            return Err(Error::from_errno(pos as c_int));
         }
-        // SAFETY: By the safety requirements; the inode is locked.
-        let changing = Changing::begin_with(&inode, || unsafe { bindings::kiocb_modified(kiocb) });
+        Ok(pos)
+    }
+
+    /// Removes set-id bits and capabilities and updates the times, `file_modified`. `inode` is the file's.
+    ///
+    /// # Errors
+    ///
+    /// Those of `file_modified`.
+    pub(super) fn modified(&self, inode: &LockedInode<T>) -> Result {
+        debug_assert!(core::ptr::eq::<Inode<T>>(&**inode, self.inode()));
+        // SAFETY: The file is open, and its inode locked.
+        to_result(unsafe { bindings::file_modified(self.as_raw()) })
+    }
+
+    /// Returns how many bytes of a write of `len` at `pos` the limits on the size of a file allow:
+    /// `generic_write_check_limits`.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG` if none, with a `SIGXFSZ` for `RLIMIT_FSIZE`.
+    pub fn write_check_limits(&self, pos: u64, len: u64) -> Result<u64> {
+        let mut count = len as i64;
+        // SAFETY: The file is open, `count` valid for the call.
+        to_result(unsafe {
+            bindings::generic_write_check_limits(self.as_raw(), pos as i64, &mut count)
+        })?;
+        Ok(count as u64)
+    }
+
+    /// Returns `private_data`, which is the filesystem's, as a number. `f_pos_lock` is held.
+    pub fn private(&self) -> usize {
+        // SAFETY: The file is open.
+        unsafe { (*self.as_raw()).private_data as usize }
+    }
+
+    /// Sets `private_data`. `f_pos_lock` is held.
+    pub fn set_private(&self, private: usize) {
+        // SAFETY: The file is open; only the filesystem accesses `private_data`.
+        unsafe { (*self.as_raw()).private_data = private as *mut c_void };
+    }
+}
+
+/// A file that `O_TMPFILE` opens, which has no inode yet.
+pub struct TmpFile<'a, T: FileSystem>(*mut bindings::file, PhantomData<&'a T>);
+
+impl<T: FileSystem> TmpFile<'_, T> {
+    /// # Safety
+    ///
+    /// `file` is a file that is being opened by `->tmpfile`, during the lifetime of the result.
+    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
+        Self(file, PhantomData)
+    }
+
+    /// Gives the file its inode, `d_tmpfile`.
+    pub fn set_inode(self, inode: NewInode<T>) {
+        // SAFETY: By the promise of `from_raw`; the inode's reference goes to the file's dentry.
+        unsafe { bindings::d_tmpfile(self.0, inode.into_raw()) };
+    }
+}
+
+/// A read or write of a file, `struct kiocb`.
+pub struct Kiocb<'a, T: FileSystem>(&'a mut bindings::kiocb, PhantomData<T>);
+
+impl<'a, T: FileSystem> Kiocb<'a, T> {
+    /// # Safety
+    ///
+    /// `kiocb` is of an open file of `T`, and not accessed otherwise during `'a`.
+    pub(super) unsafe fn from_raw(kiocb: *mut bindings::kiocb) -> Self {
         // SAFETY: By the safety requirements.
-        let (kiocb, from) = unsafe { (&mut *kiocb, IovIterSource::from_raw(iter)) };
-        let len = from.len();
-        let written =
-            changing.and_then(|inode| T::write(&inode, kiocb.ki_pos as u64, from, may_wait));
-        // Bytes may have been taken that could not be stored in the end. Who goes on from where
-        // `iter` stands, as io_uring does, must not skip them.
-        let taken = len - from.len();
-        // SAFETY: No more is given back than was taken.
-        unsafe { bindings::iov_iter_revert(iter, taken - written.unwrap_or(0).min(taken)) };
-        match written {
-            Ok(n) => {
-                kiocb.ki_pos += n as i64;
-                n as isize
-            }
-            Err(err) => err.to_errno() as isize,
+        Self(unsafe { &mut *kiocb }, PhantomData)
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> &'a File<T> {
+        // SAFETY: By the promise of `from_raw`; the caller of `->read_iter` has a reference.
+        unsafe { File::from_raw(self.0.ki_filp) }
+    }
+
+    /// Returns the position in bytes.
+    pub fn pos(&self) -> u64 {
+        self.0.ki_pos as u64
+    }
+
+    /// Returns whether it fails rather than wait, `IOCB_NOWAIT`.
+    pub fn is_nowait(&self) -> bool {
+        self.0.ki_flags & bindings::IOCB_NOWAIT != 0
+    }
+
+    /// Takes the inode's lock exclusive, at once where it must not wait.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`.
+    pub fn lock_inode(&self) -> Result<InodeGuard<'a, T>> {
+        let inode = self.file().inode();
+        if self.is_nowait() {
+            inode.try_lock().ok_or(EAGAIN)
+        } else {
+            Ok(inode.lock())
         }
     }
 
+    /// Checks limits, moves an appending write to the end of the file, and cuts `from` where it would pass a
+    /// limit: `generic_write_checks`. Returns whether there is anything to be written.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG`, `ETXTBSY`, `EINVAL`.
+    pub fn write_checks(
+        &mut self,
+        _inode: &LockedInode<T>,
+        from: &mut IovIterSource<'_>,
+    ) -> Result<bool> {
+        // SAFETY: Both are valid, the inode is locked.
+        let count = unsafe { bindings::generic_write_checks(&mut *self.0, from.as_raw()) };
+        if count < 0 {
+            return Err(Error::from_errno(count as c_int));
+        }
+        Ok(count > 0)
+    }
+
+    /// As [`File::modified`], and without waiting where that is asked for: `kiocb_modified`.
+    pub(super) fn modified(&mut self, _inode: &LockedInode<T>) -> Result {
+        // SAFETY: The file is open, and its inode locked.
+        to_result(unsafe { bindings::kiocb_modified(&mut *self.0) })
+    }
+
+    /// Calls `read` with the position, and moves the position by what that returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn read_with(
+        &mut self,
+        to: &mut IovIterDest<'_>,
+        read: impl FnOnce(u64, &mut IovIterDest<'_>) -> Result<usize>,
+    ) -> Result<usize> {
+        let n = read(self.pos(), to)?;
+        self.0.ki_pos += n as i64;
+        Ok(n)
+    }
+
+    /// Calls `write` with the position, and moves the position by what that returns.
+    ///
+    /// What `write` has taken from `from` and not written goes back: io_uring goes on from where `from` is.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    pub fn write_with(
+        &mut self,
+        from: &mut IovIterSource<'_>,
+        write: impl FnOnce(u64, &mut IovIterSource<'_>) -> Result<usize>,
+    ) -> Result<usize> {
+        let len = from.len();
+        let written = write(self.pos(), from);
+        let taken = len - from.len();
+        // SAFETY: No more goes back than was taken.
+        unsafe { from.revert(taken - written.unwrap_or(0).min(taken)) };
+        let n = written?;
+        self.0.ki_pos += n as i64;
+        Ok(n)
+    }
+}
+
+/// Where the entries of a directory go, `struct dir_context`.
+pub struct DirContext<'a>(&'a mut bindings::dir_context);
+
+impl<'a> DirContext<'a> {
     /// # Safety
     ///
-    /// `file` is an open regular file of `T`.
-    unsafe extern "C" fn llseek(
-        file: *mut bindings::file,
-        offset: bindings::loff_t,
-        whence: c_int,
-    ) -> bindings::loff_t {
+    /// `ctx` is valid, and not accessed otherwise, during `'a`.
+    pub(super) unsafe fn from_raw(ctx: *mut bindings::dir_context) -> Self {
         // SAFETY: By the safety requirements.
-        let inode = unsafe { Inode::<T>::from_raw((*file).f_inode) };
-        let size = inode.size();
-        let hole = whence as u32 == bindings::SEEK_HOLE;
-        if !hole && whence as u32 != bindings::SEEK_DATA {
-            // SAFETY: By the safety requirements.
-            return unsafe {
-                bindings::generic_file_llseek_size(
-                    file,
-                    offset,
-                    whence,
-                    MAX_FILE_SIZE as i64,
-                    size as i64,
-                )
-            };
-        }
-        let found = u64::try_from(offset)
-            .ok()
-            .filter(|&pos| pos < size)
-            .and_then(|pos| T::seek(inode, pos, hole));
-        match found {
-            // SAFETY: By the safety requirements.
-            Some(pos) => unsafe { bindings::vfs_setpos(file, pos as i64, MAX_FILE_SIZE as i64) },
-            None => ENXIO.to_errno().into(),
+        Self(unsafe { &mut *ctx })
+    }
+
+    /// Returns the position.
+    pub fn pos(&self) -> u64 {
+        self.0.pos as u64
+    }
+
+    /// Sets the position.
+    pub fn set_pos(&mut self, pos: u64) {
+        self.0.pos = pos as i64;
+    }
+
+    /// Emits "." and "..", at positions 0 and 1: `dir_emit_dots`. Returns whether there is room for more.
+    pub fn emit_dots<T: FileSystem>(&mut self, file: &File<T>) -> bool {
+        // SAFETY: Both are valid.
+        unsafe { bindings::dir_emit_dots(file.as_raw(), &mut *self.0) }
+    }
+
+    /// Emits an entry, `dir_emit`. `file_type` is `S_IFMT` of the mode. Returns whether there was room.
+    pub fn emit(&mut self, name: &[u8], ino: u64, file_type: u32) -> bool {
+        let kind = file_type >> 12 & 15;
+        // SAFETY: Both are valid.
+        unsafe {
+            bindings::dir_emit(
+                &mut *self.0,
+                name.as_ptr().cast(),
+                name.len() as c_int,
+                ino,
+                kind,
+            )
         }
     }
 }

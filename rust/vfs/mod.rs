@@ -1,108 +1,129 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe Rust over the C VFS, for filesystems that keep their files' data in pages of their own.
+//! Bindings of the C VFS, without policy: what `rust/kernel` may have some day.
 //!
-//! A filesystem implements [`FileSystem`], and for its inodes [`DirectoryOperations`],
-//! [`FileOperations`] and [`MappingOperations`]; it registers with [`Registration`]. Each module
-//! here turns one table of C callbacks into one trait: the callback converts its arguments,
-//! calls the trait, turns an `Err` into an errno, and does nothing else.
+//! Each module turns a C structure into a type, or a table of C callbacks into a trait. A callback converts its
+//! arguments, calls the trait, and turns an `Err` into an errno; what a trait does not implement is not in the
+//! table. A filesystem implements [`FileSystem`], [`SuperOperations`] and [`FsContextOperations`], registers with [`Registration`], and gives its inodes their
+//! tables when it creates them ([`NewInode::set_iops`] and so on).
 //!
 //! | module | C |
 //! |---|---|
-//! | [`filesystem`] | `struct file_system_type`, `struct super_operations` |
-//! | [`context`] | `struct fs_context_operations` |
-//! | [`inode`] | `struct inode`, its locks, and making new ones |
-//! | [`directory`] | `struct inode_operations` of a directory; names kept in the dcache, as libfs does |
-//! | [`attributes`] | `getattr`, `setattr` |
-//! | [`acl`] | POSIX access control lists |
-//! | [`change`] | `file_modified` |
-//! | [`flags`] | `fileattr_get`, `fileattr_set` |
-//! | [`export`] | `struct export_operations` |
-//! | [`file`] | `struct file_operations` of a regular file |
-//! | [`remap`] | `copy_file_range`, `remap_file_range`, and the locks of two files |
-//! | [`fallocate`] | `fallocate` |
-//! | [`splice`] | `splice_read` |
-//! | [`mapping`] | `struct vm_operations_struct`, `invalidate_lock` |
-//! | [`extents`] | `fiemap` |
+//! | [`filesystem`], `file_system_type` | `struct file_system_type` |
+//! | [`super_block`], [`new_super_block`] | `struct super_block` |
+//! | [`super_operations`] | `struct super_operations` |
+//! | [`fs_context`], `registration` | `struct fs_context`, `struct fs_parameter_spec`, mounting |
+//! | [`ids`] | `kuid_t`, `kgid_t` |
+//! | [`inode`], [`new_inode`], `inode_cache` | `struct inode`, its lock, its life |
+//! | [`tables`] | tables of operations, as values |
+//! | [`inode_operations`] | `struct inode_operations` |
+//! | [`dentry`] | `struct dentry` |
+//! | [`attr`] | `struct iattr`, `struct kstat`, `struct file_kattr` |
+//! | [`posix_acl`] | `struct posix_acl` |
 //! | [`xattr`] | `struct xattr_handler` |
-//! | [`quota`] | `struct dquot`, `struct quota_format_type` |
+//! | [`exportfs`] | `struct export_operations` |
+//! | [`dquot`] | `i_dquot` |
+//! | [`file`] | `struct file`, `struct kiocb`, `struct dir_context` |
+//! | [`file_operations`] | `struct file_operations` |
+//! | [`change`] | `file_modified` |
+//! | [`remap`] | `generic_remap_file_range_prep`, the locks of two files |
+//! | [`splice`] | `struct pipe_inode_info` |
+//! | [`fiemap`] | `struct fiemap_extent_info` |
+//! | [`address_space`] | `struct address_space_operations`, `invalidate_lock` |
+//! | [`vm_fault`] | `struct vm_operations_struct`, `struct vm_fault` |
 //! | [`rwlock`] | `rwlock_t` |
-//! | [`debugfs`], [`summary`] | files in debugfs; that of a mount |
-//! | [`any`] | `struct file` of any filesystem, and ranges of them |
-//!
-//! The module copy_fr takes [`debugfs`] and [`any`] without the rest.
 //!
 //! # Locks
 //!
-//! What a lock protects can be changed only with the value that stands for holding it:
-//! [`Locked`] for `i_rwsem` held exclusive, [`Changing`] for the same with all done that a change of
-//! data owes, [`Invalidate`] and [`mapping::InvalidateShared`] for
-//! `invalidate_lock`.
+//! What a lock protects can be changed only with the value that stands for holding it: [`LockedInode`] for
+//! `i_rwsem` held exclusive, [`Changing`] for the same with all done that a change of data owes,
+//! [`InvalidateGuard`] and [`InvalidateSharedGuard`] for `invalidate_lock`.
 //!
-//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
-//!    [`Fault::start_write`])
+//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by [`Fault::start_write`])
 //! 2. `i_rwsem` of directories, then of files (`lock_two_nondirectories`)
 //! 3. `mmap_lock`, or the lock of the VMA
 //! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
-//! 5. what the filesystem has
+//! 5. the filesystem's own
 
-pub mod acl;
-pub mod any;
-pub mod attributes;
+// As it would be in rust/kernel.
+#![allow(unreachable_pub)]
+
+pub mod address_space;
+pub mod attr;
 pub mod change;
-pub mod context;
-mod debugfs;
-pub mod directory;
-pub mod export;
-pub mod extents;
-pub mod fallocate;
+pub mod dentry;
+pub mod dquot;
+pub mod exportfs;
+pub mod fiemap;
 pub mod file;
+pub mod file_operations;
+mod file_system_type;
 pub mod filesystem;
-pub mod flags;
+pub mod fs_context;
+pub mod ids;
 pub mod inode;
-pub mod mapping;
-pub mod quota;
+mod inode_cache;
+pub mod inode_operations;
+pub mod new_inode;
+pub mod new_super_block;
+pub mod posix_acl;
+mod registration;
 pub mod remap;
 pub mod rwlock;
 pub mod splice;
-mod summary;
+pub mod super_block;
+pub mod super_operations;
+pub mod tables;
+pub mod vm_fault;
 pub mod xattr;
 
+pub use crate::bindings::{SEEK_DATA, SEEK_HOLE};
+
 pub use self::{
+    address_space::{
+        AddressSpaceOperations, InvalidateGuard, InvalidateSharedGuard,
+    },
+    attr::{FileKattr, Iattr, Kstat},
     change::Changing,
-    context::{Context, Parameter},
-    directory::{Dentry, DirectoryOperations, New},
-    extents::Extent,
-    fallocate::Fallocate,
-    file::FileOperations,
-    filesystem::{FileSystem, Registration, Statistics, SuperBlock},
-    inode::{IdMap, Inode, Locked},
-    mapping::{Fault, FaultResult, Invalidate, MappingOperations},
-    quota::Charge,
-    remap::{LockedPair, Remap, RemapKind},
+    dentry::Dentry,
+    dquot::Dquots,
+    exportfs::{ExportOperations, ExportOps},
+    fiemap::{FiemapExtent, FiemapExtentInfo},
+    file::{DirContext, File, Kiocb, TmpFile},
+    file_operations::FileOperations,
+    file_system_type::Registration,
+    filesystem::FileSystem,
+    fs_context::{FsContext, FsContextOperations, FsParameter, FsParameterSpec},
+    inode::{IdMap, Inode, InodeGuard, LockedInode},
+    inode_operations::InodeOperations,
+    new_inode::NewInode,
+    new_super_block::NewSuperBlock,
+    posix_acl::{AclType, PosixAcl},
+    remap::{FileRange, LockedPair},
     rwlock::RwLock,
+    splice::{IntoPage, Pipe},
+    super_block::SuperBlock,
+    super_operations::{StatFs, SuperOperations},
+    tables::{AddressSpaceOps, FileOps, InodeOps},
+    vm_fault::{Fault, NewVma, PageRef, VmFault, VmOperations, VmOps},
+    xattr::{XattrHandler, XattrHandlers},
 };
 
 use crate::bindings;
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Atomic, Relaxed}, //
 };
 
 /// The largest offset in a file, `MAX_LFS_FILESIZE` of a 64-bit kernel.
-pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
+pub const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
 
-/// Turns the result of an operation into what C expects of a callback.
-fn to_errno(result: Result) -> c_int {
-    result.map_or_else(|err| err.to_errno(), |()| 0)
-}
-
-/// For long loops, without a spinlock held: lets others run.
+/// Lets other tasks run, in a long loop, without a spinlock held.
 ///
 /// # Errors
 ///
-/// `EINTR` where a signal is pending that ends the process.
-pub fn go_on() -> Result {
+/// `EINTR` if a fatal signal is pending.
+pub fn cond_resched_killable() -> Result {
     // SAFETY: May sleep: callers hold no spinlock.
     unsafe { bindings::cond_resched() };
     // SAFETY: The task is the current one, and so is there.
@@ -112,10 +133,42 @@ pub fn go_on() -> Result {
     Ok(())
 }
 
-/// How many pages of memory the machine has.
-pub fn total_ram_pages() -> u64 {
+/// Returns whether a signal is pending, of whatever kind.
+pub fn signal_pending() -> bool {
+    current!().signal_pending()
+}
+
+/// Returns how many pages of memory the machine has.
+pub fn totalram_pages() -> u64 {
     // SAFETY: The kernel only changes it atomically.
     let pages: &Atomic<i64> =
         unsafe { Atomic::from_ptr(&raw mut bindings::_totalram_pages.counter) };
     pages.load(Relaxed) as u64
+}
+
+/// Returns whether the caller has `CAP_SYS_ADMIN` in the initial user namespace, without an entry in the audit
+/// log where `audit` is false.
+pub fn capable_sys_admin(audit: bool) -> bool {
+    let cap = bindings::CAP_SYS_ADMIN as c_int;
+    // SAFETY: Only looks at the current task; the initial namespace is static.
+    unsafe {
+        if audit {
+            bindings::capable(cap)
+        } else {
+            bindings::ns_capable_noaudit(&raw mut bindings::init_user_ns, cap)
+        }
+    }
+}
+
+/// Returns a buffer that C gave us.
+///
+/// # Safety
+///
+/// `start` is valid for `len` bytes that nothing else accesses during `'a`, or null and `len` 0.
+unsafe fn slice_mut<'a>(start: *mut c_void, len: usize) -> &'a mut [u8] {
+    if start.is_null() {
+        return &mut [];
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { core::slice::from_raw_parts_mut(start.cast(), len) }
 }

@@ -1,37 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `copy_file_range` and `remap_file_range`, and the locks of two files.
+//! Ranges that go from one file to another, and the locks of both.
 //!
-//! Compare `fs/remap_range.c`, and `xfs_reflink_remap_prep` for the order of the locks.
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h). Compare `fs/remap_range.c`, and
+//! `xfs_reflink_remap_prep` for the order of the locks.
 
 use super::{
-    change::Changing,
-    file::{File, FileOperations},
-    filesystem::FileSystem,
-    inode::Locked,
-    mapping::Invalidate,
+    Changing,
+    File,
+    FileSystem,
+    InvalidateGuard,
+    LockedInode, //
 };
-use crate::{
-    bindings,
-    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK},
+use crate::bindings;
+use kernel::{
+    error::to_result,
+    prelude::*, //
 };
-use kernel::{error::to_result, prelude::*};
 
-/// What a [`Remap`] is to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum RemapKind {
-    /// Copy: share nothing.
-    Copy,
-    /// Share, or copy what cannot be shared.
-    CopyOrClone,
-    /// Share.
-    Clone,
-    /// Share if the bytes are equal.
-    Dedupe,
-}
-
-/// A range of one file that is to go to another. Positions and lengths are in bytes.
-pub struct Remap<'a, T: FileSystem> {
+/// A range of one file and a position in another, or in the same. In bytes.
+pub struct FileRange<'a, T: FileSystem> {
     /// The source.
     pub from: &'a File<T>,
     /// Where the range begins in the source.
@@ -42,20 +30,10 @@ pub struct Remap<'a, T: FileSystem> {
     pub to_pos: u64,
     /// How long it is; 0 for a clone to the end of the source.
     pub len: u64,
-    /// What is to be done.
-    pub kind: RemapKind,
-    /// Whether less than the whole range may be done.
-    pub may_shorten: bool,
-    /// Whether it ends with what was done until then where a signal of any kind comes, or where
-    /// so much was done that others should not wait longer.
-    pub may_stop: bool,
-    /// Whether all that it says to have shared must be: it ends before a block that cannot be, with
-    /// `EBUSY` where that is the first.
-    pub only_shared: bool,
 }
 
-impl<'a, T: FileSystem> Remap<'a, T> {
-    /// Locks both files, so that neither is changed meanwhile.
+impl<'a, T: FileSystem> FileRange<'a, T> {
+    /// Takes `i_rwsem` of both files exclusive, `lock_two_nondirectories`.
     pub fn lock(&self) -> LockedPair<'a, T> {
         let (from, to) = (self.from.inode(), self.to.inode());
         // SAFETY: Both inodes are live. The guard unlocks them.
@@ -66,22 +44,17 @@ impl<'a, T: FileSystem> Remap<'a, T> {
         }
     }
 
-    /// The checks that the kernel has for a clone of this range, see
-    /// `generic_remap_file_range_prep`. Returns the length to be done, and the destination; `None`
-    /// where there is nothing to be done.
+    /// Checks a clone of this range, `generic_remap_file_range_prep`. Returns the destination and the length to
+    /// be done; `None` where there is nothing to be done. `flags` are `REMAP_FILE_*`.
     ///
     /// # Errors
     ///
-    /// See the manual page of `ioctl_ficlonerange`.
+    /// See `ioctl_ficlonerange(2)`.
     pub fn prepare_clone<'l>(
         &self,
         files: &'l LockedPair<'_, T>,
+        flags: u32,
     ) -> Result<Option<(Changing<'l, T>, u64)>> {
-        let flags = if self.may_shorten {
-            bindings::REMAP_FILE_CAN_SHORTEN
-        } else {
-            0
-        };
         let mut len = self.len as i64;
         // SAFETY: Both files are open and locked. The page caches are empty, so that there is
         // nothing to write back.
@@ -112,24 +85,23 @@ pub struct LockedPair<'a, T: FileSystem> {
 }
 
 impl<T: FileSystem> LockedPair<'_, T> {
-    /// The source.
-    pub fn from(&self) -> &Locked<T> {
+    /// Returns the source.
+    pub fn from(&self) -> &LockedInode<T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Locked::assume(self.from.inode()) }
+        unsafe { LockedInode::assume(self.from.inode()) }
     }
 
-    /// The destination.
-    pub fn to(&self) -> &Locked<T> {
+    /// Returns the destination.
+    pub fn to(&self) -> &LockedInode<T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Locked::assume(self.to.inode()) }
+        unsafe { LockedInode::assume(self.to.inode()) }
     }
 
-    /// The destination, about to change.
+    /// Begins a change of the destination.
     ///
     /// # Errors
     ///
-    /// `EPERM` where it is immutable, `ETXTBSY` where either file is swapped to, and those of
-    /// `file_modified`.
+    /// `EPERM` where it is immutable, `ETXTBSY` where either is a swap file, and those of `file_modified`.
     pub fn change(&self) -> Result<Changing<'_, T>> {
         if self.from().is_swapfile() {
             return Err(ETXTBSY);
@@ -137,8 +109,8 @@ impl<T: FileSystem> LockedPair<'_, T> {
         Changing::begin(self.to(), self.to)
     }
 
-    /// Takes `invalidate_lock` of both exclusive.
-    pub fn invalidate(&self) -> InvalidatePair<'_, T> {
+    /// Takes `invalidate_lock` of both exclusive, `filemap_invalidate_lock_two`.
+    pub fn invalidate_lock(&self) -> InvalidatePair<'_, T> {
         // SAFETY: Both inodes are live. The guard unlocks them.
         unsafe {
             bindings::filemap_invalidate_lock_two(self.from().mapping(), self.to().mapping());
@@ -149,7 +121,7 @@ impl<T: FileSystem> LockedPair<'_, T> {
 
 impl<T: FileSystem> Drop for LockedPair<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `Remap::lock` took them.
+        // SAFETY: `FileRange::lock` took them.
         unsafe {
             bindings::unlock_two_nondirectories(self.from().as_raw(), self.to().as_raw());
         }
@@ -161,22 +133,22 @@ impl<T: FileSystem> Drop for LockedPair<'_, T> {
 pub struct InvalidatePair<'a, T: FileSystem>(&'a LockedPair<'a, T>);
 
 impl<T: FileSystem> InvalidatePair<'_, T> {
-    /// The source.
-    pub fn from(&self) -> Invalidate<'_, T> {
+    /// Returns the source's lock.
+    pub fn from(&self) -> InvalidateGuard<'_, T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Invalidate::assume(self.0.from()) }
+        unsafe { InvalidateGuard::assume(self.0.from()) }
     }
 
-    /// The destination.
-    pub fn to(&self) -> Invalidate<'_, T> {
+    /// Returns the destination's lock.
+    pub fn to(&self) -> InvalidateGuard<'_, T> {
         // SAFETY: The guard holds the lock.
-        unsafe { Invalidate::assume(self.0.to()) }
+        unsafe { InvalidateGuard::assume(self.0.to()) }
     }
 }
 
 impl<T: FileSystem> Drop for InvalidatePair<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `LockedPair::invalidate` took them.
+        // SAFETY: `LockedPair::invalidate_lock` took them.
         unsafe {
             let (from, to) = (self.0.from(), self.0.to());
             bindings::filemap_invalidate_unlock_two(from.mapping(), to.mapping());
@@ -184,86 +156,11 @@ impl<T: FileSystem> Drop for InvalidatePair<'_, T> {
     }
 }
 
-/// # Safety
-///
-/// Both files are open, regular and of `T`, though maybe of different superblocks; the VFS has
-/// checked the range.
-pub(super) unsafe extern "C" fn copy_file_range<T: FileOperations>(
-    from: *mut bindings::file,
-    from_pos: bindings::loff_t,
-    to: *mut bindings::file,
-    to_pos: bindings::loff_t,
-    len: usize,
-    flags: c_uint,
-) -> isize {
-    let kind = match flags {
-        0 => RemapKind::CopyOrClone,
-        COPY_FR_COPY => RemapKind::Copy,
-        COPY_FR_REFLINK => RemapKind::Clone,
-        COPY_FR_DEDUP => RemapKind::Dedupe,
-        _ => return EINVAL.to_errno() as isize,
-    };
-    // SAFETY: By the safety requirements.
-    let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
-    let request = Remap {
-        from,
-        from_pos: from_pos as u64,
-        to,
-        to_pos: to_pos as u64,
-        len: len as u64,
-        kind,
-        may_shorten: matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone),
-        may_stop: true,
-        only_shared: matches!(kind, RemapKind::Clone | RemapKind::Dedupe),
-    };
-    let one_mount = core::ptr::eq(from.inode().super_block(), to.inode().super_block());
-    let done = match kind {
-        RemapKind::Copy | RemapKind::CopyOrClone => T::copy(&request),
-        RemapKind::Clone | RemapKind::Dedupe if one_mount => T::remap(&request),
-        RemapKind::Clone | RemapKind::Dedupe => Err(EXDEV),
-    };
-    match done {
-        Ok(n) => n as isize,
-        Err(err) => err.to_errno() as isize,
-    }
-}
+/// `REMAP_FILE_CAN_SHORTEN`.
+pub const CAN_SHORTEN: u32 = bindings::REMAP_FILE_CAN_SHORTEN;
 
-/// # Safety
-///
-/// Both files are open, and their inodes of one superblock of `T`; whether they are regular is for
-/// the callee to see.
-pub(super) unsafe extern "C" fn remap_file_range<T: FileOperations>(
-    from: *mut bindings::file,
-    from_pos: bindings::loff_t,
-    to: *mut bindings::file,
-    to_pos: bindings::loff_t,
-    len: bindings::loff_t,
-    flags: c_uint,
-) -> bindings::loff_t {
-    let known = bindings::REMAP_FILE_DEDUP | bindings::REMAP_FILE_ADVISORY;
-    if flags & !known != 0 {
-        return EINVAL.to_errno().into();
-    }
-    let kind = if flags & bindings::REMAP_FILE_DEDUP == 0 {
-        RemapKind::Clone
-    } else {
-        RemapKind::Dedupe
-    };
-    // SAFETY: By the safety requirements.
-    let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
-    let done = T::remap(&Remap {
-        from,
-        from_pos: from_pos as u64,
-        to,
-        to_pos: to_pos as u64,
-        len: len as u64,
-        kind,
-        may_shorten: flags & bindings::REMAP_FILE_CAN_SHORTEN != 0,
-        may_stop: false,
-        only_shared: false,
-    });
-    match done {
-        Ok(n) => n as i64,
-        Err(err) => err.to_errno().into(),
-    }
-}
+/// `REMAP_FILE_DEDUP`.
+pub const DEDUP: u32 = bindings::REMAP_FILE_DEDUP;
+
+/// `REMAP_FILE_ADVISORY`.
+pub const ADVISORY: u32 = bindings::REMAP_FILE_ADVISORY;

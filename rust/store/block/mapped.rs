@@ -84,6 +84,11 @@ pub struct MappedBlocks {
     pub(super) orphans_link: Opaque<bindings::list_head>,
 }
 
+// SAFETY: The lists are behind a lock, the link is used under the pool's.
+unsafe impl Send for MappedBlocks {}
+// SAFETY: As above.
+unsafe impl Sync for MappedBlocks {}
+
 /// How many blocks are looked at under one hold of the lock.
 const SCAN_BATCH_BLOCKS: usize = 64;
 

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `COPY_FR_COPY`: all bytes, no sharing.
+
+use super::PIECE;
+use crate::{
+    copy_flags::COPY_FR_COPY,
+    file::{signal_pending, Range},
+};
+use kernel::prelude::*;
+
+/// Copies the range. Returns how many bytes: fewer than all after a signal or a failure.
+///
+/// # Errors
+///
+/// Those of reading and writing, if not one byte was copied; `EINVAL` where the source has become
+/// so short that there is none.
+pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
+    let mut done = 0;
+    while done < range.len {
+        let piece = range.part(done, PIECE.min(range.len - done));
+        match copy_piece(&piece) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+        if signal_pending() {
+            break;
+        }
+    }
+    if done == 0 {
+        return Err(EINVAL);
+    }
+    Ok(done)
+}
+
+/// By the filesystem's own method where it has one, with a single copy in memory.
+fn copy_piece(piece: &Range<'_>) -> Result<u64> {
+    match piece.by_method(COPY_FR_COPY) {
+        Err(err) if err == EOPNOTSUPP && piece.is_direct() => piece.copy_buffered(),
+        Err(err) if err == EOPNOTSUPP => piece.splice(),
+        result => result,
+    }
+}

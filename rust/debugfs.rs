@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files in debugfs that keep the module loaded while they are open.
+//!
+//! Those of `kernel::debugfs` do not: closing one after the module has gone calls what was in it.
+//! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h).
+
+// Each of the modules takes a part.
+#![allow(dead_code)]
+
+use crate::bindings;
+use core::{marker::PhantomData, ptr::null_mut};
+use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+
+/// What a file shows.
+pub(crate) trait Show: Sync {
+    /// Prints it.
+    fn show(&self, to: &SeqFile);
+}
+
+/// A directory of debugfs with files in it, until it is dropped. Where debugfs fails there is none,
+/// as with all users of it.
+pub(crate) struct Directory(*mut bindings::dentry);
+
+// SAFETY: debugfs has locks of its own.
+unsafe impl Send for Directory {}
+// SAFETY: As above.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// Makes a directory.
+    pub(crate) fn new(name: &CStr) -> Self {
+        // SAFETY: The name is copied.
+        Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), null_mut()) })
+    }
+
+    /// Adds a file that shows `what` to root.
+    pub(crate) fn add<T: Show + 'static>(&self, name: &CStr, what: &'static T) {
+        // SAFETY: What the file refers to is static.
+        unsafe { self.create(name, what) };
+    }
+
+    /// As [`Directory::add`], until the result is dropped.
+    pub(crate) fn add_file<T: Show + Send>(&self, name: &CStr, what: Arc<T>) -> File<T> {
+        // SAFETY: The file refers to what `File` has a reference to, and is removed before that goes.
+        let dentry = unsafe { self.create(name, &*what) };
+        File {
+            dentry,
+            _what: what,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The file is removed before `what` goes.
+    unsafe fn create<T: Show>(&self, name: &CStr, what: &T) -> *mut bindings::dentry {
+        // SAFETY: The name is copied; the directory is one, or an error, which debugfs knows. What
+        // the file refers to lives long enough, and the file is removed before the module goes.
+        unsafe {
+            bindings::debugfs_create_file_full(
+                name.as_char_ptr(),
+                0o400,
+                self.0,
+                core::ptr::from_ref(what).cast_mut().cast(),
+                core::ptr::null(),
+                &ShowTable::<T>::TABLE.0,
+            )
+        }
+    }
+}
+
+/// A file, until this is dropped, which waits for its readers. Where debugfs fails there is none.
+pub(crate) struct File<T: Show> {
+    dentry: *mut bindings::dentry,
+    /// What it shows.
+    _what: Arc<T>,
+}
+
+// SAFETY: debugfs has locks of its own.
+unsafe impl<T: Show + Send> Send for File<T> {}
+
+impl<T: Show> Drop for File<T> {
+    fn drop(&mut self) {
+        // SAFETY: The file is one, or an error, which debugfs knows.
+        unsafe { bindings::debugfs_remove(self.dentry) };
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: The directory is one, or an error, which debugfs knows.
+        unsafe { bindings::debugfs_remove(self.0) };
+    }
+}
+
+struct Table(bindings::file_operations);
+
+// SAFETY: Nobody changes it.
+unsafe impl Sync for Table {}
+
+struct ShowTable<T: Show>(PhantomData<T>);
+
+impl<T: Show> ShowTable<T> {
+    const TABLE: &'static Table = &Table(bindings::file_operations {
+        owner: (&raw const bindings::__this_module).cast_mut(),
+        open: Some(Self::open),
+        read: Some(bindings::seq_read),
+        llseek: Some(bindings::seq_lseek),
+        release: Some(bindings::single_release),
+        ..pin_init::zeroed()
+    });
+
+    /// # Safety
+    ///
+    /// `inode` is that of a file which [`Directory::create`] made for a `T`, `file` is being
+    /// opened.
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::single_open(file, Some(Self::show), (*inode).i_private) }
+    }
+
+    /// # Safety
+    ///
+    /// `seq` is that of a file which [`ShowTable::open`] opened.
+    unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
+        // SAFETY: By the safety requirements; `private` is what the file was made with, which is there until
+        // the file is removed. That waits for this.
+        unsafe {
+            let what = &*(*seq).private.cast::<T>();
+            what.show(SeqFile::from_raw(seq));
+        }
+        0
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing to blocks that are looked up one by one: in place, or to new blocks in their place.
+
+use super::{
+    super::{block_of, offset_in_block, Charge, ChargedBlock, LockedInode},
+    insert::{insert_block, keep_around},
+    source::Source,
+    Write,
+};
+use crate::store::{
+    block::{BlockRef, BLOCK_SIZE},
+    Lookup, Prealloc,
+};
+use core::{array, ops::Range};
+use kernel::prelude::*;
+
+/// How many new blocks are inserted at a time.
+const BATCH_BLOCKS: usize = 16;
+
+/// Writes up to the end of a block. Returns how many bytes, and what kept it from going on.
+pub(super) fn write_one(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
+    let mut olds = [Lookup::Hole];
+    let tree = &write.inode.data().tree;
+    tree.lookup_to_write(block_of(pos), &mut olds);
+    replace(write, pos, olds, 1)
+}
+
+/// Writes up to [`BATCH_BLOCKS`] blocks, from the beginning of one on. Returns as [`write_one`].
+pub(super) fn write_batch(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
+    let n = BATCH_BLOCKS.min(write.source.len().div_ceil(BLOCK_SIZE));
+    let mut olds = [const { Lookup::Hole }; BATCH_BLOCKS];
+    let tree = &write.inode.data().tree;
+    tree.lookup_to_write(block_of(pos), &mut olds[..n]);
+    replace(write, pos, olds, n)
+}
+
+/// Whether nothing can be written to a part of a block, in place or beside what it holds, as that is
+/// poisoned. (A new block can come in the place of all of a shared one.)
+fn is_lost(old: &Lookup, part: Range<usize>) -> bool {
+    let stays = matches!(old, Lookup::Exclusive(_)) || part.len() < BLOCK_SIZE;
+    stays && old.as_block().is_some_and(BlockRef::is_poisoned)
+}
+
+/// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_one`].
+fn replace<const N: usize>(
+    write: &mut Write<'_, impl Source>,
+    pos: u64,
+    olds: [Lookup; N],
+    n: usize,
+) -> (usize, Result) {
+    let Write {
+        inode,
+        source,
+        may_wait,
+        prealloc,
+    } = write;
+    let offset = offset_in_block(pos);
+    let len = source.len().min(n * BLOCK_SIZE - offset);
+    let lost = |i: &usize| is_lost(&olds[*i], part_of_block(*i, offset, len));
+    let (n, len) = match (0..n).find(lost) {
+        Some(0) => return (0, Err(EIO)),
+        Some(n) => (n, n * BLOCK_SIZE - offset),
+        None => (n, len),
+    };
+    let own: [_; N] = array::from_fn(|i| match &olds[i] {
+        Lookup::Exclusive(block) => Some(block),
+        _ => None,
+    });
+    if own[..n].iter().all(Option::is_some) {
+        let done = source.fill(&own[..n], offset, len);
+        let result = if done < len {
+            Err(source.why_short())
+        } else {
+            Ok(())
+        };
+        return (done, result);
+    }
+    let mut news = [const { None }; N];
+    let is_hole = |i| {
+        let part = part_of_block(i, offset, len);
+        source.is_hole(i * BLOCK_SIZE + part.start - offset, part.len())
+    };
+    let (n, mut result) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
+
+    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
+    let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
+    let done = source.fill(&targets[..n], offset, len);
+    if done < len {
+        result = Err(source.why_short());
+    }
+    for (i, (new, old)) in news.iter_mut().zip(&olds).enumerate().take(n) {
+        let came = part_of_block(i, offset, done);
+        match (&new, old.as_block()) {
+            (Some(_), _) if came.is_empty() => *new = None,
+            (Some(_), _) if came.len() == BLOCK_SIZE => (),
+            (Some(new_block), Some(old)) => {
+                if let Err(err) = keep_around(new_block.bytes(), old, came) {
+                    // It is poisoned by now.
+                    wipe_own(inode, inode.size().max(pos)..pos + done as u64);
+                    return (0, Err(err));
+                }
+            }
+            (Some(new), None) => {
+                let wanted = part_of_block(i, offset, len);
+                // Of the rest a part may have come.
+                new.bytes().zero(came.end, wanted.end - came.end);
+                new.zero_around(wanted.start, wanted.len());
+            }
+            (None, _) => (),
+        }
+    }
+    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
+        wipe_own(inode, end.max(inode.size())..pos + done as u64);
+        return (end.saturating_sub(pos) as usize, Err(err));
+    }
+    (done, result)
+}
+
+/// The bytes of block `i` that are among the `len` at `offset` of block 0.
+fn part_of_block(i: usize, offset: usize, len: usize) -> Range<usize> {
+    let begin = i * BLOCK_SIZE;
+    let within = |at: usize| at.clamp(begin, begin + BLOCK_SIZE) - begin;
+    within(offset)..within(offset + len)
+}
+
+/// Makes the new blocks that are to come in the place of `olds`: of those that cannot be written in
+/// place, and are no hole that stays one. Returns for how many of `olds`, and what kept it from
+/// going on.
+fn make_blocks<'a>(
+    inode: &'a LockedInode,
+    olds: &[Lookup],
+    news: &mut [Option<ChargedBlock<'a>>],
+    stays_hole: impl Fn(usize) -> bool,
+    may_wait: bool,
+) -> (usize, Result) {
+    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Exclusive(_) | Lookup::WasShared(_));
+    let needed = if may_wait {
+        olds.iter().filter(takes_room).count()
+    } else {
+        0
+    };
+    let mut run = inode.data().tree.pool().alloc_batch(needed as u64);
+    for (i, (old, new)) in olds.iter().zip(news).enumerate() {
+        match old {
+            Lookup::Exclusive(_) => continue,
+            _ if !may_wait => return (i, Err(EAGAIN)),
+            Lookup::Hole if stays_hole(i) => continue,
+            _ => (),
+        }
+        match ChargedBlock::from_batch(&mut run, inode, old, Charge::empty(inode)) {
+            Ok(block) => *new = Some(block),
+            Err(err) => return (i, Err(err)),
+        }
+    }
+    (olds.len(), Ok(()))
+}
+
+/// Takes back what was written in place to `bytes`, which lie beyond the end of the file.
+fn wipe_own(inode: &LockedInode, bytes: Range<u64>) {
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let offset = offset_in_block(at);
+        if let Lookup::Exclusive(block) = inode.data().tree.lookup(block_of(at)) {
+            block.zero(offset, BLOCK_SIZE - offset);
+        }
+        at += (BLOCK_SIZE - offset) as u64;
+    }
+}
+
+/// Puts `news` into the tree, to which the `len` bytes at `pos` were written. Where it fails, says
+/// at which byte, and why.
+fn insert_batch(
+    inode: &LockedInode,
+    pos: u64,
+    len: usize,
+    news: &mut [Option<ChargedBlock<'_>>],
+    prealloc: &mut Prealloc,
+) -> Result<(), (u64, Error)> {
+    let (Some(begin), Some(last)) = (
+        news.iter().position(Option::is_some),
+        news.iter().rposition(Option::is_some),
+    ) else {
+        return Ok(());
+    };
+    let first = block_of(pos);
+    let (begin, last) = (first + begin as u64, first + last as u64);
+    inode.data().tree.prealloc(begin, last, prealloc);
+    let lock = inode.invalidate_lock();
+    lock.unmap(begin..last + 1);
+    for (i, new) in news.iter_mut().enumerate() {
+        let Some(block) = new.take() else { continue };
+        let index = first + i as u64;
+        let part = part_of_block(i, offset_in_block(pos), len);
+        let start = part.start as u64;
+        insert_block(&lock, index, block, part, prealloc)
+            .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
+    }
+    Ok(())
+}

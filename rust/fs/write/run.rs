@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing whole blocks in a row that are all to be new: a file that grows, or the first write
+//! after a clone. As many as lie in one piece in memory are filled and put into the tree at once.
+
+use super::{
+    super::{block_of, offset_in_block, ChargedBlock, Data, ReflinkFs},
+    insert::{insert_block, keep_around},
+    source::Source,
+    Write,
+};
+use crate::{
+    memfs::quota::has_quota,
+    store::{
+        block::{ContigBlocks, BLOCK_SIZE, MAX_CONTIG_BLOCKS},
+        Prealloc,
+    },
+    vfs::InvalidateGuard,
+};
+use kernel::prelude::*;
+
+/// Returns how many of the blocks at `pos` can be written by [`write_run`], at a time.
+pub(super) fn length(write: &Write<'_, impl Source>, pos: u64) -> usize {
+    let source = &*write.source;
+    if !write.may_wait || source.len() < BLOCK_SIZE || offset_in_block(pos) != 0 {
+        return 0;
+    }
+    let blocks = MAX_CONTIG_BLOCKS.min(source.len_for_contig() / BLOCK_SIZE);
+    let tree = &write.inode.data().tree;
+    tree.len_to_alloc(block_of(pos), blocks)
+}
+
+/// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going on.
+pub(super) fn write_run(
+    write: &mut Write<'_, impl Source>,
+    pos: u64,
+    blocks: usize,
+) -> (usize, Result) {
+    let inode = write.inode;
+    let mut run = inode.data().tree.pool().alloc_batch(blocks as u64);
+    let mut done = 0;
+    while done < blocks * BLOCK_SIZE {
+        let (n, result) = match run.take_contig() {
+            Ok(piece) => write_contig(write, pos + done as u64, piece),
+            Err(err) => (0, Err(err)),
+        };
+        done += n;
+        if result.is_err() {
+            return (done, result);
+        }
+    }
+    (done, Ok(()))
+}
+
+fn write_contig(
+    write: &mut Write<'_, impl Source>,
+    pos: u64,
+    mut piece: ContigBlocks<'_>,
+) -> (usize, Result) {
+    let Write {
+        inode,
+        source,
+        prealloc,
+        ..
+    } = write;
+    let wanted = piece.len() * BLOCK_SIZE;
+    let mut done = source.fill_contig(&piece);
+    let mut result = if done < wanted {
+        Err(source.why_short())
+    } else {
+        Ok(())
+    };
+    piece.truncate(done.div_ceil(BLOCK_SIZE));
+    // What is only a part of a block is not put in with the others.
+    let part = done % BLOCK_SIZE;
+    let mut last = if part == 0 { None } else { piece.take_last() };
+    if let Some(block) = &last {
+        let index = block_of(pos + done as u64);
+        let kept = match inode.data().tree.lookup(index).block() {
+            Some(old) => keep_around(block.bytes(), &old, 0..part),
+            None => {
+                block.bytes().zero(part, BLOCK_SIZE - part);
+                Ok(())
+            }
+        };
+        if kept.is_err() {
+            (last, done, result) = (None, done - part, kept);
+        }
+    }
+
+    let first = block_of(pos);
+    let end = first + done.div_ceil(BLOCK_SIZE) as u64;
+    if end > first {
+        inode.data().tree.prealloc(first, end - 1, prealloc);
+    }
+    let lock = inode.invalidate_lock();
+    lock.unmap(first..end);
+    let (whole, inserted) = insert_run(&lock, first, piece, prealloc);
+    if let Err(err) = inserted {
+        return (whole * BLOCK_SIZE, Err(err));
+    }
+    if let Some(last) = last {
+        let block = ChargedBlock::uncharged(inode, last);
+        if let Err(err) = insert_block(&lock, first + whole as u64, block, 0..part, prealloc) {
+            return (done - part, Err(err));
+        }
+    }
+    (done, result)
+}
+
+/// Inserts whole new blocks from `index` on. Returns how many, and what kept it from going on.
+fn insert_run(
+    lock: &InvalidateGuard<'_, ReflinkFs>,
+    index: u64,
+    mut piece: ContigBlocks<'_>,
+    prealloc: &mut Prealloc,
+) -> (usize, Result) {
+    let (inode, all) = (lock.inode(), piece.len());
+    // A fault may have put blocks there meanwhile, which are looked at one by one.
+    let all_others =
+        !inode.data().dax.was_mapped() || inode.data().tree.len_to_alloc(index, all) == all;
+    // One by one, too, where owners are charged.
+    if all_others && all > 1 && !has_quota(inode.super_block()) {
+        let result = Data::insert_run(lock, index, &mut piece, prealloc);
+        return (all - piece.len(), result);
+    }
+    let mut done = 0;
+    while let Some(block) = piece.take() {
+        let block = ChargedBlock::uncharged(inode, block);
+        let result = insert_block(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
+        if result.is_err() {
+            return (done, result);
+        }
+        done += 1;
+    }
+    (all, Ok(()))
+}

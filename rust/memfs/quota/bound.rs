@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Keeps what a user or group is charged below 2^63 bytes: the kernel adds charges up without checking for
+//! overflow, and files that share their blocks have more bytes than could be stored.
+//!
+//! No user or group is charged more than [`MOST_BYTES`], whatever the limits. Between the check of a sum and the
+//! addition other tasks may add to it. So a charge of [`LARGE_BYTES`] takes a lock, and the smaller ones of all
+//! tasks together do not reach from `MOST_BYTES` to the overflow.
+
+use super::{super::MemFs, Kind};
+use crate::{
+    bindings,
+    vfs::{Iattr, IdMap, Inode, LockedInode},
+};
+use kernel::{prelude::*, sync::global_lock};
+
+global_lock! {
+    // SAFETY: `init` below is called before anything is charged.
+    unsafe(uninit) static ADDING: Mutex<()> = ();
+}
+
+/// To be called once, before there is a superblock.
+///
+/// # Safety
+///
+/// As it says.
+pub(super) unsafe fn init() {
+    // SAFETY: By the safety requirements.
+    unsafe { ADDING.init() };
+}
+
+/// The most bytes that a user or group is charged: 7 EiB.
+const MOST_BYTES: i64 = i64::MAX - (1 << 60);
+
+/// This many bytes for each of 2^22 threads, the most that Linux has, reach from [`MOST_BYTES`] to the overflow.
+const LARGE_BYTES: i64 = 1 << 38;
+
+/// Calls `add`, which charges a user or group for `bytes` more, if they may be: `charged` returns what they are
+/// charged now.
+///
+/// # Errors
+///
+/// `EDQUOT`, and those of `add`.
+fn within<R>(
+    bytes: i64,
+    charged: impl FnOnce() -> i64,
+    add: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let _alone = (bytes >= LARGE_BYTES).then(|| ADDING.lock());
+    match charged().checked_add(bytes) {
+        Some(sum) if sum <= MOST_BYTES => add(),
+        _ => Err(EDQUOT),
+    }
+}
+
+/// Returns what is charged to `dquot`, in bytes.
+///
+/// # Safety
+///
+/// `dquot` is a dquot to which there is a reference.
+unsafe fn charged(dquot: *mut bindings::dquot) -> i64 {
+    // SAFETY: By the safety requirements; what is read is protected by this lock.
+    unsafe {
+        bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
+        let block = (*dquot).dq_dqb;
+        bindings::spin_unlock(&raw mut (*dquot).dq_dqb_lock);
+        block.dqb_curspace.saturating_add(block.dqb_rsvspace)
+    }
+}
+
+/// Charges, by `add`, the owners of the inode for `bytes` more.
+///
+/// # Errors
+///
+/// `EDQUOT`, and those of `add`.
+pub(super) fn add_within<T: MemFs>(
+    inode: &Inode<T>,
+    bytes: i64,
+    add: impl FnOnce() -> Result,
+) -> Result {
+    within(bytes, || most_charged(inode), add)
+}
+
+/// Returns what the owner or the group of an inode is charged, the larger of both.
+fn most_charged<T: MemFs>(inode: &Inode<T>) -> i64 {
+    let raw = inode.as_raw();
+    // SAFETY: The inode is live. Its dquots change under this lock, and it has references to them.
+    unsafe {
+        bindings::spin_lock(&raw mut (*raw).i_lock);
+        let dquots = T::info(inode).dquots.read();
+        let each = dquots.into_iter().filter(|dquot| !dquot.is_null());
+        let most = each.map(|dquot| charged(dquot)).max();
+        bindings::spin_unlock(&raw mut (*raw).i_lock);
+        most.unwrap_or(0)
+    }
+}
+
+/// Charges, by `transfer`, those whom `attr` gives the inode to.
+///
+/// # Errors
+///
+/// `EDQUOT`, and those of `transfer`.
+pub(super) fn transfer_within<T: MemFs>(
+    inode: &LockedInode<T>,
+    idmap: IdMap<'_>,
+    attr: &Iattr<'_>,
+    transfer: impl FnOnce() -> Result,
+) -> Result {
+    let most_charged = || {
+        let each = Kind::ALL.into_iter().map(|kind| {
+            // SAFETY: All are valid; the inode is locked. Takes a reference, which is given back.
+            unsafe {
+                let dquot = bindings::reflinkfs_new_dquot(
+                    idmap.as_raw(),
+                    inode.as_raw(),
+                    attr.as_raw(),
+                    kind as c_int,
+                );
+                // Where there is none, `transfer` says why, or does not need one.
+                let charged = if dquot.is_null() { 0 } else { charged(dquot) };
+                bindings::dqput(dquot);
+                charged
+            }
+        });
+        each.max().unwrap_or(0)
+    };
+    // SAFETY: The inode is live.
+    let bytes = unsafe { bindings::inode_get_bytes(inode.as_raw()) };
+    within(bytes, most_charged, transfer)
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `setattr`, `getattr`, `fileattr_get` and `fileattr_set` are given: `struct iattr`,
+//! `struct kstat`, `struct file_kattr`.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/stat.h`](srctree/include/linux/stat.h),
+//! [`include/linux/fileattr.h`](srctree/include/linux/fileattr.h).
+
+use super::{Dentry, FileSystem, IdMap, Inode, LockedInode};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::null_mut, //
+};
+use kernel::{
+    error::to_result,
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
+
+/// Attributes about to be changed, `struct iattr`.
+pub struct Iattr<'a>(*mut bindings::iattr, PhantomData<&'a mut ()>);
+
+impl Iattr<'_> {
+    /// # Safety
+    ///
+    /// `attr` is valid during the lifetime of the result.
+    pub(super) unsafe fn from_raw(attr: *mut bindings::iattr) -> Self {
+        Self(attr, PhantomData)
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut bindings::iattr {
+        self.0
+    }
+
+    /// Returns which attributes are to be changed, `ATTR_*`.
+    pub fn valid(&self) -> u32 {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { (*self.0).ia_valid }
+    }
+
+    /// Returns the size in bytes, where `ATTR_SIZE` is among those.
+    pub fn size(&self) -> Option<u64> {
+        // SAFETY: By the promise of `from_raw`.
+        (self.valid() & bindings::ATTR_SIZE != 0).then(|| unsafe { (*self.0).ia_size } as u64)
+    }
+
+    /// Checks whether the caller may make these changes, `setattr_prepare`.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`, `EFBIG`, and others of `setattr_prepare`.
+    pub fn prepare<T: FileSystem>(&mut self, idmap: IdMap<'_>, dentry: &Dentry<T>) -> Result {
+        // SAFETY: All are valid; the inode is locked, as `->setattr` is called so.
+        to_result(unsafe { bindings::setattr_prepare(idmap.as_raw(), dentry.as_raw(), self.0) })
+    }
+
+    /// Makes the changes that are in the inode itself, `setattr_copy`, and increments `i_version`.
+    pub fn copy<T: FileSystem>(&self, idmap: IdMap<'_>, inode: &LockedInode<T>) {
+        // SAFETY: All are valid; the inode is locked.
+        unsafe { bindings::setattr_copy(idmap.as_raw(), inode.as_raw(), self.0) };
+        inode.inc_iversion();
+    }
+}
+
+impl<T: FileSystem> Dentry<T> {
+    /// Takes set-id bits and capabilities away from the inode of this name, which is locked, as
+    /// `file_remove_privs` does for an open file.
+    ///
+    /// # Errors
+    ///
+    /// Those of `notify_change`.
+    pub fn remove_privs(&self, idmap: IdMap<'_>) -> Result {
+        let Some(inode) = self.inode().filter(|inode| !inode.is_nosec()) else {
+            return Ok(());
+        };
+        // SAFETY: All are valid, the inode is locked, as `notify_change` asks, and what is not named in
+        // `ia_valid` is not looked at.
+        to_result(unsafe {
+            let mut attr = bindings::iattr {
+                ia_valid: bindings::setattr_should_drop_suidgid(idmap.as_raw(), inode.as_raw())
+                    as c_uint
+                    | bindings::ATTR_KILL_PRIV
+                    | bindings::ATTR_FORCE,
+                ..pin_init::zeroed()
+            };
+            bindings::notify_change(idmap.as_raw(), self.as_raw(), &mut attr, null_mut())
+        })
+    }
+}
+
+/// What `stat(2)` is to report, `struct kstat`.
+pub struct Kstat<'a>(&'a mut bindings::kstat);
+
+impl<'a> Kstat<'a> {
+    /// # Safety
+    ///
+    /// `stat` is valid during the lifetime of the result.
+    pub(super) unsafe fn from_raw(stat: *mut bindings::kstat) -> Self {
+        // SAFETY: By the safety requirements.
+        Self(unsafe { &mut *stat })
+    }
+
+    /// Fills in what the inode itself has, `generic_fillattr`. `request_mask` is `STATX_*`.
+    pub fn fillattr<T: FileSystem>(
+        &mut self,
+        idmap: IdMap<'_>,
+        request_mask: u32,
+        inode: &Inode<T>,
+    ) {
+        // SAFETY: All are valid.
+        unsafe {
+            bindings::generic_fillattr(idmap.as_raw(), request_mask, inode.as_raw(), &mut *self.0)
+        };
+    }
+
+    /// Sets `st_blocks`, from a number of pages.
+    pub fn set_blocks(&mut self, pages: u64) {
+        self.0.blocks = pages << (PAGE_SHIFT - bindings::SECTOR_SHIFT as usize);
+    }
+
+    /// Sets the attributes (`STATX_ATTR_*`) that are on, and adds those that the filesystem knows.
+    pub fn set_attributes(&mut self, attributes: u64, mask: u64) {
+        self.0.attributes |= attributes;
+        self.0.attributes_mask |= mask;
+    }
+
+    /// Sets the time of birth.
+    pub fn set_btime(&mut self, btime: bindings::timespec64) {
+        self.0.result_mask |= bindings::STATX_BTIME;
+        self.0.btime = btime;
+    }
+
+    /// Sets what `O_DIRECT` needs: the alignment of memory and of offsets, in bytes.
+    pub fn set_dio_align(&mut self, memory: u32, offset: u32) {
+        self.0.result_mask |= bindings::STATX_DIOALIGN;
+        self.0.dio_mem_align = memory;
+        self.0.dio_offset_align = offset;
+    }
+}
+
+/// The flags of `FS_IOC_GETFLAGS` and `FS_IOC_FSGETXATTR`, `struct file_kattr`.
+pub struct FileKattr<'a>(*mut bindings::file_kattr, PhantomData<&'a mut ()>);
+
+impl FileKattr<'_> {
+    /// # Safety
+    ///
+    /// `fa` is valid during the lifetime of the result.
+    pub(super) unsafe fn from_raw(fa: *mut kernel::bindings::file_kattr) -> Self {
+        // `kernel::bindings` only has the type's name.
+        Self(fa.cast(), PhantomData)
+    }
+
+    /// Fills in `FS_*_FL`, `fileattr_fill_flags`.
+    pub fn fill_flags(&mut self, flags: u32) {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { bindings::fileattr_fill_flags(self.0, flags) };
+    }
+
+    /// Returns `FS_*_FL`.
+    pub fn flags(&self) -> u32 {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { (*self.0).flags }
+    }
+
+    /// Returns whether there is more to be set than flags, `fileattr_has_fsx`.
+    pub fn has_fsx(&self) -> bool {
+        // SAFETY: By the promise of `from_raw`.
+        unsafe { bindings::fileattr_has_fsx(self.0) }
+    }
+}

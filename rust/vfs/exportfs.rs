@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File handles: `struct export_operations`.
+//!
+//! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h). Reference:
+//! <https://docs.kernel.org/filesystems/nfs/exporting.html>
+
+use super::{Dentry, FileSystem, Inode, SuperBlock};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::{null_mut, NonNull}, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A table of export operations for superblocks of `T`.
+pub struct ExportOps<T: FileSystem>(bindings::export_operations, PhantomData<T>);
+
+impl<T: FileSystem> ExportOps<T> {
+    /// Returns the table of the operations of `U`.
+    pub const fn new<U: ExportOperations<FileSystem = T>>() -> &'static Self {
+        &Table::<U>::TABLE
+    }
+
+    pub(super) const fn as_raw(&self) -> *const bindings::export_operations {
+        &raw const self.0
+    }
+}
+
+/// File handles of `WORDS` words for each inode, of a filesystem all of whose inodes have a dentry that is
+/// connected to its directory.
+pub trait ExportOperations {
+    /// The filesystem whose inodes have the handles.
+    type FileSystem: FileSystem;
+
+    /// The handle of an inode.
+    type Handle: Copy + PartialEq;
+
+    /// The type that the kernel is told of a handle of an inode, `fid_type`.
+    const FILEID: u8;
+
+    /// The type of a handle of an inode and, behind it, one of its directory.
+    const FILEID_WITH_PARENT: u8;
+
+    /// Returns the handle of an inode that [`ExportOperations::find`] will find from now on.
+    fn encode(inode: &Inode<Self::FileSystem>) -> Self::Handle;
+
+    /// Returns the inode of a handle, if there still is one.
+    fn find(
+        sb: &SuperBlock<Self::FileSystem>,
+        handle: Self::Handle,
+    ) -> Option<ARef<Inode<Self::FileSystem>>>;
+}
+
+/// Converts arguments, calls `U`, converts the result.
+struct Table<U: ExportOperations>(PhantomData<U>);
+
+impl<U: ExportOperations> Table<U> {
+    const TABLE: ExportOps<U::FileSystem> = ExportOps(
+        bindings::export_operations {
+            encode_fh: Some(Self::encode_fh),
+            fh_to_dentry: Some(Self::fh_to_dentry),
+            fh_to_parent: Some(Self::fh_to_parent),
+            get_parent: Some(Self::get_parent),
+            ..pin_init::zeroed()
+        },
+        PhantomData,
+    );
+
+    /// How many words a handle has.
+    const WORDS: usize = {
+        assert!(size_of::<U::Handle>() % size_of::<u32>() == 0);
+        size_of::<U::Handle>() / size_of::<u32>()
+    };
+
+    /// # Safety
+    ///
+    /// `inode` is an inode of the filesystem, `words` has room for `*len` words, `parent` is null or its
+    /// directory.
+    unsafe extern "C" fn encode_fh(
+        inode: *mut bindings::inode,
+        words: *mut u32,
+        len: *mut c_int,
+        parent: *mut bindings::inode,
+    ) -> c_int {
+        let (inodes, kind): (&[_], _) = if parent.is_null() {
+            (&[inode], U::FILEID)
+        } else {
+            (&[inode, parent], U::FILEID_WITH_PARENT)
+        };
+        let needed = (inodes.len() * Self::WORDS) as c_int;
+        // SAFETY: By the safety requirements.
+        let room = unsafe { core::mem::replace(&mut *len, needed) };
+        if room < needed {
+            return bindings::FILEID_INVALID;
+        }
+        for (i, inode) in inodes.iter().enumerate() {
+            // SAFETY: By the safety requirements; there is room, as was just checked.
+            unsafe {
+                let handle = U::encode(Inode::from_raw(*inode));
+                words.cast::<U::Handle>().add(i).write_unaligned(handle);
+            }
+        }
+        kind.into()
+    }
+
+    /// # Safety
+    ///
+    /// `sb` is a superblock of the filesystem, `fid` has `len` words.
+    unsafe extern "C" fn fh_to_dentry(
+        sb: *mut kernel::bindings::super_block,
+        fid: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+    ) -> *mut bindings::dentry {
+        let known = kind == U::FILEID.into() || kind == U::FILEID_WITH_PARENT.into();
+        if !known || (len as usize) < Self::WORDS {
+            return null_mut();
+        }
+        // SAFETY: By the safety requirements; the handle is the first.
+        unsafe { Self::find(sb, fid.cast()) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::fh_to_dentry`].
+    unsafe extern "C" fn fh_to_parent(
+        sb: *mut kernel::bindings::super_block,
+        fid: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+    ) -> *mut bindings::dentry {
+        if kind != U::FILEID_WITH_PARENT.into() || (len as usize) < 2 * Self::WORDS {
+            return null_mut();
+        }
+        // SAFETY: By the safety requirements; the handle is the second.
+        unsafe { Self::find(sb, fid.cast::<U::Handle>().add(1)) }
+    }
+
+    /// Returns a dentry of the inode with this handle, with a reference; null where there is none any more.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a superblock of the filesystem, `handle` valid for reads.
+    unsafe fn find(
+        sb: *mut kernel::bindings::super_block,
+        handle: *const U::Handle,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements. Any words may be a handle: `Handle` is made of them.
+        let inode = unsafe { U::find(SuperBlock::from_raw(sb), handle.read_unaligned()) };
+        match inode.and_then(|inode| inode.find_alias()) {
+            Some(dentry) => ARef::<Dentry<U::FileSystem>>::into_raw(dentry)
+                .as_ptr()
+                .cast(),
+            None => null_mut(),
+        }
+    }
+
+    /// Not called: an inode always has a dentry that is connected to its directory.
+    ///
+    /// # Safety
+    ///
+    /// None: does not look at its argument.
+    unsafe extern "C" fn get_parent(_child: *mut bindings::dentry) -> *mut bindings::dentry {
+        ESTALE.to_ptr()
+    }
+}
+
+impl<T: FileSystem> Inode<T> {
+    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`. Calls must
+    /// not run at the same time.
+    pub fn insert_hash(&self, hash: u64) {
+        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same time.
+        unsafe {
+            if (*self.as_raw()).i_hash.pprev.is_null() {
+                bindings::__insert_inode_hash(self.as_raw(), hash);
+            }
+        }
+    }
+}
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// Returns the inode that is hashed as `hash` and for which `C` says yes: `ilookup5`.
+    pub fn ilookup<C: InodeTest<FileSystem = T>>(
+        &self,
+        hash: u64,
+        test: C,
+    ) -> Option<ARef<Inode<T>>> {
+        /// # Safety
+        ///
+        /// `inode` is an inode of the superblock, `test` is a `C`.
+        unsafe extern "C" fn call<C: InodeTest>(
+            inode: *mut bindings::inode,
+            test: *mut c_void,
+        ) -> c_int {
+            // SAFETY: By the safety requirements.
+            unsafe { (*test.cast::<C>()).test(Inode::from_raw(inode)) }.into()
+        }
+        let mut test = test;
+        // SAFETY: The superblock is live; `test` is valid during the call.
+        let inode = unsafe {
+            bindings::ilookup5(self.as_raw(), hash, Some(call::<C>), (&raw mut test).cast())
+        };
+        // SAFETY: An inode of this superblock, with a reference for us.
+        NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
+    }
+}
+
+/// Tells the inode that [`SuperBlock::ilookup`] looks for.
+pub trait InodeTest {
+    /// The filesystem whose inodes are looked at.
+    type FileSystem: FileSystem;
+
+    /// Returns whether this is the inode. Must not sleep.
+    fn test(&self, inode: &Inode<Self::FileSystem>) -> bool;
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct file_operations`.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h). Reference:
+//! <https://docs.kernel.org/filesystems/vfs.html#struct-file-operations>
+
+use super::{
+    DirContext,
+    File,
+    FileOps,
+    FileSystem,
+    Kiocb,
+    NewVma,
+    Pipe, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
+use kernel::{
+    error::{from_result, VTABLE_DEFAULT_ERROR},
+    iov::{IovIterDest, IovIterSource},
+    prelude::*, //
+};
+
+/// `RWF_DONTCACHE` is taken, `FOP_DONTCACHE`.
+pub const FOP_DONTCACHE: u32 = bindings::FOP_DONTCACHE;
+
+/// Writes need not wait for memory, `FOP_BUFFER_WASYNC`.
+pub const FOP_BUFFER_WASYNC: u32 = bindings::FOP_BUFFER_WASYNC;
+
+/// `O_DIRECT` is taken, `FMODE_CAN_ODIRECT`.
+pub const FMODE_CAN_ODIRECT: u32 = bindings::FMODE_CAN_ODIRECT;
+
+/// `RWF_NOWAIT` is taken, `FMODE_NOWAIT`.
+pub const FMODE_NOWAIT: u32 = bindings::FMODE_NOWAIT;
+
+pub use bindings::{
+    FALLOC_FL_ALLOCATE_RANGE, FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE,
+    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_ZERO_RANGE,
+};
+
+impl<T: FileSystem> FileOps<T> {
+    /// Returns the table of the operations of `U`.
+    pub const fn new<U: FileOperations<FileSystem = T>>() -> &'static Self {
+        &Table::<U>::TABLE
+    }
+}
+
+/// The operations of an open file. What is not implemented is not in the table. Positions and lengths are in
+/// bytes.
+#[vtable]
+pub trait FileOperations {
+    /// The filesystem whose files these are.
+    type FileSystem: FileSystem;
+
+    /// `FOP_*`.
+    const FOP_FLAGS: u32 = 0;
+
+    /// `FMODE_*` that a file gets when it is opened.
+    const FMODE: u32 = 0;
+
+    /// Moves the file position. `whence` is `SEEK_*`.
+    fn llseek(_file: &File<Self::FileSystem>, _offset: i64, _whence: u32) -> Result<i64> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reads, and moves the position of `kiocb`. Returns how many bytes.
+    fn read_iter(_kiocb: Kiocb<'_, Self::FileSystem>, _to: &mut IovIterDest<'_>) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Writes, and moves the position of `kiocb`. Returns how many bytes.
+    fn write_iter(
+        _kiocb: Kiocb<'_, Self::FileSystem>,
+        _from: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Lists a directory, whose lock is held at least shared, from the position of `ctx` on.
+    fn iterate_shared(_file: &File<Self::FileSystem>, _ctx: DirContext<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Sets a new mapping of the file up.
+    fn mmap(_file: &File<Self::FileSystem>, _vma: NewVma<'_, Self::FileSystem>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Writes the bytes of `range` back.
+    fn fsync(_file: &File<Self::FileSystem>, _range: Range<u64>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Puts up to `len` bytes from `pos` on into `pipe`, which is locked. Returns how many.
+    fn splice_read(
+        _file: &File<Self::FileSystem>,
+        _pos: u64,
+        _pipe: &mut Pipe<'_>,
+        _len: usize,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Copies a range that the VFS has checked; the files may be of different superblocks. Returns how many
+    /// bytes.
+    fn copy_file_range(
+        _from: &File<Self::FileSystem>,
+        _from_pos: u64,
+        _to: &File<Self::FileSystem>,
+        _to_pos: u64,
+        _len: u64,
+        _flags: u32,
+    ) -> Result<u64> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Shares a range between files of one superblock. `flags` are `REMAP_FILE_*`. Returns how many bytes.
+    fn remap_file_range(
+        _from: &File<Self::FileSystem>,
+        _from_pos: u64,
+        _to: &File<Self::FileSystem>,
+        _to_pos: u64,
+        _len: u64,
+        _flags: u32,
+    ) -> Result<u64> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Changes what is allocated. `mode` is `FALLOC_FL_*`; the VFS has checked the range, which is not empty.
+    fn fallocate(_file: &File<Self::FileSystem>, _mode: u32, _range: Range<u64>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// Converts arguments, calls `U`, converts the result.
+struct Table<U: FileOperations>(PhantomData<U>);
+
+macro_rules! entry {
+    ($has:ident, $method:expr) => {
+        if U::$has {
+            Some($method)
+        } else {
+            None
+        }
+    };
+}
+
+impl<U: FileOperations> Table<U> {
+    const TABLE: FileOps<U::FileSystem> = FileOps::from_raw(
+        bindings::file_operations {
+            fop_flags: U::FOP_FLAGS,
+            open: if U::FMODE != 0 {
+                Some(Self::open)
+            } else {
+                None
+            },
+            llseek: entry!(HAS_LLSEEK, Self::llseek),
+            read: entry!(HAS_ITERATE_SHARED, bindings::generic_read_dir),
+            read_iter: entry!(HAS_READ_ITER, Self::read_iter),
+            write_iter: entry!(HAS_WRITE_ITER, Self::write_iter),
+            iterate_shared: entry!(HAS_ITERATE_SHARED, Self::iterate_shared),
+            mmap: entry!(HAS_MMAP, Self::mmap),
+            fsync: entry!(HAS_FSYNC, Self::fsync),
+            splice_read: entry!(HAS_SPLICE_READ, Self::splice_read),
+            splice_write: entry!(HAS_WRITE_ITER, bindings::iter_file_splice_write),
+            copy_file_range: entry!(HAS_COPY_FILE_RANGE, Self::copy_file_range),
+            remap_file_range: entry!(HAS_REMAP_FILE_RANGE, Self::remap_file_range),
+            fallocate: entry!(HAS_FALLOCATE, Self::fallocate),
+            setlease: Some(bindings::generic_setlease),
+            ..pin_init::zeroed()
+        },
+    );
+
+    /// # Safety
+    ///
+    /// `inode` is an inode of the filesystem, `file` is being opened.
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By the safety requirements: nothing else accesses the file yet.
+        unsafe {
+            (*file).f_mode |= U::FMODE;
+            bindings::generic_file_open(inode, file)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open file of the filesystem.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        // SAFETY: By the safety requirements.
+        from_result(|| unsafe { U::llseek(File::from_raw(file), offset, whence as u32) })
+    }
+
+    /// # Safety
+    ///
+    /// `kiocb` is of an open file of the filesystem, `iter` a valid destination.
+    unsafe extern "C" fn read_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let n = unsafe { U::read_iter(Kiocb::from_raw(kiocb), IovIterDest::from_raw(iter)) };
+        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+    }
+
+    /// # Safety
+    ///
+    /// `kiocb` is of an open file of the filesystem, `iter` a valid source.
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let n = unsafe { U::write_iter(Kiocb::from_raw(kiocb), IovIterSource::from_raw(iter)) };
+        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open directory of the filesystem whose lock is held at least shared, and whose `f_pos_lock`
+    /// is held or which no other task has; `ctx` is valid.
+    unsafe extern "C" fn iterate_shared(
+        file: *mut bindings::file,
+        ctx: *mut bindings::dir_context,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            unsafe { U::iterate_shared(File::from_raw(file), DirContext::from_raw(ctx))? };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open file of the filesystem, `vma` a new mapping of it.
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            unsafe { U::mmap(File::from_raw(file), NewVma::from_raw(vma))? };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open file of the filesystem.
+    unsafe extern "C" fn fsync(
+        file: *mut bindings::file,
+        start: bindings::loff_t,
+        last: bindings::loff_t,
+        _datasync: c_int,
+    ) -> c_int {
+        from_result(|| {
+            let range = start as u64..(last as u64).saturating_add(1);
+            // SAFETY: By the safety requirements.
+            unsafe { U::fsync(File::from_raw(file), range)? };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open file of the filesystem, `pos` valid, `pipe` valid and locked.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        _flags: c_uint,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let spliced = unsafe {
+            U::splice_read(
+                File::from_raw(file),
+                *pos as u64,
+                &mut Pipe::from_raw(pipe),
+                len,
+            )
+        };
+        match spliced {
+            Ok(n) => {
+                // SAFETY: By the safety requirements.
+                unsafe { *pos += n as i64 };
+                n as isize
+            }
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Both files are open files of the filesystem, maybe of different superblocks; the VFS has checked the
+    /// range.
+    unsafe extern "C" fn copy_file_range(
+        from: *mut bindings::file,
+        from_pos: bindings::loff_t,
+        to: *mut bindings::file,
+        to_pos: bindings::loff_t,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: By the safety requirements.
+        let n = unsafe {
+            U::copy_file_range(
+                File::from_raw(from),
+                from_pos as u64,
+                File::from_raw(to),
+                to_pos as u64,
+                len as u64,
+                flags,
+            )
+        };
+        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+    }
+
+    /// # Safety
+    ///
+    /// Both files are open, and their inodes of one superblock of the filesystem.
+    unsafe extern "C" fn remap_file_range(
+        from: *mut bindings::file,
+        from_pos: bindings::loff_t,
+        to: *mut bindings::file,
+        to_pos: bindings::loff_t,
+        len: bindings::loff_t,
+        flags: c_uint,
+    ) -> bindings::loff_t {
+        // SAFETY: By the safety requirements.
+        let n = unsafe {
+            U::remap_file_range(
+                File::from_raw(from),
+                from_pos as u64,
+                File::from_raw(to),
+                to_pos as u64,
+                len as u64,
+                flags,
+            )
+        };
+        n.map_or_else(|err| err.to_errno().into(), |n| n as i64)
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open file of the filesystem; the VFS has checked the range, which is not empty.
+    unsafe extern "C" fn fallocate(
+        file: *mut bindings::file,
+        mode: c_int,
+        offset: bindings::loff_t,
+        len: bindings::loff_t,
+    ) -> c_long {
+        from_result(|| {
+            let range = offset as u64..(offset + len) as u64;
+            // SAFETY: By the safety requirements.
+            unsafe { U::fallocate(File::from_raw(file), mode as u32, range)? };
+            Ok(0)
+        })
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of inodes.
+
+use super::{FileSystem, SuperBlock};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::{align_of, size_of},
+    ptr::null_mut, //
+};
+use kernel::{
+    container_of,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// An inode, and what the filesystem keeps with it.
+///
+/// # Invariants
+///
+/// Both are initialised from [`InodeCache::alloc_inode`] to [`free_inode`].
+#[repr(C)]
+pub(super) struct InodeWithData<T: FileSystem> {
+    /// First, as the cache's constructor is the same for all filesystems.
+    inode: Opaque<bindings::inode>,
+    /// Pinned, as C never moves an inode.
+    pub(super) data: T::InodeData,
+}
+
+impl<T: FileSystem> InodeWithData<T> {
+    /// # Safety
+    ///
+    /// `inode` is the `inode` of an `InodeWithData<T>`, initialised or not.
+    pub(super) unsafe fn container_of(inode: *mut bindings::inode) -> *mut Self {
+        // SAFETY: By the safety requirements.
+        unsafe { container_of!(inode.cast::<Opaque<bindings::inode>>(), Self, inode) }
+    }
+}
+
+/// A cache of the memory of inodes of `T`, `struct kmem_cache`.
+///
+/// # Invariants
+///
+/// It exists until this is dropped.
+pub(super) struct InodeCache<T: FileSystem> {
+    cache: *mut bindings::kmem_cache,
+    _type: PhantomData<T>,
+}
+
+// SAFETY: The slab allocator has its own locks.
+unsafe impl<T: FileSystem> Send for InodeCache<T> {}
+// SAFETY: As above.
+unsafe impl<T: FileSystem> Sync for InodeCache<T> {}
+
+impl<T: FileSystem> InodeCache<T> {
+    /// Creates the cache, named as the filesystem is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
+        let mut args = bindings::kmem_cache_args {
+            align: align_of::<InodeWithData<T>>() as u32,
+            ctor: Some(init_once),
+            ..Default::default()
+        };
+        // SAFETY: The name is static, and `args` is only used during the call.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                kernel::str::as_char_ptr_in_const_context(T::NAME),
+                size_of::<InodeWithData<T>>() as u32,
+                &mut args,
+                bindings::SLAB_RECLAIM_ACCOUNT | bindings::SLAB_ACCOUNT,
+            )
+        };
+        if cache.is_null() {
+            return Err(ENOMEM);
+        }
+        Ok(Self {
+            cache,
+            _type: PhantomData,
+        })
+    }
+
+    /// Allocates an inode, for `->alloc_inode`. Returns null where there is no memory.
+    pub(super) fn alloc_inode(
+        &self,
+        sb: &SuperBlock<T>,
+        data: impl PinInit<T::InodeData>,
+    ) -> *mut bindings::inode {
+        // SAFETY: The superblock and the cache are live.
+        let memory =
+            unsafe { bindings::alloc_inode_sb(sb.as_raw(), self.cache, bindings::GFP_KERNEL) };
+        let this: *mut InodeWithData<T> = memory.cast();
+        if this.is_null() {
+            return null_mut();
+        }
+        // SAFETY: The memory is for an `InodeWithData<T>`, which nothing else refers to. `inode` was initialised
+        // by `init_once`, and `new_inode` does the rest. The initialiser does not fail.
+        unsafe { pin_init::raw_init(&raw mut (*this).data, data) };
+        this.cast()
+    }
+}
+
+impl<T: FileSystem> Drop for InodeCache<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. There is no superblock any more, and inodes are freed by RCU:
+        // they are gone after `rcu_barrier`.
+        unsafe {
+            bindings::rcu_barrier();
+            bindings::kmem_cache_destroy(self.cache);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `memory` is memory for an `InodeWithData`.
+unsafe extern "C" fn init_once(memory: *mut c_void) {
+    // SAFETY: The inode is the first field.
+    unsafe { bindings::inode_init_once(memory.cast()) };
+}
+
+/// # Safety
+///
+/// `inode` was allocated by [`InodeCache::alloc_inode`], nothing refers to it, and a grace period has passed.
+pub(super) unsafe extern "C" fn free_inode<T: FileSystem>(inode: *mut bindings::inode) {
+    // SAFETY: By the safety requirements, and the invariant of `InodeWithData`. `kfree` takes memory of any
+    // cache.
+    unsafe {
+        if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
+            bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
+        }
+        let this = InodeWithData::<T>::container_of(inode);
+        core::ptr::drop_in_place(&raw mut (*this).data);
+        bindings::kfree(this.cast());
+    }
+}

@@ -86,6 +86,8 @@ pub struct Effort {
     pub bomb: Duration,
     /// Where random histories start.
     pub seed: u64,
+    /// How many places the module has that KCOV could tell of; 0: not known.
+    pub places: u64,
 }
 
 /// What a test works with: a fresh directory on the filesystem under test.

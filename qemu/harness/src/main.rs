@@ -87,6 +87,10 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS")]
     bomb_seconds: Option<f64>,
 
+    /// How many places reflinkfs.ko has that note that they are passed (qemu/modules --kcov)
+    #[arg(long, value_name = "N", default_value = "0")]
+    places: u64,
+
     /// Run tests that are known to fail, too
     #[arg(long)]
     known_failures: bool,
@@ -155,6 +159,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             torture,
             bomb: Duration::from_secs_f64(bomb),
             seed: arguments.seed,
+            places: arguments.places,
         },
         slow: SLOW + soak.max(fuzz).max(torture),
         watchdog: Watchdog::listen(&arguments.watchdog),
@@ -180,6 +185,7 @@ fn main() -> ExitCode {
                 torture: Duration::ZERO,
                 bomb: Duration::ZERO,
                 seed: 0,
+                places: 0,
             },
             slow: SLOW,
             watchdog: Watchdog::absent(),

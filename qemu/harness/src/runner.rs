@@ -193,9 +193,10 @@ fn stacks_in(process: &Path) -> String {
     for task in tasks.into_iter().flatten().flatten() {
         let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
         text.push_str(&format!(
-            "  task {} (system call {}):\n",
+            "  task {} (system call {}, waits in {}):\n",
             task.file_name().to_string_lossy(),
-            read("syscall").trim()
+            read("syscall").trim(),
+            read("wchan").trim()
         ));
         for line in read("stack").lines() {
             text.push_str(&format!("    {line}\n"));

@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use super::region::{Region, PAGES};
 use crate::pattern::{Random, BLOCK, BLOCK64};
+use crate::posix_acl;
 
 /// What an argument is for.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,12 @@ pub enum Argument {
     Handle,
     /// A structure for `fcntl` of locks.
     Lock,
+    /// A word to point to: flags of a file.
+    FileFlags,
+    /// The name of an attribute that holds an access control list.
+    AclName,
+    /// An access control list, or what is none.
+    Acl,
     /// A pair of times.
     Times,
 }
@@ -72,6 +79,17 @@ pub struct World {
 const NAMES: [&str; 12] = [
     "a", "b", "c", "d", "dir", "dir/a", "dir/b", "dir/dir", "link", "dir/link", ".", "..",
 ];
+
+/// Of 28 bytes, and of 44.
+const ACLS: [&str; 4] = [
+    "u::rwx g::rx o::r",
+    "u::rw g:: o::",
+    "u::rwx u:1000:rwx g::rx m::rwx o::",
+    "u::rw u:0:r g::r m::r o::r",
+];
+
+/// Room for the longest.
+const ACL_WORDS: usize = 6;
 
 impl World {
     pub fn new(random: Random, pipe: [i32; 2], region: Region) -> Self {
@@ -274,6 +292,29 @@ impl World {
             Argument::Lock => {
                 let kind = self.below(3) as u64;
                 let words = vec![kind, self.offset(), self.len(), 0];
+                self.structure(words)
+            }
+            Argument::FileFlags => {
+                let bits = [0x8, 0x10, 0x20, 0x40, 0x80];
+                let some = bits.iter().filter(|_| self.random.one_in(3));
+                let flags = some.fold(0, |all, bit| all | bit);
+                self.structure(vec![flags, 0, 0, 0])
+            }
+            Argument::AclName => {
+                let name = [posix_acl::ACCESS, posix_acl::DEFAULT][self.below(2)];
+                self.text(name.into())
+            }
+            Argument::Acl => {
+                let mut bytes = posix_acl::encode(ACLS[self.below(ACLS.len())]);
+                if self.one_in(8) {
+                    let at = self.below(bytes.len());
+                    bytes[at] = self.random.next() as u8;
+                }
+                bytes.resize(ACL_WORDS * 8, 0);
+                let words = bytes
+                    .chunks_exact(8)
+                    .map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()));
+                let words = words.collect();
                 self.structure(words)
             }
             Argument::Times => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Which places of the module calls have come to, where it is built with KCOV_INSTRUMENT.
+//! Which places of the module calls have come to, where it is built with KCOV_INSTRUMENT: a place is a
+//! call of `__sanitizer_cov_trace_pc`, one in each block of code that is entered in one way.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,9 +37,21 @@ impl Places {
             .fetch_or(1 << (bit % 64), Ordering::Relaxed);
     }
 
-    pub fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         let bits = (0..WINDOW / 64).map(|i| self.word(i).load(Ordering::Relaxed).count_ones());
         bits.map(u64::from).sum()
+    }
+
+    /// How many of `all` places were reached, in words; nothing where none tells.
+    pub fn said(&self, all: u64) -> String {
+        match (self.count(), all) {
+            (0, _) => String::new(),
+            (count, 0) => format!("; {count} places of the module reached"),
+            (count, _) => format!(
+                "; {count} of {all} places of the module reached ({} %)",
+                count * 100 / all
+            ),
+        }
     }
 }
 

@@ -1,87 +1,88 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! System calls at random, by several processes of an ordinary user on a few files, with arguments right
-//! and wrong. What comes of it is the kernel's word, and that nothing is left.
+//! System calls at random, by several processes of an ordinary user on a few files, with valid and
+//! invalid arguments. What fails is what the kernel reports, a call that cannot be killed, and what is
+//! left when everything was removed.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `table.rs` | the calls, and what their arguments are for |
 //! | `arguments.rs` | arguments |
 //! | `region.rs` | the memory they are about |
+//! | `tally.rs` | how many calls were made, and of which kinds |
 //! | `coverage.rs` | which places of the module they come to |
 
 mod arguments;
 mod coverage;
 mod region;
 mod table;
+mod tally;
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bomb::USER;
-use super::shared::Words;
 use crate::case::Test;
-use crate::failure::{Context, Outcome};
+use crate::failure::{Context, Failure, Outcome};
 use crate::instance::Instance;
-use crate::patience::eventually;
-use crate::pattern::Random;
-use crate::process::{become_user, Child};
+use crate::patience::{eventually, PATIENCE};
+use crate::pattern::{mix, Random};
+use crate::process::{become_user, signal_name, Child, End};
+use crate::sys::check;
 use arguments::World;
 use coverage::{Places, Trace};
 use region::Region;
 use table::CALLS;
+use tally::Tally;
 
 /// How many processes make calls at the same time.
 const PROCESSES: usize = 3;
 
-/// How many calls a process makes before another begins anew, with other files open and mapped.
+/// How many calls a program makes. The next begins anew, with other files open and mapped.
 const PROGRAM: usize = 2_000;
 
-/// Makes calls for a while; those of a seed are always the same but for what they give.
+/// How often a program is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often the same call is interrupted before its program is killed.
+const INTERRUPTIONS: usize = 200;
+
+/// What the processes have in common.
+struct Run<'a> {
+    fs: &'a Instance,
+    seed: u64,
+    duration: Duration,
+    tally: &'a Tally,
+    places: &'a Places,
+}
+
+/// Makes calls for a while. The calls and arguments of a seed are always the same; what they give
+/// depends on the other processes.
 pub fn calls_at_random(t: &Test) -> Outcome {
-    let fs = t.mount(&[("size", "8M"), ("nr_inodes", "200")])?;
+    let options = [("size", "8M"), ("nr_inodes", "200"), ("quota", "")];
+    let seed = t.effort.seed;
+    // Every second one charges users.
+    let fs = t.mount(&options[..2 + seed as usize % 2])?;
     let empty = fs.space()?;
-    let places = Places::new()?;
-    // How often each was made, then how often each succeeded.
-    let counts = Words::new(2 * CALLS.len())?;
+    let (tally, places) = (Tally::new()?, Places::new()?);
+    let run = Run {
+        fs: &fs,
+        seed,
+        duration: t.effort.torture,
+        tally: &tally,
+        places: &places,
+    };
     let children = (0..PROCESSES)
-        .map(|number| {
-            let seed = t.effort.seed.wrapping_add((number as u64) << 32);
-            let counts = &counts;
-            let (fs, places) = (&fs, &places);
-            Child::spawn(move || programs(fs, seed, t.effort.torture, counts, places))
-        })
+        .map(|process| Child::spawn(|| run.programs(process)))
         .collect::<Outcome<Vec<_>>>()?;
-    for child in children {
-        child.join()?;
-    }
-    tell(t.effort.seed, &counts, &places);
+    let ended: Vec<_> = children.into_iter().map(Child::join).collect();
+    let reached = places.said(t.effort.places);
+    super::tell(format_args!("seed {seed}: {}{reached}", tally.said()));
+    ended.into_iter().collect::<Outcome>()?;
     remove_tree(&fs)?;
     eventually("everything is gone once it was removed", || {
         Ok(fs.space()? == empty)
     })?;
     fs.unmount()
-}
-
-fn tell(seed: u64, counts: &Words, places: &Places) {
-    let count = |i: usize| counts.word(i).load(Ordering::Relaxed);
-    let made: u64 = (0..CALLS.len()).map(count).sum();
-    let never: Vec<_> = (0..CALLS.len())
-        .filter(|i| count(CALLS.len() + i) == 0)
-        .map(|i| CALLS[i].name)
-        .collect();
-    let never = match never.len() {
-        0 => "each succeeded".into(),
-        _ => format!("never succeeded: {}", never.join("; ")),
-    };
-    let places = match places.count() {
-        0 => String::new(),
-        count => format!("; {count} places of the module"),
-    };
-    super::tell(format_args!(
-        "seed {seed}: {made} calls at random, of {} kinds; {never}{places}",
-        CALLS.len()
-    ));
 }
 
 /// Removes what is in the directory, whatever its modes are.
@@ -97,57 +98,107 @@ fn remove_tree(fs: &Instance) -> Outcome {
     Ok(())
 }
 
-/// Runs programs until the time is over, each in a process of its own that begins with nothing open.
-fn programs(
-    fs: &Instance,
-    seed: u64,
-    duration: Duration,
-    counts: &Words,
-    places: &Places,
-) -> Outcome {
-    let started = std::time::Instant::now();
-    for number in 0.. {
-        let random = Random::new(seed.wrapping_add(number));
-        Child::spawn(move || program(fs, random, counts, places))?
-            .join()
-            .or_fail(format_args!("program {number}"))?;
-        if started.elapsed() >= duration {
-            break;
-        }
+/// The seed of a program. The first one of the first process has the seed that was asked for, so that
+/// any program can be the first of a run on such a filesystem.
+fn seed_of_program(seed: u64, process: usize, number: u64) -> u64 {
+    match (process as u64) << 32 | number {
+        0 => seed,
+        which => mix(seed ^ mix(which)) & !1 | seed & 1,
     }
-    Ok(())
 }
 
-fn program(fs: &Instance, random: Random, counts: &Words, places: &Places) -> Outcome {
-    // SAFETY: plain calls: what is written to a pipe that is closed, or beyond a limit, is an error.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        libc::umask(0);
-    }
-    let coverage = Trace::open();
-    std::env::set_current_dir(&fs.root).or_fail("chdir")?;
-    become_user(USER, USER)?;
-    let (reader, writer) = super::calls::data::impatient_pipe()?;
-    let pipe = [reader.as_raw_fd(), writer.as_raw_fd()];
-    let mut world = World::new(random, pipe, Region::new()?);
-    let trace = coverage.map(Trace::begin).transpose()?;
-    for _ in 0..PROGRAM {
-        let number = world.random.below(CALLS.len());
-        let gave = call(&mut world, number);
-        bump(counts.word(number));
-        if gave >= 0 {
-            bump(counts.word(CALLS.len() + number));
+impl Run<'_> {
+    /// Runs programs until the time is over, each in a process of its own that begins with nothing open.
+    fn programs(&self, process: usize) -> Outcome {
+        interrupt_on(libc::SIGALRM)?;
+        let started = Instant::now();
+        for number in 0.. {
+            let seed = seed_of_program(self.seed, process, number);
+            let child = Child::spawn(|| self.program(process, seed))?;
+            self.watch(process, child).or_fail(format_args!(
+                "program {number} of process {process}, which --seed {seed} begins with, at {}",
+                self.tally.current(process)
+            ))?;
+            self.tally.ended(process);
+            if started.elapsed() >= self.duration {
+                break;
+            }
         }
-        if let Some(trace) = &trace {
-            trace.collect(places);
+        Ok(())
+    }
+
+    /// Waits for the end of a program. A call that goes on is interrupted by a signal, again and again,
+    /// as it may wait for what only this program would do, such as to write into a pipe. What only a
+    /// fatal signal ends is killed in the end, and a call that goes on even then is the failure.
+    fn watch(&self, process: usize, child: Child) -> Outcome {
+        let (mut seen, mut interruptions) = (0, 0);
+        while interruptions < INTERRUPTIONS {
+            if let Some(end) = child.wait_for(LOOK)? {
+                return match end {
+                    End::Exited(0) => Ok(()),
+                    End::Exited(_) => Err(Failure(child.said())),
+                    End::Killed(signal) => Err(Failure(format!("died of {}", signal_name(signal)))),
+                };
+            }
+            let steps = self.tally.steps(process) + 1;
+            if steps != seen {
+                (seen, interruptions) = (steps, 0);
+                continue;
+            }
+            self.tally.interrupted(process);
+            interruptions += 1;
+            child.kill(libc::SIGALRM);
+        }
+        self.tally.killed(process);
+        child.kill(libc::SIGKILL);
+        match child.wait_for(PATIENCE)? {
+            Some(_) => Ok(()),
+            None => Err(Failure(format!(
+                "not dead {PATIENCE:?} after SIGKILL; it is in:\n{}",
+                crate::runner::stacks(child.pid())
+            ))),
         }
     }
-    Ok(())
+
+    fn program(&self, process: usize, seed: u64) -> Outcome {
+        // SAFETY: plain calls: none of these signals, which calls may send, ends the program.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            libc::umask(0);
+        }
+        let coverage = Trace::open();
+        std::env::set_current_dir(&self.fs.root).or_fail("chdir")?;
+        become_user(USER, USER)?;
+        let (reader, writer) = super::calls::data::impatient_pipe()?;
+        let pipe = [reader.as_raw_fd(), writer.as_raw_fd()];
+        let mut world = World::new(Random::new(seed), pipe, Region::new()?);
+        let trace = coverage.map(Trace::begin).transpose()?;
+        for _ in 0..PROGRAM {
+            let number = world.random.below(CALLS.len());
+            self.tally
+                .count(process, number, || call(&mut world, number));
+            if let Some(trace) = &trace {
+                trace.collect(self.places);
+            }
+        }
+        Ok(())
+    }
 }
 
-fn bump(count: &AtomicU64) {
-    count.fetch_add(1, Ordering::Relaxed);
+extern "C" fn nothing(_: i32) {}
+
+/// Has a signal do nothing but interrupt the call that it finds.
+fn interrupt_on(signal: i32) -> Outcome {
+    // SAFETY: an action of zeros has no flags, so that calls are not restarted; the handler does nothing.
+    check(unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(i32) as libc::sighandler_t;
+        libc::sigaction(signal, &action, std::ptr::null_mut())
+    })
+    .map(drop)
+    .or_fail("sigaction")
 }
 
 fn call(world: &mut World, number: usize) -> i64 {
@@ -162,11 +213,14 @@ fn call(world: &mut World, number: usize) -> i64 {
     // that are as long as it takes them for, or to files; what is mapped, unmapped or protected is
     // in the region alone.
     let gave = unsafe { libc::syscall(entry.number, a, b, c, d, e, f) };
-    if entry.opens && gave >= 0 {
+    if entry.opens {
+        // Drawn in any case: what comes next must not depend on what was given.
         let slot = world.random.below(world.fds.len());
-        let old = std::mem::replace(&mut world.fds[slot], gave as i32);
-        // SAFETY: a descriptor that one of these calls gave.
-        unsafe { libc::close(old) };
+        if gave >= 0 {
+            let old = std::mem::replace(&mut world.fds[slot], gave as i32);
+            // SAFETY: a descriptor that one of these calls gave.
+            unsafe { libc::close(old) };
+        }
     }
     gave
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The system calls that are made at random, and what their arguments are for. None of them waits
-//! without end, and none touches memory but the region.
+//! The system calls that are made at random, and what their arguments are for. Some of them wait, for a
+//! lock, for another end of a pipe, for the holder of a lease; none touches memory but the region.
 
 use super::arguments::Argument::{self, *};
 
@@ -13,11 +13,20 @@ pub struct Entry {
     pub opens: bool,
 }
 
+/// Their numbers, also those that the crate libc does not know.
+#[allow(non_upper_case_globals)]
+mod numbers {
+    pub use libc::*;
+    pub const SYS_cachestat: i64 = 451;
+    pub const SYS_file_getattr: i64 = 468;
+    pub const SYS_file_setattr: i64 = 469;
+}
+
 macro_rules! calls {
     ($($name:literal = $call:ident $([$opens:ident])? ($($argument:expr),* $(,)?);)+) => {
         pub const CALLS: &[Entry] = &[$(Entry {
             name: $name,
-            number: libc::$call,
+            number: numbers::$call,
             arguments: &[$($argument),*],
             opens: calls!(@opens $($opens)?),
         }),+];
@@ -38,11 +47,35 @@ const ADVICE: Argument = One(&[
     0, 1, 2, 3, 4, 8, 9, 10, 12, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 102, 103,
 ]);
 
+/// Seldom without SPLICE_F_NONBLOCK.
+const SPLICE: Argument = One(&[2, 3, 2, 3, 2, 3, 0]);
+
+/// For fcntl(2): F_GETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK; seldom F_SETLKW, F_OFD_SETLKW.
+const LOCKS: Argument = Exactly(&[5, 6, 6, 6, 6, 36, 37, 37, 37, 37, 7, 38]);
+
+/// For quotactl_fd(2), of users and groups: Q_SYNC, Q_GETFMT, Q_GETINFO, Q_GETQUOTA, Q_SETQUOTA,
+/// Q_GETNEXTQUOTA.
+const QUOTA: Argument = One(&[
+    0x8000_0100,
+    0x8000_0400,
+    0x8000_0401,
+    0x8000_0500,
+    0x8000_0700,
+    0x8000_0700,
+    0x8000_0701,
+    0x8000_0800,
+    0x8000_0900,
+]);
+
 /// For ioctl(2).
 const FICLONE: Argument = Exactly(&[0x4004_9409]);
 const FICLONERANGE: Argument = Exactly(&[0x4020_940d]);
 const FIDEDUPERANGE: Argument = Exactly(&[0xc018_9436]);
 const FIEMAP: Argument = Exactly(&[0xc020_660b]);
+const FLAGS: Argument = Exactly(&[
+    0x4008_6602, // FS_IOC_SETFLAGS
+    0x401c_5820, // FS_IOC_FSSETXATTR
+]);
 const WITH_A_BUFFER: Argument = Exactly(&[
     0x8008_6601, // FS_IOC_GETFLAGS
     0x4008_6602, // FS_IOC_SETFLAGS
@@ -80,9 +113,11 @@ calls! {
     "FIDEDUPERANGE" = SYS_ioctl (Fd, FIDEDUPERANGE, DedupeRange);
     "FS_IOC_FIEMAP" = SYS_ioctl (Fd, FIEMAP, Fiemap);
     "ioctl" = SYS_ioctl (Fd, WITH_A_BUFFER, Buffer);
-    "splice, to a pipe" = SYS_splice (Fd, OffsetPointer, Pipe, NONE, Len, One(&[2, 3]));
-    "splice, from a pipe" = SYS_splice (Pipe, NONE, Fd, OffsetPointer, Len, One(&[2, 3]));
-    "vmsplice" = SYS_vmsplice (Pipe, Vectors, VectorCount, One(&[2, 10]));
+    "ioctl, of flags" = SYS_ioctl (Fd, FLAGS, FileFlags);
+    "splice, to a pipe" = SYS_splice (Fd, OffsetPointer, Pipe, NONE, Len, SPLICE);
+    "splice, from a pipe" = SYS_splice (Pipe, NONE, Fd, OffsetPointer, Len, SPLICE);
+    "tee" = SYS_tee (Pipe, Pipe, Len, SPLICE);
+    "vmsplice" = SYS_vmsplice (Pipe, Vectors, VectorCount, One(&[2, 10, 2, 10, 2, 10, 0]));
     "sendfile" = SYS_sendfile (Fd, Fd, OffsetPointer, Len);
     "fsync" = SYS_fsync (Fd);
     "fdatasync" = SYS_fdatasync (Fd);
@@ -97,16 +132,17 @@ calls! {
     "mincore" = SYS_mincore (Pages, PagesLen, Buffer);
     "mlock" = SYS_mlock (Pages, PagesLen);
     "munlock" = SYS_munlock (Pages, PagesLen);
-    "fcntl, of locks" = SYS_fcntl (Fd, Exactly(&[5, 6, 36, 37]), Lock);
-    "fcntl, of flags" = SYS_fcntl (Fd, Exactly(&[1, 3, 4, 1025, 1033, 1034]), Bits(&[0x400, 0x800, 0x4_0000]));
-    "flock" = SYS_flock (Fd, Exactly(&[5, 6, 8]));
+    "fcntl, of locks" = SYS_fcntl (Fd, LOCKS, Lock);
+    "fcntl, of flags" = SYS_fcntl (Fd, Exactly(&[1, 3, 4, 1033, 1034]), Bits(&[0x400, 0x800, 0x800, 0x4_0000]));
+    "fcntl, of leases" = SYS_fcntl (Fd, Exactly(&[1024, 1024, 1025, 1026]), One(&[0, 1, 2]));
+    "flock" = SYS_flock (Fd, Exactly(&[5, 6, 8, 5, 6, 8, 5, 6, 8, 2]));
     "mkdirat" = SYS_mkdirat (Dir, Path, Mode);
     "unlinkat" = SYS_unlinkat (Dir, Path, Bits(&[0x200]));
     "renameat2" = SYS_renameat2 (Dir, Path, Dir, Path, Bits(&[1, 2, 4]));
     "linkat" = SYS_linkat (Dir, Path, Dir, Path, AT);
     "symlinkat" = SYS_symlinkat (Target, Dir, Path);
     "readlinkat" = SYS_readlinkat (Dir, Path, Buffer, BufferLen);
-    "mknodat" = SYS_mknodat (Dir, Path, Exactly(&[0o10_0644, 0o14_0644, 0o2_0644]), NONE);
+    "mknodat" = SYS_mknodat (Dir, Path, Exactly(&[0o10_0644, 0o14_0644, 0o2_0644, 0o1_0644]), NONE);
     "getdents64" = SYS_getdents64 (Fd, Buffer, BufferLen);
     "fchmod" = SYS_fchmod (Fd, Mode);
     "fchmodat" = SYS_fchmodat (Dir, Path, Mode);
@@ -120,7 +156,17 @@ calls! {
     "flistxattr" = SYS_flistxattr (Fd, Buffer, BufferLen);
     "fremovexattr" = SYS_fremovexattr (Fd, Attribute);
     "setxattr" = SYS_setxattr (Path, Attribute, Buffer, BufferLen, Bits(&[1, 2]));
+    "setxattr, an access control list" = SYS_setxattr
+        (Path, AclName, Acl, Exactly(&[28, 44, 44, 36, 4]), Exactly(&[0]));
+    "getxattr" = SYS_getxattr (Path, Attribute, Buffer, BufferLen);
+    "getxattr, an access control list" = SYS_getxattr (Path, AclName, Buffer, BufferLen);
+    "removexattr, an access control list" = SYS_removexattr (Path, AclName);
     "listxattr" = SYS_listxattr (Path, Buffer, BufferLen);
     "name_to_handle_at" = SYS_name_to_handle_at (Dir, Path, Handle, Buffer, AT);
+    "file_getattr" = SYS_file_getattr (Dir, Path, Buffer, One(&[24, 24, 4096, 0]), AT);
+    "file_setattr" = SYS_file_setattr (Dir, Path, FileFlags, One(&[24, 32, 0]), AT);
+    "cachestat" = SYS_cachestat (Fd, OffsetPointer, Buffer, NONE);
+    "quotactl_fd" = SYS_quotactl_fd (Fd, QUOTA, One(&[1000, 0, 1]), Buffer);
+    "process_vm_writev" = SYS_process_vm_writev (Pid, Vectors, VectorCount, Vectors, VectorCount, NONE);
     "process_vm_readv" = SYS_process_vm_readv (Pid, Vectors, VectorCount, Vectors, VectorCount, NONE);
 }

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Each thing that can fail in a call fails in turn: what was refused has changed nothing that can be
+//! seen, and what was done is what is done without failures; what goes block by block has done some of
+//! them.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use super::fallocate::fallocate;
+use super::injection::Injection;
+use super::{failures, xattr};
+use crate::case::{case, Case, Test};
+use crate::extents::fiemap;
+use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
+use crate::filesystem::Need;
+use crate::instance::{Configuration, Instance, Space};
+use crate::mapping::Mapping;
+use crate::pattern::{pattern, BLOCK, BLOCK64};
+use crate::posix_acl::encode;
+use crate::sys::{check, chmod, chown, clone_range, lstat, new_clone, symlink, unlink, File};
+
+const NEEDS: &[Need] = &[
+    Need::Reflink,
+    Need::Instance,
+    Need::Fiemap,
+    Need::FaultInjection,
+    Need::FastKernel,
+];
+
+pub const CASES: &[Case] = &[
+    case!(each_mode_of_fallocate_is_done_or_not).needs(NEEDS),
+    case!(truncation_is_done_or_not).needs(NEEDS),
+    case!(attributes_are_changed_or_not).needs(NEEDS),
+    case!(names_are_changed_or_not).needs(NEEDS),
+    case!(asking_changes_nothing).needs(NEEDS),
+    case!(mappings_are_made_and_filled_or_not).needs(NEEDS),
+    case!(the_mount_is_changed_or_not).needs(NEEDS),
+];
+
+/// A call, and its name.
+type Step<'a> = (&'a str, &'a dyn Fn(&Instance, &Scene) -> Sys);
+
+/// What the calls are made on: a file longer than a leaf of its tree, with a hole and room; its clone;
+/// another; a pipe with a byte in it.
+struct Scene {
+    file: File,
+    clone: File,
+    other: File,
+    map: Mapping,
+}
+
+const BLOCKS: usize = 70;
+
+fn scene(fs: &Instance) -> Outcome<Scene> {
+    let file = fs.create_with("file", &pattern(1, BLOCKS * BLOCK + 123))?;
+    let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, hole, 10 * BLOCK64, 3 * BLOCK64).or_fail("punching a hole")?;
+    let clone = new_clone(&file, fs.path("clone"))?;
+    // Room that is the file's own.
+    fallocate(&file, 0, 10 * BLOCK64, BLOCK64).or_fail("fallocate")?;
+    let other = fs.create_with("other", &pattern(2, 3 * BLOCK))?;
+    xattr::set(&file.path, "user.old", b"old", 0).or_fail("setxattr")?;
+    symlink("target", fs.path("link")).or_fail("symlink")?;
+    Ok(Scene {
+        map: Mapping::shared(&clone, BLOCKS * BLOCK)?,
+        file,
+        clone,
+        other,
+    })
+}
+
+/// All that can be seen of a file.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    mode: u32,
+    owner: (u32, u32),
+    links: u64,
+    size: i64,
+    blocks: i64,
+    contents: Vec<u8>,
+    attributes: Vec<(String, Vec<u8>)>,
+    /// Where there are blocks, and whether they are unwritten.
+    blocks_at: Vec<(u64, bool)>,
+}
+
+fn look(path: &Path) -> Outcome<Seen> {
+    let stat = lstat(path).or_fail("lstat")?;
+    let (mut contents, mut attributes, mut blocks_at) = (Vec::new(), Vec::new(), Vec::new());
+    if stat.st_mode & libc::S_IFMT == libc::S_IFREG {
+        let file = File::open(path, libc::O_RDONLY).or_fail("open")?;
+        contents = file.contents()?;
+        for name in xattr::list(path)? {
+            let value = xattr::get(path, &name).or_fail("getxattr")?;
+            attributes.push((name, value));
+        }
+        let (_, found) = fiemap(&file, 0, u64::MAX, 0, 200).or_fail("FIEMAP")?;
+        for extent in found {
+            // Block by block: how they are told together does not matter.
+            let places = (extent.logical..extent.end()).step_by(BLOCK);
+            blocks_at.extend(places.map(|at| (at, extent.unwritten())));
+        }
+    }
+    Ok(Seen {
+        mode: stat.st_mode,
+        owner: (stat.st_uid, stat.st_gid),
+        links: stat.st_nlink,
+        size: stat.st_size,
+        blocks: stat.st_blocks,
+        contents,
+        attributes,
+        blocks_at,
+    })
+}
+
+/// All that can be seen of the filesystem.
+type World = (BTreeMap<String, Seen>, Space);
+
+fn look_around(fs: &Instance) -> Outcome<World> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
+        let entry = entry.or_fail("readdir")?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.insert(name, look(&entry.path())?);
+    }
+    Ok((files, fs.space()?))
+}
+
+/// Expects the two to be the same, and says in what they differ, but not all of their bytes.
+fn expect_same(seen: &World, expected: &World, what: &str) -> Outcome {
+    let names = |world: &World| world.0.keys().cloned().collect::<Vec<_>>();
+    expect_eq(names(seen), names(expected), format_args!("{what}: names"))?;
+    for (name, file) in &seen.0 {
+        let Some(other) = expected.0.get(name) else {
+            continue;
+        };
+        if file != other {
+            crate::failure::expect_bytes(&file.contents, &other.contents, name)?;
+            let rest = |file: &Seen| {
+                format!(
+                    "mode {:o}, owner {:?}, {} links, size {}, {} blocks, attributes {:?}, blocks at {:?}",
+                    file.mode, file.owner, file.links, file.size, file.blocks, file.attributes, file.blocks_at
+                )
+            };
+            expect_eq(rest(file), rest(other), format_args!("{what}: {name}"))?;
+        }
+    }
+    expect_eq(seen.1, expected.1, format_args!("{what}: space"))
+}
+
+/// Expects each block of the file to be as before a call or as after it, and the rest as before.
+fn expect_between(seen: &World, before: &World, after: &World) -> Outcome {
+    for (name, file) in &seen.0 {
+        let (Some(old), Some(new)) = (before.0.get(name), after.0.get(name)) else {
+            return Err(Failure::new(format_args!("{name} is new")));
+        };
+        expect_eq(file.size, old.size, format_args!("size of {name}"))?;
+        for (number, block) in file.contents.chunks(BLOCK).enumerate() {
+            let is = |other: &Seen| {
+                let at = number * BLOCK;
+                other.contents.get(at..at + block.len()) == Some(block)
+            };
+            expect(
+                is(old) || is(new),
+                format_args!("block {number} of {name} holds neither the old bytes nor the new"),
+            )?;
+        }
+    }
+    expect_eq(seen.0.len(), before.0.len(), "how many names there are")
+}
+
+/// Each call, with each thing in turn that can fail failing; all of it or nothing is done.
+fn sweep(t: &Test, steps: &[Step<'_>]) -> Outcome {
+    sweep_with(t, steps, |seen, before, _| {
+        expect_same(seen, before, "refused")
+    })
+}
+
+/// How the filesystem must be after a call was refused: what is seen, what was before it, what would be
+/// after it.
+type Refused = fn(&World, &World, &World) -> Outcome;
+
+fn sweep_with(t: &Test, steps: &[Step<'_>], refused: Refused) -> Outcome {
+    let fs = failures::mount_with(t, false)?;
+    let injection = Injection::new()?;
+    for (name, step) in steps {
+        let made = scene(&fs)?;
+        let before = look_around(&fs)?;
+        step(&fs, &made).or_fail(format_args!("{name}, with nothing failing"))?;
+        let after = look_around(&fs)?;
+        drop(made);
+        for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
+            unlink(entry.or_fail("readdir")?.path()).or_fail("unlink")?;
+        }
+        let check = |fs: &Instance, _: &Scene, result: Sys<usize>| {
+            let seen = look_around(fs)?;
+            match result {
+                Ok(_) => expect_same(&seen, &after, "done"),
+                Err(_) => refused(&seen, &before, &after),
+            }
+        };
+        let call = |fs: &Instance, scene: &Scene| step(fs, scene).map(|()| 0);
+        let points =
+            failures::fail_everywhere(&injection, &fs, scene, call, check).or_fail(name)?;
+        crate::torture::tell(format_args!("{points} things can fail in {name}"));
+    }
+    Ok(())
+}
+
+fn each_mode_of_fallocate_is_done_or_not(t: &Test) -> Outcome {
+    let keep = libc::FALLOC_FL_KEEP_SIZE;
+    let change = |mode: i32, at: u64, len: u64| {
+        move |_: &Instance, scene: &Scene| {
+            // Moved by what is no multiple of a leaf.
+            fallocate(&scene.file, mode, at * BLOCK64, len * BLOCK64)
+        }
+    };
+    let hole = libc::FALLOC_FL_PUNCH_HOLE | keep;
+    sweep(
+        t,
+        &[
+            ("punching a hole", &change(hole, 3, 64)),
+            ("collapsing", &change(libc::FALLOC_FL_COLLAPSE_RANGE, 3, 5)),
+            ("inserting", &change(libc::FALLOC_FL_INSERT_RANGE, 3, 5)),
+            ("punching inside blocks", &|_, scene| {
+                fallocate(&scene.file, hole, 100, 5 * BLOCK64)
+            }),
+        ],
+    )?;
+    // These give room block by block.
+    sweep_with(
+        t,
+        &[
+            ("fallocate", &change(0, 5, 80)),
+            ("fallocate, keeping the size", &change(keep, 60, 30)),
+            ("zeroing", &change(libc::FALLOC_FL_ZERO_RANGE, 3, 80)),
+            ("unsharing", &change(libc::FALLOC_FL_UNSHARE_RANGE, 3, 30)),
+        ],
+        expect_between,
+    )
+}
+
+fn truncation_is_done_or_not(t: &Test) -> Outcome {
+    sweep(
+        t,
+        &[
+            ("truncation to 0", &|_, scene| scene.file.try_truncate(0)),
+            ("truncation inside a shared block", &|_, scene| {
+                scene.file.try_truncate(66 * BLOCK64 + 9)
+            }),
+            ("opening with O_TRUNC", &|_, scene| {
+                File::open(&scene.other.path, libc::O_RDWR | libc::O_TRUNC).map(drop)
+            }),
+        ],
+    )
+}
+
+fn attributes_are_changed_or_not(t: &Test) -> Outcome {
+    let acl = encode("u::rw u:1000:rw g::r m::rw o::r");
+    sweep(
+        t,
+        &[
+            ("setxattr", &|fs, _| {
+                xattr::set(fs.path("other"), "user.new", &[7; 300], 0)
+            }),
+            ("setxattr, replacing", &|fs, _| {
+                xattr::set(fs.path("file"), "user.old", &[8; 5000], 0)
+            }),
+            ("removexattr", &|fs, _| {
+                xattr::remove(fs.path("file"), "user.old").or_else(|error| match error {
+                    // It is gone when it is removed once more.
+                    Errno(libc::ENODATA) => Ok(()),
+                    error => Err(error),
+                })
+            }),
+            ("listxattr", &|fs, _| {
+                xattr::list(fs.path("file"))
+                    .map(drop)
+                    .map_err(|_| Errno(libc::ENOMEM))
+            }),
+            ("an access control list", &|fs, _| {
+                xattr::set(fs.path("other"), "system.posix_acl_access", &acl, 0)
+            }),
+            ("chmod", &|fs, _| chmod(fs.path("other"), 0o600)),
+            ("chown", &|fs, _| chown(fs.path("other"), 0, 1000)),
+        ],
+    )
+}
+
+fn names_are_changed_or_not(t: &Test) -> Outcome {
+    let rename2 = |fs: &Instance, from: &str, to: &str, flags: u32| {
+        let name = |name: &str| crate::sys::c_path(&fs.path(name));
+        let (from, to) = (name(from), name(to));
+        // SAFETY: both paths are NUL-terminated and outlive the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_renameat2,
+                libc::AT_FDCWD,
+                from.as_ptr(),
+                libc::AT_FDCWD,
+                to.as_ptr(),
+                flags,
+            )
+        })
+        .map(drop)
+    };
+    sweep(
+        t,
+        &[
+            ("RENAME_EXCHANGE", &|fs, _| {
+                rename2(fs, "file", "link", libc::RENAME_EXCHANGE)
+            }),
+            ("RENAME_WHITEOUT", &|fs, _| {
+                rename2(fs, "other", "moved", libc::RENAME_WHITEOUT)
+            }),
+            ("mknod", &|fs, _| {
+                let path = crate::sys::c_path(&fs.path("socket"));
+                // SAFETY: the path is NUL-terminated and outlives the call.
+                check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFSOCK | 0o644, 0) }).map(drop)
+            }),
+            ("O_TMPFILE", &|fs, _| {
+                File::open(&fs.root, libc::O_TMPFILE | libc::O_RDWR).map(drop)
+            }),
+        ],
+    )
+}
+
+fn asking_changes_nothing(t: &Test) -> Outcome {
+    sweep(
+        t,
+        &[
+            ("read", &|_, scene| {
+                let mut data = [0; 3 * BLOCK];
+                match scene.file.try_pread(&mut data, 9 * BLOCK64)? {
+                    n if n == data.len() => Ok(()),
+                    _ => Err(Errno(libc::EFAULT)),
+                }
+            }),
+            ("readdir", &|fs, _| {
+                let entries = std::fs::read_dir(&fs.root)?;
+                for entry in entries {
+                    entry?;
+                }
+                Ok(())
+            }),
+            ("FIEMAP", &|_, scene| {
+                fiemap(&scene.file, 0, u64::MAX, 0, 200).map(drop)
+            }),
+            ("SEEK_HOLE", &|_, scene| {
+                scene.file.seek(0, libc::SEEK_HOLE).map(drop)
+            }),
+            ("fsync", &|_, scene| {
+                // SAFETY: plain call on an open descriptor.
+                check(unsafe { libc::fsync(scene.file.as_raw_fd()) }).map(drop)
+            }),
+            ("cloning what is cloned already", &|_, scene| {
+                let (from, to) = (&scene.clone, &scene.clone);
+                let refused = clone_range(from, 0, BLOCK64, to, 0);
+                match refused {
+                    Err(Errno(libc::EINVAL)) => Ok(()),
+                    other => other,
+                }
+            }),
+        ],
+    )
+}
+
+fn mappings_are_made_and_filled_or_not(t: &Test) -> Outcome {
+    let load = |scene: &Scene, at: usize| match scene.map.kernel_can_read(at) {
+        Ok(result) => result.map(drop),
+        Err(_) => Err(Errno(libc::ENOMEM)),
+    };
+    sweep(
+        t,
+        &[
+            ("mmap", &|_, scene| {
+                Mapping::try_new(&scene.file, 0, BLOCK, libc::PROT_READ, libc::MAP_SHARED).map(drop)
+            }),
+            ("a load", &|_, scene| load(scene, 5 * BLOCK)),
+            ("a load from a hole", &|_, scene| load(scene, 11 * BLOCK)),
+            ("MADV_POPULATE_READ", &|_, scene| {
+                scene.map.advise(libc::MADV_POPULATE_READ)
+            }),
+        ],
+    )
+}
+
+fn the_mount_is_changed_or_not(t: &Test) -> Outcome {
+    let ioctl = |fs: &Instance, request: libc::c_ulong| {
+        let root = File::open(&fs.root, libc::O_RDONLY)?;
+        // SAFETY: an open descriptor; the argument is not looked at.
+        check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(drop)
+    };
+    let reconfigure = |fs: &Instance, size: &str| {
+        let configuration = Configuration::pick(&fs.root)?;
+        configuration.set("size", size)?;
+        configuration.reconfigure()
+    };
+    sweep(
+        t,
+        &[
+            // And back, so that the next scene finds it as it was.
+            ("remount", &|fs, _| {
+                reconfigure(fs, "8M")?;
+                while reconfigure(fs, "4M").is_err() {}
+                Ok(())
+            }),
+            ("freezing", &|fs, _| {
+                ioctl(fs, 0xc004_5877)?;
+                while ioctl(fs, 0xc004_5878).is_err() {}
+                Ok(())
+            }),
+            ("statfs", &|fs, _| crate::sys::statfs(&fs.root).map(drop)),
+        ],
+    )?;
+    let fs = failures::mount_with(t, false)?;
+    let twice = Configuration::pick(&fs.root).or_fail("fspick")?;
+    expect_errno(
+        twice.set("size", "many"),
+        libc::EINVAL,
+        "a size that is none",
+    )
+}

@@ -9,8 +9,8 @@ pub(crate) const COPY_FR_REFLINK: u32 = 2;
 /// Share if the bytes are equal.
 pub(crate) const COPY_FR_DEDUP: u32 = 4;
 
-/// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes these flags, does less than it was
-/// asked for when a signal is pending, and shares all that it says to have shared.
+/// In `struct file_operations`, `fop_flags`: `->copy_file_range` takes these flags, does less than
+/// it was asked for when a signal is pending, and shares all that it says to have shared.
 ///
 /// The kernel has given out the bits from below. On a filesystem without this, files are copied by
 /// splicing, and cloned and deduplicated as the ioctls do it.

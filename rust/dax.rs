@@ -2,9 +2,9 @@
 
 //! Maps blocks into processes without a page cache: what `fs/dax.c` does, on ordinary pages.
 //!
-//! A fault handler holds `invalidate_lock` shared from the lookup of a block until its page table entry is in. What
-//! takes a block out of a file, or makes it shared, holds the lock exclusive and unmaps first. So no store reaches a
-//! block that is not the file's own.
+//! A fault handler holds `invalidate_lock` shared from the lookup of a block until its page table
+//! entry is in. What takes a block out of a file, or makes it shared, holds the lock exclusive and
+//! unmaps first. So no store reaches a block that is not the file's own.
 //!
 //! The page cache stays empty. What user space can point at it (`readahead(2)`, `mincore(2)`,
 //! `sync_file_range(2)`, `swapon(2)`, uprobes and others) finds no `read_folio` and no `bmap`, and
@@ -31,8 +31,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed}, //
 };
 
-/// Ranges of at most this many blocks are unmapped as they are; in longer ones, the blocks that are mapped writable
-/// are looked for.
+/// Ranges of at most this many blocks are unmapped as they are; in longer ones, the blocks that are
+/// mapped writable are looked for.
 const UNMAP_WHOLE_BLOCKS: u64 = 512;
 
 /// A filesystem whose blocks are mapped so.
@@ -64,14 +64,14 @@ impl DaxInfo {
         &self.mapped
     }
 
-    /// Returns whether the file was ever mapped. If not, and with `invalidate_lock` held exclusive, no page table has
-    /// any of its blocks.
+    /// Returns whether the file was ever mapped. If not, and with `invalidate_lock` held exclusive,
+    /// no page table has any of its blocks.
     pub(crate) fn was_mapped(&self) -> bool {
         self.was_mapped.load(Relaxed)
     }
 
-    /// Sets [`DaxInfo::was_mapped`], before the mapping can be used. Ordered by `invalidate_lock`, which faults and
-    /// readers of the flag take afterwards.
+    /// Sets [`DaxInfo::was_mapped`], before the mapping can be used. Ordered by `invalidate_lock`,
+    /// which faults and readers of the flag take afterwards.
     pub(crate) fn set_mapped(&self) {
         self.was_mapped.store(true, Relaxed);
     }
@@ -87,8 +87,8 @@ pub(crate) fn evict_inode<T: Dax>(inode: &Inode<T>) {
     T::dax_info(inode).mapped().disassociate_all();
 }
 
-/// Unmaps the blocks in `range` that may be stored to, so that the next store to each faults: it then waits where
-/// the filesystem is frozen, and updates the file's times.
+/// Unmaps the blocks in `range` that may be stored to, so that the next store to each faults: it
+/// then waits where the filesystem is frozen, and updates the file's times.
 ///
 /// # Errors
 ///
@@ -113,8 +113,8 @@ pub(crate) fn write_protect<T: Dax>(
     })
 }
 
-// SAFETY: A block is a page of order 0 in no page cache, to which the value holds a reference. It is transparent
-// down to a `NonNull`, and so is an `Option` of it.
+// SAFETY: A block is a page of order 0 in no page cache, to which the value holds a reference. It
+// is transparent down to a `NonNull`, and so is an `Option` of it.
 unsafe impl PageRef for BlockRef {
     fn page_ptr(&self) -> *mut bindings::page {
         self.as_ptr()
@@ -154,13 +154,13 @@ pub(crate) trait Exclusive<const N: usize> {
     fn unlock(self) -> [Option<BlockRef>; N];
 }
 
-/// Blocks that a file owned exclusively when they came to carry its mapping: whatever is to share one of them finds
-/// that it may be mapped writable.
+/// Blocks that a file owned exclusively when they came to carry its mapping: whatever is to share
+/// one of them finds that it may be mapped writable.
 pub(crate) struct Associated<const N: usize>([Option<BlockRef>; N]);
 
 impl<const N: usize> Associated<N> {
-    /// Makes the blocks carry the mapping of the inode of `fault`, and their indexes, from `first` on. Then drops the
-    /// lock of `blocks`.
+    /// Makes the blocks carry the mapping of the inode of `fault`, and their indexes, from `first`
+    /// on. Then drops the lock of `blocks`.
     pub(crate) fn new<T: Dax>(fault: &Fault<'_, T>, first: u64, blocks: impl Exclusive<N>) -> Self {
         let inode = fault.inode();
         let mut with_index = (first..)
@@ -168,9 +168,9 @@ impl<const N: usize> Associated<N> {
             .filter_map(|(index, block)| Some((index, block.as_ref()?)))
             .peekable();
         if with_index.peek().is_some() {
-            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, or this does nothing. A mapped inode is
-            // not being evicted. A block that is exclusive was allocated for this file and never in another, so
-            // that it carries no other mapping.
+            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, or this does nothing. A
+            // mapped inode is not being evicted. A block that is exclusive was allocated for this
+            // file and never in another, so that it carries no other mapping.
             unsafe {
                 T::dax_info(inode)
                     .mapped()
@@ -191,8 +191,8 @@ pub(crate) fn map_writable<T: Dax>(
     Some(refuse(&block).unwrap_or_else(|| fault.map(lock, &block, true)))
 }
 
-/// Maps `blocks`, of `first` and the indexes after it, read-only, where nothing is mapped. All lie within what
-/// [`Fault::around`] returned.
+/// Maps `blocks`, of `first` and the indexes after it, read-only, where nothing is mapped. All lie
+/// within what [`Fault::around`] returned.
 pub(crate) fn map_around<T: Dax>(
     fault: &mut Fault<'_, T>,
     lock: &InvalidateSharedGuard<'_, T>,
@@ -219,9 +219,10 @@ pub(crate) struct DaxAddressSpaceOps<T: Dax>(PhantomData<T>);
 impl<T: Dax> AddressSpaceOperations for DaxAddressSpaceOps<T> {
     type FileSystem = T;
 
-    /// A page was stored to, as its page table entry or the end of a pin says. The file's times are not before this
-    /// moment then: a store that faults sets them, but that one may be the first of many, and makes pages around it
-    /// writable. Nothing is written back, so that no page is marked dirty.
+    /// Updates the file's times when a page was stored to, as its page table entry or the end of a
+    /// pin says. They are not before this moment then: a store that faults sets them, but that one
+    /// may be the first of many, and makes pages around it writable. Nothing is written back, so
+    /// that no page is marked dirty.
     fn dirty_folio(inode: &Inode<T>) -> bool {
         inode.update_cmtime();
         false

@@ -42,7 +42,8 @@ impl Directory {
 
     /// As [`Directory::add`], until the result is dropped.
     pub(crate) fn add_file<T: Show + Send>(&self, name: &CStr, what: Arc<T>) -> File<T> {
-        // SAFETY: The file refers to what `File` has a reference to, and is removed before that goes.
+        // SAFETY: The file refers to what `File` has a reference to, and is removed before that
+        // goes.
         let dentry = unsafe { self.create(name, &*what) };
         File {
             dentry,
@@ -123,8 +124,8 @@ impl<T: Show> ShowTable<T> {
     ///
     /// `seq` is that of a file which [`ShowTable::open`] opened.
     unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-        // SAFETY: By the safety requirements; `private` is what the file was made with, which is there until
-        // the file is removed. That waits for this.
+        // SAFETY: By the safety requirements; `private` is what the file was made with, which is
+        // there until the file is removed. That waits for this.
         unsafe {
             let what = &*(*seq).private.cast::<T>();
             what.show(SeqFile::from_raw(seq));

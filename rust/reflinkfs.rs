@@ -11,8 +11,8 @@
 //! | [`store`] | blocks, and the copy-on-write tree of a file |
 //! | [`vfs`] | bindings of the C VFS, without policy |
 //!
-//! Each imports only from those below it. `unsafe` is in [`vfs`], in [`store::block`], and in a few places of [`memfs`]
-//! and [`dax`].
+//! Each imports only from those below it. `unsafe` is in [`vfs`], in [`store::block`], and in a few
+//! places of [`memfs`] and [`dax`].
 
 mod bindings;
 mod copy_flags;

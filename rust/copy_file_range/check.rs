@@ -3,9 +3,9 @@
 //! Checks whether a call makes sense: `generic_copy_file_checks` of `fs/read_write.c`, but that a
 //! range beyond the end of the source is an error.
 //!
-//! Alignment is not looked at here. `->remap_file_range` is given all or nothing to do, and judges by
-//! the unit in which its filesystem shares, which the VFS does not know: `i_blkbits` is the size of
-//! a write over NFS, and the server's unit another.
+//! Alignment is not looked at here. `->remap_file_range` is given all or nothing to do, and judges
+//! by the unit in which its filesystem shares, which the VFS does not know: `i_blkbits` is the size
+//! of a write over NFS, and the server's unit another.
 
 use super::Flag;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The range of a call, `None` if it is empty.
+/// Returns the range of a call, `None` if it is empty.
 ///
 /// # Errors
 ///
@@ -88,7 +88,7 @@ fn check_files(from: &AnyFile, to: &AnyFile, flag: Flag) -> Result {
     Ok(())
 }
 
-/// Where a range ends.
+/// Returns where a range ends.
 fn end(pos: u64, len: u64) -> Result<u64> {
     pos.checked_add(len)
         .filter(|&end| i64::try_from(end).is_ok())

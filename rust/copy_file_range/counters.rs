@@ -91,7 +91,7 @@ impl Show for Counters {
     }
 }
 
-/// The files, until it is dropped.
+/// Creates the files, which exist until the result is dropped.
 pub(crate) fn show() -> Directory {
     let dir = Directory::new(c"copy_fr");
     dir.add(c"copy", &COPY);

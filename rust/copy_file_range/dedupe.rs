@@ -64,7 +64,8 @@ fn share(range: &Range<'_>, done: u64, len: u64) -> Result<u64> {
     range.part(done, len).dedupe()
 }
 
-/// How much from the beginning is equal: all of it, or what was compared when a signal came.
+/// Returns how much from the beginning is equal: all of it, or what was compared when a signal
+/// came.
 fn compare(range: &Range<'_>) -> Result<u64> {
     let mut done = 0;
     while done < range.len {

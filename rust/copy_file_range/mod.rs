@@ -35,7 +35,7 @@ enum Flag {
 }
 
 impl Flag {
-    /// The flag in the call's sixth argument, if it is just one of ours.
+    /// Returns the flag in the call's sixth argument, if it is just one of ours.
     fn of(arguments: &Arguments) -> Option<Self> {
         match arguments.values[5] as u32 {
             COPY_FR_COPY => Some(Self::Copy),
@@ -65,8 +65,8 @@ impl SystemCall for CopyFileRange {
     }
 }
 
-/// `COPY_FR_REFLINK`: in one piece, as to share is quick. A filesystem that takes the flag shares all that it
-/// says, and may end before a block that it cannot share; others say that they did all.
+/// `COPY_FR_REFLINK`: in one piece, as to share is quick. A filesystem that takes the flag shares
+/// all that it says, and may end before a block that it cannot share; others say that they did all.
 fn reflink(range: &Range<'_>) -> Result<u64> {
     match range.by_method(COPY_FR_REFLINK) {
         Err(err) if err == EOPNOTSUPP => range.share(),
@@ -74,7 +74,7 @@ fn reflink(range: &Range<'_>) -> Result<u64> {
     }
 }
 
-/// The call, in the order of the kernel's own.
+/// Runs the call, in the order of the kernel's own.
 fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
     let [from, from_pos, to, to_pos, ..] = arguments.values;
     let from = Descriptor::get(from as u32)?;

@@ -24,7 +24,7 @@ fn variable(pointer: UserPtr) -> UserSlice {
 }
 
 impl<'a> Position<'a> {
-    /// The variable's value, or that of the file position if there is none.
+    /// Returns the variable's value, or that of the file position if there is none.
     ///
     /// # Errors
     ///

@@ -15,18 +15,18 @@ use kernel::{
 struct Folio(NonNull<bindings::folio>);
 
 impl Folio {
-    /// The one that holds the byte at `pos`, which lies within the file.
+    /// Returns the folio that holds the byte at `pos`, which lies within the file.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where the file has no page cache, `EINVAL` where it has become shorter, and those
-    /// of reading.
+    /// `EOPNOTSUPP` where the file has no page cache, `EINVAL` where it has become shorter, and
+    /// those of reading.
     fn read(file: &AnyFile, pos: u64) -> Result<Self> {
         if !file.has_page_cache() {
             return Err(EOPNOTSUPP);
         }
         // A filesystem that is about to move blocks empties the page cache first, and holds this
-        // lock so that nobody fills it with what the old blocks hold.
+        // lock so that it is not filled from the old blocks.
         let _guard = InvalidateShared::new(file);
         if pos >= file.size() {
             return Err(EINVAL);
@@ -77,8 +77,8 @@ impl Drop for Folio {
 }
 
 impl Range<'_> {
-    /// Whether both files hold the same bytes. Nothing is locked: who
-    /// needs to be certain asks again when it is.
+    /// Returns whether both files hold the same bytes. Nothing is locked: the answer holds only if
+    /// it is given again under locks.
     ///
     /// # Errors
     ///
@@ -95,8 +95,8 @@ impl Range<'_> {
             let to = Folio::read(self.to, to_pos)?;
             let difference = from.with_bytes(from_pos, |from| {
                 to.with_bytes(to_pos, |to| {
-                    // SAFETY: Both folios hold these positions, and neither range leaves its page. What
-                    // others write meanwhile may be seen or not.
+                    // SAFETY: Both folios hold these positions, and neither range leaves its page.
+                    // What others write meanwhile may be seen or not.
                     unsafe { bindings::memcmp(from, to, len as usize) }
                 })
             });

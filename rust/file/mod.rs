@@ -50,22 +50,22 @@ impl AnyFile {
         unsafe { (*self.as_raw()).f_mode & mode != 0 }
     }
 
-    /// Whether it was opened for reading.
+    /// Returns whether the file was opened for reading.
     pub(crate) fn is_readable(&self) -> bool {
         self.has_mode(bindings::FMODE_READ)
     }
 
-    /// Whether it was opened for writing.
+    /// Returns whether the file was opened for writing.
     pub(crate) fn is_writable(&self) -> bool {
         self.has_mode(bindings::FMODE_WRITE)
     }
 
-    /// Whether everything is written to its end, `O_APPEND`.
+    /// Returns whether everything is written to its end, `O_APPEND`.
     pub(crate) fn is_append(&self) -> bool {
         self.has_flag(bindings::O_APPEND)
     }
 
-    /// Whether it is read and written without the page cache, `O_DIRECT`.
+    /// Returns whether it is read and written without the page cache, `O_DIRECT`.
     pub(crate) fn is_direct(&self) -> bool {
         self.has_flag(bindings::O_DIRECT)
     }
@@ -75,7 +75,7 @@ impl AnyFile {
         unsafe { (&raw const (*self.as_raw()).f_flags).read_volatile() & flag != 0 }
     }
 
-    /// The type, `S_IFREG` and so on.
+    /// Returns the type, `S_IFREG` and so on.
     pub(crate) fn file_type(&self) -> u32 {
         // SAFETY: The inode is live; the type does not change.
         u32::from(unsafe { (*self.inode()).i_mode }) & bindings::S_IFMT
@@ -86,36 +86,38 @@ impl AnyFile {
         unsafe { (&raw const (*self.inode()).i_flags).read_volatile() & flag != 0 }
     }
 
-    /// Whether it must not be changed.
+    /// Returns whether it must not be changed.
     pub(crate) fn is_immutable(&self) -> bool {
         self.has_inode_flag(bindings::S_IMMUTABLE)
     }
 
-    /// Whether it is swapped to.
+    /// Returns whether it is swapped to.
     pub(crate) fn is_swapfile(&self) -> bool {
         self.has_inode_flag(bindings::S_SWAPFILE)
     }
 
-    /// Whether its data goes through the page cache.
+    /// Returns whether its data goes through the page cache.
     pub(crate) fn has_page_cache(&self) -> bool {
-        // SAFETY: The mapping has operations, which live as long as it, and it as long as the open file.
+        // SAFETY: The mapping has operations, which live as long as it, and it as long as the open
+        // file.
         let reads_folios = unsafe { (*(*self.mapping()).a_ops).read_folio.is_some() };
         reads_folios && !self.has_inode_flag(bindings::S_DAX)
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        // SAFETY: The open file holds the inode; the size may change meanwhile, as the function allows.
+        // SAFETY: The open file holds the inode; the size may change meanwhile, as the function
+        // allows.
         unsafe { bindings::i_size_read(self.inode()) as u64 }
     }
 
-    /// The size in bytes of a block of its superblock, the unit of `generic_remap_checks`.
+    /// Returns the size in bytes of a block of its superblock, the unit of `generic_remap_checks`.
     pub(crate) fn super_block_size(&self) -> u64 {
         // SAFETY: The inode is live, and so is its superblock.
         unsafe { (*(*self.inode()).i_sb).s_blocksize as u64 }
     }
 
-    /// The file position. Nothing keeps others from moving it, as in `copy_file_range(2)`.
+    /// Returns the file position. Nothing keeps others from moving it, as in `copy_file_range(2)`.
     pub(crate) fn position(&self) -> i64 {
         // SAFETY: The file is open.
         unsafe { (&raw const (*self.as_raw()).f_pos).read_volatile() }
@@ -127,34 +129,34 @@ impl AnyFile {
         unsafe { (&raw mut (*self.as_raw()).f_pos).write_volatile(position) }
     }
 
-    /// Whether both are open files of one inode.
+    /// Returns whether both are open files of one inode.
     pub(crate) fn same_inode(&self, other: &Self) -> bool {
         self.inode() == other.inode()
     }
 
-    /// Whether both are on one mount of a filesystem.
+    /// Returns whether both are on one mount of a filesystem.
     pub(crate) fn same_super_block(&self, other: &Self) -> bool {
         // SAFETY: The inodes are live; their superblocks do not change.
         unsafe { (*self.inode()).i_sb == (*other.inode()).i_sb }
     }
 
-    /// Whether both have the same `->copy_file_range`, which then takes care of both.
+    /// Returns whether both have the same `->copy_file_range`, which then takes care of both.
     pub(crate) fn same_copy_method(&self, other: &Self) -> bool {
         let method = |file: &Self| file.operations().copy_file_range.map(|f| f as usize);
         method(self).is_some() && method(self) == method(other)
     }
 
-    /// Whether `->copy_file_range` takes flags, see [`FOP_COPY_FLAGS`].
+    /// Returns whether `->copy_file_range` takes flags, see [`FOP_COPY_FLAGS`].
     pub(crate) fn takes_copy_flags(&self) -> bool {
         self.operations().fop_flags & FOP_COPY_FLAGS != 0
     }
 
-    /// Whether the filesystem can share ranges at all.
+    /// Returns whether the filesystem can share ranges at all.
     pub(crate) fn can_remap(&self) -> bool {
         self.operations().remap_file_range.is_some()
     }
 
-    /// How much of a write of `len` bytes at `pos` the file size limits allow.
+    /// Returns how much of a write of `len` bytes at `pos` the file size limits allow.
     ///
     /// # Errors
     ///
@@ -190,7 +192,7 @@ impl Deref for Descriptor {
     }
 }
 
-/// Whether a signal is pending, of whatever kind.
+/// Returns whether a signal is pending, of whatever kind.
 pub(crate) fn signal_pending() -> bool {
     current!().signal_pending()
 }

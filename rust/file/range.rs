@@ -99,8 +99,8 @@ impl<'a> Range<'a> {
         })
     }
 
-    /// Asks the filesystem whether it would deduplicate from these positions on: for one byte, which
-    /// is less than a block and may be shortened to nothing.
+    /// Asks the filesystem whether it would deduplicate from these positions on: for one byte,
+    /// which is less than a block and may be shortened to nothing.
     ///
     /// # Errors
     ///
@@ -120,7 +120,8 @@ impl<'a> Range<'a> {
         .map(drop)
     }
 
-    /// Whether splicing would go by the rules of `O_DIRECT`, which refuse what is not aligned.
+    /// Returns whether splicing would go by the rules of `O_DIRECT`, which refuse what is not
+    /// aligned.
     pub(crate) fn is_direct(&self) -> bool {
         self.from.is_direct() || self.to.is_direct()
     }
@@ -184,7 +185,8 @@ impl<'a> Range<'a> {
 
     /// Does what `flag` says by the filesystem's own method, which both files have and which takes
     /// flags. Returns how many bytes. Does around it what `vfs_copy_file_range` does, and
-    /// `vfs_clone_file_range`; to deduplicate changes nothing that anybody is told of.
+    /// `vfs_clone_file_range`; deduplication does not change contents, so that no fsnotify event is
+    /// sent.
     ///
     /// # Errors
     ///
@@ -241,9 +243,9 @@ fn count_write(len: isize) {
 }
 
 impl AnyFile {
-    /// Reads `len` bytes from `pos` on into `buffer`, or writes them from there, as far as there are so
-    /// many, through the page cache, whether the file was opened with `O_DIRECT` or not. Returns what the
-    /// C function does.
+    /// Reads `len` bytes from `pos` on into `buffer`, or writes them from there, as far as there
+    /// are so many, through the page cache, whether the file was opened with `O_DIRECT` or not.
+    /// Returns what the C function does.
     fn transfer(&self, buffer: &mut [u8], len: usize, pos: u64, write: bool) -> isize {
         let vec = bindings::kvec {
             iov_base: buffer.as_mut_ptr().cast(),
@@ -252,8 +254,8 @@ impl AnyFile {
         let mut kiocb = MaybeUninit::uninit();
         let mut iter = MaybeUninit::uninit();
         let iter = iter.as_mut_ptr();
-        // SAFETY: The file is open. `kiocb` and `iter` are initialised before they are used; `vec` and
-        // the buffer stay in place until the call is over.
+        // SAFETY: The file is open. `kiocb` and `iter` are initialised before they are used; `vec`
+        // and the buffer stay in place until the call is over.
         unsafe {
             bindings::init_sync_kiocb(kiocb.as_mut_ptr(), self.as_raw());
             let kiocb = kiocb.assume_init_mut();

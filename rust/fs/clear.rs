@@ -32,7 +32,7 @@ pub(crate) struct Clearing<'lock, 'a> {
     copied: [Option<u64>; 2],
 }
 
-/// The parts of blocks at the ends of a range.
+/// Returns the parts of blocks at the ends of a range.
 fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
     let (first, last) = (block_of(bytes.start), block_of(bytes.end));
     let part = |index, bytes| Part {
@@ -54,8 +54,8 @@ fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
 /// How many blocks that may go are looked at to see whether they are the file's alone.
 const LOOK: usize = 1024;
 
-/// Whether clearing may go over the limit: where there is no room for what it takes, and it gives back
-/// at least as much. (Nodes that the file owns are copied, and go.)
+/// Returns whether clearing may go over the limit: where there is no room for what it takes, and it
+/// gives back at least as much. (Nodes that the file owns are copied, and go.)
 fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
     // On the way to a block there are nine nodes.
     let nodes = |index| match data.owns_path(index) {
@@ -96,8 +96,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is no
-    /// room. Not where at least as much is given back: that must work in a full mount.
+    /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is
+    /// no room. Not where at least as much is given back: that must work in a full mount.
     pub(crate) fn prepare(
         lock: &'lock InvalidateGuard<'a, ReflinkFs>,
         bytes: Range<u64>,

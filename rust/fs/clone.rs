@@ -2,10 +2,11 @@
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 //!
-//! With `i_rwsem` of both files held there are three steps, so that faults wait for none that is long:
-//! the source's blocks are taken ([`take`]) with its `invalidate_lock` held, which is O(1) for many;
-//! what the destination is to get is made of them without a lock, which may take any number of steps;
-//! and it is put in with the destination's `invalidate_lock` held, from where it lies already.
+//! With `i_rwsem` of both files held there are three steps, so that faults wait for none that is
+//! long: the source's blocks are taken ([`take`]) with its `invalidate_lock` held, which is O(1)
+//! for many; what the destination is to get is made of them without a lock, which may take any
+//! number of steps; and it is put in with the destination's `invalidate_lock` held, from where it
+//! lies already.
 
 use super::{
     block_of, blocks_for, remap::RemapRequest, truncate, Changing, ChargedTree, Data, Inode,
@@ -22,8 +23,8 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// How often a block is looked at that seems to be pinned, where it must not be: a reference to a page
-/// may last for a moment only, as those that DAMON takes.
+/// How often a block is looked at that seems to be pinned, where it must not be: a reference to a
+/// page may last for a moment only, as those that DAMON takes.
 pub(super) const TRIES: usize = 5;
 
 /// So many nodes may be needed to put in a range that lies at the same place in another tree.
@@ -49,8 +50,8 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
 
 /// A range of one file that is to be that of another, in bytes.
 ///
-/// Both positions are multiples of the block size; `len` is, or ends at the end of the source and at or
-/// beyond that of the destination.
+/// Both positions are multiples of the block size; `len` is, or ends at the end of the source and
+/// at or beyond that of the destination.
 pub(crate) struct Span {
     pub(crate) from_pos: u64,
     pub(crate) to_pos: u64,
@@ -58,9 +59,9 @@ pub(crate) struct Span {
 }
 
 /// Makes the bytes of the destination those of the source by sharing their blocks, and moves the
-/// destination's end up where that lies beyond it. Returns how many bytes: fewer where `steps`, which
-/// become fewer, do not suffice, and with `only_shared` where a block follows that somebody may still
-/// write to. Otherwise such a block is copied.
+/// destination's end up where that lies beyond it. Returns how many bytes: fewer where `steps`,
+/// which become fewer, do not suffice, and with `only_shared` where a block follows that is pinned.
+/// Otherwise such a block is copied.
 ///
 /// # Errors
 ///
@@ -143,7 +144,7 @@ pub(crate) fn share(
 struct Taken<'a> {
     /// A tree with these at their indexes, but for those that are copied, and perhaps with others.
     tree: Tree,
-    /// Copies of blocks that somebody may still write to, by index.
+    /// Copies of blocks that may still be written to through a pin, by index.
     copies: KVVec<(u64, NewBlock<'a>)>,
     /// How many blocks, from the first on.
     len: u64,
@@ -204,15 +205,15 @@ fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Take
     }
 }
 
-/// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be had, so that
-/// no fault waits for memory.
+/// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be
+/// had, so that no fault waits for memory.
 pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
     prealloc.try_fill(NODES, file.data().tree.pool());
 }
 
-/// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can be
-/// written in place again: a store to a page that is pinned must not go to a block that is none of the
-/// file's any more.
+/// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can
+/// be written in place again: a store to a page that is pinned must not go to a block that is none
+/// of the file's any more.
 ///
 /// # Errors
 ///
@@ -235,8 +236,8 @@ pub(super) fn leave_out(
 }
 
 /// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
-/// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for reading
-/// only stays so.
+/// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for
+/// reading only stays so.
 pub(super) fn unmap_writable(
     file: &LockedInode,
     lock: &InvalidateGuard<'_, ReflinkFs>,
@@ -274,7 +275,7 @@ pub(super) fn unmap_writable(
     truncate::wipe_tail(file, u64::MAX);
 }
 
-/// Blocks to which somebody may still write, by index.
+/// Blocks that may still be written to through a pin, by index.
 pub(super) struct Pinned {
     /// In ascending order.
     pub(super) all: KVVec<u64>,
@@ -283,7 +284,7 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Those in `range`; and the own ones in `snap_range`, where stores have been stopped.
+    /// Returns those in `range`; and the own ones in `snap_range`, where stores have been stopped.
     ///
     /// # Errors
     ///

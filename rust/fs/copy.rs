@@ -18,16 +18,16 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// How many bytes are copied between two looks at whether somebody wants to stop it, and under
+/// How many bytes are copied between two checks for signals, and under
 /// one hold of the locks.
 const STEP: u64 = 1 << 20;
 
-/// How many bytes one call copies at most, since freeze protection is held meanwhile; the kernel's own limit
-/// for one call is `MAX_RW_COUNT`.
+/// How many bytes one call copies at most, since freeze protection is held meanwhile; the kernel's
+/// own limit for one call is `MAX_RW_COUNT`.
 const LIMIT: u64 = 1 << 28;
 
-/// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may share any
-/// number of leaves.
+/// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may
+/// share any number of leaves.
 const SHARED: u64 = 64 * BLOCK_SIZE as u64;
 
 /// How many steps of sharing are made under one hold of the locks.
@@ -57,7 +57,8 @@ pub(crate) fn copy(request: &RemapRequest<'_>) -> Result<u64> {
     Ok(done)
 }
 
-/// Copies or shares as much of the rest as is done in one go, and takes what that costs from `limit`.
+/// Copies or shares as much of the rest as is done in one go, and takes what that costs from
+/// `limit`.
 fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u64> {
     let files = request.lock();
     let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
@@ -116,7 +117,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
     Ok(write::write(&to, to_pos, &mut source, true)? as u64)
 }
 
-/// How many bytes from `pos` on, at most `max`, are a hole.
+/// Returns how many bytes from `pos` on, at most `max`, are a hole.
 fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
     match inode.data().tree.next_block(block_of(pos)) {
         Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
@@ -133,9 +134,9 @@ struct FileSource<'a> {
 
 impl FileSource<'_> {
     /// Takes the next `len` bytes: calls `part` for one part of them after the other, with how many
-    /// bytes came before it, the blocks that it lies in, `None` for a hole, the offset in the first of
-    /// them, and how many bytes; and ends where `part` returns that it took fewer. Returns how many were
-    /// taken in all. `part` must not sleep.
+    /// bytes came before it, the blocks that it lies in, `None` for a hole, the offset in the first
+    /// of them, and how many bytes; and ends where `part` returns that it took fewer. Returns how
+    /// many were taken in all. `part` must not sleep.
     fn take(
         &mut self,
         len: usize,

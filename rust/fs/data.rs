@@ -24,17 +24,17 @@ use kernel::{
 
 /// The blocks of a file.
 ///
-/// It changes with `invalidate_lock` held exclusive, by a [`ChargedBlock`] or a [`ChargedTree`]: so
-/// that its owner is charged for exactly as many blocks as it has; or, where nobody is charged for
-/// anything, by [`Data::insert_run`]. [`Data::get_stable`] changes marks only, and what says that blocks are
-/// unwritten changes with `invalidate_lock` held shared, or the inode's own lock: then nobody shares
-/// the blocks.
+/// Modified only with `invalidate_lock` held exclusive, through [`ChargedBlock`] and
+/// [`ChargedTree`], which keep the quota charge equal to the block count; [`Data::insert_run`] is
+/// for superblocks without quotas. [`Data::get_stable`] changes exclusive bits only. Blocks become
+/// written with `invalidate_lock` held shared, or the inode's own lock: the blocks are not shared
+/// then.
 #[pin_data]
 pub(crate) struct Data {
     pool: Arc<Pool>,
     #[pin]
     tree: RwLock<Tree>,
-    /// How many blocks the tree has, for who need not know what they are; set with the lock held.
+    /// How many blocks the tree has, to be read without the lock; set with the lock held.
     blocks: Atomic<u64>,
     /// See [`Data::zero_block`].
     #[pin]
@@ -61,15 +61,16 @@ impl Data {
         })
     }
 
-    /// The block of zeros that stands for every hole of this file in mappings that may be stored to, for
-    /// which the kernel's is refused: if [`Data::alloc_zero_block`] has made it. It is this file's, as who may
-    /// store to a file can pin it until nobody else can.
+    /// Returns the block of zeros that stands for every hole of this file in mappings that may be
+    /// stored to, for which the kernel's is refused: if [`Data::alloc_zero_block`] has made it. It
+    /// is this file's own: a process that may store to a file can pin it until the kernel refuses
+    /// more pins.
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
         self.zero_block.read().as_ref()?.get(0)
     }
 
-    /// Makes sure that there are [`Data::zero_block`], for as long as there is the inode. They take a block of
-    /// room, but count as none of the file's.
+    /// Makes sure that there are [`Data::zero_block`], for as long as there is the inode. They take
+    /// a block of room, but count as none of the file's.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl Data {
         Ok(())
     }
 
-    /// How many blocks there are.
+    /// Returns how many blocks there are.
     pub(crate) fn blocks(&self) -> u64 {
         self.blocks.load(Relaxed)
     }
@@ -99,17 +100,17 @@ impl Data {
         self.blocks.store(tree.blocks(), Relaxed);
     }
 
-    /// The pool that the blocks are of.
+    /// Returns the pool that the blocks are of.
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// The block at `index`.
+    /// Returns the block at `index`.
     pub(crate) fn lookup(&self, index: u64) -> Lookup {
         self.tree.read().lookup(index)
     }
 
-    /// Whether the block at `index` may be written in place.
+    /// Returns whether the block at `index` may be written in place.
     pub(crate) fn is_exclusive(&self, index: u64) -> bool {
         matches!(self.lookup(index), Lookup::Exclusive(_))
     }
@@ -119,8 +120,8 @@ impl Data {
         self.tree.read().owns_path(index)
     }
 
-    /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place, and that are
-    /// `wanted`. They stay so while the result holds the tree's lock.
+    /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place,
+    /// and that are `wanted`. They stay so while the result holds the tree's lock.
     pub(crate) fn exclusive<const N: usize>(
         &self,
         index: u64,
@@ -144,8 +145,8 @@ impl Data {
         }
     }
 
-    /// Fills `found` with what lies at `index` and after it, about to be written to: so that nothing is
-    /// [`Lookup::Unwritten`] any more.
+    /// Fills `found` with what lies at `index` and after it, about to be written to: so that
+    /// nothing is [`Lookup::Unwritten`] any more.
     pub(crate) fn lookup_to_write(&self, index: u64, found: &mut [Lookup]) {
         self.tree.read().lookup_run(index, found);
         if found.iter().any(|old| matches!(old, Lookup::Unwritten(_))) {
@@ -159,8 +160,8 @@ impl Data {
         self.tree.read().read(index, blocks)
     }
 
-    /// Calls `look` with the blocks at `index` and after it, at least one: `None` is a hole. The tree
-    /// does not change meanwhile; `look` must not sleep.
+    /// Calls `look` with the blocks at `index` and after it, at least one: `None` is a hole. The
+    /// tree does not change meanwhile; `look` must not sleep.
     pub(crate) fn look<R>(&self, index: u64, look: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
         let tree = self.tree.read();
         match tree.blocks_at(index) {
@@ -169,8 +170,8 @@ impl Data {
         }
     }
 
-    /// As [`Data::look`], with those among the blocks, up to `max`, that can be written in place: none
-    /// where that is not so at `index`.
+    /// As [`Data::look`], with those among the blocks, up to `max`, that can be written in place:
+    /// none where that is not so at `index`.
     pub(crate) fn with_exclusive_blocks<R>(
         &self,
         index: u64,
@@ -218,12 +219,12 @@ impl Data {
         self.tree.read().next_not_written(from)
     }
 
-    /// The first index at or after `from` with a block.
+    /// Returns the first index at or after `from` with a block.
     pub(crate) fn next_block(&self, from: u64) -> Option<u64> {
         self.tree.read().next_block(from)
     }
 
-    /// The first index at or after `from` without a block.
+    /// Returns the first index at or after `from` without a block.
     pub(crate) fn next_hole(&self, from: u64) -> u64 {
         self.tree.read().next_hole(from)
     }
@@ -233,17 +234,18 @@ impl Data {
         self.tree.read().blocks_in(range)
     }
 
-    /// Allocates the nodes for putting blocks in from `first` to `last`, as far as they can be had: before
-    /// `invalidate_lock` is taken, so that no fault waits while this waits for memory.
+    /// Allocates the nodes for putting blocks in from `first` to `last`, as far as they can be had:
+    /// before `invalidate_lock` is taken, so that no fault waits while this waits for memory.
     pub(crate) fn prealloc(&self, first: u64, last: u64, prealloc: &mut Prealloc) {
         let nodes = self.tree.read().nodes_for(first, last);
         prealloc.try_fill(nodes, &self.pool);
     }
 
-    /// The first extent at or after `from`, of any length; part of it where the process is to end.
+    /// Returns the first extent at or after `from`, of any length; part of it where the process is
+    /// to end.
     ///
-    /// Has a step for each of its blocks. These are different ones, as their numbers are: so they are
-    /// there, however long the file is.
+    /// Has a step for each of its blocks. These are different ones, as their numbers are: so they
+    /// are there, however long the file is.
     pub(crate) fn extent(&self, from: u64) -> Option<Extent> {
         let mut extent = self.tree.read().extent(from, EXTENT_STEP)?;
         loop {
@@ -258,8 +260,8 @@ impl Data {
         }
     }
 
-    /// A tree with the same blocks, of which another file is to share those in `range`, which
-    /// [`Data::range_to_snapshot`] gave.
+    /// Returns a tree with the same blocks, of which another file is to share those in `range`,
+    /// which [`Data::range_to_snapshot`] gave.
     ///
     /// # Errors
     ///
@@ -287,8 +289,8 @@ impl Data {
         }
     }
 
-    /// The blocks that are not written in place any more when the `n` at `first` become shared:
-    /// just these where they are few, otherwise all of the file, which is done in O(1).
+    /// Returns the blocks that are not written in place any more when the `n` at `first` become
+    /// shared: just these where they are few, otherwise all of the file, which is done in O(1).
     pub(crate) fn range_to_snapshot(first: u64, n: u64) -> Range<u64> {
         if n <= FEW {
             first..first + n
@@ -297,8 +299,8 @@ impl Data {
         }
     }
 
-    /// A tree with the same blocks, in O(1): to be changed without the lock, and put in place
-    /// as a [`ChargedTree`]. While it lives, everything counts as shared.
+    /// Returns a tree with the same blocks, in O(1): to be changed without the lock, and put in
+    /// place as a [`ChargedTree`]. While it lives, everything counts as shared.
     ///
     /// # Errors
     ///
@@ -307,14 +309,14 @@ impl Data {
         self.with_shareable(|tree| tree.edit())
     }
 
-    /// Whether there is nothing but what was there when [`Data::edit`] gave `tree`, as far as a few looks
-    /// tell.
+    /// Returns whether the tree is still the one of which [`Data::edit`] gave `tree`, as far as a
+    /// few looks tell.
     pub(crate) fn is_still(&self, tree: &Tree) -> bool {
         let mut looks = 64;
         self.tree.read().same_len(0, tree, 0, ALL.end, &mut looks) == ALL.end
     }
 
-    /// An empty tree, whose blocks are this file's own once they are in its tree.
+    /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
     pub(crate) fn edit_empty(&self) -> Result<Tree> {
         let mut tree = self.edit()?;
         tree.remove(0, u64::MAX, &mut Prealloc::new())?;
@@ -347,8 +349,8 @@ impl Data {
         drop(zeros);
     }
 
-    /// Puts blocks in from `index` on; those are `piece`'s no more. Not where owners are charged: see
-    /// [`ChargedBlock::uncharged`].
+    /// Puts blocks in from `index` on; those are `piece`'s no more. Not where owners are charged:
+    /// see [`ChargedBlock::uncharged`].
     ///
     /// # Errors
     ///
@@ -443,8 +445,8 @@ impl<const N: usize> Exclusive<N> for ExclusiveBlocks<'_, N> {
     }
 }
 
-/// Where blocks were copied that no more slots may hold: other blocks may be mapped now than the file
-/// has. With the lock held nothing is stored to those meanwhile.
+/// Where blocks were copied that no more slots may hold: other blocks may be mapped now than the
+/// file has. With the lock held nothing is stored to those meanwhile.
 fn unmap_copied(lock: &InvalidateGuard<'_, ReflinkFs>, copied: u64) {
     if copied > 0 {
         lock.unmap(ALL);
@@ -458,13 +460,14 @@ pub(crate) struct ChargedBlock<'a> {
 }
 
 impl<'a> ChargedBlock<'a> {
-    /// A block to come in the place of `old`. Its bytes are undefined until they are written.
+    /// Returns a new block for the place of `old`. Its bytes are undefined until they are written.
     /// `advance` is what the owner is charged already.
     ///
     /// # Errors
     ///
     /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the second of any block; the first in the place of
-    /// [`Lookup::WasShared`] only where others keep what is given back so ([`Pool::alloc_overcommit`]).
+    /// [`Lookup::WasShared`] only where others keep what is given back so
+    /// ([`Pool::alloc_overcommit`]).
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(
@@ -501,7 +504,7 @@ impl<'a> ChargedBlock<'a> {
         self.block.zero_around(offset, len);
     }
 
-    /// The block, to be written to.
+    /// Returns the block, to be written to.
     pub(crate) fn bytes(&self) -> &BlockRef {
         self.block.bytes()
     }
@@ -510,7 +513,7 @@ impl<'a> ChargedBlock<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EDQUOT` where there is a hole that nobody is charged for yet. The file is as it was.
+    /// `ENOMEM`; `EDQUOT` where there is a hole that is not charged for yet. The file is as it was.
     pub(crate) fn insert(
         self,
         lock: &InvalidateGuard<'_, ReflinkFs>,
@@ -526,7 +529,7 @@ impl<'a> ChargedBlock<'a> {
         Ok(())
     }
 
-    /// A block for which nobody is charged yet: [`ChargedBlock::insert`] does it.
+    /// Returns a block that is not charged for yet: [`ChargedBlock::insert`] does it.
     pub(crate) fn uncharged(inode: &'a Inode, block: NewBlock<'a>) -> Self {
         Self {
             block,

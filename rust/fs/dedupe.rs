@@ -2,10 +2,11 @@
 
 //! `FIDEDUPERANGE`: sharing what is equal.
 //!
-//! To compare may take long, and nobody waits for it. So a [`View`] is taken with the locks of both files
-//! held, which is O(1); it is compared without any; and then, with the locks held again, those blocks are
-//! shared that are still the view's ([`commit`]). That is seen by pointer, as what a view has is not written in
-//! place. What is not, as it was changed meanwhile, is compared there, a few blocks at a time.
+//! Comparing may take long, and holds no lock. So a [`View`] is taken with the locks of both files
+//! held, which is O(1); it is compared without any; and then, with the locks held again, those
+//! blocks are shared that are still the view's ([`commit`]). That is seen by pointer, as what a
+//! view has is not written in place. What is not, as it was changed meanwhile, is compared there, a
+//! few blocks at a time.
 //!
 //! Nothing is shared before all of the range, or of what is left of it, was found to be equal.
 
@@ -29,15 +30,16 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the same
-/// already: 1 GiB, as much as it is asked for at a time, since its length must not be cut short.
+/// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the
+/// same already: 1 GiB, as much as it is asked for at a time, since its length must not be cut
+/// short.
 const LIMIT: u64 = 1 << 18;
 
 /// The same where the request may stop: 256 MiB, as freeze protection is held meanwhile.
 const LIMIT_IF_STOPPABLE: u64 = 1 << 16;
 
-/// How many blocks could be compared in the time of a step that sees what is the same already: it walks down
-/// both trees.
+/// How many blocks could be compared in the time of a step that sees what is the same already: it
+/// walks down both trees.
 const STEP_COST: u64 = 8;
 
 /// How many blocks are compared with the locks held: 1 MiB.
@@ -49,16 +51,18 @@ const STEPS: u64 = 1 << 12;
 /// How often all is compared again, where too much of it has changed meanwhile.
 const CHANGES: usize = 2;
 
-/// How many blocks are compared between two looks at whether somebody wants to stop it.
+/// How many blocks are compared between two checks for signals.
 const BETWEEN_LOOKS: u64 = 256;
 
-/// Shares the range if it holds the same bytes in both files. Returns how many bytes: fewer than all, where
-/// the request may stop, after a signal, after [`LIMIT`] blocks, or where others go on changing the files.
+/// Shares the range if it holds the same bytes in both files. Returns how many bytes: fewer than
+/// all, where the request may stop, after a signal, after [`LIMIT`] blocks, or where others go on
+/// changing the files.
 ///
 /// # Errors
 ///
-/// `EBADE` where the bytes differ; `EBUSY` where others go on changing the files, and, with `only_shared`,
-/// where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those of [`prepare`].
+/// `EBADE` where the bytes differ; `EBUSY` where others go on changing the files, and, with
+/// `only_shared`, where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those
+/// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
@@ -104,8 +108,8 @@ struct Tries {
 }
 
 impl Tries {
-    /// How many of the `n` blocks are to be shared where these are pinned: up to the first that must be, if
-    /// that was looked at often enough.
+    /// Returns how many of the `n` blocks are to be shared where these are pinned: up to the first
+    /// that must be, if that was looked at often enough.
     ///
     /// # Errors
     ///
@@ -124,14 +128,14 @@ impl Tries {
         }
     }
 
-    /// Whether what can be done is to be done, if not all can.
+    /// Returns whether what can be done is to be done, if not all can.
     fn is_last(&self) -> bool {
         self.changed >= CHANGES
     }
 }
 
-/// Where the blocks of a request are: a block of the range has the index `i` here, `first + i` in the source,
-/// and `to_first + i` in the destination.
+/// Where the blocks of a request are: a block of the range has the index `i` here, `first + i` in
+/// the source, and `to_first + i` in the destination.
 struct Blocks {
     first: u64,
     to_first: u64,
@@ -145,12 +149,12 @@ impl Blocks {
         }
     }
 
-    /// The first `n`, in the source.
+    /// Returns the first `n` blocks, in the source.
     fn from(&self, n: u64) -> Range<u64> {
         self.first..self.first + n
     }
 
-    /// The first `n`, in the destination.
+    /// Returns the first `n` blocks, in the destination.
     fn to(&self, n: u64) -> Range<u64> {
         self.to_first..self.to_first + n
     }
@@ -241,8 +245,8 @@ impl View {
         }))
     }
 
-    /// Compares both, and shares in [`View::shared`] what is equal. Ends where a signal of any kind is pending,
-    /// if the request may stop, or after as many blocks as the limit says.
+    /// Compares both, and shares in [`View::shared`] what is equal. Ends where a signal of any kind
+    /// is pending, if the request may stop, or after as many blocks as the limit says.
     ///
     /// # Errors
     ///
@@ -308,7 +312,8 @@ impl View {
         room
     }
 
-    /// How many of the blocks from `at` on, up to `end`, are still those that were found to be equal.
+    /// Returns how many of the blocks from `at` on, up to `end`, are still those that were found to
+    /// be equal.
     fn still(
         &self,
         range: &Blocks,
@@ -407,9 +412,9 @@ fn commit(
     result
 }
 
-/// What the destination's tree is to be: the `n` blocks, `len` bytes, shared with those of the source, but for
-/// those that are pinned. Also returns how many blocks from the first on are equal; where these are not all,
-/// what follows would take too long.
+/// Returns what the destination's tree is to be: the `n` blocks, `len` bytes, shared with those of
+/// the source, but for those that are pinned. Also returns how many blocks from the first on are
+/// equal; where these are not all, what follows would take too long.
 ///
 /// # Errors
 ///
@@ -494,8 +499,8 @@ fn merge(a: &[u64], b: &[u64]) -> Result<KVVec<u64>> {
     Ok(all)
 }
 
-/// What `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication, which
-/// we cannot call, as they compare through the page cache. Returns the length to compare.
+/// Does what `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication,
+/// which we cannot call, as they compare through the page cache. Returns the length to compare.
 ///
 /// # Errors
 ///
@@ -550,8 +555,8 @@ fn prepare(request: &RemapRequest<'_>, from: &LockedInode, to: &LockedInode) -> 
     Ok(count)
 }
 
-/// The rule for a partial last block, `generic_remap_check_len`: it may be shared only where it
-/// is the destination's last, too.
+/// Applies the rule for a partial last block, `generic_remap_check_len`: it may be shared only
+/// where it is the destination's last, too.
 fn shorten(request: &RemapRequest<'_>, to: &LockedInode, len: u64) -> Result<u64> {
     let partial = offset_in_block(len) as u64;
     if partial == 0 || request.to_pos + len >= to.size() {
@@ -563,8 +568,8 @@ fn shorten(request: &RemapRequest<'_>, to: &LockedInode, len: u64) -> Result<u64
     }
 }
 
-/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees snap_range. Returns
-/// how many blocks, at least one.
+/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees
+/// snap_range. Returns how many blocks, at least one.
 ///
 /// # Errors
 ///

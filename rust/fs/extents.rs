@@ -15,9 +15,9 @@ use kernel::prelude::*;
 /// How many extents are looked for under one hold of the inode's lock.
 const BATCH_EXTENTS: usize = 16;
 
-/// Returns the first offset at or after `pos` with data, or with `hole` in a hole; the end of the file counts as a
-/// hole. `pos` lies before the end. What `fallocate(2)` has allocated and nothing was written to counts as a hole, as
-/// on XFS and tmpfs.
+/// Returns the first offset at or after `pos` with data, or with `hole` in a hole; the end of the
+/// file counts as a hole. `pos` lies before the end. What `fallocate(2)` has allocated and nothing
+/// was written to counts as a hole, as on XFS and tmpfs.
 pub(crate) fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
     let size = inode.size();
     let index = block_of(pos);
@@ -63,10 +63,11 @@ pub(crate) fn fiemap(
     }
 }
 
-/// Returns the next extents that reach beyond `pos` and begin before `end`, and of each whether it is the file's last.
+/// Returns the next extents that reach beyond `pos` and begin before `end`, and of each whether it
+/// is the file's last.
 ///
-/// A clone or a truncation is not seen half done among these. The lock is not held longer, nor while the caller's
-/// memory is written to, as both last as long as the caller likes.
+/// A clone or a truncation is not seen half done among these. The lock is not held longer, nor
+/// while the caller's memory is written to, as both last as long as the caller likes.
 fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(Extent, bool)>; BATCH_EXTENTS] {
     let mut found = [const { None }; BATCH_EXTENTS];
     let _guard = inode.lock_shared();
@@ -82,7 +83,7 @@ fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(Extent, bool)>; B
     found
 }
 
-/// A block's number stands for its place.
+/// Converts an extent: a block's number stands for its place.
 fn to_fiemap(extent: &Extent, last: bool) -> FiemapExtent {
     let mut flags = 0;
     if extent.shared {

@@ -52,8 +52,8 @@ impl Mode {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP`, `EINVAL`, `EFBIG`, `EPERM`, `ETXTBSY`; `ENOSPC` where there is not the room that is asked for;
-/// `EDQUOT`, `EINTR`, `ENOMEM`.
+/// `EOPNOTSUPP`, `EINVAL`, `EFBIG`, `EPERM`, `ETXTBSY`; `ENOSPC` where there is not the room that
+/// is asked for; `EDQUOT`, `EINTR`, `ENOMEM`.
 pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -> Result {
     let mode = Mode::new(flags).ok_or(EOPNOTSUPP)?;
     let inode = file.inode().lock();
@@ -110,12 +110,13 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
     Ok(())
 }
 
-/// How many holes there are in a range, for which there is room, and with `unshare` room for as many blocks as
-/// others hold, too.
+/// Returns how many holes there are in a range, for which there is room, and with `unshare` room
+/// for as many blocks as others hold, too.
 ///
 /// # Errors
 ///
-/// `ENOSPC` where there is not. Takes no more steps than there are free blocks, and blocks of the file's own.
+/// `ENOSPC` where there is not. Takes no more steps than there are free blocks, and blocks of the
+/// file's own.
 fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
     let data = &inode.data().tree;
     let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());

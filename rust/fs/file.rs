@@ -16,11 +16,10 @@ use crate::{
     },
     vfs::{
         cond_resched_killable,
-        remap,
         file_operations::{FMODE_CAN_ODIRECT, FMODE_NOWAIT, FOP_BUFFER_WASYNC, FOP_DONTCACHE},
-        AclType, AddressSpaceOps, FiemapExtentInfo, FileKattr, FileOperations, FileOps, FileRange,
-        Iattr, IdMap, InodeOperations, InodeOps, Kiocb, Kstat, NewInode, NewVma, Pipe, PosixAcl,
-        VmOps, SEEK_DATA, SEEK_HOLE,
+        remap, AclType, AddressSpaceOps, FiemapExtentInfo, FileKattr, FileOperations, FileOps,
+        FileRange, Iattr, IdMap, InodeOperations, InodeOps, Kiocb, Kstat, NewInode, NewVma, Pipe,
+        PosixAcl, VmOps, SEEK_DATA, SEEK_HOLE,
     },
 };
 use core::ops::Range;
@@ -52,8 +51,8 @@ impl FileOperations for RegularFile {
 
     const FOP_FLAGS: u32 = FOP_COPY_FLAGS | FOP_DONTCACHE | FOP_BUFFER_WASYNC;
 
-    /// `O_DIRECT` means nothing: no data is ever cached. So it needs no alignment, and `RWF_DONTCACHE` is what
-    /// happens anyway.
+    /// `O_DIRECT` means nothing: no data is ever cached. So it needs no alignment, and
+    /// `RWF_DONTCACHE` is what happens anyway.
     const FMODE: u32 = FMODE_CAN_ODIRECT | FMODE_NOWAIT;
 
     fn llseek(file: &File, offset: i64, whence: u32) -> Result<i64> {
@@ -100,8 +99,8 @@ impl FileOperations for RegularFile {
         Ok(())
     }
 
-    /// There is nothing to write back. But what is stored through mappings from now on updates the file's times
-    /// again, as where there is.
+    /// There is nothing to write back. But what is stored through mappings from now on updates the
+    /// file's times again, as where there is.
     fn fsync(file: &File, range: Range<u64>) -> Result {
         let blocks = block_of(range.start)..blocks_for(range.end);
         dax::write_protect(file.inode(), blocks, cond_resched_killable)

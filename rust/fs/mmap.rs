@@ -110,11 +110,11 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
 /// `fault_around_bytes`.
 const NEAR: usize = 16;
 
-/// How many are mapped for somebody who goes through the file from one block to the next, which is
-/// who faults at the first of so many, as all before were mapped at once.
+/// The window for sequential access, which is detected by a fault on an index that is a multiple of
+/// it.
 const FAR: u64 = 64;
 
-/// The blocks around the one that was asked for that are to be mapped too.
+/// Returns the blocks around the one that was asked for that are to be mapped too.
 fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
     let n = match fault.pgoff() % FAR {
         0 => FAR,
@@ -124,7 +124,7 @@ fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
     around.start..around.end.min(blocks_for(fault.inode().size()))
 }
 
-/// Whether a block may be mapped with one that was asked for.
+/// Returns whether a block may be mapped with one that was asked for.
 fn may_come_along(block: &BlockRef) -> bool {
     !block.refcount_high() && !block.is_poisoned()
 }
@@ -164,13 +164,13 @@ fn map_writable_around(
 
 /// Makes sure that the file has a block of its own at `index`, if that lies within it.
 ///
-/// What is needed is allocated before the lock is taken: who waits for memory does not hold up others
-/// who fault or read.
+/// What is needed is allocated before the lock is taken, so that waiting for memory holds up
+/// neither faults nor readers.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the process is
-/// to end.
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the
+/// process is to end.
 fn make_exclusive(inode: &Inode, index: u64) -> Result {
     let mut prealloc = Prealloc::new();
     loop {

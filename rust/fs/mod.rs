@@ -124,7 +124,8 @@ impl vfs::FileSystem for ReflinkFs {
     // "refl".
     const MAGIC: usize = 0x7265_666c;
 
-    // Timestamps finer than a timer tick where they were read; mounts in user namespaces, and idmapped ones.
+    // Timestamps finer than a timer tick where they were read; mounts in user namespaces, and
+    // idmapped ones.
     const FS_FLAGS: u32 = vfs::filesystem::FS_MGTIME
         | vfs::filesystem::FS_USERNS_MOUNT
         | vfs::filesystem::FS_ALLOW_IDMAP;
@@ -196,15 +197,15 @@ impl vfs::SuperOperations for ReflinkFs {
         sb.data().statfs()
     }
 
-    /// Only an administrator of the initial user namespace may: a frozen superblock has a reference to itself, so
-    /// that nothing could free it after the namespace and all its mounts were gone, and until then its writers could
-    /// not be killed. The kernel's own freezes are not judged.
+    /// Only an administrator of the initial user namespace may: a frozen superblock has a reference
+    /// to itself, so that nothing could free it after the namespace and all its mounts were gone,
+    /// and until then its writers could not be killed. The kernel's own freezes are not judged.
     fn may_freeze(by_user: bool) -> bool {
         !by_user || vfs::capable_sys_admin(true)
     }
 
-    /// Has every store through a mapping fault, and wait. The VFS keeps other writers out, and there is nothing to
-    /// write back.
+    /// Has every store through a mapping fault, and wait. The VFS keeps other writers out, and
+    /// there is nothing to write back.
     fn freeze_fs(sb: &SuperBlock<Self>) -> Result {
         sb.for_each_inode(|inode| {
             // Cannot fail, as the check does not.

@@ -34,7 +34,7 @@ impl Limit {
         }
     }
 
-    /// The limit, `default` where none was given; `None` for no limit.
+    /// Returns the limit, `default` where none was given; `None` for no limit.
     pub(crate) fn or(self, default: u64) -> Option<u64> {
         match self {
             Self::Default => Some(default),
@@ -166,7 +166,7 @@ fn hard_limit(context: &FsContext<'_>, parameter: &FsParameter<'_>, name: &str) 
     })
 }
 
-/// The blocks in a size in bytes, or in percent of the machine's memory.
+/// Parses a size in bytes, or in percent of the machine's memory. Returns it in blocks.
 fn blocks(value: &[u8]) -> Option<u64> {
     match value.strip_suffix(b"%") {
         Some(percent) => integer(percent)?
@@ -176,7 +176,7 @@ fn blocks(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// A number with a suffix as `memparse` takes them, but without its silent overflow.
+/// Parses a number with a suffix as `memparse` does, but without its silent overflow.
 fn scaled(value: &[u8]) -> Option<u64> {
     let (digits, shift) = match value.split_last()? {
         (b'k' | b'K', rest) => (rest, 10),
@@ -195,7 +195,7 @@ fn is_hex(value: &[u8]) -> bool {
     value.starts_with(b"0x") || value.starts_with(b"0X")
 }
 
-/// A number in C's notation: decimal, `0x..`, `0..`.
+/// Parses a number in C's notation: decimal, `0x..`, `0..`.
 fn integer(value: &[u8]) -> Option<u64> {
     if is_hex(value) {
         number(&value[2..], 16)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading, and lending blocks to those who read later.
+//! Reading, and splicing blocks into pipes.
 
 use super::{block_of, offset_in_block, Inode};
 use crate::{
@@ -17,8 +17,8 @@ const BATCH: usize = 16;
 
 /// Copies what lies at `pos` to `to`, up to the end of the file. Returns how many bytes.
 ///
-/// Copies with the tree's lock held, which any number of readers may do at a time. So nobody counts
-/// references to pages, and readers of clones have nothing in common that they write to.
+/// Copies with the tree's lock held, which any number of readers may do at a time. So no references
+/// to pages are counted, and readers of clones write to nothing that they share.
 pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
     let mut done = 0;
     while !to.is_empty() && pos + (done as u64) < inode.size() {
@@ -38,7 +38,8 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
     Ok(done)
 }
 
-/// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how many.
+/// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how
+/// many.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
     inode.data().tree.look(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
@@ -48,8 +49,8 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
     })
 }
 
-/// The same without a lock, as a fault may be one in a mapping of this very file, which takes it.
-/// Returns how many bytes, and what kept it from copying all.
+/// As [`copy`], without a lock, as a fault may be one in a mapping of this very file, which takes
+/// it. Returns how many bytes, and what kept it from copying all.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH];
     let (found, len) = inode.data().tree.look(block_of(pos), |found| {
@@ -66,15 +67,16 @@ fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize
     }
 }
 
-/// How many blocks from `pos` on `to` has room for, of a batch.
+/// Returns how many blocks from `pos` on `to` has room for, of a batch.
 fn wanted(pos: u64, to: &IovIterDest<'_>) -> usize {
     BATCH.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE))
 }
 
-/// How many bytes from `pos` on there are in as many blocks, and in the file, that `to` has room for.
+/// Returns how many bytes from `pos` on `to` has room for, within as many blocks and within the
+/// file.
 ///
-/// With the tree's lock held: where the file becomes shorter, its end does first, and where it becomes
-/// longer, last. So there was a moment at which this was what the file held.
+/// With the tree's lock held: where the file becomes shorter, its end does first, and where it
+/// becomes longer, last. So there was a moment at which this was what the file held.
 fn length(inode: &Inode, pos: u64, blocks: usize, to: &IovIterDest<'_>) -> usize {
     let left = inode.size().saturating_sub(pos).min(to.len() as u64) as usize;
     left.min(blocks * BLOCK_SIZE - offset_in_block(pos))
@@ -114,11 +116,11 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
     Ok(n)
 }
 
-/// Returns the block at `index`, or one of zeros, to be read later: the file does not write it in place any more. And
-/// the size that the file had then.
+/// Returns the block at `index`, or one of zeros, to be read later: the file does not write it in
+/// place any more. And the size that the file had then.
 ///
-/// A block that is mapped writable is copied, since stores reach it; and any, while somebody writes,
-/// who may have found just now that it can be written in place.
+/// A block that is mapped writable is copied, since stores reach it; and so is any block while a
+/// write is under way, which may have found just now that it can be written in place.
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let mount = inode.super_block().data();
     let (loan, size) = match inode.try_lock_shared() {

@@ -26,10 +26,11 @@ pub(crate) struct RemapRequest<'a> {
     pub(crate) kind: RemapKind,
     /// Whether less than the whole range may be done.
     pub(crate) may_shorten: bool,
-    /// Whether the call ends early with what is done: when a signal is pending, or after a bounded amount of work.
+    /// Whether the call ends early with what is done: when a signal is pending, or after a bounded
+    /// amount of work.
     pub(crate) may_stop: bool,
-    /// Whether all that is reported as shared must be: the call ends before a block that cannot be shared, and fails
-    /// with `EBUSY` if that is the first.
+    /// Whether all that is reported as shared must be: the call ends before a block that cannot be
+    /// shared, and fails with `EBUSY` if that is the first.
     pub(crate) only_shared: bool,
 }
 

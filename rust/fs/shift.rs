@@ -16,13 +16,14 @@ const TRIES: usize = 2;
 /// Moves what lies at block `from` and behind to block `to`; between the two there is a hole then,
 /// or what was there is gone. The size is `size` afterwards.
 ///
-/// Blocks move as subtrees where both places are congruent modulo those, one by one otherwise. As that
-/// takes long, faults do not wait for it; where one has changed the file meanwhile it is done anew.
+/// Blocks move as subtrees where both places are congruent modulo those, one by one otherwise. As
+/// that takes long, faults do not wait for it; where one has changed the file meanwhile it is done
+/// anew.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` where the process is to end. The
-/// file is as it was.
+/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` where the process is to
+/// end. The file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = &inode.data().tree;
     let first = from.min(to);
@@ -30,8 +31,8 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
     loop {
         let lock = inode.invalidate_lock();
         unmap_writable(inode, &lock, first..data::ALL.end);
-        // A block knows the index at which somebody may still write to it, and so does not move. A
-        // copy goes instead, as a page cache would forget the page.
+        // A block that is pinned carries the index at which it may still be written to, and so does
+        // not move. A copy goes instead, as a page cache would forget the page.
         let mut pinned = KVVec::new();
         inode
             .data()
@@ -57,7 +58,8 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
     }
 }
 
-/// A tree with the blocks of `source` as they are to be; of those that are pinned there are copies.
+/// Returns a tree with the blocks of `source` as they are to be; of those that are pinned there are
+/// copies.
 fn moved(
     inode: &Changing<'_>,
     source: &Tree,
@@ -73,7 +75,7 @@ fn moved(
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
-        // The other keeps its room, as long as somebody refers to it.
+        // The other stays counted as long as it is referred to.
         let copy = inode.data().tree.pool().alloc()?;
         copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
         tree.insert(index - from + to, copy, &mut prealloc)?;

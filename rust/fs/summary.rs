@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each superblock holds, for root to see: `/sys/kernel/debug/reflinkfs/MAJOR:MINOR`, by the number of its
-//! device.
+//! What each superblock holds, for root to see: `/sys/kernel/debug/reflinkfs/MAJOR:MINOR`, by the
+//! number of its device.
 //!
-//! The owner of a mount in a user namespace sees neither that of others nor its own: debugfs is mounted in the initial
-//! namespace only, and the file is for its root.
+//! The owner of a mount in a user namespace sees neither that of others nor its own: debugfs is
+//! mounted in the initial namespace only, and the file is for its root.
 
 use super::ReflinkFs;
 use crate::{debugfs::Show, memfs::SbInfo, store::block::Pool, vfs::SuperBlock};
@@ -58,7 +58,8 @@ pub(super) fn show(sb: &SuperBlock<ReflinkFs>) {
     }
 }
 
-/// Removes the file, and waits for its readers, while the device's number is still the superblock's.
+/// Removes the file, and waits for its readers, while the device's number is still the
+/// superblock's.
 pub(super) fn hide(sb: &SuperBlock<ReflinkFs>) {
     let file = sb.data().summary.lock().take();
     drop(file);

@@ -45,20 +45,22 @@ impl TypeData {
     }
 }
 
-/// The most blocks where no option says otherwise: as many as there are pages in half of the machine's
-/// memory.
+/// Returns the most blocks where no option says otherwise: as many as there are pages in half of
+/// the machine's memory.
 fn default_blocks() -> u64 {
     vfs::totalram_pages() / 2
 }
 
-/// The most inodes where no option says otherwise: as many as take an eighth of the machine's memory.
-/// With the blocks, and what is free of their nodes, that leaves more than a third.
+/// Returns the most inodes where no option says otherwise: as many as take an eighth of the
+/// machine's memory. With the blocks, and what is free of their nodes, that leaves more than a
+/// third.
 fn default_inodes() -> u64 {
     vfs::totalram_pages() * BLOCK_SIZE as u64 / 8 / INODE_MEMORY
 }
 
-/// The most memory that so much of the space stands for, in bytes: an inode, its dentry with the longest
-/// of names, its place in the directory; or attributes, with what allocations are rounded up by.
+/// The most memory that so much of the space stands for, in bytes: an inode, its dentry with the
+/// longest of names, its place in the directory; or attributes, with what allocations are rounded
+/// up by.
 const INODE_MEMORY: u64 = 2048;
 
 /// A mount: its blocks, its inodes, and what its options said.
@@ -69,8 +71,8 @@ pub(crate) struct Super {
     pub(super) info: Arc<SbInfo>,
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
-    /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may be
-    /// stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block).
+    /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may
+    /// be stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block).
     zero_block: Leaf<1>,
     pub(crate) quota: QuotaOptions,
     /// The file that shows what the superblock holds.
@@ -81,7 +83,7 @@ pub(crate) struct Super {
 }
 
 impl Super {
-    /// What `options` ask for.
+    /// Returns a superblock's data as `options` ask for it.
     ///
     /// # Errors
     ///
@@ -105,15 +107,15 @@ impl Super {
         })
     }
 
-    /// The block that stands for holes. `None` when so many refer to it that its count might
-    /// overflow.
+    /// Returns the block that stands for holes. `None` when so many refer to it that its count
+    /// might overflow.
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
         self.zero_block
             .get(0)
             .filter(|zeros| !zeros.refcount_high())
     }
 
-    /// The pool, without a limit, of blocks that are in no file.
+    /// Returns the pool, without a limit, of blocks that are in no file.
     pub(crate) fn anon_pool(&self) -> &Pool {
         &self.anon_pool
     }

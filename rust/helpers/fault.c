@@ -82,7 +82,7 @@ __rust_helper int reflinkfs_make_entry_writable(struct vm_fault *vmf, const stru
 /*
  * vm_insert_pages(), in a VMA without VM_MIXEDMAP. With that flag, which the
  * function wants, a VMA cannot grow with mremap(), be merged or mlock()ed: it
- * tells those who walk page tables that there may be entries without a page, of
+ * tells page table walkers that there may be entries without a page, of
  * which there are none here. So the function, which uses nothing of a VMA but these
  * fields, gets another one.
  */

@@ -101,7 +101,7 @@ impl<T: SystemCall> Hook<T> {
     /// As [`Self::register`].
     unsafe fn filter(ops: *mut bindings::ftrace_ops) -> Result {
         let Some((native, others)) = arch::ENTRIES.split_first() else {
-            pr_err!("nobody has taught me the system calls of this architecture\n");
+            pr_err!("the system calls of this architecture are not supported\n");
             return Err(EOPNOTSUPP);
         };
         let add = |prefix: &str| -> Result {
@@ -127,9 +127,9 @@ impl<T: SystemCall> Hook<T> {
 impl<T: SystemCall> PinnedDrop for Hook<T> {
     fn drop(self: Pin<&mut Self>) {
         ACTIVE.store(false, parameter::ORDER);
-        // SAFETY: `install` registered it. After `unregister_ftrace_function` nobody is in `enter`,
-        // and after the grace period nobody in `replacement`. It fails only where ftrace has found
-        // itself broken and stopped for good.
+        // SAFETY: `install` registered it. After `unregister_ftrace_function` no task is in
+        // `enter`, and after the grace period none in `replacement`. It fails only where ftrace has
+        // found itself broken and stopped for good.
         unsafe {
             if let Err(err) = to_result(bindings::unregister_ftrace_function(self.ops.get())) {
                 pr_emerg!("ftrace keeps the hook ({err:?}): reboot\n");
@@ -140,7 +140,7 @@ impl<T: SystemCall> PinnedDrop for Hook<T> {
     }
 }
 
-/// Where a function of the kernel begins, of which modules are not told. A kprobe finds it out,
+/// Returns the address of a function of the kernel that is not exported. A kprobe finds it out,
 /// and is never armed.
 fn address_of(symbol: &CStr) -> Result<usize> {
     // SAFETY: A kprobe of zeros is one without name, address and handlers.
@@ -167,7 +167,8 @@ unsafe extern "C" fn enter<T: SystemCall>(
     _ops: *mut bindings::ftrace_ops,
     fregs: *mut bindings::ftrace_regs,
 ) {
-    // SAFETY: ftrace calls this at the entry of a system call, whose one argument is valid registers.
+    // SAFETY: ftrace calls this at the entry of a system call, whose one argument is valid
+    // registers.
     let regs =
         unsafe { &*(bindings::ftrace_regs_get_argument(fregs, 0) as *const bindings::pt_regs) };
     // Before all of the module is there, and where it is about to go, the call is the kernel's.

@@ -33,10 +33,10 @@ pub(crate) trait SystemCall: Send + Sync + 'static {
     /// Its name, without what the architecture puts in front.
     const NAME: &'static str;
 
-    /// Whether this call is to come here. Runs without being preempted.
+    /// Returns whether this call is to come here. Called with preemption disabled.
     fn wants(arguments: &Arguments) -> bool;
 
-    /// The call.
+    /// Returns the call.
     ///
     /// # Errors
     ///

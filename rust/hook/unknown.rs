@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An architecture for which nobody has written down how system calls arrive; what that takes
-//! is in `x86.rs`.
+//! Architectures without support; `x86.rs` shows what it takes.
 
 use super::Arguments;
 use crate::bindings;

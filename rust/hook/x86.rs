@@ -9,7 +9,7 @@ use crate::bindings;
 /// What the entries of a system call have in front of its name. All but the first may be missing.
 pub(super) const ENTRIES: &[&str] = &["__x64_sys_", "__ia32_sys_"];
 
-/// The arguments of the system call that the current task makes with these registers.
+/// Returns the arguments of the system call that the current task makes with these registers.
 pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
     // SAFETY: Both only look at the current task.
     let (ia32, is_32_bit) = unsafe {

@@ -26,14 +26,14 @@ pub(crate) fn getattr<T: MemFs>(
         }
     }
     if request_mask & bindings::STATX_DIOALIGN != 0 && inode.file_type() == bindings::S_IFREG {
-        // No alignment is needed. But a caller may take the answer for the size of a disk's sectors, as the
-        // loop driver does.
+        // No alignment is needed. But a caller may take the answer for the size of a disk's
+        // sectors, as the loop driver does.
         stat.set_dio_align(1, 1 << bindings::SECTOR_SHIFT);
     }
 }
 
-/// Changes attributes. `truncate` changes the size, also to the size that the file has, as there may be blocks
-/// beyond the end. Compare `ext4_setattr`.
+/// Changes attributes. `truncate` changes the size, also to the size that the file has, as there
+/// may be blocks beyond the end. Compare `ext4_setattr`.
 ///
 /// # Errors
 ///

@@ -2,9 +2,10 @@
 
 //! The names in a directory, in the order in which they are listed.
 //!
-//! Every name is a dentry that `d_make_persistent` pins. Besides, each directory has its dentries by **offset**: a
-//! number that an entry gets when it is created, that no other entry of the directory gets later, and that readdir
-//! reports as its position. Compare `simple_offset_*` of `fs/libfs.c`, which modules cannot call.
+//! Every name is a dentry that `d_make_persistent` pins. Besides, each directory has its dentries
+//! by **offset**: a number that an entry gets when it is created, that no other entry of the
+//! directory gets later, and that readdir reports as its position. Compare `simple_offset_*` of
+//! `fs/libfs.c`, which modules cannot call.
 
 use crate::{
     bindings,
@@ -26,8 +27,8 @@ use kernel::{
 #[derive(Clone, Copy)]
 pub(super) struct Entry(*mut bindings::dentry);
 
-// SAFETY: The dentry is accessed only while the directory is locked, on whatever thread; otherwise this is only
-// an address.
+// SAFETY: The dentry is accessed only while the directory is locked, on whatever thread; otherwise
+// this is only an address.
 unsafe impl Send for Entry {}
 
 impl Entry {
@@ -49,10 +50,11 @@ struct Entries {
 
 /// The names in a directory, by offset.
 ///
-/// Changed with the directory's `i_rwsem` held exclusive, read with it held at least shared. The lock inside tells
-/// the compiler; only readers contend for it.
+/// Changed with the directory's `i_rwsem` held exclusive, read with it held at least shared. The
+/// lock inside tells the compiler; only readers contend for it.
 ///
-/// When a superblock goes away its dentries go before its inodes: what is here then is dropped without a look.
+/// When a superblock goes away its dentries go before its inodes: what is here then is dropped
+/// without a look.
 #[pin_data]
 pub(super) struct DirOffsets {
     #[pin]
@@ -105,8 +107,8 @@ impl DirOffsets {
         drop(node);
     }
 
-    /// Exchanges the offsets of two names, one of which may be in another directory: they are about to take each
-    /// other's place.
+    /// Exchanges the offsets of two names, one of which may be in another directory: they are about
+    /// to take each other's place.
     pub(super) fn exchange<T: FileSystem>(
         &self,
         name: &Dentry<T>,
@@ -127,8 +129,8 @@ impl DirOffsets {
         name.set_fsdata(offset as usize);
     }
 
-    /// Forgets all names: for a directory that goes away with its superblock, whose dentries are gone already.
-    /// Otherwise an RCU callback would have to.
+    /// Forgets all names: for a directory that goes away with its superblock, whose dentries are
+    /// gone already. Otherwise an RCU callback would have to.
     pub(super) fn clear(&self) {
         let old = core::mem::replace(&mut self.entries.lock().by_offset, RBTree::new());
         drop(old);

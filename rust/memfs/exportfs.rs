@@ -2,8 +2,8 @@
 
 //! File handles, for NFS and `open_by_handle_at(2)`. Compare `shmem_export_ops`.
 //!
-//! A handle names an inode by its number, which no other inode of the superblock gets, and by its generation, which
-//! tells superblocks apart. It is stale when the inode is gone.
+//! A handle names an inode by its number, which no other inode of the superblock gets, and by its
+//! generation, which tells superblocks apart. It is stale when the inode is gone.
 
 use super::MemFs;
 use crate::vfs::{exportfs::InodeTest, ExportOperations, Inode, SuperBlock};
@@ -24,8 +24,8 @@ impl<T: MemFs> ExportOperations for ExportFs<T> {
     const FILEID: u8 = 1;
     const FILEID_WITH_PARENT: u8 = 2;
 
-    /// Puts the inode into the kernel's hash, which is left until there is a handle: mounts that are not exported do
-    /// not contend for the hash.
+    /// Puts the inode into the kernel's hash, which is left until there is a handle: mounts that
+    /// are not exported do not contend for the hash.
     fn encode(inode: &Inode<T>) -> Handle {
         let handle = handle(inode);
         let _guard = T::info(inode).hash_lock.lock();

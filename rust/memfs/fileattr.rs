@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The flags that `chattr(1)` changes: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`. Compare `shmem_fileattr_set`.
+//! The flags that `chattr(1)` changes: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`. Compare
+//! `shmem_fileattr_set`.
 
 use super::MemFs;
 use crate::{
@@ -12,8 +13,8 @@ use kernel::{
     sync::atomic::Relaxed, //
 };
 
-/// What can be changed: `+i`, `+a`, `+d`, `+A`, as on tmpfs, and `+S`, `+D`, which change nothing where nothing is
-/// written back.
+/// What can be changed: `+i`, `+a`, `+d`, `+A`, as on tmpfs, and `+S`, `+D`, which change nothing
+/// where nothing is written back.
 const MODIFIABLE: u32 = bindings::FS_IMMUTABLE_FL
     | bindings::FS_APPEND_FL
     | bindings::FS_NODUMP_FL

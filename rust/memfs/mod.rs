@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What any filesystem that keeps everything in memory needs, and `fs/libfs.c` and `mm/shmem.c` keep to
-//! themselves: names, attributes, access control lists, flags, file handles, quotas.
+//! What any filesystem that keeps everything in memory needs, and `fs/libfs.c` and `mm/shmem.c`
+//! keep to themselves: names, attributes, access control lists, flags, file handles, quotas.
 //!
-//! Knows nothing of files' data. A filesystem implements [`MemFs`], keeps an [`InodeInfo`] with each inode and a
-//! [`SbInfo`] with each superblock, and gives its inodes the tables from here, or its own that call what is here.
+//! Knows nothing of files' data. A filesystem implements [`MemFs`], keeps an [`InodeInfo`] with
+//! each inode and a [`SbInfo`] with each superblock, and gives its inodes the tables from here, or
+//! its own that call what is here.
 //!
 //! | module | concern | compare |
 //! |---|---|---|
@@ -57,10 +58,12 @@ pub(crate) trait MemFs: FileSystem {
     /// Makes a new inode a regular file.
     fn init_regular(inode: &NewInode<Self>);
 
-    /// Returns how many blocks the inode refers to, shared or not: what `stat(2)` reports and quotas charge.
+    /// Returns how many blocks the inode refers to, shared or not: what `stat(2)` reports and
+    /// quotas charge.
     fn blocks(inode: &Inode<Self>) -> u64;
 
-    /// Returns the default limits for a kind of quota; `None` if it is not enabled on this superblock.
+    /// Returns the default limits for a kind of quota; `None` if it is not enabled on this
+    /// superblock.
     fn quota_limits(sb: &SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits>;
 
     /// Has every store through a mapping fault, after the file has become immutable.

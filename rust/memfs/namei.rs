@@ -38,8 +38,8 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Up to how many bytes, the NUL included, the target of a symbolic link counts as part of the inode: tmpfs's
-/// `SHORT_SYMLINK_LEN`.
+/// Up to how many bytes, the NUL included, the target of a symbolic link counts as part of the
+/// inode: tmpfs's `SHORT_SYMLINK_LEN`.
 const SHORT_SYMLINK_LEN: usize = 128;
 
 /// What is to be created.
@@ -195,7 +195,8 @@ fn permissions(mode: u16) -> u16 {
     mode & !(bindings::S_IFMT as u16)
 }
 
-/// Creates an inode in the superblock of `dir`, with what it inherits from that. `mode` has the file type.
+/// Creates an inode in the superblock of `dir`, with what it inherits from that. `mode` has the
+/// file type.
 ///
 /// # Errors
 ///
@@ -318,9 +319,9 @@ fn drop_links<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>, inode: &Inode<T>
     name.make_discardable();
 }
 
-/// Creates a whiteout, which tells overlayfs that there is no such name: a character device without a number. It has
-/// the name of `name`, which is about to move away, and its offset, so that a listing under way shows it: this name
-/// is there all the time.
+/// Creates a whiteout, which tells overlayfs that there is no such name: a character device without
+/// a number. It has the name of `name`, which is about to move away, and its offset, so that a
+/// listing under way shows it: this name is there all the time.
 ///
 /// # Errors
 ///
@@ -353,8 +354,8 @@ fn exchange<T: MemFs>(
 
 /// Moves `old` to the place of `new`, whose inode loses that name; the VFS moves the dentry.
 ///
-/// Where there is an inode of that name, `old` gets its offset: so a listing under way shows one of the two, as there
-/// was a file of this name all the time.
+/// Where there is an inode of that name, `old` gets its offset: so a listing under way shows one of
+/// the two, as there was a file of this name all the time.
 fn rename<T: MemFs>(
     reservation: Reservation,
     old_dir: &LockedInode<T>,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Setting and inheriting access control lists. They live in the inode's cache, and count as extended attributes.
+//! Setting and inheriting access control lists. They live in the inode's cache, and count as
+//! extended attributes.
 //!
 //! Compare `simple_set_acl` and `simple_acl_create` of `fs/posix_acl.c`, which modules cannot call.
 
@@ -8,16 +9,16 @@ use super::{xattr, MemFs};
 use crate::vfs::{AclType, IdMap, Inode, LockedInode, NewInode, PosixAcl};
 use kernel::prelude::*;
 
-/// Charges for a list and puts it into the inode's cache. The kernel never drops a list that is cached, so that this
-/// is where it lives, as on tmpfs.
+/// Charges for a list and puts it into the inode's cache. The kernel never drops a list that is
+/// cached, so that this is where it lives, as on tmpfs.
 fn set<T: MemFs>(inode: &Inode<T>, kind: AclType, acl: Option<&PosixAcl>) -> Result {
     xattr::charge_acl(inode, kind, acl.map_or(0, PosixAcl::size))?;
     inode.set_cached_acl(kind, acl);
     Ok(())
 }
 
-/// Notes that a new inode has no lists. Where this is not known, the kernel asks, and may then put its answer in the
-/// place of a list that was set meanwhile.
+/// Notes that a new inode has no lists. Where this is not known, the kernel asks, and may then put
+/// its answer in the place of a list that was set meanwhile.
 pub(super) fn init_without<T: MemFs>(inode: &NewInode<T>) {
     for kind in [AclType::Default, AclType::Access] {
         inode.set_cached_acl(kind, None);

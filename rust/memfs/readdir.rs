@@ -2,8 +2,9 @@
 
 //! Open directories: `getdents(2)`, `lseek(2)`.
 //!
-//! A listing ends with the last entry that there was when it began: at its first read, or the first one after its
-//! position was set to 0. It would never end where each step of it creates an entry, as renaming does.
+//! A listing ends with the last entry that there was when it began: at its first read, or the first
+//! one after its position was set to 0. It would never end where each step of it creates an entry,
+//! as renaming does.
 
 use super::{dir_offsets, MemFs};
 use crate::{
@@ -65,8 +66,8 @@ impl<T: MemFs> FileOperations for DirFileOps<T> {
 
 /// Returns the offset at which the listing ends that `file` is at.
 ///
-/// It is noted in `private_data`, which is 0 before the first read, and anew by a read of the start. Not by opening
-/// or seeking: what is created between these and the first read is listed.
+/// It is noted in `private_data`, which is 0 before the first read, and anew by a read of the
+/// start. Not by opening or seeking: what is created between these and the first read is listed.
 fn end_of_listing<T: MemFs>(file: &File<T>, pos: u64) -> u64 {
     if pos == 0 || file.private() == 0 {
         file.set_private(dir_offsets::of(file.inode()).end() as usize);

@@ -2,8 +2,9 @@
 
 //! How many inodes there may be on a superblock, and how many bytes of attributes.
 //!
-//! Both count against `nr_inodes=`. As on tmpfs each further name of a file counts as an inode, since it keeps a
-//! dentry in memory, and attributes count in bytes, [`INODE_SPACE`] of them as much as an inode.
+//! Both count against `nr_inodes=`. As on tmpfs each further name of a file counts as an inode,
+//! since it keeps a dentry in memory, and attributes count in bytes, [`INODE_SPACE`] of them as
+//! much as an inode.
 
 use super::{quota::Charge, MemFs};
 use crate::vfs::Inode;
@@ -119,8 +120,8 @@ impl SbInfo {
     }
 }
 
-/// Counts `after` bytes of attributes of an inode in the place of `before`, and charges its owner for them,
-/// rounded up to blocks.
+/// Counts `after` bytes of attributes of an inode in the place of `before`, and charges its owner
+/// for them, rounded up to blocks.
 ///
 /// # Errors
 ///

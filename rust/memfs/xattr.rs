@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extended attributes, kept with the inode: `user.`, `trusted.`, `security.`. And what counts as they do: access
-//! control lists, and long targets of symbolic links.
+//! Extended attributes, kept with the inode: `user.`, `trusted.`, `security.`. And what counts as
+//! they do: access control lists, and long targets of symbolic links.
 //!
 //! Compare `simple_xattr_*` of `fs/xattr.c`, which modules cannot call.
 
@@ -82,7 +82,8 @@ fn bytes(name: &[u8], value: &Value) -> usize {
 
 struct Entries {
     by_name: RBTree<Name, Value>,
-    /// What all of them count as, in bytes, with the access control lists and the target of a symbolic link.
+    /// What all of them count as, in bytes, with the access control lists and the target of a
+    /// symbolic link.
     bytes: usize,
     /// What the access list and the default list count as.
     acl_bytes: [usize; 2],
@@ -131,8 +132,8 @@ impl Xattrs {
         Ok(value.len())
     }
 
-    /// Puts the names into `to`, each with a NUL behind it, unless that is empty, with `labels` among them; those
-    /// that only an administrator may see if `all`. Returns their length.
+    /// Puts the names into `to`, each with a NUL behind it, unless that is empty, with `labels`
+    /// among them; those that only an administrator may see if `all`. Returns their length.
     fn list(&self, labels: &[u8], all: bool, to: &mut [u8]) -> Result<usize> {
         let labels = || {
             labels
@@ -172,8 +173,8 @@ const ACL_NAMES: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_de
 /// How many bytes of names of labels there may be, each with a NUL behind it.
 const LABELS_BYTES: usize = 256;
 
-/// Puts the names of the attributes of an inode into `to`, as [`vfs::InodeOperations::listxattr`] is to. Compare
-/// `simple_xattr_list`.
+/// Puts the names of the attributes of an inode into `to`, as [`vfs::InodeOperations::listxattr`]
+/// is to. Compare `simple_xattr_list`.
 ///
 /// # Errors
 ///

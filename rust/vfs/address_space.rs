@@ -29,8 +29,8 @@ pub trait AddressSpaceOperations {
     /// The filesystem whose inodes these are of.
     type FileSystem: FileSystem;
 
-    /// Called when a page that carries the mapping of `inode` was written to, as its page table entry or the end
-    /// of a pin says. Must not sleep. Returns whether the page was marked dirty.
+    /// Called when a page that carries the mapping of `inode` was written to, as its page table
+    /// entry or the end of a pin says. Must not sleep. Returns whether the page was marked dirty.
     fn dirty_folio(_inode: &Inode<Self::FileSystem>) -> bool {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -39,20 +39,20 @@ pub trait AddressSpaceOperations {
 struct Table<U: AddressSpaceOperations>(PhantomData<U>);
 
 impl<U: AddressSpaceOperations> Table<U> {
-    const TABLE: AddressSpaceOps<U::FileSystem> = AddressSpaceOps::from_raw(
-        bindings::address_space_operations {
+    const TABLE: AddressSpaceOps<U::FileSystem> =
+        AddressSpaceOps::from_raw(bindings::address_space_operations {
             dirty_folio: if U::HAS_DIRTY_FOLIO {
                 Some(Self::dirty_folio)
             } else {
                 None
             },
             ..pin_init::zeroed()
-        },
-    );
+        });
 
     /// # Safety
     ///
-    /// `mapping` is that of an inode of the filesystem, which stays, as the page or its page table is locked.
+    /// `mapping` is that of an inode of the filesystem, which stays, as the page or its page table
+    /// is locked.
     unsafe extern "C" fn dirty_folio(
         mapping: *mut bindings::address_space,
         _folio: *mut bindings::folio,
@@ -93,7 +93,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Returns whether any process maps the file, `mapping_mapped`.
     fn is_mapped(&self) -> bool {
-        // SAFETY: The inode is live. A mapping comes and goes under a lock of its own, as C reads it.
+        // SAFETY: The inode is live. A mapping comes and goes under a lock of its own, as C reads
+        // it.
         let root = unsafe { &raw const (*self.mapping()).i_mmap.rb_root.rb_node };
         // SAFETY: As above.
         !unsafe { root.read_volatile() }.is_null()
@@ -124,20 +125,22 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
         self.inode
     }
 
-    /// Removes `pages` from every page table, `unmap_mapping_pages`. The copies that private mappings made stay.
+    /// Removes `pages` from every page table, `unmap_mapping_pages`. The copies that private
+    /// mappings made stay.
     pub fn unmap(&self, pages: Range<u64>) {
         self.unmap_mapping_pages(pages, false);
     }
 
-    /// As [`InvalidateGuard::unmap`], with the copies of private mappings: for pages that do not lie within the
-    /// file any more.
+    /// As [`InvalidateGuard::unmap`], with the copies of private mappings: for pages that do not
+    /// lie within the file any more.
     pub fn unmap_even_cows(&self, pages: Range<u64>) {
         self.unmap_mapping_pages(pages, true);
     }
 
     fn unmap_mapping_pages(&self, pages: Range<u64>, even_cows: bool) {
         let len = pages.end.saturating_sub(pages.start);
-        // A length of 0 means "to the end" there. A mapping that comes later faults under `invalidate_lock`.
+        // A length of 0 means "to the end" there. A mapping that comes later faults under
+        // `invalidate_lock`.
         if len == 0 || !self.inode.is_mapped() {
             return;
         }

@@ -75,8 +75,8 @@ impl<T: FileSystem> Dentry<T> {
         let Some(inode) = self.inode().filter(|inode| !inode.is_nosec()) else {
             return Ok(());
         };
-        // SAFETY: All are valid, the inode is locked, as `notify_change` asks, and what is not named in
-        // `ia_valid` is not looked at.
+        // SAFETY: All are valid, the inode is locked, as `notify_change` asks, and what is not
+        // named in `ia_valid` is not looked at.
         to_result(unsafe {
             let mut attr = bindings::iattr {
                 ia_valid: bindings::setattr_should_drop_suidgid(idmap.as_raw(), inode.as_raw())

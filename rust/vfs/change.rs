@@ -17,11 +17,12 @@ use super::{
 use core::ops::Deref;
 use kernel::prelude::*;
 
-/// A file about to change: its `i_rwsem` is held exclusive, and under this hold of the lock the flags that forbid
-/// a change were checked, set-id bits and capabilities removed, the times and `i_version` updated.
+/// A file about to change: its `i_rwsem` is held exclusive, and under this hold of the lock the
+/// flags that forbid a change were checked, set-id bits and capabilities removed, the times and
+/// `i_version` updated.
 ///
-/// It ends with the hold: while the lock is not held, an owner may make the file set-user-ID or immutable, so
-/// that a call which goes on afterwards owes all of it again.
+/// It ends with the hold: while the lock is not held, an owner may make the file set-user-ID or
+/// immutable, so that a call which goes on afterwards owes all of it again.
 pub struct Changing<'a, T: FileSystem>(&'a LockedInode<T>);
 
 impl<'a, T: FileSystem> Changing<'a, T> {
@@ -29,7 +30,8 @@ impl<'a, T: FileSystem> Changing<'a, T> {
     ///
     /// # Errors
     ///
-    /// `EPERM` where the file is immutable, `ETXTBSY` for a swap file, and those of `file_modified`.
+    /// `EPERM` where the file is immutable, `ETXTBSY` for a swap file, and those of
+    /// `file_modified`.
     pub fn begin(inode: &'a LockedInode<T>, file: &File<T>) -> Result<Self> {
         Self::check_flags(inode)?;
         file.modified(inode)?;
@@ -47,8 +49,8 @@ impl<'a, T: FileSystem> Changing<'a, T> {
         Ok(Self(inode))
     }
 
-    /// Begins a change of size by `->setattr`. `do_truncate` looks for set-id bits before it has the lock: an
-    /// owner who waited for the lock first may have set them since.
+    /// Begins a change of size by `->setattr`. `do_truncate` looks for set-id bits before it has
+    /// the lock: an owner that waited for the lock first may have set them since.
     ///
     /// The times are those in `attr`; [`Iattr::copy`] sets them.
     ///

@@ -37,10 +37,11 @@ unsafe impl<T: FileSystem> AlwaysRefCounted for Dentry<T> {
 impl<T: FileSystem> Dentry<T> {
     /// # Safety
     ///
-    /// `dentry` is a dentry of a superblock of `T` and stays so during `'a`. The lock of its directory or of
-    /// its inode is held, or something else keeps its inode and name what they are.
+    /// `dentry` is a dentry of a superblock of `T` and stays so during `'a`. The lock of its
+    /// directory or of its inode is held, or something else keeps its inode and name what they are.
     pub(crate) unsafe fn from_raw<'a>(dentry: *mut bindings::dentry) -> &'a Self {
-        // SAFETY: The types have the same layout, and the dentry is live by the safety requirements.
+        // SAFETY: The types have the same layout, and the dentry is live by the safety
+        // requirements.
         unsafe { &*dentry.cast() }
     }
 
@@ -117,8 +118,8 @@ impl<T: FileSystem> Dentry<T> {
         unsafe { bindings::d_make_discardable(self.as_raw()) };
     }
 
-    /// Returns whether the directory of this name has no entries, `simple_empty`; true of what is not a
-    /// directory.
+    /// Returns whether the directory of this name has no entries, `simple_empty`; true of what is
+    /// not a directory.
     pub fn is_empty(&self) -> bool {
         // SAFETY: The dentry is live.
         unsafe { bindings::simple_empty(self.as_raw()) != 0 }
@@ -130,12 +131,14 @@ impl<T: FileSystem> Dentry<T> {
     ///
     /// `ENAMETOOLONG`.
     pub fn simple_lookup(&self, dir: &Inode<T>) -> Result {
-        // SAFETY: The VFS gives `->lookup` a new dentry of a locked directory. Returns null or an error.
+        // SAFETY: The VFS gives `->lookup` a new dentry of a locked directory. Returns null or an
+        // error.
         let result = unsafe { bindings::simple_lookup(dir.as_raw(), self.as_raw(), 0) };
         kernel::error::from_err_ptr(result).map(drop)
     }
 
-    /// Prepares two names to take each other's place, `simple_rename_exchange`: timestamps and link counts.
+    /// Prepares two names to take each other's place, `simple_rename_exchange`: timestamps and link
+    /// counts.
     pub fn simple_rename_exchange(
         &self,
         dir: &LockedInode<T>,

@@ -30,8 +30,8 @@ impl<T: FileSystem> ExportOps<T> {
     }
 }
 
-/// File handles of `WORDS` words for each inode, of a filesystem all of whose inodes have a dentry that is
-/// connected to its directory.
+/// File handles of `WORDS` words for each inode, of a filesystem all of whose inodes have a dentry
+/// that is connected to its directory.
 pub trait ExportOperations {
     /// The filesystem whose inodes have the handles.
     type FileSystem: FileSystem;
@@ -78,8 +78,8 @@ impl<U: ExportOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `inode` is an inode of the filesystem, `words` has room for `*len` words, `parent` is null or its
-    /// directory.
+    /// `inode` is an inode of the filesystem, `words` has room for `*len` words, `parent` is null
+    /// or its directory.
     unsafe extern "C" fn encode_fh(
         inode: *mut bindings::inode,
         words: *mut u32,
@@ -140,7 +140,8 @@ impl<U: ExportOperations> Table<U> {
         unsafe { Self::find(sb, fid.cast::<U::Handle>().add(1)) }
     }
 
-    /// Returns a dentry of the inode with this handle, with a reference; null where there is none any more.
+    /// Returns a dentry of the inode with this handle, with a reference; null where there is none
+    /// any more.
     ///
     /// # Safety
     ///
@@ -170,10 +171,11 @@ impl<U: ExportOperations> Table<U> {
 }
 
 impl<T: FileSystem> Inode<T> {
-    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`. Calls must
-    /// not run at the same time.
+    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`.
+    /// Calls must not run at the same time.
     pub fn insert_hash(&self, hash: u64) {
-        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same time.
+        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same
+        // time.
         unsafe {
             if (*self.as_raw()).i_hash.pprev.is_null() {
                 bindings::__insert_inode_hash(self.as_raw(), hash);

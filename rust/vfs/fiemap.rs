@@ -38,8 +38,8 @@ impl FiemapExtentInfo<'_> {
         Self(info.cast(), PhantomData)
     }
 
-    /// Checks the request, `fiemap_prep`, for a filesystem that knows no flags but `FIEMAP_FLAG_SYNC`. Returns
-    /// the length, cut at the largest size of a file.
+    /// Checks the request, `fiemap_prep`, for a filesystem that knows no flags but
+    /// `FIEMAP_FLAG_SYNC`. Returns the length, cut at the largest size of a file.
     ///
     /// # Errors
     ///
@@ -51,8 +51,8 @@ impl FiemapExtentInfo<'_> {
         Ok(len)
     }
 
-    /// Reports an extent, `fiemap_fill_next_extent`. Returns whether more are wanted. May sleep, for as long as
-    /// the caller's memory makes it wait.
+    /// Reports an extent, `fiemap_fill_next_extent`. Returns whether more are wanted. May sleep,
+    /// for as long as the caller's memory makes it wait.
     ///
     /// # Errors
     ///

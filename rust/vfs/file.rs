@@ -85,7 +85,8 @@ impl<T: FileSystem> File<T> {
         Ok(pos)
     }
 
-    /// Removes set-id bits and capabilities and updates the times, `file_modified`. `inode` is the file's.
+    /// Removes set-id bits and capabilities and updates the times, `file_modified`. `inode` is the
+    /// file's.
     ///
     /// # Errors
     ///
@@ -184,8 +185,8 @@ impl<'a, T: FileSystem> Kiocb<'a, T> {
         }
     }
 
-    /// Checks limits, moves an appending write to the end of the file, and cuts `from` where it would pass a
-    /// limit: `generic_write_checks`. Returns whether there is anything to be written.
+    /// Checks limits, moves an appending write to the end of the file, and cuts `from` where it
+    /// would pass a limit: `generic_write_checks`. Returns whether there is anything to be written.
     ///
     /// # Errors
     ///
@@ -226,7 +227,8 @@ impl<'a, T: FileSystem> Kiocb<'a, T> {
 
     /// Calls `write` with the position, and moves the position by what that returns.
     ///
-    /// What `write` has taken from `from` and not written goes back: io_uring goes on from where `from` is.
+    /// What `write` has taken from `from` and not written goes back: io_uring goes on from where
+    /// `from` is.
     ///
     /// # Errors
     ///
@@ -269,13 +271,15 @@ impl<'a> DirContext<'a> {
         self.0.pos = pos as i64;
     }
 
-    /// Emits "." and "..", at positions 0 and 1: `dir_emit_dots`. Returns whether there is room for more.
+    /// Emits "." and "..", at positions 0 and 1: `dir_emit_dots`. Returns whether there is room for
+    /// more.
     pub fn emit_dots<T: FileSystem>(&mut self, file: &File<T>) -> bool {
         // SAFETY: Both are valid.
         unsafe { bindings::dir_emit_dots(file.as_raw(), &mut *self.0) }
     }
 
-    /// Emits an entry, `dir_emit`. `file_type` is `S_IFMT` of the mode. Returns whether there was room.
+    /// Emits an entry, `dir_emit`. `file_type` is `S_IFMT` of the mode. Returns whether there was
+    /// room.
     pub fn emit(&mut self, name: &[u8], ino: u64, file_type: u32) -> bool {
         let kind = file_type >> 12 & 15;
         // SAFETY: Both are valid.

@@ -49,8 +49,8 @@ impl<T: FileSystem> FileOps<T> {
     }
 }
 
-/// The operations of an open file. What is not implemented is not in the table. Positions and lengths are in
-/// bytes.
+/// The operations of an open file. What is not implemented is not in the table. Positions and
+/// lengths are in bytes.
 #[vtable]
 pub trait FileOperations {
     /// The filesystem whose files these are.
@@ -105,8 +105,8 @@ pub trait FileOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Copies a range that the VFS has checked; the files may be of different superblocks. Returns how many
-    /// bytes.
+    /// Copies a range that the VFS has checked; the files may be of different superblocks. Returns
+    /// how many bytes.
     fn copy_file_range(
         _from: &File<Self::FileSystem>,
         _from_pos: u64,
@@ -118,7 +118,8 @@ pub trait FileOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Shares a range between files of one superblock. `flags` are `REMAP_FILE_*`. Returns how many bytes.
+    /// Shares a range between files of one superblock. `flags` are `REMAP_FILE_*`. Returns how many
+    /// bytes.
     fn remap_file_range(
         _from: &File<Self::FileSystem>,
         _from_pos: u64,
@@ -130,7 +131,8 @@ pub trait FileOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Changes what is allocated. `mode` is `FALLOC_FL_*`; the VFS has checked the range, which is not empty.
+    /// Changes what is allocated. `mode` is `FALLOC_FL_*`; the VFS has checked the range, which is
+    /// not empty.
     fn fallocate(_file: &File<Self::FileSystem>, _mode: u32, _range: Range<u64>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -150,30 +152,28 @@ macro_rules! entry {
 }
 
 impl<U: FileOperations> Table<U> {
-    const TABLE: FileOps<U::FileSystem> = FileOps::from_raw(
-        bindings::file_operations {
-            fop_flags: U::FOP_FLAGS,
-            open: if U::FMODE != 0 {
-                Some(Self::open)
-            } else {
-                None
-            },
-            llseek: entry!(HAS_LLSEEK, Self::llseek),
-            read: entry!(HAS_ITERATE_SHARED, bindings::generic_read_dir),
-            read_iter: entry!(HAS_READ_ITER, Self::read_iter),
-            write_iter: entry!(HAS_WRITE_ITER, Self::write_iter),
-            iterate_shared: entry!(HAS_ITERATE_SHARED, Self::iterate_shared),
-            mmap: entry!(HAS_MMAP, Self::mmap),
-            fsync: entry!(HAS_FSYNC, Self::fsync),
-            splice_read: entry!(HAS_SPLICE_READ, Self::splice_read),
-            splice_write: entry!(HAS_WRITE_ITER, bindings::iter_file_splice_write),
-            copy_file_range: entry!(HAS_COPY_FILE_RANGE, Self::copy_file_range),
-            remap_file_range: entry!(HAS_REMAP_FILE_RANGE, Self::remap_file_range),
-            fallocate: entry!(HAS_FALLOCATE, Self::fallocate),
-            setlease: Some(bindings::generic_setlease),
-            ..pin_init::zeroed()
+    const TABLE: FileOps<U::FileSystem> = FileOps::from_raw(bindings::file_operations {
+        fop_flags: U::FOP_FLAGS,
+        open: if U::FMODE != 0 {
+            Some(Self::open)
+        } else {
+            None
         },
-    );
+        llseek: entry!(HAS_LLSEEK, Self::llseek),
+        read: entry!(HAS_ITERATE_SHARED, bindings::generic_read_dir),
+        read_iter: entry!(HAS_READ_ITER, Self::read_iter),
+        write_iter: entry!(HAS_WRITE_ITER, Self::write_iter),
+        iterate_shared: entry!(HAS_ITERATE_SHARED, Self::iterate_shared),
+        mmap: entry!(HAS_MMAP, Self::mmap),
+        fsync: entry!(HAS_FSYNC, Self::fsync),
+        splice_read: entry!(HAS_SPLICE_READ, Self::splice_read),
+        splice_write: entry!(HAS_WRITE_ITER, bindings::iter_file_splice_write),
+        copy_file_range: entry!(HAS_COPY_FILE_RANGE, Self::copy_file_range),
+        remap_file_range: entry!(HAS_REMAP_FILE_RANGE, Self::remap_file_range),
+        fallocate: entry!(HAS_FALLOCATE, Self::fallocate),
+        setlease: Some(bindings::generic_setlease),
+        ..pin_init::zeroed()
+    });
 
     /// # Safety
     ///
@@ -224,8 +224,8 @@ impl<U: FileOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `file` is an open directory of the filesystem whose lock is held at least shared, and whose `f_pos_lock`
-    /// is held or which no other task has; `ctx` is valid.
+    /// `file` is an open directory of the filesystem whose lock is held at least shared, and whose
+    /// `f_pos_lock` is held or which no other task has; `ctx` is valid.
     unsafe extern "C" fn iterate_shared(
         file: *mut bindings::file,
         ctx: *mut bindings::dir_context,
@@ -299,8 +299,8 @@ impl<U: FileOperations> Table<U> {
 
     /// # Safety
     ///
-    /// Both files are open files of the filesystem, maybe of different superblocks; the VFS has checked the
-    /// range.
+    /// Both files are open files of the filesystem, maybe of different superblocks; the VFS has
+    /// checked the range.
     unsafe extern "C" fn copy_file_range(
         from: *mut bindings::file,
         from_pos: bindings::loff_t,

@@ -37,7 +37,8 @@ unsafe impl<T: FileSystem> Sync for Registration<T> {}
 impl<T: FileSystem> Registration<T> {
     /// Returns the registration of a superblock's type.
     pub(super) fn of(sb: &SuperBlock<T>) -> &Self {
-        // SAFETY: `s_type` is the `fs_type` of a `Registration<T>`, which lives as long as superblocks of it.
+        // SAFETY: `s_type` is the `fs_type` of a `Registration<T>`, which lives as long as
+        // superblocks of it.
         unsafe {
             let fs_type: *mut Opaque<bindings::file_system_type> = (*sb.as_raw()).s_type.cast();
             &*container_of!(fs_type, Self, fs_type)

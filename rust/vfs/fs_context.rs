@@ -25,7 +25,8 @@ pub struct FsContext<'a>(
 );
 
 impl FsContext<'_> {
-    /// Tells the caller what is wrong: in the log of the context (`fsconfig(2)`), and in the kernel's.
+    /// Tells the caller what is wrong: in the log of the context (`fsconfig(2)`), and in the
+    /// kernel's.
     pub fn error(&self, message: core::fmt::Arguments<'_>) {
         if let Ok(message) = CString::try_from_fmt(message) {
             // SAFETY: The context is valid, the message a C string that is copied.
@@ -107,27 +108,27 @@ impl FsParameterSpec {
         })
     }
 
-    /// A parameter without a value, `fsparam_flag`. `opt` tells parameters apart.
+    /// Returns a parameter without a value, `fsparam_flag`. `opt` tells parameters apart.
     pub const fn flag(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, None, opt, 0)
     }
 
-    /// A string that is not empty, `fsparam_string`.
+    /// Returns a string that is not empty, `fsparam_string`.
     pub const fn string(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, Some(bindings::fs_param_is_string), opt, 0)
     }
 
-    /// An octal number, `fsparam_u32oct`.
+    /// Returns an octal number, `fsparam_u32oct`.
     pub const fn u32oct(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, Some(bindings::fs_param_is_u32), opt, 8)
     }
 
-    /// A user id of the calling process, `fsparam_uid`.
+    /// Returns a user id of the calling process, `fsparam_uid`.
     pub const fn uid(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, Some(bindings::fs_param_is_uid), opt, 0)
     }
 
-    /// A group id of the calling process, `fsparam_gid`.
+    /// Returns a group id of the calling process, `fsparam_gid`.
     pub const fn gid(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, Some(bindings::fs_param_is_gid), opt, 0)
     }

@@ -49,8 +49,9 @@ impl<T: FileSystem> Inode<T> {
     ///
     /// `inode` is an inode of a superblock of `T`, and stays so during `'a`.
     pub(crate) unsafe fn from_raw<'a>(inode: *mut bindings::inode) -> &'a Self {
-        // INVARIANT: Every inode of a superblock of `T` was allocated by `inode_cache::alloc_inode`.
-        // SAFETY: The types have the same layout, and the inode is live by the safety requirements.
+        // INVARIANT: Every inode of a superblock of `T` was allocated by
+        // `inode_cache::alloc_inode`. SAFETY: The types have the same layout, and the inode is live
+        // by the safety requirements.
         unsafe { &*inode.cast() }
     }
 
@@ -66,7 +67,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// Returns what the filesystem keeps with the inode.
     pub fn data(&self) -> &T::InodeData {
-        // SAFETY: By the type invariant; the data was initialised before the inode was shown to anyone.
+        // SAFETY: By the type invariant; the data was initialised before the inode was shown to
+        // anyone.
         unsafe { &(*InodeWithData::<T>::container_of(self.as_raw())).data }
     }
 
@@ -166,7 +168,8 @@ impl<T: FileSystem> Inode<T> {
         now
     }
 
-    /// Increments the link count. The VFS holds the locks of the inode and of the directory concerned.
+    /// Increments the link count. The VFS holds the locks of the inode and of the directory
+    /// concerned.
     pub fn inc_nlink(&self) {
         // SAFETY: The inode is live.
         unsafe { bindings::inc_nlink(self.as_raw()) };

@@ -96,8 +96,9 @@ impl<T: FileSystem> InodeCache<T> {
         if this.is_null() {
             return null_mut();
         }
-        // SAFETY: The memory is for an `InodeWithData<T>`, which nothing else refers to. `inode` was initialised
-        // by `init_once`, and `new_inode` does the rest. The initialiser does not fail.
+        // SAFETY: The memory is for an `InodeWithData<T>`, which nothing else refers to. `inode`
+        // was initialised by `init_once`, and `new_inode` does the rest. The initialiser does not
+        // fail.
         unsafe { pin_init::raw_init(&raw mut (*this).data, data) };
         this.cast()
     }
@@ -105,8 +106,8 @@ impl<T: FileSystem> InodeCache<T> {
 
 impl<T: FileSystem> Drop for InodeCache<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. There is no superblock any more, and inodes are freed by RCU:
-        // they are gone after `rcu_barrier`.
+        // SAFETY: By the type invariant. There is no superblock any more, and inodes are freed by
+        // RCU: they are gone after `rcu_barrier`.
         unsafe {
             bindings::rcu_barrier();
             bindings::kmem_cache_destroy(self.cache);
@@ -124,10 +125,11 @@ unsafe extern "C" fn init_once(memory: *mut c_void) {
 
 /// # Safety
 ///
-/// `inode` was allocated by [`InodeCache::alloc_inode`], nothing refers to it, and a grace period has passed.
+/// `inode` was allocated by [`InodeCache::alloc_inode`], nothing refers to it, and a grace period
+/// has passed.
 pub(super) unsafe extern "C" fn free_inode<T: FileSystem>(inode: *mut bindings::inode) {
-    // SAFETY: By the safety requirements, and the invariant of `InodeWithData`. `kfree` takes memory of any
-    // cache.
+    // SAFETY: By the safety requirements, and the invariant of `InodeWithData`. `kfree` takes
+    // memory of any cache.
     unsafe {
         if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
             bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());

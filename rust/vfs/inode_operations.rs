@@ -45,8 +45,8 @@ pub trait InodeOperations {
     /// The filesystem whose inodes these are.
     type FileSystem: FileSystem;
 
-    /// Looks up `dentry`, which is new, in `dir`, whose lock is held at least shared. The inode is given to
-    /// the dentry.
+    /// Looks up `dentry`, which is new, in `dir`, whose lock is held at least shared. The inode is
+    /// given to the dentry.
     fn lookup(_dir: &Inode<Self::FileSystem>, _dentry: &Dentry<Self::FileSystem>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -153,8 +153,8 @@ pub trait InodeOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Puts the names of the extended attributes into `list`, each with a NUL behind it, unless `list` is
-    /// empty. Returns their length in bytes.
+    /// Puts the names of the extended attributes into `list`, each with a NUL behind it, unless
+    /// `list` is empty. Returns their length in bytes.
     fn listxattr(_inode: &Inode<Self::FileSystem>, _list: &mut [u8]) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -189,8 +189,8 @@ pub trait InodeOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Whether the inode is a symbolic link, whose target [`NewInode::set_link`](super::NewInode::set_link)
-    /// has set.
+    /// Whether the inode is a symbolic link, whose target
+    /// [`NewInode::set_link`](super::NewInode::set_link) has set.
     const IS_SYMLINK: bool = false;
 }
 
@@ -210,33 +210,31 @@ macro_rules! entry {
 }
 
 impl<U: InodeOperations> Table<U> {
-    const TABLE: InodeOps<Fs<U>> = InodeOps::from_raw(
-        bindings::inode_operations {
-            lookup: entry!(HAS_LOOKUP, lookup),
-            get_link: if U::IS_SYMLINK {
-                Some(bindings::simple_get_link)
-            } else {
-                None
-            },
-            create: entry!(HAS_CREATE, create),
-            link: entry!(HAS_LINK, link),
-            unlink: entry!(HAS_UNLINK, unlink),
-            symlink: entry!(HAS_SYMLINK, symlink),
-            mkdir: entry!(HAS_MKDIR, mkdir),
-            rmdir: entry!(HAS_RMDIR, rmdir),
-            mknod: entry!(HAS_MKNOD, mknod),
-            rename: entry!(HAS_RENAME, rename),
-            tmpfile: entry!(HAS_TMPFILE, tmpfile),
-            setattr: entry!(HAS_SETATTR, setattr),
-            getattr: entry!(HAS_GETATTR, getattr),
-            listxattr: entry!(HAS_LISTXATTR, listxattr),
-            set_acl: entry!(HAS_SET_ACL, set_acl),
-            fileattr_get: entry!(HAS_FILEATTR_GET, fileattr_get),
-            fileattr_set: entry!(HAS_FILEATTR_SET, fileattr_set),
-            fiemap: entry!(HAS_FIEMAP, fiemap),
-            ..pin_init::zeroed()
+    const TABLE: InodeOps<Fs<U>> = InodeOps::from_raw(bindings::inode_operations {
+        lookup: entry!(HAS_LOOKUP, lookup),
+        get_link: if U::IS_SYMLINK {
+            Some(bindings::simple_get_link)
+        } else {
+            None
         },
-    );
+        create: entry!(HAS_CREATE, create),
+        link: entry!(HAS_LINK, link),
+        unlink: entry!(HAS_UNLINK, unlink),
+        symlink: entry!(HAS_SYMLINK, symlink),
+        mkdir: entry!(HAS_MKDIR, mkdir),
+        rmdir: entry!(HAS_RMDIR, rmdir),
+        mknod: entry!(HAS_MKNOD, mknod),
+        rename: entry!(HAS_RENAME, rename),
+        tmpfile: entry!(HAS_TMPFILE, tmpfile),
+        setattr: entry!(HAS_SETATTR, setattr),
+        getattr: entry!(HAS_GETATTR, getattr),
+        listxattr: entry!(HAS_LISTXATTR, listxattr),
+        set_acl: entry!(HAS_SET_ACL, set_acl),
+        fileattr_get: entry!(HAS_FILEATTR_GET, fileattr_get),
+        fileattr_set: entry!(HAS_FILEATTR_SET, fileattr_set),
+        fiemap: entry!(HAS_FIEMAP, fiemap),
+        ..pin_init::zeroed()
+    });
 
     /// # Safety
     ///
@@ -255,8 +253,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative dentry in it,
-    /// `idmap` is valid.
+    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
+    /// dentry in it, `idmap` is valid.
     unsafe extern "C" fn create(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -279,8 +277,9 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative dentry in it,
-    /// `old` the dentry of an inode of the same superblock whose lock is held exclusive.
+    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
+    /// dentry in it, `old` the dentry of an inode of the same superblock whose lock is held
+    /// exclusive.
     unsafe extern "C" fn link(
         old: *mut bindings::dentry,
         dir: *mut bindings::inode,
@@ -301,7 +300,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a positive dentry in it.
+    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a positive
+    /// dentry in it.
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         from_result(|| {
             // SAFETY: By the safety requirements.
@@ -405,8 +405,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// Both directories are of one superblock of the filesystem and their locks held exclusive, each dentry is
-    /// in its directory, `idmap` is valid.
+    /// Both directories are of one superblock of the filesystem and their locks held exclusive,
+    /// each dentry is in its directory, `idmap` is valid.
     unsafe extern "C" fn rename(
         idmap: *mut bindings::mnt_idmap,
         old_dir: *mut bindings::inode,
@@ -458,7 +458,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `attr` and `idmap` are valid.
+    /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `attr` and `idmap`
+    /// are valid.
     unsafe extern "C" fn setattr(
         idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,
@@ -504,7 +505,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dentry` is of an inode of the filesystem; `list` has room for `size` bytes, or is null and `size` 0.
+    /// `dentry` is of an inode of the filesystem; `list` has room for `size` bytes, or is null and
+    /// `size` 0.
     unsafe extern "C" fn listxattr(
         dentry: *mut bindings::dentry,
         list: *mut c_char,
@@ -525,8 +527,8 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dentry` is of an inode of the filesystem whose lock is held exclusive; `acl` is null or valid for it;
-    /// `idmap` is valid.
+    /// `dentry` is of an inode of the filesystem whose lock is held exclusive; `acl` is null or
+    /// valid for it; `idmap` is valid.
     unsafe extern "C" fn set_acl(
         idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,

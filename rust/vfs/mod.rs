@@ -2,10 +2,11 @@
 
 //! Bindings of the C VFS, without policy: what `rust/kernel` may have some day.
 //!
-//! Each module turns a C structure into a type, or a table of C callbacks into a trait. A callback converts its
-//! arguments, calls the trait, and turns an `Err` into an errno; what a trait does not implement is not in the
-//! table. A filesystem implements [`FileSystem`], [`SuperOperations`] and [`FsContextOperations`], registers with [`Registration`], and gives its inodes their
-//! tables when it creates them ([`NewInode::set_iops`] and so on).
+//! Each module turns a C structure into a type, or a table of C callbacks into a trait. A callback
+//! converts its arguments, calls the trait, and turns an `Err` into an errno; what a trait does not
+//! implement is not in the table. A filesystem implements [`FileSystem`], [`SuperOperations`] and
+//! [`FsContextOperations`], registers with [`Registration`], and gives its inodes their tables when
+//! it creates them ([`NewInode::set_iops`] and so on).
 //!
 //! | module | C |
 //! |---|---|
@@ -35,11 +36,12 @@
 //!
 //! # Locks
 //!
-//! What a lock protects can be changed only with the value that stands for holding it: [`LockedInode`] for
-//! `i_rwsem` held exclusive, [`Changing`] for the same with all done that a change of data owes,
-//! [`InvalidateGuard`] and [`InvalidateSharedGuard`] for `invalidate_lock`.
+//! What a lock protects can be changed only with the value that stands for holding it:
+//! [`LockedInode`] for `i_rwsem` held exclusive, [`Changing`] for the same with all done that a
+//! change of data owes, [`InvalidateGuard`] and [`InvalidateSharedGuard`] for `invalidate_lock`.
 //!
-//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by [`Fault::start_write`])
+//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
+//!    [`Fault::start_write`])
 //! 2. `i_rwsem` of directories, then of files (`lock_two_nondirectories`)
 //! 3. `mmap_lock`, or the lock of the VMA
 //! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
@@ -80,9 +82,7 @@ pub mod xattr;
 pub use crate::bindings::{SEEK_DATA, SEEK_HOLE};
 
 pub use self::{
-    address_space::{
-        AddressSpaceOperations, InvalidateGuard, InvalidateSharedGuard,
-    },
+    address_space::{AddressSpaceOperations, InvalidateGuard, InvalidateSharedGuard},
     attr::{FileKattr, Iattr, Kstat},
     change::Changing,
     dentry::Dentry,
@@ -146,8 +146,8 @@ pub fn totalram_pages() -> u64 {
     pages.load(Relaxed) as u64
 }
 
-/// Returns whether the caller has `CAP_SYS_ADMIN` in the initial user namespace, without an entry in the audit
-/// log where `audit` is false.
+/// Returns whether the caller has `CAP_SYS_ADMIN` in the initial user namespace, without an entry
+/// in the audit log where `audit` is false.
 pub fn capable_sys_admin(audit: bool) -> bool {
     let cap = bindings::CAP_SYS_ADMIN as c_int;
     // SAFETY: Only looks at the current task; the initial namespace is static.

@@ -109,7 +109,8 @@ impl<T: FileSystem> NewInode<T> {
         self
     }
 
-    /// Says that there are no capabilities to be looked for when the file is written to, `inode_has_no_xattr`.
+    /// Says that there are no capabilities to be looked for when the file is written to,
+    /// `inode_has_no_xattr`.
     pub fn set_no_xattr(&self) -> &Self {
         // SAFETY: Nothing else refers to the inode.
         unsafe { bindings::inode_has_no_xattr(self.as_raw()) };
@@ -144,8 +145,8 @@ impl<T: FileSystem> NewInode<T> {
         bytes.extend_from_slice(target.to_bytes_with_nul(), GFP_KERNEL_ACCOUNT)?;
         let len = target.to_bytes().len();
         let (link, ..) = bytes.into_raw_parts();
-        // SAFETY: Nothing else refers to the inode. `free_inode` frees the target, a grace period after the
-        // last path walk could find the inode.
+        // SAFETY: Nothing else refers to the inode. `free_inode` frees the target, a grace period
+        // after the last path walk could find the inode.
         unsafe {
             (*self.as_raw()).i_size = len as i64;
             bindings::inode_set_cached_link(self.as_raw(), link.cast(), len as i32);
@@ -173,7 +174,8 @@ impl<T: FileSystem> NewInode<T> {
         })
     }
 
-    /// Gives the inode to a dentry, which is negative, and pins that in memory: `d_make_persistent`.
+    /// Gives the inode to a dentry, which is negative, and pins that in memory:
+    /// `d_make_persistent`.
     pub fn make_persistent(self, name: &Dentry<T>) {
         // SAFETY: The dentry is live, its directory locked; the inode's reference goes to it.
         unsafe { bindings::d_make_persistent(name.as_raw(), self.into_raw()) };

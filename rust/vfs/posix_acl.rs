@@ -17,7 +17,7 @@ use kernel::{
 /// The two lists that an inode may have, `ACL_TYPE_*`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AclType {
-    /// Says who may use the inode.
+    /// Checked at each access of the inode.
     Access,
     /// What is created in the directory begins with it.
     Default,
@@ -86,8 +86,8 @@ impl<T: FileSystem> Inode<T> {
 }
 
 impl<T: FileSystem> NewInode<T> {
-    /// Returns the default list and the access list that the inode inherits from `dir`, and changes its mode
-    /// by them, or by the process's umask: `posix_acl_create`.
+    /// Returns the default list and the access list that the inode inherits from `dir`, and changes
+    /// its mode by them, or by the process's umask: `posix_acl_create`.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ impl<T: FileSystem> NewInode<T> {
 }
 
 impl<T: FileSystem> LockedInode<T> {
-    /// Returns the mode that an access list stands for, and the list unless it says no more than the mode:
-    /// `posix_acl_update_mode`.
+    /// Returns the mode that an access list stands for, and the list unless it says no more than
+    /// the mode: `posix_acl_update_mode`.
     ///
     /// # Errors
     ///

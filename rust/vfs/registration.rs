@@ -148,8 +148,8 @@ impl<T: Mountable> ContextTable<T> {
             return opt;
         }
         from_result(|| {
-            // SAFETY: `init_fs_context` set the options, and `uapi_mutex` is held. The parameter is valid;
-            // the result was zeroed, which is a valid value, and then filled in.
+            // SAFETY: `init_fs_context` set the options, and `uapi_mutex` is held. The parameter is
+            // valid; the result was zeroed, which is a valid value, and then filled in.
             let (options, parameter, result) = unsafe {
                 (
                     KBox::<T::Options>::borrow_mut((*fc).fs_private),
@@ -237,6 +237,7 @@ unsafe extern "C" fn kill_sb<T: Mountable>(sb: *mut bindings::super_block) {
         }
         bindings::kill_anon_super(sb);
     }
-    // SAFETY: By the safety requirements: the inodes are gone. The superblock's memory outlives this call.
+    // SAFETY: By the safety requirements: the inodes are gone. The superblock's memory outlives
+    // this call.
     drop(unsafe { take_data::<T>(sb) });
 }

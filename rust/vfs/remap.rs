@@ -44,8 +44,8 @@ impl<'a, T: FileSystem> FileRange<'a, T> {
         }
     }
 
-    /// Checks a clone of this range, `generic_remap_file_range_prep`. Returns the destination and the length to
-    /// be done; `None` where there is nothing to be done. `flags` are `REMAP_FILE_*`.
+    /// Checks a clone of this range, `generic_remap_file_range_prep`. Returns the destination and
+    /// the length to be done; `None` where there is nothing to be done. `flags` are `REMAP_FILE_*`.
     ///
     /// # Errors
     ///
@@ -101,7 +101,8 @@ impl<T: FileSystem> LockedPair<'_, T> {
     ///
     /// # Errors
     ///
-    /// `EPERM` where it is immutable, `ETXTBSY` where either is a swap file, and those of `file_modified`.
+    /// `EPERM` where it is immutable, `ETXTBSY` where either is a swap file, and those of
+    /// `file_modified`.
     pub fn change(&self) -> Result<Changing<'_, T>> {
         if self.from().is_swapfile() {
             return Err(ETXTBSY);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A spinning lock that any number may hold who only read, `rwlock_t`: as `kernel::sync::SpinLock`
+//! A spinning lock for many readers or one writer, `rwlock_t`: as `kernel::sync::SpinLock`
 //! is `spinlock_t`. (The kernel crate has none.)
 //!
 //! C header: [`include/linux/rwlock.h`](srctree/include/linux/rwlock.h)
@@ -19,7 +19,8 @@ use kernel::{
     types::{NotThreadSafe, Opaque},
 };
 
-/// A value that several may read at a time, or one change. Who holds it must not sleep.
+/// A value that several tasks may read at a time, or one change. A task that holds the lock must
+/// not sleep.
 #[pin_data]
 pub struct RwLock<T> {
     #[pin]
@@ -66,7 +67,7 @@ impl<T> RwLock<T> {
     }
 }
 
-/// A lock that is held by those who read.
+/// The lock, held to read.
 #[must_use]
 pub struct ReadGuard<'a, T>(&'a RwLock<T>, NotThreadSafe);
 
@@ -74,7 +75,7 @@ impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: The lock is held, and nobody has a `WriteGuard`.
+        // SAFETY: The lock is held, and there is no `WriteGuard`.
         unsafe { &*self.0.value.get() }
     }
 }
@@ -86,7 +87,7 @@ impl<T> Drop for ReadGuard<'_, T> {
     }
 }
 
-/// A lock that is held by who changes the value.
+/// The lock, held to write.
 #[must_use]
 pub struct WriteGuard<'a, T>(&'a RwLock<T>, NotThreadSafe);
 
@@ -94,7 +95,7 @@ impl<T> Deref for WriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: The lock is held, and nobody else has a guard.
+        // SAFETY: The lock is held, and there is no other guard.
         unsafe { &*self.0.value.get() }
     }
 }

@@ -29,8 +29,8 @@ impl Pipe<'_> {
         Self(pipe, PhantomData)
     }
 
-    /// Adds `len` bytes of a page, from `offset` on. They must not change any more: the pipe's reader reads
-    /// them later. It cannot steal the page (`nosteal_pipe_buf_ops`).
+    /// Adds `len` bytes of a page, from `offset` on. They must not change any more: the pipe's
+    /// reader reads them later. It cannot steal the page (`nosteal_pipe_buf_ops`).
     ///
     /// # Errors
     ///
@@ -44,8 +44,8 @@ impl Pipe<'_> {
             flags: 0,
             private: 0,
         };
-        // SAFETY: The pipe is valid and locked, by the promise of `from_raw`. It takes the buffer's reference to
-        // the page, or drops it.
+        // SAFETY: The pipe is valid and locked, by the promise of `from_raw`. It takes the buffer's
+        // reference to the page, or drops it.
         let added = unsafe { bindings::add_to_pipe(self.0, &mut buffer) };
         if added < 0 {
             return Err(Error::from_errno(added as c_int));

@@ -29,7 +29,8 @@ impl<T: FileSystem> SuperBlock<T> {
     /// Changes are counted in `i_version`, `SB_I_VERSION`.
     pub const I_VERSION: usize = bindings::SB_I_VERSION;
 
-    /// Once an inode is known to have no `security.capability`, a write does not look for it: `SB_NOSEC`.
+    /// Once an inode is known to have no `security.capability`, a write does not look for it:
+    /// `SB_NOSEC`.
     pub const NOSEC: usize = bindings::SB_NOSEC;
 
     /// Allows fanotify's pre-content events, `SB_I_ALLOW_HSM`.

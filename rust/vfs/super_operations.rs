@@ -47,8 +47,9 @@ pub trait SuperOperations: FileSystem {
     /// Returns the numbers for `statfs(2)`.
     fn statfs(sb: &SuperBlock<Self>) -> StatFs;
 
-    /// Returns whether the caller may freeze or thaw a superblock; `by_user` tells an ioctl from the kernel's
-    /// own doing. The VFS has checked for `CAP_SYS_ADMIN` in the user namespace of the mount.
+    /// Returns whether the caller may freeze or thaw a superblock; `by_user` tells an ioctl from
+    /// the kernel's own doing. The VFS has checked for `CAP_SYS_ADMIN` in the user namespace of the
+    /// mount.
     fn may_freeze(_by_user: bool) -> bool {
         true
     }
@@ -59,8 +60,8 @@ pub trait SuperOperations: FileSystem {
     /// Returns an initialiser for what is kept with a new inode. Its file type is not known yet.
     fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeData>;
 
-    /// Called when an inode has neither links, users nor mappings any more. The data is dropped a grace
-    /// period later.
+    /// Called when an inode has neither links, users nor mappings any more. The data is dropped a
+    /// grace period later.
     fn evict_inode(inode: &Inode<Self>);
 
     /// Returns the dquots of an inode.
@@ -72,8 +73,8 @@ impl<T: FileSystem> SuperBlock<T> {
     pub fn for_each_inode(&self, f: impl Fn(&Inode<T>)) {
         let sb = self.as_raw();
         let mut last = ptr::null_mut();
-        // SAFETY: The superblock is live, and all its inodes are of `T`. The list is followed with its
-        // lock held, and from an inode to which there is a reference, as that stays on it.
+        // SAFETY: The superblock is live, and all its inodes are of `T`. The list is followed with
+        // its lock held, and from an inode to which there is a reference, as that stays on it.
         unsafe {
             bindings::spin_lock(&raw mut (*sb).s_inode_list_lock);
             let head = &raw mut (*sb).s_inodes;

@@ -6,11 +6,12 @@ use super::FileSystem;
 use crate::bindings;
 use core::marker::PhantomData;
 
-/// A table of inode operations for inodes of `T`. Made by `new`, see [`InodeOperations`](super::InodeOperations).
+/// A table of inode operations for inodes of `T`. Made by `new`, see
+/// [`InodeOperations`](super::InodeOperations).
 pub struct InodeOps<T: FileSystem>(bindings::inode_operations, PhantomData<T>);
 
 impl<T: FileSystem> InodeOps<T> {
-    /// The callbacks are for inodes of `T`.
+    /// Returns the callbacks are for inodes of `T`.
     pub(super) const fn from_raw(table: bindings::inode_operations) -> Self {
         Self(table, PhantomData)
     }
@@ -20,11 +21,12 @@ impl<T: FileSystem> InodeOps<T> {
     }
 }
 
-/// A table of file operations for files of `T`. Made by `new`, see [`FileOperations`](super::FileOperations).
+/// A table of file operations for files of `T`. Made by `new`, see
+/// [`FileOperations`](super::FileOperations).
 pub struct FileOps<T: FileSystem>(bindings::file_operations, PhantomData<T>);
 
 impl<T: FileSystem> FileOps<T> {
-    /// The callbacks are for files of `T`.
+    /// Returns the callbacks are for files of `T`.
     pub(super) const fn from_raw(table: bindings::file_operations) -> Self {
         Self(table, PhantomData)
     }
@@ -34,11 +36,12 @@ impl<T: FileSystem> FileOps<T> {
     }
 }
 
-/// A table of address space operations for inodes of `T`. Made by `new`, see [`AddressSpaceOperations`](super::AddressSpaceOperations).
+/// A table of address space operations for inodes of `T`. Made by `new`, see
+/// [`AddressSpaceOperations`](super::AddressSpaceOperations).
 pub struct AddressSpaceOps<T: FileSystem>(bindings::address_space_operations, PhantomData<T>);
 
 impl<T: FileSystem> AddressSpaceOps<T> {
-    /// The callbacks are for inodes of `T`.
+    /// Returns the callbacks are for inodes of `T`.
     pub(super) const fn from_raw(table: bindings::address_space_operations) -> Self {
         Self(table, PhantomData)
     }

@@ -25,8 +25,8 @@ pub trait VmOperations {
     /// The filesystem whose files are mapped.
     type FileSystem: FileSystem;
 
-    /// Maps the page that `fault` is about. Called for a fault, and for the first write to what is mapped
-    /// read-only (`->fault`, `->page_mkwrite`).
+    /// Maps the page that `fault` is about. Called for a fault, and for the first write to what is
+    /// mapped read-only (`->fault`, `->page_mkwrite`).
     fn fault(fault: &mut Fault<'_, Self::FileSystem>) -> VmFault;
 }
 
@@ -65,8 +65,8 @@ impl<U: VmOperations> Table<U> {
         .0
     }
 
-    /// Maps nothing: `fault` maps pages around the one that it is about. That this exists tells the kernel that
-    /// faults need only the lock of their VMA (`vmf_can_call_fault`).
+    /// Maps nothing: `fault` maps pages around the one that it is about. That this exists tells the
+    /// kernel that faults need only the lock of their VMA (`vmf_can_call_fault`).
     ///
     /// # Safety
     ///
@@ -110,7 +110,8 @@ impl VmFault {
 }
 
 impl From<Result> for VmFault {
-    /// Converts the result of inserting an entry: the page is mapped, or another entry is there (`EBUSY`).
+    /// Converts the result of inserting an entry: the page is mapped, or another entry is there
+    /// (`EBUSY`).
     fn from(result: Result) -> Self {
         match result {
             Ok(()) | Err(EBUSY) => Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE),
@@ -133,8 +134,8 @@ impl From<Error> for VmFault {
 ///
 /// # Safety
 ///
-/// `page_ptr` returns a page of order 0, in no page cache and on no LRU list, to which the value holds a
-/// reference. `Option<Self>` has the layout of `Option<NonNull<struct page>>`.
+/// `page_ptr` returns a page of order 0, in no page cache and on no LRU list, to which the value
+/// holds a reference. `Option<Self>` has the layout of `Option<NonNull<struct page>>`.
 pub unsafe trait PageRef: Sized {
     /// Returns the page.
     fn page_ptr(&self) -> *mut bindings::page;
@@ -152,8 +153,8 @@ pub struct Fault<'a, T: FileSystem> {
 
 impl<'a, T: FileSystem> Fault<'a, T> {
     fn vma(&self) -> &VmaRef {
-        // SAFETY: By the type invariant a fault is being handled, and the kernel holds the VMA's lock, or
-        // that of all mappings, until it is.
+        // SAFETY: By the type invariant a fault is being handled, and the kernel holds the VMA's
+        // lock, or that of all mappings, until it is.
         unsafe { VmaRef::from_raw((*self.vmf).__bindgen_anon_1.vma) }
     }
 
@@ -184,8 +185,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         unsafe { (*self.vmf).flags & flags != 0 }
     }
 
-    /// Returns whether it is the first write to what is mapped read-only, as far as is known without the page
-    /// table's lock.
+    /// Returns whether it is the first write to what is mapped read-only, as far as is known
+    /// without the page table's lock.
     pub fn is_mkwrite(&self) -> bool {
         self.has_flag(bindings::fault_flag_FAULT_FLAG_MKWRITE)
     }
@@ -197,8 +198,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         ) && self.vma().flags() & flags::SHARED != 0
     }
 
-    /// Whether more may be mapped than what was asked for, writable if `write`: not where userfaultfd(2)
-    /// wants to see each fault, mlock(2) counts each page, or soft-dirty bits tell what was written to.
+    /// Returns whether more may be mapped than what was asked for, writable if `write`: not where
+    /// userfaultfd(2) wants to see each fault, mlock(2) counts each page, or soft-dirty bits tell
+    /// what was written to.
     fn may_map_around(&self, write: bool) -> bool {
         let vma = self.vma();
         // SAFETY: The VMA is locked; its flags are looked at.
@@ -207,8 +209,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         !is_watched && vma.flags() & bindings::VM_LOCKED == 0 && !(write && is_tracked)
     }
 
-    /// Takes freeze protection and updates the file's times, before the file is written to. What is returned is
-    /// held until the page is mapped.
+    /// Takes freeze protection and updates the file's times, before the file is written to. What is
+    /// returned is held until the page is mapped.
     ///
     /// # Errors
     ///
@@ -225,8 +227,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         Ok(guard)
     }
 
-    /// Returns whether [`Fault::map_zero_page`] may be called: nothing can be stored to the file through this
-    /// mapping.
+    /// Returns whether [`Fault::map_zero_page`] may be called: nothing can be stored to the file
+    /// through this mapping.
     pub fn may_map_zero_page(&self) -> bool {
         let vma = self.vma();
         let is_cow = vma.flags() & (flags::SHARED | flags::MAYWRITE) == flags::MAYWRITE;
@@ -247,19 +249,20 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         })
     }
 
-    /// Maps `page`, of this index, where nothing is mapped; or, for [`Fault::is_mkwrite`], makes the entry
-    /// writable if it maps `page`. With `write` the page may be stored to without a further fault.
+    /// Maps `page`, of this index, where nothing is mapped; or, for [`Fault::is_mkwrite`], makes
+    /// the entry writable if it maps `page`. With `write` the page may be stored to without a
+    /// further fault.
     ///
-    /// An entry that is there by now is another fault's, or a marker of `MADV_GUARD_INSTALL` or userfaultfd(2):
-    /// it stays, and the next fault is about that.
+    /// An entry that is there by now is another fault's, or a marker of `MADV_GUARD_INSTALL` or
+    /// userfaultfd(2): it stays, and the next fault is about that.
     ///
-    /// A private mapping that is stored to copies the page at the next fault (`wp_page_copy`), under the page
-    /// table's lock: so a truncation that unmaps finds the entry or the copy. The page is not given to the
-    /// kernel as `vmf->page`, which it would take for one of a page cache.
+    /// A private mapping that is stored to copies the page at the next fault (`wp_page_copy`),
+    /// under the page table's lock: so a truncation that unmaps finds the entry or the copy. The
+    /// page is not given to the kernel as `vmf->page`, which it would take for one of a page cache.
     ///
-    /// Drops a write-protect marker of userfaultfd(2) that was set before the page was there: to keep it takes
-    /// `finish_fault`, which is not exported. With `UFFD_FEATURE_WP_ASYNC` the page is then reported as
-    /// written, which is a false positive.
+    /// Drops a write-protect marker of userfaultfd(2) that was set before the page was there: to
+    /// keep it takes `finish_fault`, which is not exported. With `UFFD_FEATURE_WP_ASYNC` the page
+    /// is then reported as written, which is a false positive.
     pub fn map(
         &mut self,
         _lock: &InvalidateSharedGuard<'_, T>,
@@ -282,7 +285,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         }
         if write && self.may_map_around(true) {
             let (mut page, mut left) = (page.page_ptr(), 1);
-            // SAFETY: By the type invariant; the VMA is locked, and the address lies in it. The page is live.
+            // SAFETY: By the type invariant; the VMA is locked, and the address lies in it. The
+            // page is live.
             return to_result(unsafe {
                 bindings::reflinkfs_insert_pages(
                     self.vma().as_ptr(),
@@ -299,10 +303,10 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         VmFault(unsafe { bindings::vmf_insert_page_mkwrite(self.vmf, page.page_ptr(), false) })
     }
 
-    /// Returns the indexes around that of the fault that may be mapped too, as `do_fault_around` has it: within
-    /// an aligned window of `pages`, the mapping, and one page table. None where each fault is wanted, as with
-    /// userfaultfd(2), or each page counted, as with `mlock(2)`; nor for [`Fault::is_mkwrite`], as the pages
-    /// around are mapped then.
+    /// Returns the indexes around that of the fault that may be mapped too, as `do_fault_around`
+    /// has it: within an aligned window of `pages`, the mapping, and one page table. None where
+    /// each fault is wanted, as with userfaultfd(2), or each page counted, as with `mlock(2)`; nor
+    /// for [`Fault::is_mkwrite`], as the pages around are mapped then.
     pub fn around(&self, pages: u64) -> Range<u64> {
         if self.is_mkwrite() || !self.may_map_around(self.writes_file()) {
             return 0..0;
@@ -316,8 +320,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         from.max(index.saturating_sub(before as u64))..(from + pages).min(index + after as u64)
     }
 
-    /// Maps `pages`, of `first` and the indexes after it, where nothing is mapped yet. All lie within what
-    /// [`Fault::around`] returned. With `write` they may be stored to without a further fault.
+    /// Maps `pages`, of `first` and the indexes after it, where nothing is mapped yet. All lie
+    /// within what [`Fault::around`] returned. With `write` they may be stored to without a further
+    /// fault.
     pub fn map_around<P: PageRef>(
         &mut self,
         _lock: &InvalidateSharedGuard<'_, T>,
@@ -331,9 +336,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
             if run > 0 {
                 let offset = (first + at as u64).wrapping_sub(self.pgoff()) as usize;
                 let mut left = run;
-                // SAFETY: By the type invariant; the VMA is locked, and its bounds are checked. The `run` pages
-                // are live, and their references laid out as pointers (`PageRef`), which are only read. An
-                // entry that is there already stays.
+                // SAFETY: By the type invariant; the VMA is locked, and its bounds are checked. The
+                // `run` pages are live, and their references laid out as pointers (`PageRef`),
+                // which are only read. An entry that is there already stays.
                 let result = to_result(unsafe {
                     bindings::reflinkfs_insert_pages(
                         self.vma().as_ptr(),

@@ -15,14 +15,14 @@ use kernel::{
     prelude::*, //
 };
 
-/// What handles the extended attributes of a filesystem. The VFS has checked what a name or a value may be, and
-/// who may access which.
+/// What handles the extended attributes of a filesystem. The VFS has checked names, values and
+/// permissions.
 pub trait XattrHandler {
     /// The filesystem whose inodes have the attributes.
     type FileSystem: FileSystem;
 
-    /// Copies the value of `name`, with its prefix, to `value`, unless that is empty. Returns its length in
-    /// bytes.
+    /// Copies the value of `name`, with its prefix, to `value`, unless that is empty. Returns its
+    /// length in bytes.
     ///
     /// # Errors
     ///
@@ -99,7 +99,8 @@ impl<U: XattrHandler> Table<U> {
 
     /// # Safety
     ///
-    /// `inode` is an inode of the filesystem; `buffer` has room for `size` bytes, or is null and `size` 0.
+    /// `inode` is an inode of the filesystem; `buffer` has room for `size` bytes, or is null and
+    /// `size` 0.
     unsafe extern "C" fn get(
         handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
@@ -121,8 +122,8 @@ impl<U: XattrHandler> Table<U> {
 
     /// # Safety
     ///
-    /// `inode` is an inode of the filesystem whose lock is held exclusive; `value` is null, or valid for `size`
-    /// bytes.
+    /// `inode` is an inode of the filesystem whose lock is held exclusive; `value` is null, or
+    /// valid for `size` bytes.
     unsafe extern "C" fn set(
         handler: *const bindings::xattr_handler,
         _idmap: *mut bindings::mnt_idmap,
@@ -150,8 +151,8 @@ impl<U: XattrHandler> Table<U> {
 }
 
 impl<T: FileSystem> Inode<T> {
-    /// Puts the names of the labels that security modules keep of the inode into `list`, each with a NUL behind
-    /// it: `security_inode_listsecurity`. Returns them.
+    /// Puts the names of the labels that security modules keep of the inode into `list`, each with
+    /// a NUL behind it: `security_inode_listsecurity`. Returns them.
     ///
     /// # Errors
     ///

@@ -35,8 +35,8 @@ pub(super) fn write_batch(write: &mut Write<'_, impl Source>, pos: u64) -> (usiz
     replace(write, pos, olds, n)
 }
 
-/// Whether nothing can be written to a part of a block, in place or beside what it holds, as that is
-/// poisoned. (A new block can come in the place of all of a shared one.)
+/// Returns whether a part of a block cannot be written, in place or beside what it holds, because
+/// that is poisoned. (A new block can come in the place of all of a shared one.)
 fn is_lost(old: &Lookup, part: Range<usize>) -> bool {
     let stays = matches!(old, Lookup::Exclusive(_)) || part.len() < BLOCK_SIZE;
     stays && old.as_block().is_some_and(BlockRef::is_poisoned)
@@ -117,7 +117,7 @@ fn replace<const N: usize>(
     (done, result)
 }
 
-/// The bytes of block `i` that are among the `len` at `offset` of block 0.
+/// Returns the bytes of block `i` that are among the `len` at `offset` of block 0.
 fn part_of_block(i: usize, offset: usize, len: usize) -> Range<usize> {
     let begin = i * BLOCK_SIZE;
     let within = |at: usize| at.clamp(begin, begin + BLOCK_SIZE) - begin;

@@ -35,8 +35,8 @@ pub(super) fn insert_block(
     part: Range<usize>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    // A fault has inserted an exclusive block since the lookup. It may hold newer stores: only our bytes are
-    // copied to it.
+    // A fault has inserted an exclusive block since the lookup. It may hold newer stores: only our
+    // bytes are copied to it.
     if lock.inode().data().dax.was_mapped() {
         if let Lookup::Exclusive(own) = lock.inode().data().tree.lookup(index) {
             return own.copy_from(part.start, block.bytes(), part.start, part.len());

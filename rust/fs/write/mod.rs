@@ -2,9 +2,10 @@
 
 //! Writing.
 //!
-//! A block that is the file's own is written in place: with the tree's lock held, as far as nothing faults
-//! (`write_in_place`). For any other a new block is filled first, without a lock, as filling may fault on a mapping
-//! of this very file; then new blocks are inserted, many in a row at once (`run.rs`) or a batch (`batch.rs`).
+//! A block that is the file's own is written in place: with the tree's lock held, as far as nothing
+//! faults (`write_in_place`). For any other a new block is filled first, without a lock, as filling
+//! may fault on a mapping of this very file; then new blocks are inserted, many in a row at once
+//! (`run.rs`) or a batch (`batch.rs`).
 
 mod batch;
 mod insert;
@@ -80,8 +81,8 @@ pub(crate) fn write(
     Ok(done)
 }
 
-/// Writes to up to [`IN_PLACE_BLOCKS`] blocks in place, as far as they are the file's own and nothing faults.
-/// Returns how many bytes.
+/// Writes to up to [`IN_PLACE_BLOCKS`] blocks in place, as far as they are the file's own and
+/// nothing faults. Returns how many bytes.
 fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     let source = &mut *write.source;
     let offset = offset_in_block(pos);
@@ -96,7 +97,8 @@ fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     })
 }
 
-/// Writes to some blocks, whatever they are. Returns how many bytes, and what kept it from going on.
+/// Writes to some blocks, whatever they are. Returns how many bytes, and what kept it from going
+/// on.
 fn write_some(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
     let blocks = run::length(write, pos);
     if blocks > 0 {

@@ -30,7 +30,8 @@ pub(super) fn length(write: &Write<'_, impl Source>, pos: u64) -> usize {
     tree.len_to_alloc(block_of(pos), blocks)
 }
 
-/// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going on.
+/// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going
+/// on.
 pub(super) fn write_run(
     write: &mut Write<'_, impl Source>,
     pos: u64,

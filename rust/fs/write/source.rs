@@ -3,7 +3,10 @@
 //! Where the bytes of a write come from.
 
 use crate::store::block::{
-    copy_from_iter, copy_from_iter_without_faults, BlockRef, ContigBlocks, //
+    copy_from_iter,
+    copy_from_iter_without_faults,
+    BlockRef,
+    ContigBlocks, //
 };
 use kernel::{
     iov::IovIterSource,
@@ -12,7 +15,7 @@ use kernel::{
 
 /// Where the bytes of a write come from.
 pub(crate) trait Source {
-    /// How many bytes there are left.
+    /// Returns how many bytes there are left.
     fn len(&self) -> usize;
 
     /// Copies the next bytes, at most `len`, to `blocks`, from `offset` of the first on; those for
@@ -22,20 +25,21 @@ pub(crate) trait Source {
     /// Why no more bytes can be had.
     fn why_short(&self) -> Error;
 
-    /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another tree's
-    /// lock is needed.
+    /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another
+    /// tree's lock is needed.
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;
 
-    /// How many bytes there are left up to a hole.
+    /// Returns how many bytes there are left up to a hole.
     fn len_for_contig(&self) -> usize {
         self.len()
     }
 
-    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_contig`]. Returns how
-    /// many; fewer mean that no more can be had.
+    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_contig`]. Returns
+    /// how many; fewer mean that no more can be had.
     fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize;
 
-    /// Whether the `len` bytes that lie `ahead` are a hole, so that they can be one here too.
+    /// Returns whether the `len` bytes that lie `ahead` are a hole, so that they can be one here
+    /// too.
     fn is_hole(&self, _ahead: usize, _len: usize) -> bool {
         false
     }

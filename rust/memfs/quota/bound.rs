@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeps what a user or group is charged below 2^63 bytes: the kernel adds charges up without checking for
-//! overflow, and files that share their blocks have more bytes than could be stored.
+//! Keeps what a user or group is charged below 2^63 bytes: the kernel adds charges up without
+//! checking for overflow, and files that share their blocks have more bytes than could be stored.
 //!
-//! No user or group is charged more than [`MOST_BYTES`], whatever the limits. Between the check of a sum and the
-//! addition other tasks may add to it. So a charge of [`LARGE_BYTES`] takes a lock, and the smaller ones of all
-//! tasks together do not reach from `MOST_BYTES` to the overflow.
+//! No user or group is charged more than [`MOST_BYTES`], whatever the limits. Between the check of
+//! a sum and the addition other tasks may add to it. So a charge of [`LARGE_BYTES`] takes a lock,
+//! and the smaller ones of all tasks together do not reach from `MOST_BYTES` to the overflow.
 
 use super::{super::MemFs, Kind};
 use crate::{
@@ -32,11 +32,12 @@ pub(super) unsafe fn init() {
 /// The most bytes that a user or group is charged: 7 EiB.
 const MOST_BYTES: i64 = i64::MAX - (1 << 60);
 
-/// This many bytes for each of 2^22 threads, the most that Linux has, reach from [`MOST_BYTES`] to the overflow.
+/// This many bytes for each of 2^22 threads, the most that Linux has, reach from [`MOST_BYTES`] to
+/// the overflow.
 const LARGE_BYTES: i64 = 1 << 38;
 
-/// Calls `add`, which charges a user or group for `bytes` more, if they may be: `charged` returns what they are
-/// charged now.
+/// Calls `add`, which charges a user or group for `bytes` more, if they may be: `charged` returns
+/// what they are charged now.
 ///
 /// # Errors
 ///

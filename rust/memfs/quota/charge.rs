@@ -10,8 +10,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// Blocks that the owner of an inode is charged for, and that the inode does not have yet, or not any more. What is
-/// not committed is given back when this is dropped.
+/// Blocks that the owner of an inode is charged for, and that the inode does not have yet, or not
+/// any more. What is not committed is given back when this is dropped.
 ///
 /// Always of 0 blocks where there are no quotas.
 #[must_use]

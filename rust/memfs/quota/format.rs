@@ -2,9 +2,9 @@
 
 //! The quota format: limits by id, in memory.
 //!
-//! The kernel's `dquot_operations` do the rest. A `struct dquot` lives as long as an inode refers to it, with its
-//! charges. When the last reference goes, the charges are 0, and only limits that are not the default remain to be
-//! kept.
+//! The kernel's `dquot_operations` do the rest. A `struct dquot` lives as long as an inode refers
+//! to it, with its charges. When the last reference goes, the charges are 0, and only limits that
+//! are not the default remain to be kept.
 
 use super::{super::MemFs, bound, Kind, Limits};
 use crate::{bindings, vfs::SuperBlock};

@@ -5,15 +5,15 @@
 //! C header: [`include/linux/quotaops.h`](srctree/include/linux/quotaops.h). Compare
 //! `mm/shmem_quota.c`.
 //!
-//! Quotas are enabled when a superblock is made, and stay enabled until it goes: user space can turn off the
-//! enforcement of limits, not the accounting (`dquot_quotactl_sysfile_ops`). So every inode is charged from its
-//! beginning, and [`has_quota`] does not change.
+//! Quotas are enabled when a superblock is made, and stay enabled until it goes: user space can
+//! turn off the enforcement of limits, not the accounting (`dquot_quotactl_sysfile_ops`). So every
+//! inode is charged from its beginning, and [`has_quota`] does not change.
 //!
-//! `i_blocks` and `i_bytes` of an inode are what it is charged, which is what the kernel moves from owner to owner.
-//! `stat(2)` reports another number, [`MemFs::blocks`].
+//! `i_blocks` and `i_bytes` of an inode are what it is charged, which is what the kernel moves from
+//! owner to owner. `stat(2)` reports another number, [`MemFs::blocks`].
 //!
-//! What is here may sleep, but for [`has_quota`]: a block is charged before the lock of a file's tree is taken, and
-//! the [`Charge`] committed or given back after it.
+//! What is here may sleep, but for [`has_quota`]: a block is charged before the lock of a file's
+//! tree is taken, and the [`Charge`] committed or given back after it.
 
 mod bound;
 mod charge;
@@ -58,7 +58,8 @@ pub(crate) struct Limits {
 /// Both the counting and the limits.
 const ENABLED: u32 = bindings::DQUOT_USAGE_ENABLED | bindings::DQUOT_LIMITS_ENABLED;
 
-/// Returns whether users or groups are charged for what is on the superblock, `sb_any_quota_loaded`.
+/// Returns whether users or groups are charged for what is on the superblock,
+/// `sb_any_quota_loaded`.
 pub(crate) fn has_quota<T: MemFs>(sb: &SuperBlock<T>) -> bool {
     // SAFETY: The superblock is live.
     unsafe { bindings::sb_any_quota_loaded(sb.as_raw()) }
@@ -93,8 +94,8 @@ pub(crate) fn enable<T: MemFs>(sb: &crate::vfs::NewSuperBlock<'_, T>) -> Result 
     Ok(())
 }
 
-/// Disables quotas, for [`FileSystem::put_super`](crate::vfs::SuperOperations::put_super): when there are no inodes, and
-/// with `s_umount` held. Does nothing where they are disabled.
+/// Disables quotas, for [`FileSystem::put_super`](crate::vfs::SuperOperations::put_super): when
+/// there are no inodes, and with `s_umount` held. Does nothing where they are disabled.
 pub(crate) fn disable<T: MemFs>(sb: &SuperBlock<T>) {
     // SAFETY: The superblock is live; `dquot_disable` takes the locks that it needs but `s_umount`.
     unsafe { bindings::dquot_disable(sb.as_raw(), -1, ENABLED) };

@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_given_back() -> Result {
+    fn what_is_not_taken_is_given_back() -> Result {
         for taken in 0..20 {
             let pool = Pool::new(Some(40))?;
             let mut run = pool.alloc_batch(33);
@@ -112,37 +112,34 @@ mod tests {
         let pool = pool()?;
         let mut tree = tree_of(&pool, [0, 63, 129])?;
         let before = pool.used();
-        let mut piece = pool.alloc_batch(64).take_contig()?;
-        let pieces = piece.len() as u64;
-        check_eq!(pool.used(), before + pieces);
+        let mut contig = pool.alloc_batch(64).take_contig()?;
+        let n = contig.len() as u64;
+        check_eq!(pool.used(), before + n);
         // There is no leaf at 64.
         let mut prealloc = Prealloc::new();
-        tree.insert_run(60, &mut piece, &mut prealloc)?;
-        let put = pieces.min(4);
-        check_eq!(piece.len() as u64, pieces - put);
-        check_eq!(tree.blocks(), 3 + put - u64::from(put == 4));
+        tree.insert_run(60, &mut contig, &mut prealloc)?;
+        let inserted = n.min(4);
+        check_eq!(contig.len() as u64, n - inserted);
+        check_eq!(tree.blocks(), 3 + inserted - u64::from(inserted == 4));
         prealloc.fill(&pool)?;
-        tree.insert_run(60 + put, &mut piece, &mut prealloc)?;
-        check!(piece.is_empty());
-        for index in 60..60 + pieces {
+        tree.insert_run(60 + inserted, &mut contig, &mut prealloc)?;
+        check!(contig.is_empty());
+        for index in 60..60 + n {
             check!(
                 matches!(found(&tree, index), Found::Exclusive(_)),
                 "{index}"
             );
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
-        check_eq!(
-            (extent.index, extent.len, extent.shared),
-            (60, pieces, false)
-        );
+        check_eq!((extent.index, extent.len, extent.shared), (60, n, false));
         // Below a node of several owners that takes nodes.
         let other = tree.snapshot();
-        let mut piece = pool.alloc_batch(8).take_contig()?;
-        let left = piece.len();
-        tree.insert_run(64, &mut piece, &mut Prealloc::new())?;
-        check_eq!(piece.len(), left);
+        let mut contig = pool.alloc_batch(8).take_contig()?;
+        let left = contig.len();
+        tree.insert_run(64, &mut contig, &mut Prealloc::new())?;
+        check_eq!(contig.len(), left);
         drop(other);
-        drop(piece);
+        drop(contig);
         check_eq!(pool.used(), tree.blocks());
         Ok(())
     }
@@ -151,20 +148,17 @@ mod tests {
     fn a_long_piece_takes_the_nodes_of_all_its_leaves_at_once() -> Result {
         let pool = pool()?;
         let mut tree = Tree::new(pool.clone());
-        let mut piece = pool.alloc_batch(256).take_contig()?;
-        let pieces = piece.len() as u64;
-        check!(
-            pieces > 64,
-            "{pieces} blocks in one piece, of all that memory"
-        );
+        let mut contig = pool.alloc_batch(256).take_contig()?;
+        let n = contig.len() as u64;
+        check!(n > 64, "{n} blocks contiguous, of all that memory");
         let mut prealloc = Prealloc::new();
-        tree.insert_run(64, &mut piece, &mut prealloc)?;
-        check_eq!(piece.len() as u64, pieces);
+        tree.insert_run(64, &mut contig, &mut prealloc)?;
+        check_eq!(contig.len() as u64, n);
         prealloc.fill(&pool)?;
-        tree.insert_run(64, &mut piece, &mut prealloc)?;
-        check!(piece.is_empty());
-        check_eq!(tree.blocks(), pieces);
-        check_eq!(pool.nodes(), 1 + pieces.div_ceil(64));
+        tree.insert_run(64, &mut contig, &mut prealloc)?;
+        check!(contig.is_empty());
+        check_eq!(tree.blocks(), n);
+        check_eq!(pool.nodes(), 1 + n.div_ceil(64));
         Ok(())
     }
 
@@ -176,7 +170,7 @@ mod tests {
         let mut tree = tree_of(&pool, begin - 10..begin + 200)?;
         let other = tree.snapshot();
         let n = insert_run(&mut tree, begin, 200)?;
-        check!(n > 100, "{n} blocks in one piece, of all that memory");
+        check!(n > 100, "{n} blocks contiguous, of all that memory");
         check_eq!(tree.blocks(), 210);
         check_eq!(pool.used(), 210 + n);
         for index in begin - 10..begin + 200 {
@@ -196,19 +190,16 @@ mod tests {
     #[test]
     fn nodes_that_may_be_wanted_soon_are_no_reason_to_fail() -> Result {
         let pool = Pool::new(Some(64))?;
-        let mut piece = pool.alloc_batch(32).take_contig()?;
+        let mut contig = pool.alloc_batch(32).take_contig()?;
         let _others = leave_one_node(&pool)?;
         let mut tree = Tree::new(pool.clone());
         let mut prealloc = Prealloc::new();
-        let pieces = piece.len();
-        check!(
-            pieces > 4,
-            "{pieces} blocks in one piece, of all that memory"
-        );
-        tree.insert_run(60, &mut piece, &mut prealloc)?;
+        let n = contig.len();
+        check!(n > 4, "{n} blocks contiguous, of all that memory");
+        tree.insert_run(60, &mut contig, &mut prealloc)?;
         prealloc.fill(&pool)?;
-        tree.insert_run(60, &mut piece, &mut prealloc)?;
-        check_eq!(piece.len(), pieces - 4);
+        tree.insert_run(60, &mut contig, &mut prealloc)?;
+        check_eq!(contig.len(), n - 4);
         check_eq!(prealloc.fill(&pool), Err(ENOSPC));
         check_eq!(tree.blocks(), 4);
         Ok(())
@@ -218,21 +209,18 @@ mod tests {
     fn what_went_in_before_there_was_no_node_is_counted() -> Result {
         let pool = Pool::new(Some(64))?;
         let mut tree = tree_of(&pool, [4000])?;
-        let mut piece = pool.alloc_batch(32).take_contig()?;
+        let mut contig = pool.alloc_batch(32).take_contig()?;
         let _others = leave_one_node(&pool)?;
-        let pieces = piece.len();
-        check!(
-            pieces > 4,
-            "{pieces} blocks in one piece, of all that memory"
-        );
+        let n = contig.len();
+        check!(n > 4, "{n} blocks contiguous, of all that memory");
         // There is no leaf at 60, nor at 64.
-        let result = tree.insert_run(60, &mut piece, &mut Prealloc::on_demand());
+        let result = tree.insert_run(60, &mut contig, &mut Prealloc::on_demand());
         check_eq!(result, Err(ENOSPC));
-        check_eq!(piece.len(), pieces - 4);
+        check_eq!(contig.len(), n - 4);
         check_eq!(tree.blocks(), 1 + 4);
         check!(matches!(found(&tree, 63), Found::Exclusive(_)));
         check!(matches!(found(&tree, 64), Found::Hole));
-        drop(piece);
+        drop(contig);
         check_eq!(pool.used(), 1 + 4);
         Ok(())
     }
@@ -255,8 +243,8 @@ mod tests {
         for (before, index) in cases {
             let pool = pool()?;
             let mut tree = tree_of(&pool, before.iter().copied())?;
-            let put = insert_run(&mut tree, index, 8)?;
-            for index in index..index + put {
+            let inserted = insert_run(&mut tree, index, 8)?;
+            for index in index..index + inserted {
                 check!(
                     matches!(found(&tree, index), Found::Exclusive(_)),
                     "{index}"
@@ -264,10 +252,10 @@ mod tests {
             }
             let kept = before
                 .iter()
-                .filter(|at| !(index..index + put).contains(at));
+                .filter(|at| !(index..index + inserted).contains(at));
             check_eq!(
                 tree.blocks(),
-                put + kept.count() as u64,
+                inserted + kept.count() as u64,
                 "{before:?} {index}"
             );
             check_eq!(pool.used(), tree.blocks());
@@ -282,13 +270,13 @@ mod tests {
         let pool = pool()?;
         let mut prealloc = Prealloc::on_demand();
         let mut tree = Tree::new(pool.clone());
-        let mut piece = pool.alloc_batch(8).take_contig()?;
-        let len = piece.len() as u64;
-        tree.insert(len - 1, piece.take_last().ok_or(ENOENT)?, &mut prealloc)?;
+        let mut contig = pool.alloc_batch(8).take_contig()?;
+        let len = contig.len() as u64;
+        tree.insert(len - 1, contig.take_last().ok_or(ENOENT)?, &mut prealloc)?;
         for index in 0..len - 1 {
-            tree.insert(index, piece.take().ok_or(ENOENT)?, &mut prealloc)?;
+            tree.insert(index, contig.take().ok_or(ENOENT)?, &mut prealloc)?;
         }
-        check!(piece.is_empty() && piece.take().is_none() && piece.take_last().is_none());
+        check!(contig.is_empty() && contig.take().is_none() && contig.take_last().is_none());
         check_eq!(tree.extent(0, 8).map(|extent| extent.len), Some(len));
         Ok(())
     }

@@ -240,7 +240,7 @@ mod tests {
                     near_overflow,
                     "{count} references"
                 );
-                check!(!block.has_only_store_ref(), "{count} references");
+                check!(!block.has_no_other_ref(), "{count} references");
                 Ok(())
             })?;
         }

@@ -207,7 +207,7 @@ mod tests {
         let mut prealloc = Prealloc::on_demand();
         let mut steps = 3;
         let share = |target: &mut Tree, prealloc: &mut Prealloc, to, steps: &mut u64| {
-            target.share_some(to, &source, 0, span(2), prealloc, steps, || Ok(()))
+            target.share_bounded(to, &source, 0, span(2), prealloc, steps, || Ok(()))
         };
         let done = share(&mut target, &mut prealloc, 0, &mut steps)?;
         check_eq!((done, steps), (span(2), 2));

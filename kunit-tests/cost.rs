@@ -2,12 +2,12 @@
 
 //! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
 //!
-//! Counted in nodes that are made, by what a change leaves of a prealloc, while blocks are counted by the
+//! Counted in nodes that are made, by what a change leaves of a `Prealloc`, while blocks are counted by the
 //! pool; and in looks at nodes and blocks, by the store itself.
 
 use crate::{
     nodes::{cost, insert_cost},
-    store::{block::accesses, Prealloc, Tree},
+    store::{accesses, Prealloc, Tree},
     trees::{
         first_of, found, full_tree, full_tree_of, insert_block, insert_unwritten, pool, remove,
         span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
@@ -67,7 +67,7 @@ mod tests {
     fn reading_looks_at_one_node_on_each_level() -> Result {
         for height in 1..=5 {
             let tree = full_tree(&pool()?, height)?;
-            let read = || tree.read(span(height) / 2, &mut [None]);
+            let read = || tree.get_blocks(span(height) / 2, &mut [None]);
             check_eq!(looks(read).0, u64::from(height));
         }
         Ok(())

@@ -242,7 +242,7 @@ mod tests {
             [own(&tree, 0, 200), own(&tree, 60, 3), own(&tree, 129, 9)],
             [64, 3, 1]
         );
-        // One that was lent, and one that is not there.
+        // One that was given out, and one that is not there.
         tree.get_stable(70);
         remove(&mut tree, 80, 81)?;
         let from = [64, 70, 71, 80, 81].map(|index| own(&tree, index, 64));
@@ -271,7 +271,7 @@ mod tests {
         let copy = slots.clone();
         slots.insert(1, pool.alloc()?, 6);
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
-        slots.set_exclusive(40, 6);
+        slots.set_exclusive(40, 41, 6);
         check_eq!(marked(&slots, 6), 41);
         slots.share(1, &copy, 63, &mut Prealloc::new())?;
         check_eq!(marked(&slots, 6), 40);
@@ -297,7 +297,7 @@ mod tests {
             drop(source);
             tree.restore_exclusive(0);
             tree.restore_exclusive(index);
-            // Each was lent through the other.
+            // Each was given out through the other.
             remove(&mut tree, 0, 1)?;
             check!(was_shared(&tree, index), "index {index}");
         }

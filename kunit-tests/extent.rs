@@ -3,7 +3,7 @@
 //! `reflinkfs_extent`: runs of blocks with consecutive numbers, all of them shared or none.
 
 use crate::{
-    store::{Extent, Tree},
+    store::{BlockExtent, Tree},
     trees::{
         found, insert_block, insert_run, insert_unwritten, pool, remove, share, tree_of, Found,
         CORNERS, FANOUT, LAST,
@@ -15,7 +15,7 @@ use kernel::{macros::kunit_tests, prelude::*};
 fn check_extents(tree: &Tree, expected: &[(u64, u64, u64, bool)]) -> Result {
     let mut from = 0;
     for &(index, number, len, shared) in expected {
-        let wanted = Extent {
+        let wanted = BlockExtent {
             index,
             number,
             len,
@@ -47,7 +47,7 @@ mod tests {
         let tree = tree_of(&pool()?, 10..200)?;
         for from in [0, 10, 11, 63, 64, 65, 128, 199] {
             let index = from.max(10);
-            let wanted = Extent {
+            let wanted = BlockExtent {
                 index,
                 number: 64 + index,
                 len: 200 - index,
@@ -152,7 +152,7 @@ mod tests {
             _ => 1150,
         };
         for (i, pair) in (0..).zip(CORNERS.chunks(2)) {
-            let wanted = Extent {
+            let wanted = BlockExtent {
                 index: pair[0],
                 number: numbers(i),
                 len: 2,
@@ -321,14 +321,14 @@ mod tests {
 
     #[test]
     fn joining() -> Result {
-        let extent = Extent {
+        let extent = BlockExtent {
             index: 5,
             number: 9,
             len: 3,
             shared: true,
             unwritten: false,
         };
-        let next = Extent {
+        let next = BlockExtent {
             index: 8,
             number: 12,
             len: 2,
@@ -337,17 +337,17 @@ mod tests {
         };
         let mut whole = extent;
         check!(whole.join(&next));
-        check_eq!(whole, Extent { len: 5, ..extent });
+        check_eq!(whole, BlockExtent { len: 5, ..extent });
         for other in [
-            Extent { index: 9, ..next },
-            Extent { index: 7, ..next },
-            Extent { number: 13, ..next },
-            Extent { number: 11, ..next },
-            Extent {
+            BlockExtent { index: 9, ..next },
+            BlockExtent { index: 7, ..next },
+            BlockExtent { number: 13, ..next },
+            BlockExtent { number: 11, ..next },
+            BlockExtent {
                 shared: false,
                 ..next
             },
-            Extent {
+            BlockExtent {
                 unwritten: true,
                 ..next
             },

@@ -40,7 +40,7 @@ struct State {
 enum Change {
     /// A new block at an index: prealloc, then change.
     Insert(u64),
-    /// The same without a prealloc: nodes are allocated on the way down.
+    /// The same on demand: nodes are allocated on the way down.
     InsertOnDemand(u64),
     /// So many blocks of the source, from an index on, to an index on.
     Share { from: u64, to: u64, len: u64 },
@@ -266,7 +266,7 @@ fn allocates_nothing() -> Result<bool> {
         let edit = tree.edit();
         tree.restore_exclusive(0);
         let mut read = [const { None }; 8];
-        tree.read(0, &mut read);
+        tree.get_blocks(0, &mut read);
         found(tree, LAST);
         tree.next_block(1);
         tree.next_hole(0);

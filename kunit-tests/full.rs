@@ -112,7 +112,7 @@ mod tests {
         let mut tree = many(&one, FULL - 1)?;
         let clone = tree.snapshot();
         let nodes = pool.nodes();
-        // Under a lock: with what the prealloc has, and not without.
+        // Under a lock: with what was allocated before, and not without.
         let mut prealloc = Prealloc::new();
         check!(!tree.can_insert(5, &mut prealloc));
         prealloc.fill(&pool)?;
@@ -128,14 +128,14 @@ mod tests {
         check_eq!(tree.blocks(), clone.blocks());
         check_eq!(pool.nodes(), nodes + 3);
 
-        // In pieces, over several leaves.
-        let mut piece = pool.alloc_batch(256).take_contig()?;
-        let len = piece.len() as u64;
+        // In runs, over several leaves.
+        let mut contig = pool.alloc_batch(256).take_contig()?;
+        let len = contig.len() as u64;
         let before = pool.used();
         let mut copied = 0;
         let end = 64 * 32 + len;
-        while !piece.is_empty() {
-            tree.insert_run(end - piece.len() as u64, &mut piece, &mut prealloc)?;
+        while !contig.is_empty() {
+            tree.insert_run(end - contig.len() as u64, &mut contig, &mut prealloc)?;
             copied += tree.take_copied();
             prealloc.fill(&pool)?;
         }

@@ -37,7 +37,7 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
     let (file, other) = (random.below(files), random.below(files));
     let place = random.below(PLACES);
     match random.below(16) {
-        // What lies behind it, as a program writes: block by block, or in pieces.
+        // What lies behind it, as a program writes: block by block, or in runs.
         0..=2 => {
             let end = place + (1 + random.below(20)).min(room(place));
             (place..end).try_for_each(|place| model.write(file, place))

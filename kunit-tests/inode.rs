@@ -53,7 +53,7 @@ impl Inode {
 
     /// Whether the page carries this inode's mapping.
     ///
-    /// The page need not be a block any more: `struct page` stays, and nobody else sets this
+    /// The page need not be a block any more: `struct page` stays, and nothing else sets this
     /// mapping.
     pub(crate) fn is_carried_by(&self, page: Page) -> bool {
         // SAFETY: `page` was a block's page, and pages are never taken from the memory map here.
@@ -90,7 +90,7 @@ pub(crate) fn index_of(block: &BlockRef) -> u64 {
     }
 }
 
-/// Calls `f` while there seem to be `count` references to the page of `block`, which is one that nobody
+/// Calls `f` while there seem to be `count` references to the page of `block`, which is one that nothing
 /// else looks at.
 pub(crate) fn with_page_count<R>(block: &BlockRef, count: i32, f: impl FnOnce() -> R) -> R {
     // SAFETY: `block` keeps the page, and the kernel changes the field as an atomic, too.

@@ -35,7 +35,7 @@ fn mapped_tree(inode: &Inode, indexes: impl IntoIterator<Item = u64>) -> Result<
     Ok(tree)
 }
 
-/// The indexes of the blocks in `range` that somebody else refers to, in ascending order.
+/// The indexes of the blocks in `range` that are pinned, in ascending order.
 fn pinned(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
     let mut pinned = KVec::new();
     inode.scan_pinned(range, |index| {
@@ -76,7 +76,7 @@ mod tests {
         let page = found(&tree, 3).page().ok_or(ENOENT)?;
         check_eq!(page_count(page), 1);
         drop(tree);
-        // Nobody waits for anything: the block is gone, and so is its association.
+        // No orphan is left: the block is gone, and so is its association.
         check!(!inode.is_carried_by(page));
         Ok(())
     }
@@ -111,9 +111,9 @@ mod tests {
         check!(inode.is_carried_by(old.as_ptr()));
         check_eq!(index_of(&old), 7);
         check!(!inode.is_carried_by(new));
-        // Ours, and that of the list on which it waits.
+        // Ours, and that of the list of orphans.
         check_eq!(page_count(old.as_ptr()), 2);
-        // It counts as long as somebody has it.
+        // It is charged as long as it is referred to.
         check_eq!(tree.pool().used(), 2);
         check_eq!(tree.pool().orphan_count(), 1);
         drop(old);
@@ -132,7 +132,7 @@ mod tests {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
         remove(&mut tree, 0, MANY)?;
-        // Who asks looks after those that wait: these must go on waiting.
+        // Asking reaps: these must stay orphans.
         check_eq!(tree.pool().used(), 1 + MANY);
         for block in &held {
             check!(inode.is_carried_by(block.as_ptr()));
@@ -183,7 +183,7 @@ mod tests {
         for index in 0..MANY {
             pages.push(found(&tree, index).page().ok_or(ENOENT)?, GFP_KERNEL)?;
         }
-        // Some settled, some not.
+        // Some scanned, some not.
         check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
         for index in (0..MANY).step_by(3) {
             map(&inode, &tree, index)?;
@@ -274,7 +274,7 @@ mod tests {
             let block = block_at(&tree, 0)?;
             with_page_count(&block, count, || {
                 remove(&mut tree, 0, 1)?;
-                // Looks after those that wait.
+                // Reaps.
                 map(&inode, &tree, 1000)
             })?;
             check!(inode.is_carried_by(block.as_ptr()), "{count} references");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_not_looked_at_again() -> Result {
+    fn what_was_scanned_is_not_looked_at_again() -> Result {
         let inode = Inode::new()?;
         let tree = mapped_tree(&inode, 0..MANY)?;
         check_eq!(pinned(&inode, 0..MANY)?.len(), 0);

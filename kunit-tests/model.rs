@@ -6,7 +6,7 @@ use crate::{
     random::Random,
     store::{
         block::{BlockRef, Pool},
-        Extent, Tree,
+        BlockExtent, Tree,
     },
     trees::{
         block_at, found, insert_block, insert_run, insert_unwritten, pool, remove, share, Found,
@@ -150,7 +150,7 @@ impl Model {
         Ok(())
     }
 
-    /// New blocks from `place` on, as many as come in one piece, up to `len`, within one stretch.
+    /// New blocks from `place` on, as many as are contiguous, up to `len`, within one stretch.
     pub(crate) fn write_contig(&mut self, file: usize, place: usize, len: usize) -> Result {
         let n = insert_run(&mut self.files[file].tree, index_of(place), len as u64)?;
         (place..place + n as usize).try_for_each(|place| self.has_new(file, place).map(|_| ()))
@@ -370,7 +370,7 @@ impl File {
         for _ in 0..8 {
             let first = random.below(PLACES);
             let mut blocks = [const { None }; 8];
-            let n = self.tree.read(index_of(first), &mut blocks);
+            let n = self.tree.get_blocks(index_of(first), &mut blocks);
             check!((1..=8).contains(&n), "place {first}");
             for (place, block) in (first..).zip(&blocks[..n.min(room(first))]) {
                 let (page, _) = made[self.blocks[place]];
@@ -406,10 +406,10 @@ impl File {
 
     fn check_extents(&self, owners: &[u32], made: &[(Page, u64)]) -> Result {
         let mut from = 0;
-        let mut wanted: Option<Extent> = None;
+        let mut wanted: Option<BlockExtent> = None;
         for (place, block) in self.blocks.iter().enumerate() {
             let (index, number) = (index_of(place), made[*block].1);
-            let next = Extent {
+            let next = BlockExtent {
                 index,
                 number,
                 len: 1,

@@ -12,7 +12,7 @@ use kernel::{prelude::*, sync::Arc};
 /// nodes above it, and from the topmost down to the last index.
 pub(crate) const MOST: usize = 2 * MAX_HEIGHT as usize - 1;
 
-/// A prealloc of exactly `n` nodes, at most [`MOST`].
+/// Makes a `Prealloc` of exactly `n` nodes, at most [`MOST`].
 pub(crate) fn prealloc_of(pool: &Arc<Pool>, n: usize) -> Result<Prealloc> {
     let mut prealloc = Prealloc::new();
     if n > 0 {
@@ -31,7 +31,7 @@ pub(crate) fn prealloc_of(pool: &Arc<Pool>, n: usize) -> Result<Prealloc> {
     Ok(prealloc)
 }
 
-/// How many nodes are in the prealloc.
+/// Returns how many nodes there are in it.
 pub(crate) fn count(pool: &Pool, prealloc: Prealloc) -> usize {
     let before = pool.nodes();
     drop(prealloc);

@@ -325,7 +325,7 @@ mod tests {
         pool.close();
         check_eq!((pool.used(), pool.orphan_count()), (0, 0));
         drop((block, tree, pool));
-        // And where nobody says so.
+        // And without a call.
         let pool = self::pool()?;
         let mut tree = tree_of(&pool, [0])?;
         let block = block_at(&tree, 0)?;

@@ -7,19 +7,21 @@
 //!
 //! | suite | in | what it holds the store to |
 //! |---|---|---|
-//! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at every height |
-//! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; who may write what in place |
+//! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were inserted, at every height |
+//! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; what may be written in place |
 //! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
 //! | `reflinkfs_exclusive` | `exclusive.rs` | what another file may have given away is not written |
+//! | `reflinkfs_stable` | `stable.rs` | what was given out for later reads is not written |
 //! | `reflinkfs_compare` | `compare.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
 //! | `reflinkfs_pool` | `pool.rs` | the limit, the count, the numbers |
+//! | `reflinkfs_alloc` | `alloc.rs` | new blocks, several at once |
 //! | `reflinkfs_block` | `block.rs` | bytes, and how long a block lives |
 //! | `reflinkfs_prealloc` | `prealloc.rs` | what a change says it needs is what it takes |
 //! | `reflinkfs_failing` | `failing.rs` | every allocation fails in turn, and no harm is done |
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
-//! | `reflinkfs_full` | `full.rs` | what no more slots may hold is copied |
+//! | `reflinkfs_full` | `full.rs` | full blocks are copied |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
 //!
@@ -66,7 +68,7 @@ mod stable;
 mod tree;
 
 use kernel::prelude::*;
-use store::block::NodeCache;
+use store::NodeCache;
 
 module! {
     type: Module,
@@ -83,7 +85,7 @@ struct Module {
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
-            _nodes: store::node_cache(c"reflinkfs_kunit_node")?,
+            _nodes: NodeCache::new(c"reflinkfs_kunit_node")?,
         })
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_share`: snapshots and shared ranges; who may write what in place.
+//! `reflinkfs_share`: snapshots and shared ranges; what may be written in place.
 
 use crate::{
     nodes::prealloc_of,

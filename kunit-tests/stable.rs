@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_stable`: a block that was lent to a reader is not written in place any more.
+//! `reflinkfs_stable`: a block that was given out is not written in place any more.
 
 use crate::{
     store::{StableRef, Tree},
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_lent_is_copied_before_it_is_written() -> Result {
+    fn what_was_given_out_is_copied_before_it_is_written() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
             check!(is_exclusive(&tree, index));
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_lent_as_one() -> Result {
+    fn a_hole_is_given_out_as_one() -> Result {
         let mut empty = Tree::new(pool()?);
         check!(matches!(empty.get_stable(0), StableRef::Hole));
         for index in CORNERS {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_is_lent_as_it_is() -> Result {
+    fn what_others_hold_is_given_out_as_it_is() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index])?;
             let mut copy = tree.snapshot();
@@ -65,7 +65,7 @@ mod tests {
     fn while_the_tree_is_edited_it_is_not() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
-            // What comes of the edit has the mark, too, and would write in place.
+            // The edited tree has the bit, too, and would write in place.
             let mut edit = tree.edit();
             check!(
                 matches!(tree.get_stable(index), StableRef::NeedsCopy(_)),

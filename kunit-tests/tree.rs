@@ -57,7 +57,7 @@ mod tests {
             check_eq!(found(&tree, index), Found::Hole);
             check_eq!(tree.next_block(index), None);
             check_eq!(tree.next_hole(index), index);
-            check_eq!(tree.read(index, &mut [const { None }; 4]), 1);
+            check_eq!(tree.get_blocks(index, &mut [const { None }; 4]), 1);
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ mod tests {
         let tree = tree_of(&pool()?, [50..63, 65..90].into_iter().flatten())?;
         for from in [0..130, LAST - 3..LAST + 1].into_iter().flatten() {
             let mut blocks = [const { None }; 10];
-            let n = tree.read(from, &mut blocks);
+            let n = tree.get_blocks(from, &mut blocks);
             check!((1..=10).contains(&n), "from {from}: {n}");
             if from < 2 * FANOUT {
                 // As far as the leaf reaches.
@@ -263,7 +263,7 @@ mod tests {
             }
             check!(blocks[n..].iter().all(Option::is_none), "from {from}");
         }
-        check_eq!(tree.read(50, &mut []), 0);
+        check_eq!(tree.get_blocks(50, &mut []), 0);
         Ok(())
     }
 
@@ -271,11 +271,11 @@ mod tests {
     fn reading_leaves_nothing_of_before() -> Result {
         let tree = tree_of(&pool()?, [0, 70])?;
         let mut blocks = [const { None }; 2];
-        check_eq!(tree.read(70, &mut blocks), 2);
+        check_eq!(tree.get_blocks(70, &mut blocks), 2);
         check!(blocks[0].is_some() && blocks[1].is_none());
         for index in [71, 4096, LAST] {
-            tree.read(70, &mut blocks);
-            let n = tree.read(index, &mut blocks);
+            tree.get_blocks(70, &mut blocks);
+            let n = tree.get_blocks(index, &mut blocks);
             check!(blocks[..n].iter().all(Option::is_none), "index {index}");
         }
         Ok(())

@@ -156,19 +156,19 @@ pub(crate) fn insert_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
     Ok(page)
 }
 
-/// Puts new blocks in from `index` on, as many as come in one piece, up to `n`, with the nodes that the
+/// Inserts new blocks from `index` on, as many as are contiguous, up to `n`, with the nodes that the
 /// tree asks for. Returns how many.
 pub(crate) fn insert_run(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
     let pool = tree.pool().clone();
     let mut prealloc = Prealloc::new();
-    let mut piece = pool.alloc_batch(n).take_contig()?;
-    let end = index + piece.len() as u64;
-    tree.insert_run(index, &mut piece, &mut prealloc)?;
-    while !piece.is_empty() {
-        let left = piece.len();
+    let mut contig = pool.alloc_batch(n).take_contig()?;
+    let end = index + contig.len() as u64;
+    tree.insert_run(index, &mut contig, &mut prealloc)?;
+    while !contig.is_empty() {
+        let left = contig.len();
         prealloc.fill(&pool)?;
-        tree.insert_run(end - left as u64, &mut piece, &mut prealloc)?;
-        check!(piece.len() < left, "nothing went in {left} before {end}");
+        tree.insert_run(end - left as u64, &mut contig, &mut prealloc)?;
+        check!(contig.len() < left, "nothing went in {left} before {end}");
     }
     Ok(end - index)
 }
@@ -260,7 +260,7 @@ pub(crate) fn check_holds(tree: &Tree, expected: &[(u64, Page)]) -> Result {
         }
         check_eq!(found(tree, index).page(), Some(page), "index {index}");
         let mut read = [None];
-        check_eq!(tree.read(index, &mut read), 1);
+        check_eq!(tree.get_blocks(index, &mut read), 1);
         check_eq!(
             read[0].as_ref().map(BlockRef::as_ptr),
             Some(page),

@@ -11,7 +11,7 @@
 //! | [`store`] | blocks, and the copy-on-write tree of a file |
 //! | [`vfs`] | bindings of the C VFS, without policy |
 //!
-//! Each imports only from those below it. `unsafe` is in [`vfs`], in [`store::block`], and in a few
+//! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of [`store`], and in a few
 //! places of [`memfs`] and [`dax`].
 
 mod bindings;
@@ -24,7 +24,7 @@ pub mod store;
 mod vfs;
 
 use kernel::prelude::*;
-use store::block::NodeCache;
+use store::NodeCache;
 
 module! {
     type: Module,
@@ -46,7 +46,7 @@ struct Module {
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _nodes: store::node_cache(c"reflinkfs_node")?,
+            _nodes: NodeCache::new(c"reflinkfs_node")?,
             registration <- vfs::Registration::new(module, fs::TypeData::new(module)),
         })
     }

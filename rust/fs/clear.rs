@@ -52,7 +52,7 @@ fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
 }
 
 /// How many blocks that may go are looked at to see whether they are the file's alone.
-const LOOK: usize = 1024;
+const LOOK_BLOCKS: usize = 1024;
 
 /// Returns whether clearing may go over the limit: where there is no room for what it takes, and it
 /// gives back at least as much. (Nodes that the file owns are copied, and go.)
@@ -80,7 +80,7 @@ fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> b
     }
     let next = |from| data.next_block(from).filter(|index| *index < blocks.end);
     core::iter::successors(next(blocks.start), |index| next(index + 1))
-        .take(LOOK)
+        .take(LOOK_BLOCKS)
         .filter(|index| {
             matches!(
                 data.lookup(*index),
@@ -141,7 +141,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                         } else {
                             data.pool().alloc_overcommit()?
                         };
-                        own.bytes().copy_from(0, block, 0, usize::MAX)?;
+                        own.bytes().copy_block(block)?;
                         own.bytes().zero(bytes.start, bytes.len());
                         tree.insert(index, own, &mut prealloc)?;
                         copied[i] = Some(index);

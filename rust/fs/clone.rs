@@ -28,10 +28,10 @@ use kernel::{
 pub(super) const TRIES: usize = 5;
 
 /// So many nodes may be needed to put in a range that lies at the same place in another tree.
-const NODES: usize = 20;
+const PREALLOC_NODES: usize = 20;
 
 /// More stretches than these are not unmapped one by one.
-const STRETCHES: usize = 256;
+const MAX_UNMAP_RANGES: usize = 256;
 
 /// See [`FileOperations::remap`](RemapRequest).
 pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
@@ -90,7 +90,7 @@ pub(crate) fn share(
         (tree, n)
     } else {
         let mut tree = to.data().tree.edit_empty()?;
-        let done = tree.share_some(
+        let done = tree.share_bounded(
             to_first,
             &taken.tree,
             first,
@@ -191,7 +191,7 @@ fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Take
         let mut copies = KVVec::with_capacity(all.len(), GFP_KERNEL)?;
         for &index in &all {
             if let (Some(old), Some(copy)) = (data.lookup(index).block(), room.pop()) {
-                copy.bytes().copy_from(0, &old, 0, usize::MAX)?;
+                copy.bytes().copy_block(&old)?;
                 copies.push((index, copy), GFP_KERNEL)?;
             }
         }
@@ -208,7 +208,7 @@ fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Take
 /// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be
 /// had, so that no fault waits for memory.
 pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
-    prealloc.try_fill(NODES, file.data().tree.pool());
+    prealloc.try_fill(PREALLOC_NODES, file.data().tree.pool());
 }
 
 /// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can
@@ -248,7 +248,7 @@ pub(super) fn unmap_writable(
         let mut stretches = 0;
         let mut unmap = |stretch: Range<u64>| {
             stretches += 1;
-            match stretches.cmp(&STRETCHES) {
+            match stretches.cmp(&MAX_UNMAP_RANGES) {
                 Ordering::Less => lock.unmap(stretch),
                 Ordering::Equal => lock.unmap(range.clone()),
                 Ordering::Greater => (),

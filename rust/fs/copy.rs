@@ -20,21 +20,21 @@ use kernel::prelude::*;
 
 /// How many bytes are copied between two checks for signals, and under
 /// one hold of the locks.
-const STEP: u64 = 1 << 20;
+const STEP_BYTES: u64 = 1 << 20;
 
 /// How many bytes one call copies at most, since freeze protection is held meanwhile; the kernel's
 /// own limit for one call is `MAX_RW_COUNT`.
-const LIMIT: u64 = 1 << 28;
+const LIMIT_BYTES: u64 = 1 << 28;
 
 /// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may
 /// share any number of leaves.
-const SHARED: u64 = 64 * BLOCK_SIZE as u64;
+const SHARE_STEP_BYTES: u64 = 64 * BLOCK_SIZE as u64;
 
 /// How many steps of sharing are made under one hold of the locks.
-const STEPS: u64 = 1024;
+const SHARE_STEPS: u64 = 1024;
 
 /// How many bytes are copied under one hold of the source's lock.
-const BATCH: usize = 16 * BLOCK_SIZE;
+const BATCH_BYTES: usize = 16 * BLOCK_SIZE;
 
 /// Copies a range: [`RemapKind::Copy`], [`RemapKind::CopyOrClone`]. Returns how many bytes.
 ///
@@ -42,7 +42,7 @@ const BATCH: usize = 16 * BLOCK_SIZE;
 /// blocks are copied. Files of different mounts share nothing.
 pub(crate) fn copy(request: &RemapRequest<'_>) -> Result<u64> {
     let mut done = 0;
-    let mut left = LIMIT;
+    let mut left = LIMIT_BYTES;
     while done < request.len && left > 0 {
         match copy_step(request, done, &mut left) {
             Ok(0) => break,
@@ -74,7 +74,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
         && core::ptr::eq(from.super_block(), to.super_block())
         && offset_in_block(from_pos) == offset;
     let copied = if !may_share {
-        left.min(STEP)
+        left.min(STEP_BYTES)
     } else if offset != 0 {
         left.min((BLOCK_SIZE - offset) as u64)
     } else {
@@ -87,7 +87,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
         };
         let whole = left - partial;
         if whole > 0 {
-            let mut steps = STEPS.min(*limit / SHARED + 1);
+            let mut steps = SHARE_STEPS.min(*limit / SHARE_STEP_BYTES + 1);
             let before = steps;
             let span = Span {
                 from_pos,
@@ -95,7 +95,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
                 len: whole,
             };
             let result = share(from, &to, span, false, &mut steps);
-            *limit = limit.saturating_sub((before - steps) * SHARED);
+            *limit = limit.saturating_sub((before - steps) * SHARE_STEP_BYTES);
             return result;
         }
         left
@@ -145,9 +145,9 @@ impl FileSource<'_> {
         let mut done = 0;
         while done < len {
             let (inode, offset) = (self.inode, offset_in_block(self.pos));
-            let (taken, n) = inode.data().tree.look(block_of(self.pos), |blocks| {
+            let (taken, n) = inode.data().tree.with_blocks(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
-                let n = (len - done).min(BATCH).min(there);
+                let n = (len - done).min(BATCH_BYTES).min(there);
                 let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
                 (part(done, blocks, offset, n), n)
             });
@@ -206,9 +206,9 @@ impl Source for FileSource<'_> {
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
-    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize {
-        self.take(piece.len() * BLOCK_SIZE, |at, sources, from, n| {
-            piece.copy_from(at, sources, from, n)
+    fn fill_contig(&mut self, contig: &ContigBlocks<'_>) -> usize {
+        self.take(contig.len() * BLOCK_SIZE, |at, sources, from, n| {
+            contig.copy_from(at, sources, from, n)
         })
     }
 

@@ -8,7 +8,7 @@ use crate::{
     memfs::quota::has_quota,
     store::{
         block::{BlockBatch, BlockRef, ContigBlocks, Leaf, NewBlock, Pool},
-        Extent, Lookup, Prealloc, StableRef, Tree,
+        BlockExtent, Lookup, Prealloc, StableRef, Tree,
     },
     vfs::{cond_resched_killable, rwlock::ReadGuard, InvalidateGuard, RwLock},
 };
@@ -45,10 +45,10 @@ pub(crate) struct Data {
 pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 
 /// See [`Data::range_to_snapshot`]: 16 leaves.
-const FEW: u64 = 1024;
+const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
-const EXTENT_STEP: u64 = 1024;
+const EXTENT_STEP_BLOCKS: u64 = 1024;
 
 impl Data {
     /// No blocks, of `pool`.
@@ -155,28 +155,28 @@ impl Data {
         }
     }
 
-    /// See [`Tree::read`].
-    pub(crate) fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
-        self.tree.read().read(index, blocks)
+    /// See [`Tree::get_blocks`].
+    pub(crate) fn get_blocks(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+        self.tree.read().get_blocks(index, blocks)
     }
 
-    /// Calls `look` with the blocks at `index` and after it, at least one: `None` is a hole. The
-    /// tree does not change meanwhile; `look` must not sleep.
-    pub(crate) fn look<R>(&self, index: u64, look: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
+    /// Calls `f` with the blocks from `index` on, at least one; `None` is a hole. Holds the tree's
+    /// lock meanwhile: `f` must not sleep.
+    pub(crate) fn with_blocks<R>(&self, index: u64, f: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
         let tree = self.tree.read();
         match tree.blocks_at(index) {
-            [] => look(&[None]),
-            blocks => look(blocks),
+            [] => f(&[None]),
+            blocks => f(blocks),
         }
     }
 
-    /// As [`Data::look`], with those among the blocks, up to `max`, that can be written in place:
+    /// As [`Data::with_blocks`], with those among the blocks, up to `max`, that can be written in place:
     /// none where that is not so at `index`.
     pub(crate) fn with_exclusive_blocks<R>(
         &self,
         index: u64,
         max: usize,
-        look: impl FnOnce(&[Option<BlockRef>]) -> R,
+        f: impl FnOnce(&[Option<BlockRef>]) -> R,
     ) -> R {
         let mut tree = self.tree.read();
         let mut own = tree.exclusive_run(index, max);
@@ -186,7 +186,7 @@ impl Data {
             tree = self.tree.read();
             own = tree.exclusive_run(index, max);
         }
-        look(own)
+        f(own)
     }
 
     /// See [`Tree::set_written`].
@@ -246,14 +246,14 @@ impl Data {
     ///
     /// Has a step for each of its blocks. These are different ones, as their numbers are: so they
     /// are there, however long the file is.
-    pub(crate) fn extent(&self, from: u64) -> Option<Extent> {
-        let mut extent = self.tree.read().extent(from, EXTENT_STEP)?;
+    pub(crate) fn extent(&self, from: u64) -> Option<BlockExtent> {
+        let mut extent = self.tree.read().extent(from, EXTENT_STEP_BLOCKS)?;
         loop {
             if cond_resched_killable().is_err() {
                 return Some(extent);
             }
             let end = extent.index + extent.len;
-            let next = self.tree.read().extent(end, EXTENT_STEP);
+            let next = self.tree.read().extent(end, EXTENT_STEP_BLOCKS);
             if !next.is_some_and(|next| extent.join(&next)) {
                 return Some(extent);
             }
@@ -292,7 +292,7 @@ impl Data {
     /// Returns the blocks that are not written in place any more when the `n` at `first` become
     /// shared: just these where they are few, otherwise all of the file, which is done in O(1).
     pub(crate) fn range_to_snapshot(first: u64, n: u64) -> Range<u64> {
-        if n <= FEW {
+        if n <= SNAPSHOT_RANGE_MAX_BLOCKS {
             first..first + n
         } else {
             ALL
@@ -349,31 +349,31 @@ impl Data {
         drop(zeros);
     }
 
-    /// Puts blocks in from `index` on; those are `piece`'s no more. Not where owners are charged:
+    /// Puts blocks in from `index` on; those are `contig`'s no more. Not where owners are charged:
     /// see [`ChargedBlock::uncharged`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`; those that `piece` still has are not in the tree.
+    /// `ENOMEM`, `ENOSPC`; those that `contig` still has are not in the tree.
     pub(crate) fn insert_run(
         lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
-        piece: &mut ContigBlocks<'_>,
+        contig: &mut ContigBlocks<'_>,
         prealloc: &mut Prealloc,
     ) -> Result {
         debug_assert!(!has_quota(lock.inode().super_block()));
         let data = &lock.inode().data().tree;
-        let end = index + piece.len() as u64;
+        let end = index + contig.len() as u64;
         loop {
             let copied = {
                 let mut tree = data.tree.write();
-                let result = tree.insert_run(end - piece.len() as u64, piece, prealloc);
+                let result = tree.insert_run(end - contig.len() as u64, contig, prealloc);
                 data.count(&tree);
                 result?;
                 tree.take_copied()
             };
             unmap_copied(lock, copied);
-            if piece.is_empty() {
+            if contig.is_empty() {
                 return Ok(());
             }
             prealloc.fill(&data.pool)?;

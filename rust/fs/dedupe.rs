@@ -33,29 +33,29 @@ use kernel::{
 /// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the
 /// same already: 1 GiB, as much as it is asked for at a time, since its length must not be cut
 /// short.
-const LIMIT: u64 = 1 << 18;
+const LIMIT_BLOCKS: u64 = 1 << 18;
 
 /// The same where the request may stop: 256 MiB, as freeze protection is held meanwhile.
-const LIMIT_IF_STOPPABLE: u64 = 1 << 16;
+const LIMIT_IF_STOPPABLE_BLOCKS: u64 = 1 << 16;
 
 /// How many blocks could be compared in the time of a step that sees what is the same already: it
 /// walks down both trees.
-const STEP_COST: u64 = 8;
+const STEP_COST_BLOCKS: u64 = 8;
 
 /// How many blocks are compared with the locks held: 1 MiB.
-const FEW: u64 = 256;
+const LOCKED_COMPARE_BLOCKS: u64 = 256;
 
 /// How many steps it may take, with the locks held, to see what is the same.
-const STEPS: u64 = 1 << 12;
+const LOCKED_COMPARE_STEPS: u64 = 1 << 12;
 
 /// How often all is compared again, where too much of it has changed meanwhile.
-const CHANGES: usize = 2;
+const MAX_RETRIES: usize = 2;
 
 /// How many blocks are compared between two checks for signals.
-const BETWEEN_LOOKS: u64 = 256;
+const CHECK_STOP_BLOCKS: u64 = 256;
 
 /// Shares the range if it holds the same bytes in both files. Returns how many bytes: fewer than
-/// all, where the request may stop, after a signal, after [`LIMIT`] blocks, or where others go on
+/// all, where the request may stop, after a signal, after [`LIMIT_BLOCKS`] blocks, or where others go on
 /// changing the files.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
     loop {
-        let outcome = if blocks_for(request.len) <= FEW {
+        let outcome = if blocks_for(request.len) <= LOCKED_COMPARE_BLOCKS {
             commit(request, &range, None, &tries)?
         } else {
             match View::take(request, &range, &tries)? {
@@ -130,7 +130,7 @@ impl Tries {
 
     /// Returns whether what can be done is to be done, if not all can.
     fn is_last(&self) -> bool {
-        self.changed >= CHANGES
+        self.changed >= MAX_RETRIES
     }
 }
 
@@ -256,9 +256,9 @@ impl View {
         let mut prealloc = Prealloc::on_demand();
         let mut pinned = self.pinned.iter().copied().peekable();
         let limit = if request.may_stop {
-            LIMIT_IF_STOPPABLE
+            LIMIT_IF_STOPPABLE_BLOCKS
         } else {
-            LIMIT
+            LIMIT_BLOCKS
         };
         let (mut at, mut compared, mut left) = (0, 0, limit);
         let mut room = Ok(());
@@ -270,15 +270,15 @@ impl View {
                 continue;
             }
             let (index, to_index) = (range.first + at, range.to_first + at);
-            let mut few = BETWEEN_LOOKS;
+            let mut few = CHECK_STOP_BLOCKS;
             let before = few;
             let same = self
                 .from
                 .same_len(index, &self.to, to_index, end - at, &mut few);
             at += same;
-            let mut cost = same.min(STEP_COST * (before - few));
+            let mut cost = same.min(STEP_COST_BLOCKS * (before - few));
             if same == 0 {
-                let max = (end - at).min(BETWEEN_LOOKS);
+                let max = (end - at).min(CHECK_STOP_BLOCKS);
                 let len = self.len - at * BLOCK_SIZE as u64;
                 let found = compare((&self.from, index), (&self.to, to_index), max, len)?;
                 if room.is_ok() {
@@ -300,7 +300,7 @@ impl View {
             }
             left = left.saturating_sub(cost);
             compared += cost;
-            if compared >= BETWEEN_LOOKS {
+            if compared >= CHECK_STOP_BLOCKS {
                 compared = 0;
                 cond_resched_killable()?;
                 if request.may_stop && signal_pending() {
@@ -429,7 +429,7 @@ fn shared_tree(
 ) -> Result<(Tree, u64)> {
     let mut tree = target.edit();
     let mut pinned = pinned.iter().copied().peekable();
-    let (mut at, mut left, mut steps) = (0, FEW, STEPS);
+    let (mut at, mut left, mut steps) = (0, LOCKED_COMPARE_BLOCKS, LOCKED_COMPARE_STEPS);
     while at < n {
         cond_resched_killable()?;
         let (index, to_index) = (range.first + at, range.to_first + at);

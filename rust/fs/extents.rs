@@ -6,7 +6,7 @@ use super::{block_of, Inode};
 use crate::{
     store::{
         block::{BLOCK_SHIFT, BLOCK_SIZE},
-        Extent,
+        BlockExtent,
     },
     vfs::{cond_resched_killable, fiemap, FiemapExtent, FiemapExtentInfo},
 };
@@ -68,7 +68,7 @@ pub(crate) fn fiemap(
 ///
 /// A clone or a truncation is not seen half done among these. The lock is not held longer, nor
 /// while the caller's memory is written to, as both last as long as the caller likes.
-fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(Extent, bool)>; BATCH_EXTENTS] {
+fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(BlockExtent, bool)>; BATCH_EXTENTS] {
     let mut found = [const { None }; BATCH_EXTENTS];
     let _guard = inode.lock_shared();
     let tree = &inode.data().tree;
@@ -84,7 +84,7 @@ fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(Extent, bool)>; B
 }
 
 /// Converts an extent: a block's number stands for its place.
-fn to_fiemap(extent: &Extent, last: bool) -> FiemapExtent {
+fn to_fiemap(extent: &BlockExtent, last: bool) -> FiemapExtent {
     let mut flags = 0;
     if extent.shared {
         flags |= fiemap::EXTENT_SHARED;

@@ -14,7 +14,7 @@ use core::ops::Range;
 use kernel::prelude::*;
 
 /// How many blocks get room under one hold of `invalidate_lock`.
-const STEP: usize = 16;
+const STEP_BLOCKS: usize = 16;
 
 /// What is to be done with a range.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn fill<'a>(
             // What is there may be very long.
             start = data.next_hole(start);
         }
-        let end = blocks.end.min(start.saturating_add(STEP as u64));
+        let end = blocks.end.min(start.saturating_add(STEP_BLOCKS as u64));
         if start < end {
             fill_step(inode, start..end, unshare, charge, &mut prealloc)?;
         }
@@ -166,7 +166,7 @@ fn fill<'a>(
     Ok(())
 }
 
-/// As [`fill`], of up to [`STEP`] blocks: makes all of them first, as no fault must wait meanwhile.
+/// As [`fill`], of up to [`STEP_BLOCKS`] blocks: makes all of them first, as no fault must wait meanwhile.
 fn fill_step<'a>(
     inode: &'a LockedInode,
     blocks: Range<u64>,
@@ -175,7 +175,7 @@ fn fill_step<'a>(
     prealloc: &mut Prealloc,
 ) -> Result {
     let data = &inode.data().tree;
-    let mut news = [const { None }; STEP];
+    let mut news = [const { None }; STEP_BLOCKS];
     for (index, new) in blocks.clone().zip(&mut news) {
         let old = data.lookup(index);
         let advance = match old {
@@ -185,9 +185,7 @@ fn fill_step<'a>(
         };
         let mut block = ChargedBlock::new(inode, &old, advance)?;
         match old.block() {
-            Some(old) if !data.is_unwritten(index) => {
-                block.bytes().copy_from(0, &old, 0, usize::MAX)?
-            }
+            Some(old) if !data.is_unwritten(index) => block.bytes().copy_block(&old)?,
             _ => block.fill_unwritten(),
         }
         *new = Some(block);

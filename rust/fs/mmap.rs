@@ -108,17 +108,17 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
 
 /// How many blocks around the one that was asked for are mapped with it, as with the kernel's
 /// `fault_around_bytes`.
-const NEAR: usize = 16;
+const FAULT_AROUND_BLOCKS: usize = 16;
 
 /// The window for sequential access, which is detected by a fault on an index that is a multiple of
 /// it.
-const FAR: u64 = 64;
+const FAULT_AROUND_SEQ_BLOCKS: u64 = 64;
 
 /// Returns the blocks around the one that was asked for that are to be mapped too.
 fn around(fault: &Fault<'_, ReflinkFs>) -> Range<u64> {
-    let n = match fault.pgoff() % FAR {
-        0 => FAR,
-        _ => NEAR as u64,
+    let n = match fault.pgoff() % FAULT_AROUND_SEQ_BLOCKS {
+        0 => FAULT_AROUND_SEQ_BLOCKS,
+        _ => FAULT_AROUND_BLOCKS as u64,
     };
     let around = fault.around(n);
     around.start..around.end.min(blocks_for(fault.inode().size()))
@@ -134,9 +134,13 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_,
     let Range { start, end } = around(fault);
     let mut first = start;
     while first < end {
-        let mut blocks = [const { None }; NEAR];
-        let n = NEAR.min((end - first) as usize);
-        let n = fault.inode().data().tree.read(first, &mut blocks[..n]);
+        let mut blocks = [const { None }; FAULT_AROUND_BLOCKS];
+        let n = FAULT_AROUND_BLOCKS.min((end - first) as usize);
+        let n = fault
+            .inode()
+            .data()
+            .tree
+            .get_blocks(first, &mut blocks[..n]);
         for block in &mut blocks {
             *block = block.take().filter(may_come_along);
         }
@@ -155,9 +159,13 @@ fn map_writable_around(
 ) {
     let data = &fault.inode().data().tree;
     let around = around(fault);
-    for first in around.clone().step_by(NEAR) {
-        let n = NEAR.min((around.end - first) as usize);
-        let own = Associated::<NEAR>::new(fault, first, data.exclusive(first, n, may_come_along));
+    for first in around.clone().step_by(FAULT_AROUND_BLOCKS) {
+        let n = FAULT_AROUND_BLOCKS.min((around.end - first) as usize);
+        let own = Associated::<FAULT_AROUND_BLOCKS>::new(
+            fault,
+            first,
+            data.exclusive(first, n, may_come_along),
+        );
         dax::map_writable_around(fault, lock, first, own);
     }
 }
@@ -204,11 +212,11 @@ fn insert_copy(
     prealloc: &mut Prealloc,
 ) -> Result {
     // For a hole the zeros may be mapped, which stand for others, too.
-    if !old.as_ref().is_some_and(BlockRef::has_only_store_ref) {
+    if !old.as_ref().is_some_and(BlockRef::has_no_other_ref) {
         lock.unmap(index..index + 1);
     }
     match old {
-        Some(old) => block.bytes().copy_from(0, &old, 0, usize::MAX)?,
+        Some(old) => block.bytes().copy_block(&old)?,
         None => block.zero_around(0, 0),
     }
     block.insert(lock, index, prealloc)

@@ -13,7 +13,7 @@ use crate::{
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// How many blocks are copied under one hold of the tree's lock.
-const BATCH: usize = 16;
+const BATCH_BLOCKS: usize = 16;
 
 /// Copies what lies at `pos` to `to`, up to the end of the file. Returns how many bytes.
 ///
@@ -41,7 +41,7 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
 /// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how
 /// many.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
-    inode.data().tree.look(block_of(pos), |blocks| {
+    inode.data().tree.with_blocks(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
         let len = length(inode, pos, blocks.len(), to);
         let copied = copy_to_iter_without_faults(blocks, offset_in_block(pos), len, to);
@@ -52,8 +52,8 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 /// As [`copy`], without a lock, as a fault may be one in a mapping of this very file, which takes
 /// it. Returns how many bytes, and what kept it from copying all.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
-    let mut blocks = [const { None }; BATCH];
-    let (found, len) = inode.data().tree.look(block_of(pos), |found| {
+    let mut blocks = [const { None }; BATCH_BLOCKS];
+    let (found, len) = inode.data().tree.with_blocks(block_of(pos), |found| {
         let n = found.len().min(wanted(pos, to));
         blocks[..n].clone_from_slice(&found[..n]);
         (n, length(inode, pos, n, to))
@@ -69,7 +69,7 @@ fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize
 
 /// Returns how many blocks from `pos` on `to` has room for, of a batch.
 fn wanted(pos: u64, to: &IovIterDest<'_>) -> usize {
-    BATCH.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE))
+    BATCH_BLOCKS.min((offset_in_block(pos) + to.len()).div_ceil(BLOCK_SIZE))
 }
 
 /// Returns how many bytes from `pos` on `to` has room for, within as many blocks and within the
@@ -126,7 +126,7 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let (loan, size) = match inode.try_lock_shared() {
         // Nobody moves the end meanwhile.
         Some(_guard) => (inode.data().tree.get_stable(index), inode.size()),
-        None => inode.data().tree.look(index, |blocks| match blocks {
+        None => inode.data().tree.with_blocks(index, |blocks| match blocks {
             [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
             _ => (StableRef::Hole, inode.size()),
         }),
@@ -144,7 +144,7 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     };
     let copy = mount.anon_pool().alloc()?;
     match unsteady {
-        Some(block) => copy.bytes().copy_from(0, &block, 0, usize::MAX)?,
+        Some(block) => copy.bytes().copy_block(&block)?,
         None => copy.zero_around(0, 0),
     }
     Ok((copy.bytes().clone(), size))

@@ -77,7 +77,7 @@ fn moved(
         };
         // The other stays counted as long as it is referred to.
         let copy = inode.data().tree.pool().alloc()?;
-        copy.bytes().copy_from(0, &pinned, 0, usize::MAX)?;
+        copy.bytes().copy_block(&pinned)?;
         tree.insert(index - from + to, copy, &mut prealloc)?;
     }
     Ok(tree)

@@ -28,7 +28,7 @@ impl Show for Summary {
         let (pool, info) = (&self.pool, &self.info);
         let lines = [
             ("blocks", pool.used()),
-            ("blocks_kept_for_others", pool.orphan_count()),
+            ("blocks_orphaned", pool.orphan_count()),
             ("blocks_limit", pool.limit().unwrap_or(0)),
             ("nodes", pool.nodes()),
             ("node_bytes", pool.nodes() * Pool::NODE_BYTES),

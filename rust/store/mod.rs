@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks, and the persistent tree that says which file holds which: see [`Tree`].
+//! The store: the blocks of files, shared between files by persistent trees.
 //!
-//! Knows no inode and no VFS. All `unsafe` is in [`block`].
+//! It knows no inode and no VFS. `unsafe` is in [`block`] and `node_ref`; the tree has none.
 
+mod accesses;
 pub mod block;
 mod node;
+mod node_ref;
 mod prealloc;
 mod tree;
 
-pub use self::node::node_cache;
+#[cfg(reflinkfs_count)]
+pub use self::accesses::accesses;
+pub use self::node_ref::NodeCache;
 pub use self::prealloc::Prealloc;
-pub use self::tree::{Extent, Lookup, StableRef, Tree};
+pub use self::tree::{BlockExtent, Lookup, StableRef, Tree};

@@ -1,76 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The nodes of the tree, and what can be done below one.
-//!
-//! All functions here take indexes relative to the node: `0..span(height)`.
+//! Nodes, and the walks down from one: those that read, and [`update_leaf`] and [`replace`], which
+//! change.
 
 use super::{
-    block::{BlockCount, ContigBlocks, InPool, Leaf, NodeCache, NodeCharge, NodeRef, Pool},
+    block::{BlockCount, Leaf, NodeCharge, Pool, Slots},
+    node_ref::NodeRef,
     Prealloc,
 };
+use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
-/// The logarithm of [`FANOUT`].
-pub(super) const FANOUT_SHIFT: u32 = 6;
+const FANOUT_SHIFT: u32 = 6;
 
 /// How many children a node has.
 pub(super) const FANOUT: usize = 1 << FANOUT_SHIFT;
 
-/// How many blocks a node of height `height` covers; a leaf has height 1, a block 0.
+/// Returns how many blocks a node of height `height` covers. A leaf has height 1, a block 0.
 pub(super) const fn span(height: u32) -> u64 {
     1 << (FANOUT_SHIFT * height)
 }
 
-// The largest file has 2^51 blocks, so that no height is over 9 and no span overflows.
+// The largest file has 2^51 blocks, so that no height exceeds 9 and no span overflows.
 const _: () = assert!(FANOUT_SHIFT * 9 >= 63 - super::block::BLOCK_SHIFT);
 
-/// The slot of a node of height `height` that covers block `index`.
+/// Returns which child of a node of height `height` covers block `index`.
 pub(super) const fn child_index(height: u32, index: u64) -> usize {
     (index >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
 }
 
-/// The slots of a leaf, which own its charge.
-pub(super) type NodeLeaf = Leaf<FANOUT, NodeCharge>;
+/// The blocks of a leaf, and how many there are.
+pub(super) struct LeafNode {
+    pub(super) blocks: u64,
+    pub(super) leaf: Leaf<FANOUT, NodeCharge>,
+}
 
-/// A node of the tree, charged to its pool for as long as it lives.
+/// A node, charged to its pool.
 pub(super) enum Node {
-    /// Height 1: blocks, and how many.
-    Leaf { blocks: u64, slots: NodeLeaf },
-    /// Height 2 and more: nodes, each one lower, and what is below them.
+    /// Height 1.
+    Leaf(LeafNode),
+    /// Height 2 and more: children of the next lower height, and how many blocks are below them.
     Inner {
         count: BlockCount,
-        children: [Option<NodeRef<Node>>; FANOUT],
+        children: [Subtree; FANOUT],
         _charge: NodeCharge,
     },
 }
 
-/// Makes the cache for the memory of nodes, for as long as there are trees.
-///
-/// # Errors
-///
-/// Those of [`NodeCache::new`].
-pub fn node_cache(name: &'static CStr) -> Result<NodeCache> {
-    NodeCache::new::<Node>(name)
-}
+/// A child of a node.
+pub(super) type Subtree = Option<NodeRef>;
 
-// Seven fit into a page, and so they are counted.
-const _: () = assert!(NodeRef::<Node>::BYTES <= 576);
+// Seven fit into a page, which is how they are charged.
+const _: () = assert!(NodeRef::BYTES <= 576);
 
 impl Node {
     fn leaf(charge: NodeCharge) -> Self {
-        Self::Leaf {
+        Self::Leaf(LeafNode {
             blocks: 0,
-            slots: Leaf::new(charge),
-        }
+            leaf: Leaf::new(charge),
+        })
     }
 
-    /// A leaf that has what `from` had as its first.
-    pub(super) fn leaf_with(from: &mut Leaf<1>, charge: NodeCharge) -> Self {
-        let mut leaf = Self::leaf(charge);
-        if let Self::Leaf { blocks, slots } = &mut leaf {
-            *blocks = slots.take_over(from).blocks;
+    /// Makes a leaf whose first block is that of `from`.
+    pub(super) fn leaf_with(from: &mut Slots, charge: NodeCharge) -> Self {
+        let mut node = Self::leaf(charge);
+        if let Self::Leaf(LeafNode { blocks, leaf }) = &mut node {
+            *blocks = leaf.take_first(from).blocks;
         }
-        leaf
+        node
     }
 
     fn inner(charge: NodeCharge) -> Self {
@@ -81,8 +78,8 @@ impl Node {
         }
     }
 
-    /// A node whose first child is `node`.
-    pub(super) fn inner_above(node: &NodeRef<Node>, charge: NodeCharge) -> Self {
+    /// Makes a node whose first child is `node`.
+    pub(super) fn inner_above(node: &NodeRef, charge: NodeCharge) -> Self {
         let mut above = Self::inner(charge);
         if let Self::Inner {
             count, children, ..
@@ -94,7 +91,6 @@ impl Node {
         above
     }
 
-    /// An empty node of height `height`.
     fn empty(height: u32, charge: NodeCharge) -> Self {
         if height == 1 {
             Self::leaf(charge)
@@ -103,23 +99,18 @@ impl Node {
         }
     }
 
-    /// A node with the same children, each of which gains an owner. Of blocks that are full there are
-    /// copies, see [`Leaf::copy_from`].
+    /// Makes a node that shares every child. Full blocks are copied, see [`Leaf::copy_from`].
     ///
     /// # Errors
     ///
     /// Those of [`Prealloc::node`] and [`Leaf::copy_from`].
-    fn copy(&self, pool: &Arc<Pool>, prealloc: &mut Prealloc) -> Result<NodeRef<Node>> {
+    fn copy(&self, pool: &Arc<Pool>, prealloc: &mut Prealloc) -> Result<NodeRef> {
         match self {
-            Self::Leaf {
-                blocks: from,
-                slots: from_slots,
-                ..
-            } => {
+            Self::Leaf(from) => {
                 let mut copy = prealloc.node(pool, Self::leaf)?;
-                if let Some(Self::Leaf { blocks, slots, .. }) = copy.get_mut() {
-                    slots.copy_from(from_slots, prealloc)?;
-                    *blocks = *from;
+                if let Some(Self::Leaf(LeafNode { blocks, leaf })) = copy.get_mut() {
+                    leaf.copy_from(&from.leaf, prealloc)?;
+                    *blocks = from.blocks;
                 }
                 Ok(copy)
             }
@@ -133,12 +124,12 @@ impl Node {
         }
     }
 
-    /// The blocks below.
+    /// Counts the blocks below.
     pub(super) fn count(&self) -> BlockCount {
         match self {
-            Self::Leaf { blocks, slots, .. } => BlockCount {
+            Self::Leaf(LeafNode { blocks, leaf }) => BlockCount {
                 blocks: *blocks,
-                written: blocks.saturating_sub(slots.unwritten()),
+                written: blocks.saturating_sub(leaf.unwritten()),
             },
             Self::Inner { count, .. } => *count,
         }
@@ -146,46 +137,43 @@ impl Node {
 
     fn add_count(&mut self, delta: BlockCount) {
         match self {
-            Self::Leaf { blocks, .. } => *blocks = blocks.wrapping_add(delta.blocks),
+            Self::Leaf(LeafNode { blocks, .. }) => *blocks = blocks.wrapping_add(delta.blocks),
             Self::Inner { count, .. } => *count += delta,
         }
     }
 
-    /// The child that covers block `index` of a node of height `height`.
-    fn child(&self, height: u32, index: u64) -> Option<&NodeRef<Node>> {
+    /// Returns the child of a node of height `height` that covers block `index`.
+    fn child(&self, height: u32, index: u64) -> Option<&NodeRef> {
         match self {
-            Self::Leaf { .. } => None,
+            Self::Leaf(_) => None,
             Self::Inner { children, .. } => children[child_index(height, index)].as_ref(),
         }
     }
 
-    /// The slots of a leaf.
-    pub(super) fn slots(&self) -> Option<&NodeLeaf> {
+    /// Returns the slots of a leaf.
+    pub(super) fn slots(&self) -> Option<&Slots> {
         match self {
-            Self::Leaf { slots, .. } => Some(slots),
+            Self::Leaf(LeafNode { leaf, .. }) => Some(leaf),
             Self::Inner { .. } => None,
         }
     }
 }
 
-/// A subtree: what one slot of a node holds.
-pub(super) type Subtree = Option<NodeRef<Node>>;
-
-/// The blocks in a subtree.
+/// Counts the blocks in a subtree.
 pub(super) fn count(subtree: &Subtree) -> BlockCount {
     subtree
         .as_ref()
         .map_or_else(BlockCount::default, |node| node.count())
 }
 
-/// The node of height `at` that covers block `index`, below `node` of height `height`, and
-/// whether every node on the way, itself included, has one owner.
+/// Returns the node of height `at` that covers block `index`, below `node` of height `height`, and
+/// whether each node on the path, both ends included, has a single reference.
 pub(super) fn descend(
-    node: &NodeRef<Node>,
+    node: &NodeRef,
     mut height: u32,
     at: u32,
     index: u64,
-) -> Option<(&NodeRef<Node>, bool)> {
+) -> Option<(&NodeRef, bool)> {
     let mut node = node;
     let mut unique = node.is_unique();
     while height > at {
@@ -196,8 +184,8 @@ pub(super) fn descend(
     Some((node, unique))
 }
 
-/// The slots that hold `index`, below `node` of height `height`.
-pub(super) fn find_leaf(node: &Node, height: u32, index: u64) -> Option<&NodeLeaf> {
+/// Returns the slots of the leaf that covers `index`, below `node` of height `height`.
+pub(super) fn find_leaf(node: &Node, height: u32, index: u64) -> Option<&Slots> {
     let (mut node, mut height) = (node, height);
     while height > 1 {
         node = node.child(height, index)?;
@@ -206,11 +194,11 @@ pub(super) fn find_leaf(node: &Node, height: u32, index: u64) -> Option<&NodeLea
     node.slots()
 }
 
-/// A root, its height, and a block index below it.
-type Cursor<'a> = (&'a NodeRef<Node>, u32, u64);
+/// A root, its height, and the index of a block below it.
+type Cursor<'a> = (&'a NodeRef, u32, u64);
 
-/// How many nodes of height `at` are the same in two trees, as far as their parents reach: from those
-/// on that begin at the two indexes.
+/// Returns how many adjacent nodes of height `at` are the same in two trees, from those on that
+/// cover the two indexes, as far as both parents reach.
 pub(super) fn same_run((a, a_top, i): Cursor<'_>, (b, b_top, j): Cursor<'_>, at: u32) -> u64 {
     if a_top == at || b_top == at {
         let pair = descend(a, a_top, at, i).zip(descend(b, b_top, at, j));
@@ -231,14 +219,14 @@ pub(super) fn same_run((a, a_top, i): Cursor<'_>, (b, b_top, j): Cursor<'_>, at:
             };
             a[i..].iter().zip(&b[j..]).take_while(same).count() as u64
         }
-        // Only leaves have nothing but blocks below them.
+        // Leaves have no nodes below them.
         _ => 0,
     }
 }
 
-/// How many nodes [`insert`] allocates: those that are missing, and those with several owners or
-/// below one that has.
-pub(super) fn nodes_to_insert(node: &NodeRef<Node>, height: u32, index: u64) -> usize {
+/// Returns how many nodes [`update_leaf`] takes at `index`: those that are missing, and those that
+/// are shared or below a shared one.
+pub(super) fn nodes_to_update(node: &NodeRef, height: u32, index: u64) -> usize {
     let mut node = node;
     let mut height = height;
     loop {
@@ -254,185 +242,113 @@ pub(super) fn nodes_to_insert(node: &NodeRef<Node>, height: u32, index: u64) -> 
     }
 }
 
-/// The node in `subtree`, to be changed in place: made if it is missing, copied if it has other
-/// owners. Copying shares every child.
-///
-/// Not inlined: a node passes over the stack here, and the callers are recursive.
-#[inline(never)]
-pub(super) fn make_mut<'a>(
-    subtree: &'a mut Subtree,
-    height: u32,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
-) -> Result<&'a mut Node> {
-    match subtree {
-        Some(node) if node.is_unique() => (),
-        Some(node) => *subtree = Some(node.copy(pool, prealloc)?),
-        None => *subtree = Some(prealloc.node(pool, |charge| Node::empty(height, charge))?),
-    }
-    // It was found or made to have one owner just now.
-    subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EINVAL)
+/// How a change gets a node that it may change.
+pub(super) trait MakeMut {
+    /// Returns the node in `subtree`, of height `height`, to be changed in place.
+    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, height: u32) -> Result<&'n mut Node>;
 }
 
-/// Calls `put` with the slots that hold `index`, and its place there: they are made where they are
-/// missing, and copied where they have other owners. `put` returns by how much the number of blocks
-/// grew; so does this.
+/// Only changes what is there and not shared: fails with `EAGAIN` elsewhere.
+pub(super) struct InPlace;
+
+impl MakeMut for InPlace {
+    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, _height: u32) -> Result<&'n mut Node> {
+        subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EAGAIN)
+    }
+}
+
+/// Makes nodes that are missing, and copies those that are shared; copying shares every child.
+pub(super) struct CopyOnWrite<'a> {
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) prealloc: &'a mut Prealloc,
+}
+
+impl MakeMut for CopyOnWrite<'_> {
+    /// Not inlined: a node passes over the stack here, and the callers are recursive.
+    #[inline(never)]
+    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, height: u32) -> Result<&'n mut Node> {
+        match subtree {
+            Some(node) if node.is_unique() => (),
+            Some(node) => *subtree = Some(node.copy(self.pool, self.prealloc)?),
+            None => {
+                let empty = |charge| Node::empty(height, charge);
+                *subtree = Some(self.prealloc.node(self.pool, empty)?);
+            }
+        }
+        // It has a single reference.
+        subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EINVAL)
+    }
+}
+
+/// Calls `change` with the leaf that covers `index`, below a subtree of height `height`, and with
+/// the place of `index` in it. `change` returns by how much it changed the number of blocks, which
+/// is added on the path, and returned.
 ///
 /// # Errors
 ///
-/// `ENOMEM` where `prealloc` has too few nodes; the tree is as it was, but for nodes that were
-/// copied.
-pub(super) fn update_leaf(
+/// Those of `nodes` and of `change`. If `nodes` fails, nothing has changed but that nodes were
+/// copied; if `change` does, it has changed nothing, or the tree is dropped.
+pub(super) fn update_leaf<M: MakeMut>(
     subtree: &mut Subtree,
     height: u32,
     index: u64,
-    put: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
+    nodes: &mut M,
+    change: impl FnOnce(&mut LeafNode, usize, &mut M) -> Result<BlockCount>,
 ) -> Result<BlockCount> {
-    let node = make_mut(subtree, height, pool, prealloc)?;
+    let node = nodes.make_mut(subtree, height)?;
     let i = child_index(height, index);
     let delta = match node {
-        Node::Leaf { slots, .. } => put(slots, i),
+        Node::Leaf(leaf) => change(leaf, i, nodes)?,
         Node::Inner { children, .. } => {
-            update_leaf(&mut children[i], height - 1, index, put, pool, prealloc)?
+            update_leaf(&mut children[i], height - 1, index, nodes, change)?
         }
     };
     node.add_count(delta);
     Ok(delta)
 }
 
-/// Blocks for [`insert_run`]: the first `left` of a piece, to be marked with an generation.
-pub(super) struct RunInsertion<'a, 'pool> {
-    pub(super) piece: &'a mut ContigBlocks<'pool>,
-    pub(super) left: usize,
-    pub(super) generation: u64,
-}
-
-/// Puts blocks in from `index` on, as [`insert`] does, as far as they lie in `subtree`; those are not
-/// `left` any more. Returns by how much the number of blocks grew, and what kept it from going on.
-pub(super) fn insert_run(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-    blocks: &mut RunInsertion<'_, '_>,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
-) -> (BlockCount, Result) {
-    let node = match make_mut(subtree, height, pool, prealloc) {
-        Ok(node) => node,
-        Err(err) => return (BlockCount::default(), Err(err)),
-    };
-    let first = child_index(height, index);
-    let (mut delta, mut result) = (BlockCount::default(), Ok(()));
-    match node {
-        Node::Leaf {
-            blocks: before,
-            slots,
-            ..
-        } => {
-            let n = blocks.left.min(FANOUT - first);
-            // Otherwise all slots are empty, as each block in one is counted.
-            if *before > 0 {
-                delta += slots.remove_run(first, first + n);
-            }
-            delta += slots.insert_run(first, n, blocks.piece, blocks.generation);
-            blocks.left -= n;
-        }
-        Node::Inner { children, .. } => {
-            let mut index = index;
-            for child in &mut children[first..] {
-                let left = blocks.left;
-                let (by, so_far) = insert_run(child, height - 1, index, blocks, pool, prealloc);
-                delta += by;
-                result = so_far;
-                if blocks.left == 0 || result.is_err() {
-                    break;
-                }
-                index += (left - blocks.left) as u64;
-            }
-        }
-    }
-    node.add_count(delta);
-    (delta, result)
-}
-
-/// Calls `change` with the slots that hold `index`, and its place there, where each node on the way is
-/// there and has one owner. `change` returns by how much the number of blocks grew; so does this, if
-/// it was called.
-pub(super) fn update_leaf_in_place(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-    change: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
-) -> Option<BlockCount> {
-    let node = subtree.as_mut()?.get_mut()?;
-    let i = child_index(height, index);
-    let delta = match node {
-        Node::Leaf { slots, .. } => change(slots, i),
-        Node::Inner { children, .. } => {
-            update_leaf_in_place(&mut children[i], height - 1, index, change)?
-        }
-    };
-    node.add_count(delta);
-    Some(delta)
-}
-
-/// The slots that hold `index`, to be changed in place, where each node on the way has one owner.
-pub(super) fn exclusive_leaf(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-) -> Option<&mut NodeLeaf> {
-    match subtree.as_mut()?.get_mut()? {
-        Node::Leaf { slots, .. } => Some(slots),
-        Node::Inner { children, .. } => {
-            exclusive_leaf(&mut children[child_index(height, index)], height - 1, index)
-        }
-    }
-}
-
-/// Empties `from..to`. Returns by how much the number of blocks grew: 0 or less.
+/// Puts `content` in the place of what is in `range`, below a subtree of height `height`: a node
+/// that covers just `range`, or `None`, which empties it. Returns by how much that changed the
+/// number of blocks.
 ///
 /// # Errors
 ///
-/// `ENOMEM`, as [`insert`]; some of the range may be empty already.
-pub(super) fn remove(
+/// Those of `nodes`. Some of the range may be empty then, and nodes count wrongly: the tree is to
+/// be dropped.
+pub(super) fn replace(
     subtree: &mut Subtree,
     height: u32,
-    from: u64,
-    to: u64,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
+    range: Range<u64>,
+    content: &mut Subtree,
+    nodes: &mut impl MakeMut,
 ) -> Result<BlockCount> {
-    let Some(node) = subtree else {
-        return Ok(BlockCount::default());
-    };
-    if from == 0 && to >= span(height) {
-        let before = node.count();
-        *subtree = None;
-        return Ok(BlockCount::default() - before);
+    if range.end - range.start == span(height) {
+        let delta = count(content) - count(subtree);
+        *subtree = content.take();
+        return Ok(delta);
     }
-    let node = make_mut(subtree, height, pool, prealloc)?;
-    let step = span(height - 1);
+    if subtree.is_none() && content.is_none() {
+        return Ok(BlockCount::default());
+    }
+    let node = nodes.make_mut(subtree, height)?;
+    let first = child_index(height, range.start);
     let mut delta = BlockCount::default();
-    for i in (from / step)..to.min(span(height)).div_ceil(step) {
-        delta += match node {
-            Node::Leaf { slots, .. } => slots.remove(i as usize),
-            Node::Inner { children, .. } => {
-                let start = i * step;
-                let from = from.saturating_sub(start);
-                let to = (to - start).min(step);
-                remove(
-                    &mut children[i as usize],
-                    height - 1,
-                    from,
-                    to,
-                    pool,
-                    prealloc,
-                )?
+    match node {
+        Node::Leaf(LeafNode { leaf, .. }) => {
+            delta = leaf.remove_run(first, first + (range.end - range.start) as usize);
+        }
+        Node::Inner { children, .. } => {
+            let step = span(height - 1);
+            let mut start = range.start;
+            for child in &mut children[first..] {
+                let end = range.end.min((start / step + 1) * step);
+                delta += replace(child, height - 1, start..end, content, nodes)?;
+                start = end;
+                if start == range.end {
+                    break;
+                }
             }
-        };
+        }
     }
     node.add_count(delta);
     if node.count().blocks == 0 {
@@ -441,87 +357,8 @@ pub(super) fn remove(
     Ok(delta)
 }
 
-/// Puts `content`, of height `at`, in at `index`, a multiple of `span(at)`. Returns by how much
-/// the number of blocks grew.
-///
-/// # Errors
-///
-/// `ENOMEM`, as [`insert`].
-pub(super) fn graft(
-    subtree: &mut Subtree,
-    height: u32,
-    at: u32,
-    index: u64,
-    content: NodeRef<Node>,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
-) -> Result<BlockCount> {
-    if height == at {
-        let before = count(subtree);
-        let after = content.count();
-        *subtree = Some(content);
-        return Ok(after - before);
-    }
-    let node = make_mut(subtree, height, pool, prealloc)?;
-    let i = child_index(height, index);
-    let delta = match node {
-        // A leaf has height 1, and no content is lower than that.
-        Node::Leaf { .. } => BlockCount::default(),
-        Node::Inner { children, .. } => graft(
-            &mut children[i],
-            height - 1,
-            at,
-            index,
-            content,
-            pool,
-            prealloc,
-        )?,
-    };
-    node.add_count(delta);
-    Ok(delta)
-}
-
-/// Shares `len` of the slots `from`, beginning at `from_slot`, into the leaf that covers `index`.
-/// Both runs must lie within one leaf. Returns by how much the number of blocks grew.
-///
-/// # Errors
-///
-/// `ENOMEM`, as [`insert`].
-pub(super) fn share_run<const M: usize, Q: InPool>(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-    (from, from_slot): (&Leaf<M, Q>, usize),
-    len: usize,
-    pool: &Arc<Pool>,
-    prealloc: &mut Prealloc,
-) -> Result<BlockCount> {
-    let node = make_mut(subtree, height, pool, prealloc)?;
-    let i = child_index(height, index);
-    let mut delta = BlockCount::default();
-    match node {
-        Node::Leaf { slots, .. } => {
-            for k in 0..len {
-                delta += slots.share(i + k, from, from_slot + k, prealloc)?;
-            }
-        }
-        Node::Inner { children, .. } => {
-            delta = share_run(
-                &mut children[i],
-                height - 1,
-                index,
-                (from, from_slot),
-                len,
-                pool,
-                prealloc,
-            )?;
-        }
-    }
-    node.add_count(delta);
-    Ok(delta)
-}
-
-/// How many blocks there are in `from..to`. Looks at the children of two nodes on each level at most.
+/// Counts the blocks in `from..to`, relative to the node. Visits the children of at most two nodes
+/// on each level.
 pub(super) fn blocks_in(node: &Node, height: u32, from: u64, to: u64) -> u64 {
     if from == 0 && to >= span(height) {
         return node.count().blocks;
@@ -531,7 +368,7 @@ pub(super) fn blocks_in(node: &Node, height: u32, from: u64, to: u64) -> u64 {
     for i in (from / step)..to.min(span(height)).div_ceil(step) {
         let start = i * step;
         blocks += match node {
-            Node::Leaf { slots, .. } => u64::from(slots.is_some(i as usize)),
+            Node::Leaf(LeafNode { leaf, .. }) => u64::from(leaf.is_some(i as usize)),
             Node::Inner { children, .. } => children[i as usize].as_ref().map_or(0, |child| {
                 let to = (to - start).min(step);
                 blocks_in(child, height - 1, from.saturating_sub(start), to)
@@ -541,7 +378,7 @@ pub(super) fn blocks_in(node: &Node, height: u32, from: u64, to: u64) -> u64 {
     blocks
 }
 
-/// What can be looked for.
+/// What to look for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// A block.
@@ -555,7 +392,7 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    /// Whether it is among `span` places with so many blocks.
+    /// Returns whether it is among `span` slots that hold `count` blocks.
     pub(super) fn is_in(self, count: BlockCount, span: u64) -> bool {
         match self {
             Self::Block => count.blocks > 0,
@@ -566,18 +403,18 @@ impl Wanted {
     }
 }
 
-/// The first index at or after `from` with what is wanted.
+/// Returns the first index at or after `from`, relative to the node, with what is wanted.
 ///
-/// Looks at the children of two nodes on each level at most: those of the one that covers `from`, and
-/// of the first after it that must have it, as its counts say.
+/// Visits the children of at most two nodes on each level: of the one that covers `from`, and of
+/// the first after it that has it by its count.
 pub(super) fn find(node: &Node, height: u32, from: u64, wanted: Wanted) -> Option<u64> {
     if !wanted.is_in(node.count(), span(height)) {
         return None;
     }
     let first = child_index(height, from);
     let children = match node {
-        Node::Leaf { slots, .. } => {
-            let is_wanted = |&i: &usize| wanted.is_in(slots.count(i), 1);
+        Node::Leaf(LeafNode { leaf, .. }) => {
+            let is_wanted = |&i: &usize| wanted.is_in(leaf.count(i), 1);
             return (first..FANOUT).find(is_wanted).map(|i| i as u64);
         }
         Node::Inner { children, .. } => children,

@@ -1,42 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tree nodes, and spare blocks, allocated extra of a change that must not fail or sleep.
+//! [`Prealloc`]: nodes and spare blocks, allocated before a change that must not sleep.
 
 use super::{
-    block::{NodeCharge, NodeRef, Pool, Spare, SpareSource, UninitNode},
+    block::{NodeCharge, Pool, Spare, SpareSource},
     node::Node,
+    node_ref::{NodeRef, UninitNode},
 };
 use kernel::{prelude::*, sync::Arc};
 
-/// Nodes for a change to a [`Tree`](super::Tree): prealloc, then lock, then change.
+/// Nodes, and blocks for copies, for changes to a [`Tree`](super::Tree) under a spinning lock.
+///
+/// A change first asks whether there are enough. If not, the caller drops the lock, fills the
+/// `Prealloc` and tries again:
 ///
 /// ```text
 /// loop {
-///     prealloc.fill()?;                       // may sleep and fail
-///     let mut tree = tree.lock();
-///     match tree.insert(index, block, &mut prealloc) { .. }
+///     {
+///         let mut tree = lock.write();
+///         if tree.can_insert(index, &mut prealloc) {
+///             return tree.insert(index, block, &mut prealloc);
+///         }
+///     }
+///     prealloc.fill(pool)?;                   // may sleep and fail
 /// }
 /// ```
 #[derive(Default)]
 pub struct Prealloc {
-    /// None at first, as even a vector that is empty goes by way of the allocator.
+    /// `None` at first: even dropping an empty vector calls the allocator.
     nodes: Option<KVec<PreallocNode>>,
-    /// How many nodes the last change wanted.
+    /// How many nodes the last change needs.
     wanted: usize,
-    /// How many more the changes after that one want, perhaps.
+    /// How many more the changes after it will need, probably.
     extra: usize,
-    /// Blocks to be copies of those that no more slots may hold; none at first.
+    /// Blocks for copies of full blocks.
     spares: Option<KVec<Spare>>,
-    /// How many of them the last change wanted.
+    /// How many of them the last change needs.
     wanted_spares: usize,
-    /// How many of them were taken.
+    /// How many were used.
     copied: u64,
     source: NodeSource,
 }
 
-/// Room for a node: memory, and the pool's count of it.
+/// Memory for a node, charged to the pool.
 struct PreallocNode {
-    memory: UninitNode<Node>,
+    memory: UninitNode,
     charge: NodeCharge,
 }
 
@@ -49,26 +57,26 @@ impl PreallocNode {
     }
 }
 
-/// Where a node comes from when one is asked for.
+/// Where nodes and spare blocks come from.
 #[derive(Default, PartialEq, Eq)]
 enum NodeSource {
-    /// The prealloc.
+    /// What [`Prealloc::fill`] allocated.
     #[default]
     Prealloc,
-    /// An allocation, within the pool's limit.
+    /// The allocator, within the pool's limit.
     Alloc,
-    /// An allocation.
+    /// The allocator, over the pool's limit if need be.
     Overcommit,
 }
 
 impl Prealloc {
-    /// An empty prealloc: a change that needs a node says so, for [`Prealloc::fill`].
+    /// Makes an empty one, to be filled when a change needs nodes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A prealloc that allocates when a node is asked for: for changes to a tree that no lock
-    /// protects and nobody else sees.
+    /// Makes one that allocates whenever a node is needed: for a tree that no lock protects and no
+    /// other thread can reach.
     pub fn on_demand() -> Self {
         Self {
             source: NodeSource::Alloc,
@@ -76,8 +84,7 @@ impl Prealloc {
         }
     }
 
-    /// As [`Prealloc::on_demand`], but goes over the pool's limit of nodes where it must, as
-    /// [`Pool::alloc_overcommit`] does.
+    /// As [`Prealloc::on_demand`], and may exceed the pool's limit, see [`Pool::alloc_overcommit`].
     pub fn on_demand_overcommit() -> Self {
         Self {
             source: NodeSource::Overcommit,
@@ -85,11 +92,12 @@ impl Prealloc {
         }
     }
 
-    /// Allocates what the last change wanted, and, if they can be had, what may be wanted soon.
+    /// Allocates what the last change needs, and as much as possible of what the next ones may
+    /// need.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
+    /// `ENOSPC` at the pool's limit, `ENOMEM`.
     pub fn fill(&mut self, pool: &Arc<Pool>) -> Result {
         let missing = (self.wanted + self.extra).saturating_sub(self.len());
         if missing > 0 {
@@ -108,8 +116,8 @@ impl Prealloc {
         Ok(())
     }
 
-    /// Allocates as many as can be had until there are `n`, for a change that is about to take a lock for
-    /// which others wait. What is missing then is asked for when it is needed.
+    /// Allocates up to `n` nodes in advance of taking a contended lock. If fewer can be allocated,
+    /// the change that needs them asks again.
     pub fn try_fill(&mut self, n: usize, pool: &Arc<Pool>) {
         (self.wanted, self.extra) = (0, n);
         let _ = self.fill(pool);
@@ -130,43 +138,44 @@ impl Prealloc {
         self.nodes.as_ref().map_or(0, KVec::len)
     }
 
-    /// Whether `n` nodes can be had; if not, they are noted for [`Prealloc::fill`], and that `extra` more
-    /// may be wanted soon.
+    /// Returns whether there are `n` nodes. Records for [`Prealloc::fill`] that `n` are needed, and
+    /// that the next changes may need `extra` more.
     pub(super) fn require(&mut self, n: usize, extra: usize) -> bool {
         (self.wanted, self.extra) = (n, extra);
         self.source != NodeSource::Prealloc || self.len() >= n
     }
 
-    /// Whether `n` spares can be had; if not, they are noted for [`Prealloc::fill`].
+    /// Returns whether there are `n` spare blocks. Records for [`Prealloc::fill`] that they are
+    /// needed.
     pub(super) fn require_spares(&mut self, n: usize) -> bool {
         self.wanted_spares = n;
         self.source != NodeSource::Prealloc || self.spares() >= n
     }
 
-    /// How many blocks were copied as no more slots may hold them, since the last call.
-    pub(super) fn take_copied(&mut self) -> u64 {
-        core::mem::take(&mut self.copied)
-    }
-
-    /// Whether those that were to be wanted soon can be had, too.
+    /// Returns whether the extra nodes of the last [`Prealloc::require`] are there, too.
     pub(super) fn has_extra(&self) -> bool {
         self.source != NodeSource::Prealloc || self.len() >= self.wanted + self.extra
     }
 
-    /// A node of `pool`, for which this was filled: what `content` makes of the pool's count of it.
+    /// Returns how many full blocks were copied since the last call.
+    pub(super) fn take_copied(&mut self) -> u64 {
+        core::mem::take(&mut self.copied)
+    }
+
+    /// Makes a node of `pool`, initialised with what `content` makes of its charge.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, unless [`Prealloc::require`] said otherwise and the prealloc is not on demand;
-    /// `ENOSPC` on demand, where there may be no more nodes.
+    /// `ENOMEM` if there are too few nodes, which [`Prealloc::require`] tells in advance. On demand:
+    /// `ENOMEM`, and `ENOSPC` at the pool's limit.
     #[inline]
     pub(super) fn node(
         &mut self,
         pool: &Arc<Pool>,
         content: impl FnOnce(NodeCharge) -> Node,
-    ) -> Result<NodeRef<Node>> {
+    ) -> Result<NodeRef> {
         let PreallocNode { memory, charge } = self.take_node(pool)?;
-        Ok(memory.fill(|| content(charge)))
+        Ok(memory.init(|| content(charge)))
     }
 
     fn take_node(&mut self, pool: &Arc<Pool>) -> Result<PreallocNode> {
@@ -182,8 +191,8 @@ impl Prealloc {
 }
 
 impl SpareSource for Prealloc {
-    /// None where the prealloc is not on demand, and [`Prealloc::require_spares`] was asked for fewer: as the
-    /// block became full since, while the tree is locked.
+    /// Returns `None` if it has none and may not allocate: when the block became full after
+    /// [`Prealloc::require_spares`], under the same hold of the tree's lock.
     fn take_spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
         let spare = match self.source {
             NodeSource::Prealloc => self.spares.as_mut().and_then(KVec::pop),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Writing whole blocks in a row that are all to be new: a file that grows, or the first write
-//! after a clone. As many as lie in one piece in memory are filled and put into the tree at once.
+//! after a clone. As many as are contiguous in memory are filled and inserted at once.
 
 use super::{
     super::{block_of, offset_in_block, ChargedBlock, Data, ReflinkFs},
@@ -42,7 +42,7 @@ pub(super) fn write_run(
     let mut done = 0;
     while done < blocks * BLOCK_SIZE {
         let (n, result) = match run.take_contig() {
-            Ok(piece) => write_contig(write, pos + done as u64, piece),
+            Ok(contig) => write_contig(write, pos + done as u64, contig),
             Err(err) => (0, Err(err)),
         };
         done += n;
@@ -56,7 +56,7 @@ pub(super) fn write_run(
 fn write_contig(
     write: &mut Write<'_, impl Source>,
     pos: u64,
-    mut piece: ContigBlocks<'_>,
+    mut contig: ContigBlocks<'_>,
 ) -> (usize, Result) {
     let Write {
         inode,
@@ -64,17 +64,17 @@ fn write_contig(
         prealloc,
         ..
     } = write;
-    let wanted = piece.len() * BLOCK_SIZE;
-    let mut done = source.fill_contig(&piece);
+    let wanted = contig.len() * BLOCK_SIZE;
+    let mut done = source.fill_contig(&contig);
     let mut result = if done < wanted {
         Err(source.why_short())
     } else {
         Ok(())
     };
-    piece.truncate(done.div_ceil(BLOCK_SIZE));
+    contig.truncate(done.div_ceil(BLOCK_SIZE));
     // What is only a part of a block is not put in with the others.
     let part = done % BLOCK_SIZE;
-    let mut last = if part == 0 { None } else { piece.take_last() };
+    let mut last = if part == 0 { None } else { contig.take_last() };
     if let Some(block) = &last {
         let index = block_of(pos + done as u64);
         let kept = match inode.data().tree.lookup(index).block() {
@@ -96,7 +96,7 @@ fn write_contig(
     }
     let lock = inode.invalidate_lock();
     lock.unmap(first..end);
-    let (whole, inserted) = insert_run(&lock, first, piece, prealloc);
+    let (whole, inserted) = insert_run(&lock, first, contig, prealloc);
     if let Err(err) = inserted {
         return (whole * BLOCK_SIZE, Err(err));
     }
@@ -113,20 +113,20 @@ fn write_contig(
 fn insert_run(
     lock: &InvalidateGuard<'_, ReflinkFs>,
     index: u64,
-    mut piece: ContigBlocks<'_>,
+    mut contig: ContigBlocks<'_>,
     prealloc: &mut Prealloc,
 ) -> (usize, Result) {
-    let (inode, all) = (lock.inode(), piece.len());
+    let (inode, all) = (lock.inode(), contig.len());
     // A fault may have put blocks there meanwhile, which are looked at one by one.
     let all_others =
         !inode.data().dax.was_mapped() || inode.data().tree.len_to_alloc(index, all) == all;
     // One by one, too, where owners are charged.
     if all_others && all > 1 && !has_quota(inode.super_block()) {
-        let result = Data::insert_run(lock, index, &mut piece, prealloc);
-        return (all - piece.len(), result);
+        let result = Data::insert_run(lock, index, &mut contig, prealloc);
+        return (all - contig.len(), result);
     }
     let mut done = 0;
-    while let Some(block) = piece.take() {
+    while let Some(block) = contig.take() {
         let block = ChargedBlock::uncharged(inode, block);
         let result = insert_block(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
         if result.is_err() {

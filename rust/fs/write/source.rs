@@ -34,9 +34,9 @@ pub(crate) trait Source {
         self.len()
     }
 
-    /// Copies the next bytes to all of `piece`: no more than [`Source::len_for_contig`]. Returns
+    /// Copies the next bytes to all of `contig`: no more than [`Source::len_for_contig`]. Returns
     /// how many; fewer mean that no more can be had.
-    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize;
+    fn fill_contig(&mut self, contig: &ContigBlocks<'_>) -> usize;
 
     /// Returns whether the `len` bytes that lie `ahead` are a hole, so that they can be one here
     /// too.
@@ -62,7 +62,7 @@ impl Source for IovIterSource<'_> {
         copy_from_iter_without_faults(blocks, offset, len, self)
     }
 
-    fn fill_contig(&mut self, piece: &ContigBlocks<'_>) -> usize {
-        piece.copy_from_iter(self)
+    fn fill_contig(&mut self, contig: &ContigBlocks<'_>) -> usize {
+        contig.copy_from_iter(self)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Several new blocks at once.
+//! Allocation of blocks, several at once.
 
 use super::{
     page::{copy_bytes, BlockRef, NewBlock, RawBlock},
@@ -11,86 +11,85 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{iov::IovIterSource, prelude::*};
 
-/// As `GFP_KERNEL_ACCOUNT`, without direct reclaim and memory reserves: for several pages in one piece,
-/// in the place of which single ones will do.
-const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
-    & !bindings::__GFP_DIRECT_RECLAIM)
-    | bindings::__GFP_NOMEMALLOC
-    | bindings::__GFP_NOWARN;
-
-/// How many blocks are worth making at a time: 1 MiB.
+/// The most blocks of a [`ContigBlocks`]: 1 MiB.
 pub const MAX_CONTIG_BLOCKS: usize = 256;
 
-/// Pages are allocated by up to so many at a time, `1 << MAX_ORDER`: one where several might not be in one
-/// piece.
+/// The highest order of an allocation; 0 if adjacent pages may not be virtually contiguous.
 const MAX_ORDER: u32 = if PAGES_VIRT_CONTIGUOUS {
     MAX_CONTIG_BLOCKS.ilog2()
 } else {
     0
 };
 
-/// New blocks whose pages are asked for together. Those that nobody takes are given back.
+/// As `GFP_KERNEL_ACCOUNT`, without direct reclaim and memory reserves: for allocations of higher
+/// order, which can be replaced by single pages.
+const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
+    & !bindings::__GFP_DIRECT_RECLAIM)
+    | bindings::__GFP_NOMEMALLOC
+    | bindings::__GFP_NOWARN;
+
+/// New blocks, charged at once, whose pages are allocated as they are taken. The charge of those
+/// that are not taken ends with the batch.
 ///
 /// # Invariants
 ///
-/// The pool counts `left` blocks for this.
+/// The pool has charged `left` blocks for this.
 pub struct BlockBatch<'pool> {
     pool: &'pool Pool,
     left: u64,
-    /// Those whose pages are there, which come before the others.
-    piece: Option<ContigBlocks<'pool>>,
+    /// Those whose pages are allocated, which are taken first.
+    contig: Option<ContigBlocks<'pool>>,
 }
 
 impl<'pool> BlockBatch<'pool> {
-    /// Up to `n` blocks of `pool`: fewer where there may be no more.
+    /// Charges up to `n` blocks, as many as the limit allows.
     pub(super) fn new(pool: &'pool Pool, n: u64) -> Self {
-        // INVARIANT: The pool has counted them.
+        // INVARIANT: The pool has charged them.
         Self {
             pool,
             left: if n == 0 { 0 } else { pool.charge(n) },
-            piece: None,
+            contig: None,
         }
     }
 
-    /// A block, for [`Pool::alloc_overcommit`].
+    /// Charges a block, for [`Pool::alloc_overcommit`].
     pub(super) fn overcommit(pool: &'pool Pool) -> Self {
         // INVARIANT: As above.
         Self {
             pool,
             left: pool.charge_overcommit(1),
-            piece: None,
+            contig: None,
         }
     }
 
-    /// The next block. Its bytes are undefined until its owner has written them.
+    /// Takes the next block. Its bytes are not initialised.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where there may be no more, `ENOMEM` where there is no page.
+    /// `ENOSPC` if no more are charged, `ENOMEM`.
     pub fn take(&mut self) -> Result<NewBlock<'pool>> {
         loop {
-            if let Some(block) = self.piece.as_mut().and_then(ContigBlocks::take) {
+            if let Some(block) = self.contig.as_mut().and_then(ContigBlocks::take) {
                 return Ok(block);
             }
-            self.piece = Some(self.alloc()?);
+            self.contig = Some(self.alloc()?);
         }
     }
 
-    /// The next blocks, at least one, as many as lie in one piece in memory. Their bytes are undefined
-    /// until their owner has written them.
+    /// Takes the next blocks, at least one, as many as are virtually contiguous. Their bytes are not
+    /// initialised.
     ///
     /// # Errors
     ///
     /// As [`BlockBatch::take`].
     pub fn take_contig(&mut self) -> Result<ContigBlocks<'pool>> {
-        match self.piece.take() {
-            Some(piece) if piece.len > 0 => Ok(piece),
+        match self.contig.take() {
+            Some(contig) if contig.len > 0 => Ok(contig),
             _ => self.alloc(),
         }
     }
 
-    /// Allocates pages: several if they are free in one piece, otherwise one, for which memory is
-    /// reclaimed.
+    /// Allocates pages: several if that takes no reclaim, otherwise one.
     fn alloc(&mut self) -> Result<ContigBlocks<'pool>> {
         if self.left == 0 {
             return Err(ENOSPC);
@@ -99,10 +98,10 @@ impl<'pool> BlockBatch<'pool> {
         let mut order = wanted.min(self.pool.order());
         let page = loop {
             if order == 0 {
-                break alloc(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
+                break alloc_pages(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
             }
-            if let Some(page) = alloc(GFP_NO_RECLAIM, order) {
-                // SAFETY: The pages were allocated just now, with this order and not as one folio.
+            if let Some(page) = alloc_pages(GFP_NO_RECLAIM, order) {
+                // SAFETY: The pages were just allocated, with this order and not as one folio.
                 unsafe { bindings::split_page(page.as_ptr(), order) };
                 break page;
             }
@@ -113,10 +112,9 @@ impl<'pool> BlockBatch<'pool> {
         if order < wanted && self.pool.should_raise_order(len as u64) {
             self.pool.set_order(order + 1);
         }
-        // INVARIANT: They are counted for the piece now.
+        // INVARIANT: The charge passes to `ContigBlocks`.
         self.left -= len as u64;
-        // INVARIANT: The pages are single ones, and follow each other, as those of one allocation do;
-        // nobody has them but us, nor their first references.
+        // INVARIANT: The pages were split, are adjacent, and nothing else refers to them.
         Ok(ContigBlocks {
             pool: self.pool,
             page,
@@ -126,9 +124,8 @@ impl<'pool> BlockBatch<'pool> {
 }
 
 /// Allocates `1 << order` pages, charged to the caller's cgroup.
-fn alloc(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> {
-    // SAFETY: Allocating pages has no preconditions beyond a context that may sleep, where `flags`
-    // ask for that.
+fn alloc_pages(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> {
+    // SAFETY: Allocating pages has no preconditions but a context that may sleep.
     NonNull::new(unsafe { bindings::alloc_pages(flags, order) })
 }
 
@@ -140,12 +137,12 @@ impl Drop for BlockBatch<'_> {
     }
 }
 
-/// New blocks that lie in one piece in memory: as so many [`NewBlock`]s.
+/// New blocks that are virtually contiguous.
 ///
 /// # Invariants
 ///
-/// The pool counts `len` blocks for this. The `len` pages from `page` on are single pages, nobody else uses them, and their first references are
-/// ours.
+/// The pool has charged `len` blocks for this. The `len` pages from `page` on are of order 0, and
+/// this value owns their only references.
 pub struct ContigBlocks<'pool> {
     pool: &'pool Pool,
     page: NonNull<bindings::page>,
@@ -153,27 +150,26 @@ pub struct ContigBlocks<'pool> {
 }
 
 impl<'pool> ContigBlocks<'pool> {
-    /// How many there are.
+    /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The pool that they are of.
     pub(super) fn pool(&self) -> &'pool Pool {
         self.pool
     }
 
-    /// Copies bytes of `from` to the blocks, as far as there are both. Returns how many.
+    /// Copies bytes of `from` to the blocks, up to the end of either. Returns how many.
     ///
-    /// May fault in user memory: no lock that a fault takes may be held.
+    /// May fault on user memory: the caller holds no lock that a fault takes.
     pub fn copy_from_iter(&self, from: &mut IovIterSource<'_>) -> usize {
-        // SAFETY: The `len` pages are ours, and follow each other in the kernel's mapping of all memory
-        // where they are more than one, see `MAX_ORDER`. `from` is valid.
+        // SAFETY: The `len` pages are owned, and virtually contiguous if there are several, see
+        // `MAX_ORDER`. `from` is valid.
         unsafe {
             let bytes = bindings::kmap_local_page(self.page.as_ptr());
             let copied = bindings::_copy_from_iter(bytes, self.len * BLOCK_SIZE, from.as_raw());
@@ -182,9 +178,9 @@ impl<'pool> ContigBlocks<'pool> {
         }
     }
 
-    /// Copies `len` bytes of `from`, beginning `from_offset` bytes into the first of them, to `offset` in
-    /// these; `None` is a block of zeros. What would lie outside of either is left out. Returns how many
-    /// bytes: up to a block that [is poisoned](BlockRef::is_poisoned).
+    /// Copies `len` bytes, from `from_offset` bytes into the first of `from` on, to `offset` in these
+    /// blocks; `None` is a block of zeros. Leaves out what lies outside of either. Returns how many
+    /// bytes were copied, up to a [poisoned](BlockRef::is_poisoned) block.
     pub fn copy_from(
         &self,
         offset: usize,
@@ -200,11 +196,11 @@ impl<'pool> ContigBlocks<'pool> {
         let mapping = unsafe { bindings::kmap_local_page(self.page.as_ptr()) };
         // SAFETY: `len` bytes, at least one, lie within the pages from there on.
         let mut to = unsafe { mapping.cast::<u8>().add(offset) };
-        let copy = |piece: &[Option<BlockRef>], from_offset, n| {
-            // SAFETY: `n` bytes lie within both pieces. The pages of this one are others than those of
-            // `from`, to which there are references.
+        let copy = |contig: &[Option<BlockRef>], from_offset, n| {
+            // SAFETY: `n` bytes lie within both. These pages are not among those of `from`, to
+            // which there are references.
             unsafe {
-                match piece {
+                match contig {
                     [Some(first), ..] => first
                         .raw()
                         .with_bytes(|from| copy_bytes(from.add(from_offset), to, n)),
@@ -215,26 +211,26 @@ impl<'pool> ContigBlocks<'pool> {
             n
         };
         let done = for_each_contig(from, from_offset, len, copy);
-        // SAFETY: From `kmap_local_page` above; mappings made since have been undone.
+        // SAFETY: Mapped above; what was mapped since is unmapped.
         unsafe { bindings::kunmap_local(mapping) };
         done
     }
 
-    /// Takes the first out.
+    /// Takes the first block.
     pub fn take(&mut self) -> Option<NewBlock<'pool>> {
         let page = self.page;
         self.len = self.len.checked_sub(1)?;
-        // INVARIANT: The first of them is not counted any more.
-        // SAFETY: One past the first of `len`, in the kernel's array of pages.
+        // INVARIANT: The first is no longer among them.
+        // SAFETY: At most one past the last of the pages, in the kernel's array of `struct page`s.
         self.page = unsafe { page.add(1) };
-        // SAFETY: A page of order 0 that nobody else has; the pool has counted the block.
+        // SAFETY: By the type invariant its only reference was owned, and it is charged.
         Some(unsafe { NewBlock::from_page(self.pool, page) })
     }
 
-    /// Takes the first `n` out, or all, for as many slots that own them from now on, with the numbers from
-    /// `number` on; 0 gives none a number.
+    /// Takes the first `n` blocks, or all, for slots that own them from then on, with the numbers
+    /// from `number` on; 0 gives none a number.
     ///
-    /// Those that are not taken from what this returns are lost.
+    /// Those that the caller does not take from the iterator are lost.
     pub(super) fn take_for_slots(
         &mut self,
         n: usize,
@@ -243,33 +239,32 @@ impl<'pool> ContigBlocks<'pool> {
         let n = n.min(self.len);
         let page = self.page;
         let step = u64::from(number != 0);
-        // INVARIANT: The first `n` of them are not counted any more.
-        // SAFETY: One past the first `n` of `len`, in the kernel's array of pages.
+        // INVARIANT: The first `n` are no longer among them.
+        // SAFETY: At most one past the last of the pages, in the kernel's array of `struct page`s.
         self.page = unsafe { page.add(n) };
         self.len -= n;
         (0..n).map(move |i| {
-            // Numbers end long before this wraps, so that it need not be checked for each.
+            // Numbers end long before this wraps: no check for each block.
             let number = number.wrapping_add(step.wrapping_mul(i as u64));
-            // SAFETY: A single page that nobody else has; the pool's count of it and its first
-            // reference are the slot's now.
+            // SAFETY: By the type invariant its only reference was owned, and it is charged; both
+            // pass to the slot.
             unsafe { RawBlock::in_slot(page.add(i), number) }
         })
     }
 
-    /// Gives back all but the first `len`.
+    /// Frees all but the first `len`.
     pub fn truncate(&mut self, len: usize) {
         while self.len > len {
             drop(self.take_last());
         }
     }
 
-    /// Takes the last out.
+    /// Takes the last block.
     pub fn take_last(&mut self) -> Option<NewBlock<'pool>> {
         let len = self.len.checked_sub(1)?;
-        // INVARIANT: The last is not counted any more.
+        // INVARIANT: The last is no longer among them.
         self.len = len;
-        // SAFETY: It was one of the `len` pages, each of order 0, that nobody else has; the pool has
-        // counted the block.
+        // SAFETY: By the type invariant its only reference was owned, and it is charged.
         Some(unsafe { NewBlock::from_page(self.pool, self.page.add(len)) })
     }
 }

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many blocks lie somewhere, and how many of them were written.
+//! Counts of blocks.
 
 use core::ops::{AddAssign, Sub};
 
-/// A number of blocks, each counted as often as it occurs; or by how much such a number grew, which
-/// wraps where there are fewer than before.
+/// A number of blocks, each counted as often as it occurs; or the change of such a number, which
+/// wraps if negative.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct BlockCount {
     /// All of them.
     pub blocks: u64,
-    /// Those that are not unwritten, see [`Leaf`](super::Leaf).
+    /// Those that are not unwritten, see [`Slots`](super::Slots).
     pub written: u64,
 }
 
 impl BlockCount {
-    /// So many blocks that were written.
+    /// Counts `n` written blocks.
     pub fn written(n: usize) -> Self {
         Self {
             blocks: n as u64,
@@ -23,19 +23,19 @@ impl BlockCount {
         }
     }
 
-    /// What a block in a slot counts as.
-    pub(super) fn of(there: bool, unwritten: bool) -> Self {
+    /// Counts the block in a slot, if there is one.
+    pub(super) fn of(is_some: bool, unwritten: bool) -> Self {
         Self {
-            blocks: there.into(),
-            written: (there && !unwritten).into(),
+            blocks: is_some.into(),
+            written: (is_some && !unwritten).into(),
         }
     }
 }
 
 impl AddAssign for BlockCount {
-    fn add_assign(&mut self, by: Self) {
-        self.blocks = self.blocks.wrapping_add(by.blocks);
-        self.written = self.written.wrapping_add(by.written);
+    fn add_assign(&mut self, delta: Self) {
+        self.blocks = self.blocks.wrapping_add(delta.blocks);
+        self.written = self.written.wrapping_add(delta.written);
     }
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Places that hold blocks.
+//! Leaves, whose slots hold blocks.
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
     BlockCount, ContigBlocks, Pool, SpareSource,
 };
+use core::ops::{Deref, DerefMut};
 use kernel::{prelude::*, sync::Arc};
 
-/// What belongs to a pool for as long as it lives.
+/// A value that holds a reference to its pool.
 pub trait InPool {
-    /// The pool.
+    /// Returns the pool.
     fn pool(&self) -> &Arc<Pool>;
 }
 
@@ -20,124 +21,128 @@ impl InPool for Arc<Pool> {
     }
 }
 
-/// `N` slots, at most 64, each empty or with a block. The only owners of blocks.
+/// The slots of a leaf, at most 64. Each is empty or holds a block.
 ///
-/// Cloning shares every block: each gains an owner. The caller has seen with a spinning lock held that
-/// none [is full](Leaf::spares_to_copy), and holds it.
+/// # Exclusive blocks
 ///
-/// # Marks
-///
-/// That a slot is the only one that holds a block does not say that nobody else has a reference
-/// to its page: a pipe, or a `read` under way, may have got one through another file that held
-/// the block until just now, and must not see what is written to it next. So a slot is **marked**
-/// with the generation of the tree that put a new block in. A tree's generation changes when all of it is
-/// cloned, and no two files' trees have the same: with that every mark made before is void. What
-/// is marked with the tree's present generation was never reachable through another file.
+/// A slot's **exclusive** bit says that no other tree ever held the block, so that no reference to
+/// its page exists that was obtained through another tree. The bit counts only in the tree's present
+/// generation: see the [theory of operation](crate::store).
 ///
 /// # Unwritten blocks
 ///
-/// A block that `fallocate(2)` put there is one of zeros, and counts as a hole for those who look for
-/// data. That is a fact about the slot, so that nodes can count it: those that share the block take
-/// it over with it. It ends by [`Leaf::set_written`], before anything is stored to the block.
+/// `fallocate(2)` allocates blocks of zeros that count as holes for `SEEK_DATA`. That a block is
+/// unwritten is a property of the slot, so that nodes can count it; a slot that shares the block
+/// takes it over. [`Slots::set_written`] ends it before anything is stored to the block.
 ///
-/// # Invariants
+/// # Numbers
 ///
-/// Each block here counts one slot for it, and is of `pool`.
-pub struct Leaf<const N: usize, P: InPool = Arc<Pool>> {
-    pool: P,
-    /// The generation of the marks.
+/// A block gets its number with its first slot. A leaf takes a group of 64 numbers from the pool,
+/// of which slot `i` gives the `i`-th to a new block. If that was given out before, the leaf takes
+/// a new group.
+pub struct Slots<B: ?Sized = [Option<RawBlock>]> {
+    /// The generation of the exclusive bits.
     generation: u64,
-    /// A bit for each slot that is marked.
+    /// A bit for each slot whose block is exclusive.
     exclusive: u64,
-    /// A bit for each slot whose block is unwritten; none for an empty slot.
+    /// A bit for each slot whose block is unwritten; clear for empty slots.
     unwritten: u64,
-    /// The first of the numbers that are for blocks that come into these slots, one for each; 0 for none.
+    /// The first number of the leaf's group; 0 if it has none.
     group: u64,
     /// A bit for each slot whose number of the group was given to a block.
     spent: u64,
-    blocks: [Option<RawBlock>; N],
+    blocks: B,
 }
 
-// SAFETY: Blocks may be let go of on any thread.
+/// `N` slots, and the pool of their blocks. Only leaves own blocks.
+///
+/// Cloning a leaf shares every block, which gains a slot. The caller holds a spinning lock, and has
+/// seen under it that [`Slots::spares_to_copy`] is 0.
+///
+/// # Invariants
+///
+/// Each block counts one slot for its slot here, and is of `pool`.
+pub struct Leaf<const N: usize, P: InPool = Arc<Pool>> {
+    pool: P,
+    slots: Slots<[Option<RawBlock>; N]>,
+}
+
+// SAFETY: The last slot of a block may be released on any thread.
 unsafe impl<const N: usize, P: InPool + Send> Send for Leaf<N, P> {}
-// SAFETY: `&self` methods only read the slots and take references, which count atomically.
+// SAFETY: `&self` methods read the slots and take references, which are counted atomically.
 unsafe impl<const N: usize, P: InPool + Sync> Sync for Leaf<N, P> {}
 
-// `Arc` does not say so itself, though what it points to stays where it is when it moves.
+// An `Arc` does not move what it points to, but is not `Unpin` by itself.
 impl<const N: usize, P: InPool> Unpin for Leaf<N, P> {}
 
-impl<const N: usize, P: InPool> Leaf<N, P> {
-    /// Empty slots for blocks of the pool of `pool`.
-    pub fn new(pool: P) -> Self {
-        const { assert!(N <= u64::BITS as usize) };
-        Self {
-            pool,
-            generation: 0,
-            exclusive: 0,
-            unwritten: 0,
-            group: 0,
-            spent: 0,
-            blocks: [None; N],
-        }
+impl Slots {
+    /// Returns how many slots there are.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
     }
 
-    /// The blocks, to be used as long as they are in their slots.
-    pub fn blocks(&self) -> &[Option<BlockRef>; N] {
-        // SAFETY: Both types are transparent, down to a `NonNull`. The slots own a reference to each page,
-        // and nothing can be moved out of what is borrowed.
-        unsafe { &*(&raw const self.blocks).cast() }
+    fn block(&self, i: usize) -> Option<RawBlock> {
+        self.blocks.get(i).copied().flatten()
     }
 
-    /// Of the blocks from slot `from` on, at most `max`, those up to the first that has other owners, or
-    /// no mark of `generation`, or is unwritten.
+    /// Returns the blocks, which can be used as long as they are in their slots.
+    pub fn blocks(&self) -> &[Option<BlockRef>] {
+        let blocks: *const [Option<RawBlock>] = &self.blocks;
+        // SAFETY: Both types are transparent, down to a `NonNull`. The slots own a reference to each
+        // page, and nothing can be moved out of a borrow.
+        unsafe { &*(blocks as *const [Option<BlockRef>]) }
+    }
+
+    /// Returns the blocks from slot `from` on, at most `max`, up to the first that is not exclusive
+    /// in `generation`, has other slots, or is unwritten.
     pub fn exclusive_run(&self, from: usize, max: usize, generation: u64) -> &[Option<BlockRef>] {
         let exclusive = self.exclusive_in(generation) & !self.unwritten;
-        let exclusive = exclusive & Self::bits(from, from.saturating_add(max));
+        let exclusive = exclusive & bits(from, from.saturating_add(max));
         let exclusive = (exclusive >> from).trailing_ones() as usize;
         let n = (from..from + exclusive).take_while(|&i| self.is_sole_owner(i));
         let n = n.count();
         self.blocks().get(from..from + n).unwrap_or_default()
     }
 
-    /// A reference to the block in slot `i`.
+    /// Returns a reference to the block in slot `i`.
     pub fn get(&self, i: usize) -> Option<BlockRef> {
-        self.blocks.get(i).copied().flatten().map(BlockRef::new)
+        self.block(i).map(BlockRef::new)
     }
 
-    /// Whether slot `i` holds a block.
+    /// Returns whether slot `i` holds a block.
     pub fn is_some(&self, i: usize) -> bool {
-        self.blocks.get(i).is_some_and(Option::is_some)
+        self.block(i).is_some()
     }
 
-    /// The number of the block in slot `i`.
+    /// Returns the number of the block in slot `i`.
     pub fn number(&self, i: usize) -> Option<u64> {
-        self.blocks.get(i).copied().flatten().map(RawBlock::number)
+        self.block(i).map(RawBlock::number)
     }
 
-    /// Whether the block in slot `i` is unwritten.
+    /// Returns whether the block in slot `i` is unwritten.
     pub fn is_unwritten(&self, i: usize) -> bool {
-        self.unwritten & Self::bit(i) != 0
+        self.unwritten & bit(i) != 0
     }
 
-    /// What slot `i` holds, as a number of blocks.
+    /// Counts what slot `i` holds.
     pub fn count(&self, i: usize) -> BlockCount {
         BlockCount::of(self.is_some(i), self.is_unwritten(i))
     }
 
-    /// How many blocks here are unwritten.
+    /// Returns how many blocks are unwritten.
     pub fn unwritten(&self) -> u64 {
         self.unwritten.count_ones().into()
     }
 
-    /// Makes those of the blocks in slots `from..to` written that have a mark of `generation` and no other
-    /// owner. Returns by how much the number of those here grew.
+    /// Makes the unwritten blocks in slots `from..to` written that are exclusive in `generation` and
+    /// have no other slot. Returns how many more are written.
     pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> BlockCount {
         let before = self.unwritten;
-        let mut left = before & self.exclusive_in(generation) & Self::bits(from, to);
+        let mut left = before & self.exclusive_in(generation) & bits(from, to);
         while left != 0 {
             let i = left.trailing_zeros() as usize;
             if self.is_sole_owner(i) {
-                self.unwritten &= !Self::bit(i);
+                self.unwritten &= !bit(i);
             }
             left &= left - 1;
         }
@@ -147,24 +152,19 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         }
     }
 
-    /// Whether no other slot anywhere holds the block in slot `i`. False for an empty slot.
+    /// Returns whether slot `i` holds a block that no other slot holds.
     ///
-    /// Whether the slot itself is reached through one owner only is for the tree to know, and
-    /// whether there may be other references to the page is for the mark.
+    /// Whether this leaf is shared, the tree knows; whether other references to the page may
+    /// exist, the exclusive bit.
     pub fn is_sole_owner(&self, i: usize) -> bool {
-        self.blocks
-            .get(i)
-            .copied()
-            .flatten()
-            .is_some_and(|block| block.slot_count() == 1)
+        self.block(i).is_some_and(|block| block.slot_count() == 1)
     }
 
-    /// Whether slot `i` is marked with `generation`.
+    /// Returns whether the exclusive bit of slot `i` is set in `generation`.
     pub fn is_exclusive(&self, i: usize, generation: u64) -> bool {
-        self.exclusive_in(generation) & Self::bit(i) != 0
+        self.exclusive_in(generation) & bit(i) != 0
     }
 
-    /// The bits of the slots that are marked with `generation`.
     fn exclusive_in(&self, generation: u64) -> u64 {
         if self.generation == generation {
             self.exclusive
@@ -173,118 +173,152 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         }
     }
 
-    /// Marks slot `i` with `generation`; marks of other generations are void then.
-    pub fn set_exclusive(&mut self, i: usize, generation: u64) {
-        self.set_exclusive_run(i, i + 1, generation);
-    }
-
-    fn set_exclusive_run(&mut self, from: usize, to: usize, generation: u64) {
+    /// Sets the exclusive bits of slots `from..to` in `generation`; bits of another generation are
+    /// lost.
+    pub fn set_exclusive(&mut self, from: usize, to: usize, generation: u64) {
         if self.generation != generation {
             self.generation = generation;
             self.exclusive = 0;
         }
-        self.exclusive |= Self::bits(from, to);
+        self.exclusive |= bits(from, to);
     }
 
-    /// Takes the marks of slots `from..to` away.
+    /// Clears the exclusive bits of slots `from..to`.
     pub fn clear_exclusive(&mut self, from: usize, to: usize) {
-        self.exclusive &= !Self::bits(from, to);
+        self.exclusive &= !bits(from, to);
     }
 
-    fn bit(i: usize) -> u64 {
-        Self::bits(i, i + 1)
+    /// Returns whether slot `i` and slot `j` of `other` hold the same block, or none.
+    pub fn same_block(&self, i: usize, other: &Slots, j: usize) -> bool {
+        self.block(i) == other.block(j)
     }
 
-    /// Those from `from` on, up to but without `to`.
-    fn bits(from: usize, to: usize) -> u64 {
-        let below = |i: usize| 1u64.checked_shl(i as u32).map_or(u64::MAX, |bit| bit - 1);
-        below(to) & !below(from)
+    /// Returns how many spares it takes at most to copy these slots: one for each full block, where
+    /// adjacent slots that hold the same block count once.
+    pub fn spares_to_copy(&self) -> usize {
+        let mut last = None;
+        let mut full = 0;
+        for &block in self.blocks.iter().flatten() {
+            if block.is_full() && last != Some(block) {
+                last = Some(block);
+                full += 1;
+            }
+        }
+        full
+    }
+}
+
+fn bit(i: usize) -> u64 {
+    bits(i, i + 1)
+}
+
+/// Returns the bits of slots `from..to`.
+fn bits(from: usize, to: usize) -> u64 {
+    let below = |i: usize| 1u64.checked_shl(i as u32).map_or(u64::MAX, |bit| bit - 1);
+    below(to) & !below(from)
+}
+
+impl<const N: usize, P: InPool> Deref for Leaf<N, P> {
+    type Target = Slots;
+
+    fn deref(&self) -> &Slots {
+        &self.slots
+    }
+}
+
+impl<const N: usize, P: InPool> DerefMut for Leaf<N, P> {
+    fn deref_mut(&mut self) -> &mut Slots {
+        &mut self.slots
+    }
+}
+
+// What changes a slot returns by how much the number of blocks in the leaf changed.
+impl<const N: usize, P: InPool> Leaf<N, P> {
+    /// Makes an empty leaf for blocks of the pool of `pool`.
+    pub fn new(pool: P) -> Self {
+        const { assert!(N <= u64::BITS as usize) };
+        Self {
+            pool,
+            slots: Slots {
+                generation: 0,
+                exclusive: 0,
+                unwritten: 0,
+                group: 0,
+                spent: 0,
+                blocks: [None; N],
+            },
+        }
     }
 
-    /// Whether slot `i` holds the block that slot `j` of `other` holds, or both hold none.
-    pub fn same_block<const M: usize, Q: InPool>(
-        &self,
-        i: usize,
-        other: &Leaf<M, Q>,
-        j: usize,
-    ) -> bool {
-        self.blocks.get(i).copied().flatten() == other.blocks.get(j).copied().flatten()
-    }
-
-    /// Puts a new block into slot `i`, marks it with `generation`, and lets go of what was there.
-    ///
-    /// Returns by how much the number of blocks here grew.
+    /// Puts a new block into slot `i`, exclusive in `generation`, and releases what was there.
     pub fn insert(&mut self, i: usize, block: NewBlock<'_>, generation: u64) -> BlockCount {
         debug_assert!(core::ptr::eq(block.pool(), &**self.pool.pool()));
         let unwritten = block.is_unwritten();
         let number = self.take_numbers(i, i + 1);
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
         let delta = self.replace(i, Some(block.into_slot(number)), unwritten);
-        self.set_exclusive(i, generation);
+        self.set_exclusive(i, i + 1, generation);
         delta
     }
 
-    /// Puts the first `n` blocks of `piece` into the slots from `first` on, and marks them with `generation`.
-    /// Returns by how much the number of blocks here grew.
+    /// Puts the first `n` of `blocks` into the slots from `first` on, exclusive in `generation`.
     ///
-    /// All of the slots are empty: what was in one would be lost.
+    /// The slots are empty: what they hold would be lost.
     pub fn insert_run(
         &mut self,
         first: usize,
         n: usize,
-        piece: &mut ContigBlocks<'_>,
+        blocks: &mut ContigBlocks<'_>,
         generation: u64,
     ) -> BlockCount {
-        debug_assert!(core::ptr::eq(piece.pool(), &**self.pool.pool()));
-        let end = N.min(first + n.min(piece.len()));
+        debug_assert!(core::ptr::eq(blocks.pool(), &**self.pool.pool()));
+        let end = N.min(first + n.min(blocks.len()));
         if end <= first {
             return BlockCount::default();
         }
         let number = self.take_numbers(first, end);
-        let Some(slots) = self.blocks.get_mut(first..end) else {
+        let Some(slots) = self.slots.blocks.get_mut(first..end) else {
             return BlockCount::default();
         };
-        let blocks = piece.take_for_slots(end - first, number);
+        let blocks = blocks.take_for_slots(end - first, number);
         for (slot, block) in slots.iter_mut().zip(blocks) {
             debug_assert!(slot.is_none());
             // INVARIANT: As in `insert`.
             *slot = Some(block);
         }
-        self.set_exclusive_run(first, end, generation);
+        self.set_exclusive(first, end, generation);
         BlockCount::written(end - first)
     }
 
-    /// The first number for blocks that come into slots `from..to`, one for each; 0 where there are none.
+    /// Returns the first of the numbers for new blocks in slots `from..to`; 0 if none are left.
     fn take_numbers(&mut self, from: usize, to: usize) -> u64 {
-        let bits = Self::bits(from, to);
-        if self.group == 0 || self.spent & bits != 0 {
-            let Some(group) = self.pool.pool().numbers.alloc_group() else {
-                self.group = 0;
-                return self.pool.pool().numbers.alloc((to - from) as u64);
+        let (slots, numbers) = (&mut self.slots, &self.pool.pool().numbers);
+        let bits = bits(from, to);
+        if slots.group == 0 || slots.spent & bits != 0 {
+            let Some(group) = numbers.alloc_group() else {
+                slots.group = 0;
+                return numbers.alloc((to - from) as u64);
             };
-            (self.group, self.spent) = (group, 0);
+            (slots.group, slots.spent) = (group, 0);
         }
-        self.spent |= bits;
-        self.group + from as u64
+        slots.spent |= bits;
+        slots.group + from as u64
     }
 
-    /// Makes slot `i` share what slot `j` of `other` holds, without a mark; where that is full it is a
-    /// copy in a spare.
-    ///
-    /// Returns by how much the number of blocks here grew.
+    /// Makes slot `i` share the block that slot `j` of `other` holds, which is of the same pool. A
+    /// full block is copied to a spare.
     ///
     /// # Errors
     ///
-    /// Those of `spares`; `EIO` where it would be the copy of a poisoned block. The slot is as it was.
-    pub fn share<const M: usize, Q: InPool>(
+    /// Those of `spares`; `EIO` if a full block is poisoned. The slot is unchanged.
+    pub fn share(
         &mut self,
         i: usize,
-        other: &Leaf<M, Q>,
+        other: &Slots,
         j: usize,
         spares: &mut impl SpareSource,
     ) -> Result<BlockCount> {
-        debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
-        let block = match other.blocks.get(j).copied().flatten() {
+        let block = match other.block(j) {
             Some(block) if !block.try_get_slot() => Some(self.copy_full(i, block, spares)?),
             block => block,
         };
@@ -292,7 +326,8 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         Ok(self.replace(i, block, other.is_unwritten(j)))
     }
 
-    /// What slot `i` is to hold for `block`, which is full. Counts the slot.
+    /// Returns what slot `i` is to hold for the full `block`: a copy, or, if `spares` says so, the
+    /// block, which counts the slot.
     fn copy_full(
         &mut self,
         i: usize,
@@ -311,19 +346,19 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         }
     }
 
-    /// Makes these slots, which are empty, hold what those of `other` do, with their marks. Where a
-    /// block is full it is a copy in a spare, which has no mark, as it is not what may be mapped.
+    /// Fills this empty leaf with the blocks of `other`, and their bits. Full blocks are copied to
+    /// spares, without the exclusive bit: page tables may map the original.
     ///
     /// # Errors
     ///
-    /// Those of [`Leaf::share`]; some of the slots may be empty.
+    /// Those of [`Leaf::share`]; some slots may be filled.
     pub fn copy_from(&mut self, other: &Self, spares: &mut impl SpareSource) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
-        (self.generation, self.exclusive) = (other.generation, other.exclusive);
-        self.unwritten = other.unwritten;
-        // The last block that was copied, and its copy: one may be in many slots.
+        (self.slots.generation, self.slots.exclusive) = (other.generation, other.exclusive);
+        self.slots.unwritten = other.unwritten;
+        // The last full block and its copy, as adjacent slots may hold the same block.
         let mut last: Option<(RawBlock, RawBlock)> = None;
-        for (i, &block) in other.blocks.iter().enumerate() {
+        for (i, &block) in other.slots.blocks.iter().enumerate() {
             let Some(block) = block else { continue };
             let mut held = block;
             if !block.try_get_slot() {
@@ -333,10 +368,10 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
                 };
                 if held != block {
                     last = Some((block, held));
-                    self.exclusive &= !Self::bit(i);
+                    self.slots.exclusive &= !bit(i);
                 }
             }
-            if let Some(slot) = self.blocks.get_mut(i) {
+            if let Some(slot) = self.slots.blocks.get_mut(i) {
                 // INVARIANT: Counted above; both are of one pool.
                 *slot = Some(held);
             }
@@ -344,41 +379,24 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         Ok(())
     }
 
-    /// Moves what slot 0 of `other` holds to slot 0, which is empty, with its mark, and the numbers
-    /// for what comes next. Returns by how much the number of blocks here grew.
-    pub fn take_over<const M: usize, Q: InPool>(&mut self, other: &mut Leaf<M, Q>) -> BlockCount {
-        debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
+    /// Moves the block in slot 0 of `other`, a leaf of the same pool, to the empty slot 0, with its
+    /// bits and the group of numbers.
+    pub fn take_first(&mut self, other: &mut Slots) -> BlockCount {
         let block = other.blocks.first_mut().and_then(Option::take);
-        (self.generation, self.exclusive) = (other.generation, other.exclusive);
-        (self.group, self.spent) = (other.group, other.spent);
         let unwritten = core::mem::take(&mut other.unwritten) != 0;
-        let exclusive = self.exclusive;
         // INVARIANT: The slot count is the same; both are of one pool.
         let delta = self.replace(0, block, unwritten);
-        self.exclusive = exclusive;
+        (self.slots.generation, self.slots.exclusive) = (other.generation, other.exclusive);
+        (self.slots.group, self.slots.spent) = (other.group, other.spent);
         delta
     }
 
-    /// How many spares it takes at most to copy these slots: for blocks that are full, with several
-    /// slots in a row that hold the same counted once.
-    pub fn spares_to_copy(&self) -> usize {
-        let mut last = None;
-        let mut full = 0;
-        for &block in self.blocks.iter().flatten() {
-            if block.is_full() && last != Some(block) {
-                last = Some(block);
-                full += 1;
-            }
-        }
-        full
-    }
-
-    /// Empties slot `i`. Returns by how much the number of blocks here grew: 0 or less.
+    /// Empties slot `i`.
     pub fn remove(&mut self, i: usize) -> BlockCount {
         self.replace(i, None, false)
     }
 
-    /// Empties slots `from..to`. Returns by how much the number of blocks here grew: 0 or less.
+    /// Empties slots `from..to`.
     pub fn remove_run(&mut self, from: usize, to: usize) -> BlockCount {
         let mut delta = BlockCount::default();
         for i in from..to.min(N) {
@@ -387,22 +405,22 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         delta
     }
 
+    /// Puts `block`, which counts the slot, into slot `i`, without the exclusive bit.
     fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> BlockCount {
-        let Some(slot) = self.blocks.get_mut(i) else {
-            // Out of range: nothing was stored, so the count is given back.
+        let Some(slot) = self.slots.blocks.get_mut(i) else {
+            // There is no such slot.
             if let Some(block) = block {
                 block.release_slot(self.pool.pool());
             }
             return BlockCount::default();
         };
-        let bit = Self::bit(i);
-        let was_unwritten = self.unwritten & bit != 0;
-        self.exclusive &= !bit;
-        self.unwritten &= !bit;
-        if unwritten {
-            self.unwritten |= bit;
-        }
         let old = core::mem::replace(slot, block);
+        let was_unwritten = self.is_unwritten(i);
+        self.slots.exclusive &= !bit(i);
+        self.slots.unwritten &= !bit(i);
+        if unwritten {
+            self.slots.unwritten |= bit(i);
+        }
         if let Some(old) = old {
             old.release_slot(self.pool.pool());
         }
@@ -412,25 +430,24 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
 
 impl<const N: usize> Clone for Leaf<N> {
     fn clone(&self) -> Self {
-        for block in self.blocks.iter().flatten() {
+        for block in self.slots.blocks.iter().flatten() {
             block.get_slot();
         }
         // INVARIANT: Each block was counted once more above.
         Self {
             pool: self.pool.clone(),
-            generation: self.generation,
-            exclusive: self.exclusive,
-            unwritten: self.unwritten,
-            group: 0,
-            spent: 0,
-            blocks: self.blocks,
+            slots: Slots {
+                group: 0,
+                spent: 0,
+                ..self.slots
+            },
         }
     }
 }
 
 impl<const N: usize, P: InPool> Drop for Leaf<N, P> {
     fn drop(&mut self) {
-        for block in self.blocks.iter().flatten() {
+        for block in self.slots.blocks.iter().flatten() {
             block.release_slot(self.pool.pool());
         }
     }

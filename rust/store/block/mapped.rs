@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The blocks that carry an inode's `address_space`.
+//! [`MappedBlocks`]: the blocks that carry an inode's `address_space`.
 //!
-//! A block that is mapped writable carries in `page->mapping` and `page->index` whose it is, as a
-//! DAX page does: the key of a futex in a shared mapping is made of these two, and without them
+//! A block that is mapped writable carries the inode's mapping and its index in `page->mapping` and
+//! `page->index`, as a DAX page does. They make the key of a futex in a shared mapping: without them
 //! every process-shared lock fails with `EFAULT`.
 //!
-//! It keeps them for as long as anybody but the store refers to the page, even when it is replaced:
-//! somebody may be between looking up the page and reading its mapping, and a stale association still
-//! names the right inode and index. It loses them
+//! The block stays associated as long as anything but the store refers to the page, even when the
+//! file replaces it: a thread may be between looking up the page and reading its mapping, and a
+//! stale association still names the right inode and index. It ends
 //!
-//! * when nobody does, before blocks become shared ([`MappedBlocks::scan_pinned`]); and what somebody does refer
-//!   to does not become shared, so that a shared block never leads from one file to another,
-//! * when the inode is evicted ([`MappedBlocks::disassociate_all`]),
-//! * when no slot holds the block and nobody but the store refers to the page ([`release`]).
-//!   Until then a block that no slot holds any more waits on the inode's list `orphans`, see
-//!   [`super::orphans`].
+//! * before blocks become shared, if only the store refers to the page
+//!   ([`MappedBlocks::scan_pinned`]). A block that something else refers to does not become shared,
+//!   so that a shared block never leads from one file to another;
+//! * when the inode is evicted ([`MappedBlocks::disassociate_all`]);
+//! * when no slot holds the block and only the store refers to the page ([`release`]). Until then
+//!   the block is on the inode's list `orphans`, see [`super::orphans`].
 //!
-//! Only a block that no other file ever held is mapped writable (see [`Leaf`](super::Leaf)), so
-//! that a block never comes to carry another inode's mapping than its first.
+//! Only a block that no other file ever held is mapped writable, see the
+//! [theory of operation](crate::store): so a block never carries the mapping of a second inode.
 //!
 //! # The lists
 //!
@@ -27,15 +27,16 @@
 //! | list | blocks that |
 //! |---|---|
 //! | `writable` | may be mapped writable |
+//! | `pinned` | `scan_pinned` has seen, while it runs |
 //! | `orphans` | no slot holds; the list owns the store's reference to the page |
 //!
 //! # Finding the lock
 //!
-//! `page->mapping` is set and cleared, and the links are used, only under the lock of the
-//! `MappedBlocks` of the inode that `page->mapping` names (the new one, where it was null). To get from
-//! a page to that lock without owning the inode, read `page->mapping` in an RCU read section:
-//! inodes, and a `MappedBlocks` with them, are freed after a grace period, and eviction empties the
-//! lists first. So when `page->mapping` is unchanged under the lock, the inode is not evicted.
+//! `page->mapping` is set and cleared, and `lru` used, only under the lock of the [`MappedBlocks`]
+//! of the inode that `page->mapping` names, or names then. To get from a page to that lock without a
+//! reference to the inode, read `page->mapping` in an RCU read section: inodes are freed after a
+//! grace period, and eviction empties the lists first. If `page->mapping` is unchanged under the
+//! lock, the inode is not evicted.
 
 use super::{
     orphans::{empty, REAP_ON_ADD_BLOCKS},
@@ -64,14 +65,14 @@ struct Lists {
     #[pin]
     writable: Opaque<bindings::list_head>,
     #[pin]
-    orphans: Opaque<bindings::list_head>,
-    #[pin]
     pinned: Opaque<bindings::list_head>,
-    /// The pool of those on `orphans`.
+    #[pin]
+    orphans: Opaque<bindings::list_head>,
+    /// The pool of the orphans.
     pool: Option<Arc<Pool>>,
 }
 
-// SAFETY: The lists are only followed under the lock that they are in.
+// SAFETY: The lists are only accessed under the lock around them.
 unsafe impl Send for Lists {}
 
 /// The blocks that carry an inode's `address_space`, see the [module](self).
@@ -79,7 +80,7 @@ unsafe impl Send for Lists {}
 pub struct MappedBlocks {
     #[pin]
     lists: SpinLock<Lists>,
-    /// The link in the pool's list of inodes with blocks on `orphans`.
+    /// The link in the pool's list of inodes that have orphans.
     #[pin]
     pub(super) orphans_link: Opaque<bindings::list_head>,
 }
@@ -93,28 +94,28 @@ unsafe impl Sync for MappedBlocks {}
 const SCAN_BATCH_BLOCKS: usize = 64;
 
 impl MappedBlocks {
-    /// Empty lists.
+    /// Makes empty lists.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
                 writable <- empty(),
-                orphans <- empty(),
                 pinned <- empty(),
+                orphans <- empty(),
                 pool: None,
             })),
             orphans_link <- empty(),
         })
     }
 
-    /// Makes `blocks` carry `mapping` and their index (in blocks), because they are about to be
-    /// mapped writable there.
+    /// Associates `blocks`, which are about to be mapped writable, with `mapping` and their indexes
+    /// in blocks.
     ///
     /// # Safety
     ///
     /// * `mapping->host->i_private` points to `self`, and the inode is not being evicted.
     /// * Each block carries no mapping, or that inode's.
     ///
-    /// The caller holds `invalidate_lock` shared at least, and the blocks are the inode's own.
+    /// The caller holds `invalidate_lock`, at least shared, and the blocks are exclusive.
     pub unsafe fn associate<'a>(
         &self,
         mapping: *mut bindings::address_space,
@@ -127,23 +128,23 @@ impl MappedBlocks {
             debug_assert!(current.is_null() || current == mapping);
             if current.is_null() {
                 block.set_mapping(mapping, index);
-                // SAFETY: The block was on no list, the list is valid, and locked.
+                // SAFETY: The block was on no list; the list is valid, and locked.
                 unsafe { bindings::list_add(block.link(), lists.writable.get()) };
             }
         }
     }
 
-    /// Looks at every block that may be mapped writable, and calls `pinned` with the index of each in
-    /// `range` that somebody else holds a reference to, and so may still write to: a page pinned for DMA,
-    /// or in the hands of `ptrace`. Such a block must not become shared. The association of those that
-    /// nobody refers to ends.
+    /// Calls `pinned` with the index of each block in `range` that may still be stored to although
+    /// nothing maps it: a page that is pinned for DMA, or that `ptrace` uses. Such a block must not
+    /// become shared. Ends the association of blocks, in `range` or not, that only the store refers
+    /// to.
     ///
-    /// The caller holds `invalidate_lock` exclusive and has unmapped `range`, so that nothing new is
-    /// mapped, and no page table entry counts as such a reference there. (Elsewhere it does, and
-    /// the block stays on the list.)
+    /// The caller holds `invalidate_lock` exclusive and has unmapped `range`: nothing is mapped
+    /// anew, and no page table refers to a block there. (Elsewhere one may, and the block stays
+    /// associated.)
     ///
-    /// Costs as much as the blocks that were mapped writable since the last call, and those that were
-    /// busy then.
+    /// Takes a step for each block that was mapped writable since the last call, and for each that
+    /// was pinned then.
     pub fn scan_pinned(&self, range: Range<u64>, mut pinned: impl FnMut(u64) -> Result) -> Result {
         let mut result = Ok(());
         loop {
@@ -171,7 +172,7 @@ impl MappedBlocks {
                     indexes[n] = index;
                     n += 1;
                 }
-                // SAFETY: Both lists are locked, the block is on the first of them.
+                // SAFETY: Both lists are locked, and the block is on the first of them.
                 unsafe { bindings::list_move(block.link(), lists.pinned.get()) };
             }
             drop(lists);
@@ -181,41 +182,41 @@ impl MappedBlocks {
         }
     }
 
-    /// Gives back blocks on `orphans`, all of `pool`, that nobody refers to any more. Looks at up to `n`,
-    /// and returns at how many. Where some are left, the inode is on the pool's list.
+    /// Looks at up to `n` orphans, all of `pool`, and frees those that nothing else refers to.
+    /// Returns at how many it looked. If any are left, the inode is on the pool's list.
     pub(super) fn reap(&self, pool: &Pool, n: u64) -> u64 {
         let lists = self.lists.lock();
         // SAFETY: The lists are locked.
         let looked_at = unsafe { reap(&lists, pool, n) };
         // SAFETY: As above.
         if unsafe { first(lists.orphans.get()) }.is_some() {
-            // SAFETY: An inode with such blocks is live, and locked.
-            unsafe { pool.orphans().add_inode(self.orphans_link.get()) };
+            // SAFETY: An inode with orphans is live, and its lists are locked.
+            unsafe { pool.orphans.add_inode(self.orphans_link.get()) };
         }
         looked_at
     }
 
-    /// Takes the association from every block: for an inode that is evicted and whose tree is
-    /// gone. Those that others still refer to wait with the pool. May sleep.
+    /// Ends the association of every block, for an inode that is evicted and whose tree is empty.
+    /// Its orphans become the pool's. May sleep.
     pub fn disassociate_all(&self) {
         self.disassociate_each();
         let lists = self.lists.lock();
         if let Some(pool) = &lists.pool {
-            // SAFETY: The inode is live, and locked. It has no such blocks any more, and gets none.
-            unsafe { pool.orphans().remove_inode(self.orphans_link.get()) };
+            // SAFETY: The inode is live, and its lists are locked. It has no orphans, and gets none.
+            unsafe { pool.orphans.remove_inode(self.orphans_link.get()) };
         }
     }
 
     fn disassociate_each(&self) {
-        while let Some(block) = self.disassociate_until_busy() {
-            // Who unpins a page after writing to it looks at its mapping with the page locked. The
-            // inode must not go away in between.
+        while let Some(block) = self.disassociate_until_used() {
+            // A thread that unpins a page it has written to reads the mapping with the page locked.
+            // The inode must not be freed meanwhile.
             let page = block.as_ptr();
             // SAFETY: The reference keeps the page alive, and the lock is not held for long.
             unsafe { bindings::lock_page(page) };
             let lists = self.lists.lock();
-            // SAFETY: The lists are locked. Nothing is added to them any more, so that the block is
-            // still the first, or was let go of meanwhile.
+            // SAFETY: The lists are locked. No block is added any more, so this one is still the
+            // first, or was released meanwhile.
             unsafe { disassociate_first(&lists, |first| first == block.raw()) };
             drop(lists);
             // SAFETY: Locked above.
@@ -223,8 +224,9 @@ impl MappedBlocks {
         }
     }
 
-    /// As [`MappedBlocks::disassociate_all`], up to the first block that somebody else refers to.
-    fn disassociate_until_busy(&self) -> Option<BlockRef> {
+    /// As [`MappedBlocks::disassociate_all`], up to the first block that something else refers to,
+    /// which is returned.
+    fn disassociate_until_used(&self) -> Option<BlockRef> {
         loop {
             let lists = self.lists.lock();
             for _ in 0..SCAN_BATCH_BLOCKS {
@@ -239,13 +241,13 @@ impl MappedBlocks {
     }
 }
 
-/// What [`disassociate_first`] did.
+/// The result of [`disassociate_first`].
 enum Disassociated {
-    /// Ended an association.
+    /// A block's association has ended.
     Done,
-    /// Found none.
+    /// There is no block.
     Empty,
-    /// Left this block as it is.
+    /// The block stays as it is.
     Refused(RawBlock),
 }
 
@@ -277,13 +279,13 @@ unsafe fn disassociate_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) 
 
 impl RawBlock {
     fn mapping(self) -> *mut bindings::address_space {
-        // SAFETY: The page is live by the type invariant.
+        // SAFETY: By the type invariant the page is live.
         unsafe { page_mapping(self.as_ptr()) }.load(Relaxed)
     }
 
-    /// Sets the index before the mapping, for those who read the mapping first.
+    /// Sets the index, and then the mapping, which other threads read first.
     fn set_mapping(self, mapping: *mut bindings::address_space, index: u64) {
-        // SAFETY: The page is live by the type invariant.
+        // SAFETY: By the type invariant the page is live.
         unsafe {
             page_index(self.as_ptr()).store(index as usize, Relaxed);
             page_mapping(self.as_ptr()).store(mapping, Release);
@@ -291,17 +293,17 @@ impl RawBlock {
     }
 
     fn clear_mapping(self) {
-        // SAFETY: The page is live by the type invariant.
+        // SAFETY: By the type invariant the page is live.
         unsafe { page_mapping(self.as_ptr()) }.store(null_mut(), Release);
     }
 
     fn index(self) -> u64 {
-        // SAFETY: The page is live by the type invariant.
+        // SAFETY: By the type invariant the page is live.
         unsafe { page_index(self.as_ptr()) }.load(Relaxed) as u64
     }
 
     pub(super) fn link(self) -> *mut bindings::list_head {
-        // SAFETY: The page is live by the type invariant; only the field's address is taken.
+        // SAFETY: By the type invariant the page is live; only the field's address is taken.
         unsafe {
             &raw mut (*self.as_ptr())
                 .__bindgen_anon_1
@@ -312,22 +314,21 @@ impl RawBlock {
     }
 }
 
-/// `page->mapping`.
+/// Returns `page->mapping`.
 ///
 /// # Safety
 ///
-/// `page` is the address of a `struct page`.
+/// `page` is the address of a live `struct page`.
 unsafe fn page_mapping<'a>(page: *mut bindings::page) -> &'a Atomic<*mut bindings::address_space> {
-    // SAFETY: The caller says that there is a page. The store, and the kernel for pages that are not the
-    // store's, access the field as a whole.
+    // SAFETY: By the safety requirements; the store and the kernel access the field as a whole.
     unsafe { Atomic::from_ptr(&raw mut (*page).__bindgen_anon_1.__bindgen_anon_1.mapping) }
 }
 
-/// `page->index`.
+/// Returns `page->index`.
 ///
 /// # Safety
 ///
-/// `page` is the address of a `struct page`.
+/// `page` is the address of a live `struct page`.
 unsafe fn page_index<'a>(page: *mut bindings::page) -> &'a Atomic<usize> {
     // SAFETY: As for `page_mapping`.
     unsafe {
@@ -336,14 +337,14 @@ unsafe fn page_index<'a>(page: *mut bindings::page) -> &'a Atomic<usize> {
     }
 }
 
-/// The first block of a list, if it has one.
+/// Returns the first block of a list.
 ///
 /// # Safety
 ///
 /// `list` is a valid list of pages by `lru`, and its lock is held.
 pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
-    // SAFETY: The caller says that the list is valid and locked. Where it is not empty it begins with the
-    // `lru` of a page, which is live, as all on such a list are.
+    // SAFETY: The list is valid and locked. If it is not empty, it begins with the `lru` of a page,
+    // which is live, as all pages on such a list.
     unsafe {
         let link = (*list).next;
         if link == list {
@@ -363,37 +364,37 @@ pub(super) unsafe fn first(list: *mut bindings::list_head) -> Option<RawBlock> {
 ///
 /// `block` is on a list whose lock is held.
 unsafe fn disassociate(block: RawBlock) {
-    // SAFETY: The caller holds the lock of the list that the block is on.
+    // SAFETY: The block is on a list whose lock is held.
     unsafe { bindings::list_del(block.link()) };
     block.clear_mapping();
 }
 
-/// Ends the association of `block`, which is free if nobody else refers to it, and waits with the pool
-/// otherwise.
+/// Ends the association of an orphan, and frees it, or makes it the pool's if something else refers
+/// to it.
 ///
 /// # Safety
 ///
 /// `block` is on the list `orphans` of `lists`, whose lock is held.
 unsafe fn disassociate_orphan(lists: &Lists, block: RawBlock) {
     let free = block.has_only_store_ref();
-    // SAFETY: The caller holds the lock of `orphans`, which the block is on.
+    // SAFETY: The block is on `orphans`, whose lock is held.
     unsafe { disassociate(block) };
-    // The list owned the store's reference, see the module's description. That the slot count is
-    // 0 would not do: whoever took the last slot away may not have come to `release` yet.
+    // The list owned the store's reference. A slot count of 0 would not tell: the thread that
+    // dropped the last slot may not have called `release` yet.
     match &lists.pool {
         Some(pool) if free => pool.free_orphan(block),
         Some(pool) => pool.requeue_orphan(block),
-        // Not with anything on the list.
+        // There is a pool if there are orphans.
         None => (),
     }
 }
 
-/// Gives back the blocks on `orphans` that nobody refers to any more. Looks at up to `n`, and returns at
-/// how many.
+/// Looks at up to `n` orphans, and frees those that nothing else refers to. Returns at how many it
+/// looked.
 ///
 /// # Safety
 ///
-/// The caller holds the lock of `lists`, whose pool is `pool`.
+/// The caller holds the lock of `lists`, whose orphans are of `pool`.
 unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
     for looked_at in 0..n {
         // SAFETY: The list is locked.
@@ -412,25 +413,25 @@ unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
     n
 }
 
-/// The lists of the inode of `mapping`.
+/// Returns the lists of the inode of `mapping`.
 ///
 /// # Safety
 ///
-/// `mapping` was read from `page->mapping` of a block within the RCU read section in which the
-/// result is used.
+/// `mapping` was read from `page->mapping` of a block in the RCU read section in which the result is
+/// used.
 unsafe fn owner<'a>(mapping: *mut bindings::address_space) -> &'a MappedBlocks {
-    // SAFETY: `associate` was given this mapping, with its promise about `i_private`; the inode's
-    // memory stays in place during the read section.
+    // SAFETY: `associate` set this mapping, whose caller guarantees what `i_private` points to; the
+    // inode is not freed during the read section.
     unsafe { &*(*(*mapping).host).i_private.cast() }
 }
 
-/// Whether `block` carries some inode's mapping.
+/// Returns whether `block` carries a mapping.
 pub(super) fn is_associated(block: RawBlock) -> bool {
     !block.mapping().is_null()
 }
 
-/// Takes over the store's reference to a block that no slot holds any more: gives the block back, or has
-/// it wait while others refer to its page.
+/// Takes over the store's reference to a block that no slot holds: frees the block, or makes it an
+/// orphan if something else refers to its page.
 pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
     let rcu = rcu::read_lock();
     loop {
@@ -447,20 +448,20 @@ pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
         if !block.has_only_store_ref() {
             // SAFETY: The lists are locked, and all blocks with this mapping are of one pool.
             unsafe { reap(&lists, pool, REAP_ON_ADD_BLOCKS) };
-            // SAFETY: The field is no part of a list, and its value is not pinned.
+            // SAFETY: The field is no part of a list, and not pinned.
             unsafe { lists.as_mut().get_unchecked_mut() }
                 .pool
                 .get_or_insert_with(|| pool.clone());
-            // SAFETY: The block is on a list of this inode, whose lock is held. The reference
-            // goes to the list. What came last is looked at first, see `Pool::requeue_orphan`.
+            // SAFETY: The block is on a list of this inode, whose lock is held. The reference passes
+            // to the list. At the head, see `Pool::requeue_orphan`.
             unsafe { bindings::list_move(block.link(), lists.orphans.get()) };
             // SAFETY: An inode whose mapping a block carries is live, see the module's description, and
-            // this one is locked.
-            unsafe { pool.orphans().add_inode(mapped.orphans_link.get()) };
-            pool.orphans().add();
+            // its lists are locked.
+            unsafe { pool.orphans.add_inode(mapped.orphans_link.get()) };
+            pool.orphans.add();
             return;
         }
-        // SAFETY: The block carries this inode's mapping, so it is on one of its lists, which are locked.
+        // SAFETY: The block carries this inode's mapping: it is on one of its lists, which are locked.
         unsafe { disassociate(block) };
         break;
     }

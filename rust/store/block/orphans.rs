@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks that no slot holds any more, and that others still refer to: a pipe, a device, a process
-//! that looks at memory.
+//! Orphans: blocks that no slot holds, but that a pipe, a device or a process still refers to.
 //!
-//! Such a block is memory that the mount still takes. So the store keeps its reference, and the pool
-//! counts the block, until nobody else refers to it. This is looked at
+//! An orphan takes memory of the mount. So the store keeps its reference, and the pool the charge,
+//! until it has the only reference. Nothing calls back when that is so. Orphans are looked at
 //!
-//! * of a few blocks, when another one comes to wait;
-//! * of some, when there is no room, or the number of blocks is asked for ([`Pool::reap`]);
-//! * of all, once a second, as long as there are any.
+//! * a few whenever a block becomes one;
+//! * some when the limit is reached, or the number of blocks is asked for ([`Pool::reap`]);
+//! * all once a second, by a work item, as long as there are any.
 //!
-//! [`Pool::close`] gives the references back at the end of a mount.
+//! [`Pool::close`] puts all references at the end of a mount.
 //!
-//! A block that carries a mapping waits on the list `dropped` of that inode's [`MappedBlocks`], the others
-//! on a list of the pool, by `lru`, too. Nothing but a count of 1, the store's own reference, says that
-//! a block is free: a count can be made to overflow.
+//! An orphan with a mapping is on the list `orphans` of that inode's [`MappedBlocks`], any other on
+//! the pool's list, by `lru`. Only a page count of 1 says that a block is free, as a count can be
+//! made to overflow.
 //!
 //! # Locks
 //!
-//! That of [`Lists`] comes last: after the lock of a tree, and after that of a [`MappedBlocks`].
+//! The lock of [`Lists`] is taken last: after a tree's, and after that of a [`MappedBlocks`].
 
 use super::{
     mapped::{first, MappedBlocks},
@@ -38,23 +37,24 @@ use kernel::{
 };
 
 /// How many blocks are looked at under one hold of a lock.
-pub(super) const REAP_BATCH_BLOCKS: u64 = 64;
+const REAP_BATCH_BLOCKS: u64 = 64;
 
-/// How many are looked at when one comes.
+/// How many blocks are looked at when one becomes an orphan.
 pub(super) const REAP_ON_ADD_BLOCKS: u64 = 2;
 
-/// How many are looked at for want of room.
+/// How many blocks are looked at when room is needed.
 const REAP_MAX_BLOCKS: u64 = 1024;
 
-/// How long it takes until all are looked at again, in seconds.
+/// How often all blocks are looked at.
 const REAP_PERIOD_SECS: c_uint = 1;
 
-/// What [`Orphans`] protects.
+/// The lists of a pool.
 ///
 /// # Invariants
 ///
-/// `blocks` is a list of pages by `lru`; it owns the store's reference to each. `inodes` is a list of
-/// [`MappedBlocks`] by `orphans_link`, of which each is live for a grace period after it has left the list.
+/// `blocks` is a list of pages by `lru`, and owns the store's reference to each. `inodes` is a list
+/// of [`MappedBlocks`] by `orphans_link`, each of which is live for a grace period after it leaves
+/// the list.
 #[pin_data]
 struct Lists {
     #[pin]
@@ -63,35 +63,34 @@ struct Lists {
     inodes: Opaque<bindings::list_head>,
 }
 
-// SAFETY: The lists are only followed under the lock that they are in.
+// SAFETY: The lists are only accessed under the lock around them.
 unsafe impl Send for Lists {}
 
-/// The blocks of a pool that wait, see the [module](self).
+/// The orphans of a pool, see the [module](self).
 #[pin_data]
 pub(super) struct Orphans {
     #[pin]
     lists: SpinLock<Lists>,
-    /// How many there are, those of inodes as well.
+    /// How many there are, with those on the lists of inodes.
     count: Atomic<u64>,
     #[pin]
     work: Opaque<bindings::delayed_work>,
-    /// Whether [`Pool::close`] was called: then `work` is not queued any more.
+    /// Whether [`Pool::close`] was called. Then `work` is not queued any more.
     closed: Atomic<bool>,
 }
 
-// SAFETY: The work item has a state of its own that is changed atomically, and is initialised once.
+// SAFETY: A work item is initialised once, and changes its state atomically.
 unsafe impl Send for Orphans {}
 // SAFETY: As above.
 unsafe impl Sync for Orphans {}
 
-/// An empty list.
+/// Initialises an empty list.
 pub(super) fn empty() -> impl PinInit<Opaque<bindings::list_head>> {
     // SAFETY: `list` is valid for writes and pinned.
     Opaque::ffi_init(|list| unsafe { bindings::INIT_LIST_HEAD(list) })
 }
 
 impl Orphans {
-    /// None.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
@@ -107,24 +106,24 @@ impl Orphans {
         })
     }
 
-    /// How many blocks wait.
+    /// Returns how many there are.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    /// Whether the pool was closed.
+    /// Returns whether the pool was closed.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
     }
 
-    /// Counts a block that waits from now on, and sees to it that it is looked at.
+    /// Counts a new orphan, and schedules a look at it.
     pub(super) fn add(&self) {
         self.count.add(1, Relaxed);
         self.schedule();
     }
 
     fn schedule(&self) {
-        // SAFETY: Initialised in `new`. `Pool::close` cancels it before the memory goes.
+        // SAFETY: Initialised in `new`. `Pool::close` cancels it before the memory is freed.
         unsafe {
             bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -135,15 +134,14 @@ impl Orphans {
         };
     }
 
-    /// Puts an inode on the list, if it is on none.
+    /// Adds an inode to the list, if it is not there.
     ///
     /// # Safety
     ///
-    /// `link` is the link of a live [`MappedBlocks`] whose lock is held, on a list of this pool or on none.
+    /// `link` is the link of a live [`MappedBlocks`] whose lock is held, on this list or on none.
     pub(super) unsafe fn add_inode(&self, link: *mut bindings::list_head) {
         let lists = self.lists.lock();
-        // SAFETY: The caller says that the link is on a list of this pool, which is locked, or on none. At the
-        // end, so that each has its turn.
+        // SAFETY: The link is on this list, which is locked, or on none. At the tail, for fairness.
         unsafe {
             if (*link).next == link {
                 bindings::list_add_tail(link, lists.inodes.get());
@@ -151,56 +149,56 @@ impl Orphans {
         }
     }
 
-    /// Takes an inode off the list, if it is there.
+    /// Removes an inode from the list, if it is there.
     ///
     /// # Safety
     ///
     /// As for [`Orphans::add_inode`].
     pub(super) unsafe fn remove_inode(&self, link: *mut bindings::list_head) {
         let _lists = self.lists.lock();
-        // SAFETY: The caller says that the link is on a list of this pool, which is locked, or on none.
+        // SAFETY: The link is on this list, which is locked, or on none.
         unsafe { bindings::list_del_init(link) };
     }
 }
 
 impl Pool {
-    /// Has a block wait that carries no mapping, and whose store's reference the caller owns.
+    /// Adds an orphan without a mapping. The caller gives up the store's reference.
     pub(super) fn add_orphan(&self, block: RawBlock) {
         self.reap_blocks(REAP_ON_ADD_BLOCKS);
-        // Before somebody finds it on the list, and takes it from the count.
-        self.orphans().add();
+        // Counts it before another thread finds it on the list and uncounts it.
+        self.orphans.add();
         self.requeue_orphan(block);
     }
 
-    /// As [`Pool::add_orphan`], for a block that has been waiting with its inode.
+    /// As [`Pool::add_orphan`], for one that was on the list of an inode.
     pub(super) fn requeue_orphan(&self, block: RawBlock) {
-        let lists = self.orphans().lists.lock();
-        // SAFETY: The block is on no list, as it carries no mapping. What came last is looked at first:
-        // it may have been referred to only by who let go of it.
+        let lists = self.orphans.lists.lock();
+        // SAFETY: Without a mapping the block is on no list. At the head, where the next look is: the
+        // only other reference may be that of the thread that dropped the last slot.
         unsafe { bindings::list_add(block.link(), lists.blocks.get()) };
     }
 
-    /// Gives back a block that waited, which is on no list any more.
+    /// Frees an orphan, which is on no list any more.
     pub(super) fn free_orphan(&self, block: RawBlock) {
-        self.orphans().count.fetch_sub(1, Relaxed);
+        self.orphans.count.fetch_sub(1, Relaxed);
         block.free(self);
     }
 
-    /// Gives back blocks that wait and that nobody refers to any more. Looks at some, those that came
-    /// last among them.
+    /// Looks at some orphans, and frees those that nothing else refers to. The newest are among
+    /// them.
     pub(super) fn reap(&self) {
-        let some = REAP_MAX_BLOCKS.min(self.orphans().count());
-        if some > 0 {
-            self.reap_blocks(some);
-            self.reap_inodes(some);
+        let n = REAP_MAX_BLOCKS.min(self.orphans.count());
+        if n > 0 {
+            self.reap_blocks(n);
+            self.reap_inodes(n);
         }
     }
 
-    /// Looks at up to `n` blocks without a mapping.
+    /// Looks at up to `n` orphans without a mapping.
     fn reap_blocks(&self, n: u64) {
         let mut left = n;
         while left > 0 {
-            let lists = self.orphans().lists.lock();
+            let lists = self.orphans.lists.lock();
             for _ in 0..left.min(REAP_BATCH_BLOCKS) {
                 // SAFETY: The list is locked, and of pages by `lru`.
                 let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
@@ -211,7 +209,7 @@ impl Pool {
                     unsafe { bindings::list_del(block.link()) };
                     self.free_orphan(block);
                 } else {
-                    // SAFETY: The block is on this list, which is locked.
+                    // SAFETY: As above.
                     unsafe { bindings::list_move_tail(block.link(), lists.blocks.get()) };
                 }
             }
@@ -219,7 +217,7 @@ impl Pool {
         }
     }
 
-    /// Looks at up to `n` blocks of inodes.
+    /// Looks at up to `n` orphans of inodes.
     fn reap_inodes(&self, n: u64) {
         let mut left = n;
         while left > 0 {
@@ -231,11 +229,11 @@ impl Pool {
         }
     }
 
-    /// Takes the first inode off the list, to be used in the RCU read section that the caller is in.
+    /// Removes the first inode from the list, for use in the caller's RCU read section.
     fn next_inode<'a>(&self) -> Option<&'a MappedBlocks> {
-        let lists = self.orphans().lists.lock();
-        // SAFETY: The list is locked, and of `MappedBlocks` by `orphans_link`. An inode leaves the list before it
-        // goes, and its memory stays for a grace period.
+        let lists = self.orphans.lists.lock();
+        // SAFETY: The list is locked, and of `MappedBlocks` by `orphans_link`. An inode leaves the
+        // list before it is freed, after a grace period.
         unsafe {
             let link = (*lists.inodes.get()).next;
             if link == lists.inodes.get() {
@@ -247,15 +245,15 @@ impl Pool {
         }
     }
 
-    /// Gives back the store's references to all blocks that wait, whoever else refers to them: for the
-    /// end of a mount, whose trees and inodes are gone, once. May sleep.
+    /// Frees all orphans, whatever refers to them, at the end of a mount, whose trees and inodes are
+    /// gone. Called once. May sleep.
     pub fn close(&self) {
-        // SAFETY: Initialised with the pool. Nothing queues it any more but the work itself, which this
+        // SAFETY: Initialised with the pool. Only the work queues itself from now on, which this
         // waits for.
-        unsafe { bindings::cancel_delayed_work_sync(self.orphans().work.get()) };
-        self.orphans().closed.store(true, Relaxed);
+        unsafe { bindings::cancel_delayed_work_sync(self.orphans.work.get()) };
+        self.orphans.closed.store(true, Relaxed);
         loop {
-            let lists = self.orphans().lists.lock();
+            let lists = self.orphans.lists.lock();
             // SAFETY: The list is locked, and of pages by `lru`.
             let Some(block) = (unsafe { first(lists.blocks.get()) }) else {
                 return;
@@ -267,26 +265,26 @@ impl Pool {
     }
 }
 
-/// Looks at all blocks that wait, and comes again where there are any left.
+/// Looks at all orphans, and queues itself again if any are left.
 ///
 /// # Safety
 ///
-/// `work` is that of a [`Orphans`] of a live pool.
+/// `work` is that of an [`Orphans`] of a live pool.
 unsafe extern "C" fn reap_work(work: *mut bindings::work_struct) {
     const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
     let work = work.cast::<Opaque<bindings::delayed_work>>();
-    // SAFETY: By the safety requirements; a pool waits for its work before it goes.
+    // SAFETY: By the safety requirements; a pool cancels its work before it is freed.
     let pool = unsafe { &*container_of!(work, Pool, orphans.work) };
-    let mut left = pool.orphans().count();
+    let mut left = pool.orphans.count();
     while left > 0 {
-        let some = left.min(REAP_MAX_BLOCKS);
-        pool.reap_blocks(some);
-        pool.reap_inodes(some);
-        left -= some;
+        let n = left.min(REAP_MAX_BLOCKS);
+        pool.reap_blocks(n);
+        pool.reap_inodes(n);
+        left -= n;
         // SAFETY: No lock is held.
         unsafe { bindings::cond_resched() };
     }
-    if pool.orphans().count() > 0 {
-        pool.orphans().schedule();
+    if pool.orphans.count() > 0 {
+        pool.orphans.schedule();
     }
 }

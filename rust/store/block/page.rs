@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A block's page, its state, and the access to its bytes.
+//! A block's page, its slot count and number, and access to its bytes.
 //!
-//! `page->private` of a block holds two numbers:
+//! `page->private` of a block:
 //!
 //! ```text
 //! 63                             16 15              0
 //! +--------------------------------+----------------+
-//! | the block's number             | slots          |
+//! | the block's number             | slot count     |
 //! +--------------------------------+----------------+
 //! ```
 //!
-//! The number comes with the first slot, see [`numbers`](super::numbers). It never changes and says
-//! nothing about where the page lies in memory. It is 0 where all were spent.
+//! The number comes with the first slot, never changes, and says nothing about where the page is in
+//! memory; it is 0 if all numbers are spent, see [`numbers`](super::numbers).
 //!
-//! The slot count does not overflow: half as many slots as it could count make a block full, and
-//! then it is copied, not shared. Who shares without a lock adds to the count in one step with looking
-//! at it ([`RawBlock::try_get_slot`]). Who holds a tree's lock, where no page can be allocated, looks
-//! first and then adds ([`RawBlock::get_slot`]): for as many as can come between the two, one on each
-//! processor as the lock spins, the other half is kept.
+//! The slot count does not overflow: at half of what it can count a block is **full**, and is copied
+//! instead of shared. Without a lock a slot is added together with the check
+//! ([`RawBlock::try_get_slot`]). Under a tree's lock, where no page can be allocated, the check comes
+//! first and the slot is added later ([`RawBlock::get_slot`]): the other half is for as many threads
+//! as can do so at the same time, one on each processor, as the lock spins.
 
-use super::{accesses, mapped, pool::Pool, BLOCK_SIZE};
-use crate::bindings::{self, copy_page};
+use super::{mapped, pool::Pool, BLOCK_SIZE};
+use crate::{
+    bindings::{self, copy_page},
+    store::accesses,
+};
 use core::{
     mem::{size_of, ManuallyDrop},
     ptr::NonNull,
@@ -46,7 +49,7 @@ const REFCOUNT_HIGH: u32 = 1 << 30;
 /// See [`BlockRef::refcount_near_overflow`].
 const REFCOUNT_NEAR_OVERFLOW: u32 = 3 << 30;
 
-/// The state of a block with this number, of 48 bits, that one slot holds.
+/// Returns `page->private` of a block with this number, of 48 bits, and one slot.
 fn in_slot(number: u64) -> u64 {
     number << SLOT_COUNT_BITS | 1
 }
@@ -55,26 +58,25 @@ fn in_slot(number: u64) -> u64 {
 ///
 /// # Invariants
 ///
-/// The page was allocated by [`BlockBatch`](super::BlockBatch), is of order 0, in no page cache, and has not been
-/// freed; whoever holds this value holds one of the page's references, or a slot of it.
+/// The page was allocated by [`BlockBatch`](super::BlockBatch), is of order 0, in no page cache, and
+/// live: the holder of this value has a reference to the page, or a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub(super) struct RawBlock(NonNull<bindings::page>);
+pub struct RawBlock(NonNull<bindings::page>);
 
 impl RawBlock {
     /// # Safety
     ///
-    /// `page` must point to a live page that was allocated as a block.
+    /// `page` is null, or a live page that was allocated as a block.
     pub(super) unsafe fn from_raw(page: *mut bindings::page) -> Option<Self> {
         NonNull::new(page).map(Self)
     }
 
-    /// A new block that a slot holds, and no other.
+    /// Makes a new block with one slot.
     ///
     /// # Safety
     ///
-    /// As of [`NewBlock::from_page`]; the slot owns the page's first reference, and what the pool has
-    /// counted.
+    /// As for [`NewBlock::from_page`]; the slot owns the page's only reference, and the charge.
     pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
         // SAFETY: By the safety requirements.
         unsafe { Self::new(page, in_slot(number)) }
@@ -82,10 +84,10 @@ impl RawBlock {
 
     /// # Safety
     ///
-    /// `page` was allocated as a block, is of order 0, and nobody else has it.
+    /// `page` was allocated as a block, is of order 0, and nothing else refers to it.
     unsafe fn new(page: NonNull<bindings::page>, state: u64) -> Self {
         let block = Self(page);
-        // SAFETY: Nobody else sees the block yet: so no atomic is needed, which would be a call for each.
+        // SAFETY: Nothing else refers to the page: a plain store will do, which saves a call.
         unsafe { block.state().as_ptr().write(state) };
         block
     }
@@ -95,9 +97,10 @@ impl RawBlock {
         self.0.as_ptr()
     }
 
+    /// Returns `page->private`.
     fn state(&self) -> &Atomic<u64> {
-        // SAFETY: By the type invariant the page is live, and `private` belongs to its owner, the
-        // store, which accesses it only as this atomic, but for `new`, before others see it.
+        // SAFETY: By the type invariant the page is live. `private` belongs to the store, which
+        // accesses it only as this atomic, but for `new`, before the block is shared.
         unsafe {
             Atomic::from_ptr(
                 (&raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
@@ -109,21 +112,21 @@ impl RawBlock {
         self.state().load(Relaxed) >> SLOT_COUNT_BITS
     }
 
-    /// How many slots hold the block.
+    /// Returns how many slots hold the block.
     ///
-    /// With `Acquire`: it pairs with the full ordering of [`RawBlock::put_slot`], so that a caller
-    /// who sees one slot, its own, sees what was done before the others let go. Reads through a
-    /// [`BlockRef`] are not among that; they are what marks are for, see [`super::Leaf`].
+    /// `Acquire` pairs with the full ordering of [`RawBlock::put_slot`]: a caller that sees one slot,
+    /// its own, sees what was done before the others were dropped. That does not include reads by
+    /// way of a [`BlockRef`], for which there are exclusive bits.
     pub(super) fn slot_count(self) -> u64 {
         self.state().load(Acquire) & SLOT_COUNT_MASK
     }
 
-    /// Whether so many slots hold the block that no more are to: then it is copied.
+    /// Returns whether the block is to be copied instead of shared, as too many slots hold it.
     pub(super) fn is_full(self) -> bool {
         self.state().load(Relaxed) & SLOT_COUNT_MASK >= MAX_SLOTS
     }
 
-    /// Adds a slot, unless the block is full. Returns whether it did. The caller holds one already.
+    /// Adds a slot, unless the block is full. Returns whether it did. The caller holds a slot.
     pub(super) fn try_get_slot(self) -> bool {
         let mut old = self.state().load(Relaxed);
         while old & SLOT_COUNT_MASK < MAX_SLOTS {
@@ -135,58 +138,56 @@ impl RawBlock {
         false
     }
 
-    /// Adds a slot. The caller holds one already, and found the block not to be full since he took a
-    /// spinning lock.
+    /// Adds a slot. The caller holds a slot and a spinning lock, under which it saw that the block
+    /// is not full.
     pub(super) fn get_slot(self) {
         self.state().add(1, Relaxed);
     }
 
-    /// Takes the caller's slot away. Returns whether it was the last, so that the store's
-    /// reference to the page is now the caller's.
+    /// Drops the caller's slot. Returns whether it was the last, which makes the store's reference to
+    /// the page the caller's.
     fn put_slot(self) -> bool {
         self.state().fetch_sub(1, Full) & SLOT_COUNT_MASK == 1
     }
 
-    /// Takes the caller's slot away. If it was the last, the block is free as soon as nobody else refers
-    /// to it.
+    /// Drops the caller's slot. If it was the last, the block is freed, or becomes an orphan.
     pub(super) fn release_slot(self, pool: &Arc<Pool>) {
         if self.put_slot() {
             mapped::release(self, pool);
         }
     }
 
-    /// Gives the block back to `pool`, with the store's reference, which is the caller's.
+    /// Frees the block. The caller owns the store's reference.
     pub(super) fn free(self, pool: &Pool) {
         pool.uncharge(1);
-        self.forget();
+        self.clear_private();
         // SAFETY: The caller owns the reference.
         unsafe { self.put_page() };
     }
 
-    /// When it is no block any more: who else has a reference may put the page into a page cache, by
-    /// way of a pipe, where `private` is somebody else's pointer.
-    fn forget(self) {
+    /// Clears `page->private` when the page stops being a block. A pipe may still hold the page and
+    /// splice it into another page cache, which uses `private` as a pointer.
+    fn clear_private(self) {
         self.state().store(0, Relaxed);
     }
 
-    /// How many references there are to the page. The kernel's count is an `int`, which an enemy makes
-    /// negative: each pin counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does
-    /// not come around to what it was, as the kernel pins nothing whose count is negative, and each
-    /// reference in a page table takes eight bytes of that.
+    /// Returns the page's reference count. It is an `int`, which can be made negative: each pin
+    /// counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does not wrap around,
+    /// as the kernel pins no page whose count is negative, and each reference of a page table takes
+    /// eight bytes.
     fn page_count(self) -> u32 {
         // SAFETY: By the type invariant the page is live.
         unsafe { bindings::page_count(self.as_ptr()) as u32 }
     }
 
-    /// Whether the memory is known to be bad: `PageHWPoison`. Who looks first, as everybody does who
-    /// touches the bytes, may still come upon memory that turns bad then.
+    /// Returns whether the page has `PageHWPoison` set. Memory may turn bad after that.
     fn is_poisoned(self) -> bool {
-        // SAFETY: By the type invariant the page is live. Others change the flags atomically.
+        // SAFETY: By the type invariant the page is live. Flags are changed atomically.
         let flags = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).flags.f) };
         flags.load(Relaxed) & bindings::__PG_HWPOISON != 0
     }
 
-    /// Whether nobody has a reference to the page but the store.
+    /// Returns whether the only reference to the page is the store's.
     pub(super) fn has_only_store_ref(self) -> bool {
         self.page_count() == 1
     }
@@ -198,46 +199,43 @@ impl RawBlock {
 
     /// # Safety
     ///
-    /// The caller must own a reference to the page, and gives it away.
+    /// The caller owns a reference to the page, and gives it up.
     pub(super) unsafe fn put_page(self) {
-        // SAFETY: The caller owns the reference.
+        // SAFETY: By the safety requirements.
         unsafe { bindings::put_page(self.as_ptr()) };
     }
 
     /// Calls `f` with the address of the block's bytes.
     pub(super) fn with_bytes<R>(self, f: impl FnOnce(*mut u8) -> R) -> R {
-        // SAFETY: By the type invariant the page is live. The mapping is undone below, in order.
+        // SAFETY: By the type invariant the page is live. Unmapped below, in order.
         let addr = unsafe { bindings::kmap_local_page(self.as_ptr()) };
         let result = f(addr.cast());
-        // SAFETY: `addr` was returned by `kmap_local_page` above.
+        // SAFETY: Mapped above.
         unsafe { bindings::kunmap_local(addr) };
         result
     }
 }
 
-/// A reference to a block's page: its bytes can be read and written, and the page stays what it
-/// is, even when the last slot lets go of the block meanwhile.
+/// A reference to a block's page, which stays what it is even if no slot holds the block any more.
 ///
-/// The bytes may change at any time: other owners of a reference, and user space where the page
-/// is mapped, write to them. So they are only ever copied, never borrowed as a slice.
-///
-/// Whether it is right to write is not known here but in the tree: see
+/// The bytes may change at any time, by other references and by user space that maps the page. So
+/// they are only copied, never borrowed as a slice. Whether they may be written, the tree knows: see
 /// [`Lookup`](crate::store::Lookup).
 ///
 /// # Invariants
 ///
-/// Owns one reference to the page.
+/// Owns a reference to the page.
 #[repr(transparent)]
 pub struct BlockRef(RawBlock);
 
 // SAFETY: A page reference may be dropped on any thread.
 unsafe impl Send for BlockRef {}
-// SAFETY: All methods are sound in parallel: bytes are only copied, see the type's description.
+// SAFETY: All methods may be called concurrently: bytes are only copied.
 unsafe impl Sync for BlockRef {}
 
 impl BlockRef {
-    /// Takes a reference, however many there are: a thread holds a few dozen at a time, so that all
-    /// threads there can be do not make up what lies between [`BlockRef::refcount_high`],
+    /// Takes a reference, whatever the count. A thread holds a few dozen at a time: all threads that
+    /// can exist do not fill what lies between [`BlockRef::refcount_high`],
     /// [`BlockRef::refcount_near_overflow`] and the overflow.
     pub(super) fn new(block: RawBlock) -> Self {
         block.get_page();
@@ -249,45 +247,54 @@ impl BlockRef {
         self.0
     }
 
-    /// The page, for the parts of the VFS that work on one. Valid as long as `self`.
+    /// Returns the page, valid as long as `self`.
     pub fn as_ptr(&self) -> *mut bindings::page {
         self.0.as_ptr()
     }
 
-    /// As [`BlockRef::as_ptr`], of several: an array to be read, with a null pointer for each `None`.
+    /// Returns an array of the pages, to be read only; a null pointer for each `None`.
     pub fn as_ptrs(blocks: &[Option<Self>]) -> *mut *mut bindings::page {
         // Both types are transparent, down to a `NonNull`.
         blocks.as_ptr().cast_mut().cast()
     }
 
-    /// Gives the reference to the caller, as the kernel's `get_page` would.
+    /// Passes the reference to the caller, as from `get_page`.
     pub fn into_page(self) -> *mut bindings::page {
         ManuallyDrop::new(self).as_ptr()
     }
 
-    /// Whether the block may be written through a mapping of some file: see [`super::MappedBlocks`].
+    /// Returns whether a mapping of a file may store to the block: see [`super::MappedBlocks`].
     pub fn is_mapped_writable(&self) -> bool {
         mapped::is_associated(self.0)
     }
 
-    /// Whether nobody has a reference to the page but the store and the caller, who has this one: then
-    /// it is in no page table, nor about to leave one or to come back to one.
-    pub fn has_only_store_ref(&self) -> bool {
+    /// Returns whether the store's and this are the only references to the page: then no page table
+    /// maps it.
+    pub fn has_no_other_ref(&self) -> bool {
         self.0.page_count() == 2
     }
 
-    /// Whether the block's memory is known to be bad. No byte of it can be read or written, what lies in
-    /// it is lost, and the page stays out of use for good when the block goes.
+    /// Returns whether the memory is known to be bad. Then the bytes are lost: none can be read or
+    /// written, and the page is not used again when the block is freed.
     pub fn is_poisoned(&self) -> bool {
         self.0.is_poisoned()
     }
 
-    /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block; what would lie
-    /// outside of either block is left out.
+    /// Copies all bytes of `other`.
     ///
     /// # Errors
     ///
-    /// `EIO` if one of the blocks [is poisoned](BlockRef::is_poisoned); nothing was copied.
+    /// As [`BlockRef::copy_from`].
+    pub fn copy_block(&self, other: &BlockRef) -> Result {
+        self.copy_from(0, other, 0, BLOCK_SIZE)
+    }
+
+    /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block. Leaves out what lies
+    /// outside of either.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if one of them [is poisoned](BlockRef::is_poisoned); nothing was copied.
     pub fn copy_from(
         &self,
         offset: usize,
@@ -317,9 +324,9 @@ impl BlockRef {
         Ok(())
     }
 
-    /// Writes zeros to `len` bytes at `offset`; what would lie outside of the block is left out. Leaves a
-    /// [poisoned](BlockRef::is_poisoned) block alone: nobody sees what is in it, so that truncation,
-    /// which must not fail, need not.
+    /// Zeroes `len` bytes at `offset`. Leaves out what lies outside of the block. Does nothing to a
+    /// [poisoned](BlockRef::is_poisoned) block, whose bytes cannot be seen: so truncation does not
+    /// fail.
     pub fn zero(&self, offset: usize, len: usize) {
         if self.is_poisoned() {
             return;
@@ -331,11 +338,11 @@ impl BlockRef {
         });
     }
 
-    /// Whether the first `len` bytes of both blocks are equal, as far as both have them.
+    /// Returns whether the first `len` bytes of both blocks are equal.
     ///
     /// # Errors
     ///
-    /// `EIO` if one of them [is poisoned](BlockRef::is_poisoned), unless both are the same.
+    /// `EIO` if one of them [is poisoned](BlockRef::is_poisoned), unless both are the same block.
     pub fn bytes_equal(&self, other: &BlockRef, len: usize) -> Result<bool> {
         let len = len.min(BLOCK_SIZE);
         if self.0 == other.0 {
@@ -358,7 +365,8 @@ impl BlockRef {
         }))
     }
 
-    /// Whether `len` bytes at `offset` are zeros, as far as the block has them.
+    /// Returns whether the `len` bytes at `offset` are zeros. Leaves out what lies outside of the
+    /// block.
     ///
     /// # Errors
     ///
@@ -374,31 +382,29 @@ impl BlockRef {
         }))
     }
 
-    /// Whether so many references to the page exist that a copy is better than one more: their count
-    /// should stay positive, as otherwise the kernel pins the page for nobody.
+    /// Returns whether to copy the block rather than take one more reference to the page: the count
+    /// should stay positive, as the kernel pins no page whose count is negative.
     pub fn refcount_high(&self) -> bool {
         self.0.page_count() > REFCOUNT_HIGH
     }
 
-    /// Whether so many references to the page exist that none may be added that stays, as their count
-    /// might come around to zero.
+    /// Returns whether no reference may be added that stays, as the count might wrap around.
     pub fn refcount_near_overflow(&self) -> bool {
         self.0.page_count() > REFCOUNT_NEAR_OVERFLOW
     }
 }
 
-/// Copies bytes, whole pages as the kernel does it best.
+/// Copies bytes, and whole pages by the kernel's `copy_page`.
 ///
 /// # Safety
 ///
-/// The `len` bytes at `from` and those at `to` are valid, and no byte is in both. They may change
-/// meanwhile.
+/// The `len` bytes at `from` and at `to` are valid, and do not overlap. They may change meanwhile.
 pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
     let is_page = |at: *const u8| at.addr() % BLOCK_SIZE == 0;
-    // That of x86-64 is one `rep movsq`, or moves, which take any address (arch/x86/lib/copy_page_64.S).
+    // On x86-64 a `rep movsq`, or moves, which need no alignment (arch/x86/lib/copy_page_64.S).
     let anywhere = cfg!(CONFIG_X86_64) || is_page(from) && is_page(to);
     let pages = if anywhere { len - len % BLOCK_SIZE } else { 0 };
-    // SAFETY: By the safety requirements; `copy_page` copies a page's worth.
+    // SAFETY: By the safety requirements; `copy_page` copies `BLOCK_SIZE` bytes.
     unsafe {
         for at in (0..pages).step_by(BLOCK_SIZE) {
             copy_page(to.add(at).cast(), from.add(at).cast_mut().cast());
@@ -409,8 +415,8 @@ pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Whether two pages hold the same bytes. The kernel's `memcmp` branches at each word; this, which
-/// reads all memory that is deduplicated, at each cache line.
+/// Returns whether two pages hold the same bytes. Branches once for a cache line; the kernel's
+/// `memcmp` does for each word.
 ///
 /// # Safety
 ///
@@ -436,28 +442,28 @@ impl Clone for BlockRef {
 
 impl Drop for BlockRef {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the reference is owned, and given away once.
+        // SAFETY: By the type invariant the reference is owned.
         unsafe { self.0.put_page() };
     }
 }
 
-/// A block that no slot holds yet: nobody else sees it, and dropping it gives it back.
+/// A block that no slot holds yet, and nothing else refers to. Dropping it frees it.
 ///
 /// # Invariants
 ///
-/// `bytes` owns the page's first reference; the slot count is 0; the pool counts the block.
+/// `bytes` owns the page's only reference; the slot count is 0; `pool` has charged the block.
 pub struct NewBlock<'pool> {
     bytes: ManuallyDrop<BlockRef>,
     pool: &'pool Pool,
-    /// What the slot it comes into says of it, see [`Leaf`](super::Leaf).
+    /// Whether its slot is to be unwritten, see [`Slots`](super::Slots).
     unwritten: bool,
 }
 
 impl<'pool> NewBlock<'pool> {
     /// # Safety
     ///
-    /// `page` is of order 0, nobody else has it, and its reference is given away; `pool` has counted
-    /// the block.
+    /// `page` is of order 0, and the caller gives up the only reference to it; `pool` has charged the
+    /// block.
     pub(super) unsafe fn from_page(pool: &'pool Pool, page: NonNull<bindings::page>) -> Self {
         // SAFETY: By the safety requirements; the slot count is 0.
         unsafe { Self::from_raw(pool, RawBlock::new(page, 0)) }
@@ -465,8 +471,8 @@ impl<'pool> NewBlock<'pool> {
 
     /// # Safety
     ///
-    /// The caller owns the first reference to the page of `block`, which he gives away, and no slot holds
-    /// it; `pool` has counted it.
+    /// The caller gives up the only reference to the page of `block`, and no slot holds it; `pool` has
+    /// charged it.
     pub(super) unsafe fn from_raw(pool: &'pool Pool, block: RawBlock) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
@@ -476,50 +482,48 @@ impl<'pool> NewBlock<'pool> {
         }
     }
 
-    /// The block's bytes.
+    /// Returns a reference for access to the block's bytes.
     pub fn bytes(&self) -> &BlockRef {
         &self.bytes
     }
 
-    /// Makes the bytes around the `len` at `offset` zeros, where nothing was written to: the kernel may
-    /// have done it already, see `init_on_alloc` in its list of parameters.
+    /// Zeroes what lies around the `len` bytes at `offset`, in a block that was not written to, unless
+    /// the kernel zeroes all pages that it allocates (`init_on_alloc`).
     pub fn zero_around(&self, offset: usize, len: usize) {
-        // SAFETY: Both look at how the kernel was configured and booted.
-        let is_cleared = unsafe {
+        // SAFETY: Both read how the kernel was configured and booted.
+        let is_zeroed = unsafe {
             bindings::want_init_on_alloc(bindings::GFP_KERNEL_ACCOUNT)
                 || bindings::want_init_on_free()
         };
-        if !is_cleared {
+        if !is_zeroed {
             self.bytes.zero(0, offset);
             self.bytes.zero(offset.saturating_add(len), usize::MAX);
         }
     }
 
-    /// Makes it one of zeros that counts as unwritten. Nothing was written to it.
+    /// Makes the block, which was not written to, an unwritten one of zeros.
     pub fn fill_unwritten(&mut self) {
         self.zero_around(0, 0);
         self.unwritten = true;
     }
 
-    /// Whether it counts as unwritten.
     pub(super) fn is_unwritten(&self) -> bool {
         self.unwritten
     }
 
-    /// The pool that the block is of.
     pub(super) fn pool(&self) -> &'pool Pool {
         self.pool
     }
 
-    /// Gives what it owns to the caller.
+    /// Passes what it owns to the caller.
     pub(super) fn into_raw(self) -> RawBlock {
         ManuallyDrop::new(self).bytes.raw()
     }
 
-    /// Puts the block into a slot, whose owner is now the block's owner too, and gives it its number.
+    /// Gives the block a number and a slot, which owns it from then on.
     pub(super) fn into_slot(self, number: u64) -> RawBlock {
         let block = self.into_raw();
-        // Nobody else sees the block yet.
+        // Nothing else refers to the block yet.
         block.state().store(in_slot(number), Relaxed);
         block
     }
@@ -528,8 +532,8 @@ impl<'pool> NewBlock<'pool> {
 impl Drop for NewBlock<'_> {
     fn drop(&mut self) {
         self.pool.uncharge(1);
-        self.bytes.raw().forget();
-        // SAFETY: Nothing uses the field again.
+        self.bytes.raw().clear_private();
+        // SAFETY: The field is not used again.
         unsafe { ManuallyDrop::drop(&mut self.bytes) };
     }
 }

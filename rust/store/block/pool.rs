@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The blocks of one mount.
+//! Pools: what a mount's blocks and nodes may take, and take.
 
 use super::{
-    leaf::InPool, numbers::Numbers, orphans::Orphans, page::NewBlock, BlockBatch, NodeRef,
-    BLOCK_SIZE,
+    leaf::InPool, numbers::Numbers, orphans::Orphans, page::NewBlock, BlockBatch, BLOCK_SIZE,
 };
-use crate::store::node::Node;
+use crate::store::node_ref::NodeRef;
 use kernel::{
     prelude::*,
     sync::{
@@ -15,66 +14,66 @@ use kernel::{
     },
 };
 
-/// The blocks of one mount: how many there may be, how many there are, and the numbers they get.
+/// The blocks of a mount: their limit, how many exist, and their numbers.
 ///
-/// A block is counted once, however many files hold it: from its allocation until the last slot has
-/// let go of it, and nobody else refers to its page any more ([`super::orphans`]).
+/// A block counts once, however many slots hold it, from its allocation until no slot holds it and
+/// the store has the only reference to its page: see [`super::orphans`].
 ///
-/// # Tree nodes
+/// # Nodes
 ///
-/// They are memory that anybody can make much of with few blocks, so that they count, too, by what
-/// they really take, [`Pool::NODE_BYTES`]. Those of a dense file take less than 1/256 of what its
-/// blocks do: so as many bytes are free, and [`MIN_FREE_NODE_BYTES`], in order that a mount can be filled to
-/// the last block. All nodes beyond take the room of blocks. Thus what is allocated never takes more
-/// than `limit * BLOCK_SIZE * 257 / 256 + MIN_FREE_NODE_BYTES` bytes, but for [`MAX_OVERCOMMIT_BLOCKS`].
+/// Many nodes can be made with few blocks, so they are charged, too, by what they take of a slab
+/// page, [`Pool::NODE_BYTES`]. The nodes of a file without holes take less than 1/256 of what its
+/// blocks do. As much is free, and [`MIN_FREE_NODE_BYTES`], so that a mount can be filled to its
+/// last block; all other nodes are charged in blocks. So what is allocated takes at most
+/// `limit * BLOCK_SIZE * 257 / 256 + MIN_FREE_NODE_BYTES` bytes, and
+/// [`MAX_OVERCOMMIT_BLOCKS`].
 ///
-/// The room of nodes follows from their number and the limit, and is not kept. Who takes room adds
-/// first, with full ordering, and then looks whether that was too much: so that of two who add to the
-/// two counts at the same time one sees the other.
+/// The charge of nodes is computed from their number and the limit. To charge means to add with full
+/// ordering, and to compare with the limit after that: of two threads that add to the two counts at
+/// the same time, one sees both.
 #[pin_data(PinnedDrop)]
 pub struct Pool {
-    /// The most blocks that may exist; `u64::MAX` where there is no limit.
+    /// The most blocks that may exist; `u64::MAX` for no limit.
     limit: Atomic<u64>,
     used: Atomic<u64>,
     pub(super) numbers: Numbers,
-    /// The tree nodes that exist.
     nodes: Atomic<u64>,
     next_generation: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
-    /// Blocks allocated while fewer pages were asked for at a time than might have been.
+    /// How many blocks were allocated by a lower order than they might have been.
     below_order: Atomic<u64>,
     #[pin]
     pub(super) orphans: Orphans,
 }
 
-/// After so many blocks more pages are asked for at a time, where that failed before.
+/// After how many blocks a higher order is tried again.
 const ORDER_RETRY_BLOCKS: u64 = 1024;
 
-/// How many bytes of nodes are free in the smallest of pools.
+/// How many bytes of nodes are free in the smallest pool.
 const MIN_FREE_NODE_BYTES: u64 = 64 << 10;
 
-/// Of how many bytes of blocks one of nodes is free.
+/// For how many bytes of blocks a byte of nodes is free.
 const BLOCK_BYTES_PER_FREE_NODE_BYTE: u64 = 256;
 
-/// By how many blocks an operation that gives back as much as it takes may go over the limit, as the
-/// one comes before the other. Together with all others: somebody may keep what is given back.
+/// By how much all operations together may exceed the limit that free as much as they allocate,
+/// but allocate first. What they free may become orphans.
 const MAX_OVERCOMMIT_BLOCKS: u64 = 256;
 
-/// Counts a tree node for as long as it lives.
+/// The charge of a node.
 pub struct NodeCharge(Arc<Pool>);
 
 impl NodeCharge {
-    /// Counts a node.
+    /// Charges a node.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where there is no room for it.
+    /// `ENOSPC` at the limit.
     pub fn new(pool: Arc<Pool>) -> Result<Self> {
         Self::with_overcommit(pool, 0)
     }
 
-    /// Counts a node that goes over the limit where it must, as [`Pool::alloc_overcommit`] does.
+    /// Charges a node that may exceed the limit, see [`Pool::alloc_overcommit`].
     ///
     /// # Errors
     ///
@@ -88,9 +87,9 @@ impl NodeCharge {
         let charge = Self(pool);
         let pool = &*charge.0;
         let fits = || {
-            let taken = pool.node_charge(nodes);
-            taken == 0
-                || pool.used.load(Relaxed).saturating_add(taken) <= pool.max_charge(overcommit)
+            let blocks = pool.node_charge(nodes);
+            blocks == 0
+                || pool.used.load(Relaxed).saturating_add(blocks) <= pool.max_charge(overcommit)
         };
         if fits() {
             return Ok(charge);
@@ -116,10 +115,10 @@ impl Drop for NodeCharge {
 }
 
 impl Pool {
-    /// What a node takes in memory, in bytes: its part of a page of its cache.
-    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / NodeRef::<Node>::BYTES)) as u64;
+    /// How many bytes a node takes: its part of a slab page.
+    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / NodeRef::BYTES)) as u64;
 
-    /// A pool of at most `limit` blocks; `None` for no limit.
+    /// Makes a pool of at most `limit` blocks; `None` for no limit.
     ///
     /// # Errors
     ///
@@ -140,11 +139,7 @@ impl Pool {
         )
     }
 
-    pub(super) fn orphans(&self) -> &Orphans {
-        &self.orphans
-    }
-
-    /// The most blocks that may exist, `None` where there is no limit.
+    /// Returns the most blocks that may exist, `None` for no limit.
     pub fn limit(&self) -> Option<u64> {
         Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX)
     }
@@ -153,7 +148,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if more is taken already.
+    /// `EINVAL` if more is charged already.
     pub fn set_limit(&self, limit: Option<u64>) -> Result {
         let limit = limit.unwrap_or(u64::MAX);
         let nodes = Self::node_charge_at(limit, self.nodes());
@@ -164,29 +159,28 @@ impl Pool {
         Ok(())
     }
 
-    /// The number of blocks that exist.
+    /// Returns how many blocks exist.
     pub fn used(&self) -> u64 {
         self.reap();
         self.used.load(Relaxed)
     }
 
-    /// The number of blocks that exist, and of those whose room is taken by nodes.
+    /// Returns how many blocks exist, and what nodes are charged, in blocks.
     pub fn charged(&self) -> u64 {
         self.used().saturating_add(self.node_charge(self.nodes()))
     }
 
-    /// The number of tree nodes that exist.
+    /// Returns how many nodes exist.
     pub fn nodes(&self) -> u64 {
         self.nodes.load(Relaxed)
     }
 
-    /// The number of blocks, of those that exist, that no file has any more, and that others still
-    /// refer to.
+    /// Returns how many of the blocks no slot holds, but something else refers to.
     pub fn orphan_count(&self) -> u64 {
         self.orphans.count()
     }
 
-    /// How many blocks' room so many nodes take beyond what is free, where `limit` blocks may exist.
+    /// Returns what `nodes` are charged, in blocks, with this limit.
     fn node_charge_at(limit: u64, nodes: u64) -> u64 {
         let free = limit
             .saturating_mul(BLOCK_SIZE as u64 / BLOCK_BYTES_PER_FREE_NODE_BYTE)
@@ -199,29 +193,29 @@ impl Pool {
         Self::node_charge_at(self.limit.load(Relaxed), nodes)
     }
 
-    /// The most blocks that may exist for who may go over the limit by `over`, with what nodes take.
     fn max_charge(&self, overcommit: u64) -> u64 {
         self.limit.load(Relaxed).saturating_add(overcommit)
     }
 
-    /// An generation that no tree of this pool had, see [`Leaf`](super::Leaf).
+    /// Returns a generation that no tree of this pool had, see the
+    /// [theory of operation](crate::store).
     pub(in crate::store) fn new_generation(&self) -> u64 {
         self.next_generation.fetch_add(1, Relaxed)
     }
 
-    /// Whether `n` more blocks may exist, as things are now.
+    /// Checks that `n` more blocks may exist at this moment.
     ///
     /// # Errors
     ///
     /// `ENOSPC`.
     pub fn check_room(&self, n: u64) -> Result {
         match self.charged().checked_add(n) {
-            Some(taken) if taken <= self.limit.load(Relaxed) => Ok(()),
+            Some(charged) if charged <= self.limit.load(Relaxed) => Ok(()),
             _ => Err(ENOSPC),
         }
     }
 
-    /// Counts `n` more blocks, or as many as there may be. Returns how many.
+    /// Charges `n` blocks, or as many as the limit allows. Returns how many.
     pub(super) fn charge(&self, n: u64) -> u64 {
         self.charge_up_to(n, 0)
     }
@@ -232,35 +226,33 @@ impl Pool {
     }
 
     fn charge_up_to(&self, n: u64, overcommit: u64) -> u64 {
-        let taken = self.try_charge(n, overcommit);
-        if taken == n {
+        let charged = self.try_charge(n, overcommit);
+        if charged == n {
             return n;
         }
         self.reap();
-        taken + self.try_charge(n - taken, overcommit)
+        charged + self.try_charge(n - charged, overcommit)
     }
 
     fn try_charge(&self, n: u64, overcommit: u64) -> u64 {
         let mut used = self.used.load(Relaxed);
         loop {
-            let most = || {
-                self.max_charge(overcommit)
-                    .saturating_sub(self.node_charge(self.nodes()))
-            };
-            let taken = n.min(most().saturating_sub(used));
-            if taken == 0 {
+            let nodes = || self.node_charge(self.nodes());
+            let max = || self.max_charge(overcommit).saturating_sub(nodes());
+            let charged = n.min(max().saturating_sub(used));
+            if charged == 0 {
                 return 0;
             }
-            match self.used.cmpxchg(used, used + taken, Full) {
-                Ok(_) if used + taken <= most() => return taken,
+            match self.used.cmpxchg(used, used + charged, Full) {
+                Ok(_) if used + charged <= max() => return charged,
                 // Nodes were made meanwhile.
-                Ok(_) => used = self.used.fetch_sub(taken, Relaxed) - taken,
+                Ok(_) => used = self.used.fetch_sub(charged, Relaxed) - charged,
                 Err(now) => used = now,
             }
         }
     }
 
-    /// Counts `n` blocks less.
+    /// Ends the charge of `n` blocks.
     pub(super) fn uncharge(&self, n: u64) {
         self.used.fetch_sub(n, Relaxed);
     }
@@ -271,43 +263,43 @@ impl Pool {
         self.numbers.spend(groups_left, left);
     }
 
-    /// Up to `n` new blocks, as many as there may be.
+    /// Returns a batch of up to `n` new blocks, as many as the limit allows.
     pub fn alloc_batch(&self, n: u64) -> BlockBatch<'_> {
         BlockBatch::new(self, n)
     }
 
-    /// Allocates a block. Its bytes are undefined until its owner has written them.
+    /// Allocates a block. Its bytes are not initialised.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` at the limit, `ENOMEM` where there is no page.
+    /// `ENOSPC` at the limit, `ENOMEM`.
     pub fn alloc(&self) -> Result<NewBlock<'_>> {
         self.alloc_batch(1).take()
     }
 
-    /// As [`Pool::alloc`], but goes over the limit where it must: for an operation that gives
-    /// as many blocks back, and must not fail for want of one.
+    /// As [`Pool::alloc`], and may exceed the limit: for an operation that frees as many blocks, and
+    /// should not fail because it allocates first.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where all such operations together are over it by [`MAX_OVERCOMMIT_BLOCKS`] blocks: what was given back
-    /// is kept by others.
+    /// `ENOSPC` if the limit is exceeded by [`MAX_OVERCOMMIT_BLOCKS`] already, as blocks that such
+    /// operations freed are orphans; `ENOMEM`.
     pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
         BlockBatch::overcommit(self).take()
     }
 
-    /// The order up to which pages are worth asking for: more were not to be had lately.
+    /// Returns up to which order pages are worth allocating: higher orders failed lately.
     pub(super) fn order(&self) -> u32 {
         self.order.load(Relaxed)
     }
 
-    /// Counts `n` blocks for which more pages were not asked for. Whether more are to be, once in so many.
+    /// Counts `n` blocks that were allocated by a lower order than they might have been. Returns
+    /// whether to try a higher one.
     pub(super) fn should_raise_order(&self, n: u64) -> bool {
         let before = self.below_order.fetch_add(n, Relaxed);
         before / ORDER_RETRY_BLOCKS != (before + n) / ORDER_RETRY_BLOCKS
     }
 
-    /// Says up to which order pages are to be asked for.
     pub(super) fn set_order(&self, order: u32) {
         self.order.store(order, Relaxed);
     }
@@ -316,7 +308,7 @@ impl Pool {
 #[pinned_drop]
 impl PinnedDrop for Pool {
     fn drop(self: Pin<&mut Self>) {
-        // That of a mount was closed before, and goes with its last inode, where nothing may sleep.
+        // A mount closes its pool, which is dropped with the last inode, where nothing may sleep.
         if !self.orphans.is_closed() {
             self.close();
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copies of blocks that so many slots hold that no more may.
+//! Spare blocks: allocated in advance, to become copies of full blocks under a lock.
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
@@ -9,7 +9,7 @@ use super::{
 use core::mem::ManuallyDrop;
 use kernel::{prelude::*, sync::Arc};
 
-/// A block that no slot holds, as [`NewBlock`], and that keeps its pool.
+/// A [`NewBlock`] that holds a reference to its pool.
 ///
 /// # Invariants
 ///
@@ -19,13 +19,13 @@ pub struct Spare {
     pool: Arc<Pool>,
 }
 
-// SAFETY: A block may be let go of on any thread.
+// SAFETY: A block may be freed on any thread.
 unsafe impl Send for Spare {}
-// SAFETY: There is nothing that can be done by way of a reference.
+// SAFETY: A `&Spare` gives access to nothing.
 unsafe impl Sync for Spare {}
 
 impl Spare {
-    /// A new block of `pool`.
+    /// Allocates a block of `pool`.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Spare {
         Ok(Self::from_block(pool.alloc()?, pool))
     }
 
-    /// As [`Spare::new`], by way of [`Pool::alloc_overcommit`].
+    /// As [`Spare::new`], by [`Pool::alloc_overcommit`].
     ///
     /// # Errors
     ///
@@ -44,48 +44,47 @@ impl Spare {
     }
 
     fn from_block(block: NewBlock<'_>, pool: &Arc<Pool>) -> Self {
-        // INVARIANT: What `block` owned is this value's.
+        // INVARIANT: `block` gives up what it owned.
         Self {
             block: block.into_raw(),
             pool: pool.clone(),
         }
     }
 
-    /// Makes it a copy of `old` in a slot, whose it is then, with this number.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` where `old` is poisoned.
-    pub(super) fn into_copy_of(self, old: RawBlock, number: u64) -> Result<RawBlock> {
-        self.with_block(|block| {
-            let old = BlockRef::new(old);
-            block.bytes().copy_from(0, &old, 0, usize::MAX)?;
-            Ok(block.into_slot(number))
-        })
-    }
-
-    fn with_block<R>(self, take: impl FnOnce(NewBlock<'_>) -> R) -> R {
+    fn into_block<R>(self, f: impl FnOnce(NewBlock<'_>) -> R) -> R {
         let this = ManuallyDrop::new(self);
         // SAFETY: Read once, as `this` is not dropped.
         let pool = unsafe { core::ptr::read(&this.pool) };
-        // SAFETY: By the type invariant, which ends here.
-        take(unsafe { NewBlock::from_raw(&pool, this.block) })
+        // SAFETY: The type invariant, which `this` gives up.
+        f(unsafe { NewBlock::from_raw(&pool, this.block) })
+    }
+
+    /// Makes the block a copy of `old`, with this number, for a slot that owns it from then on.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if `old` is poisoned.
+    pub(super) fn into_copy_of(self, old: RawBlock, number: u64) -> Result<RawBlock> {
+        self.into_block(|block| {
+            block.bytes().copy_block(&BlockRef::new(old))?;
+            Ok(block.into_slot(number))
+        })
     }
 }
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant, which ends here.
+        // SAFETY: The type invariant, which ends here.
         drop(unsafe { NewBlock::from_raw(&self.pool, self.block) });
     }
 }
 
-/// Where copies come from of blocks that so many slots hold that no more may.
+/// A source of blocks for copies of full blocks.
 pub trait SpareSource {
-    /// A block to be a copy of such a one.
+    /// Returns a block that is to become a copy of a full one.
     ///
-    /// `None` has one more slot hold the block all the same, which is only right with a spinning lock
-    /// held since it was seen that this one may: see [`page`](super::page).
+    /// `None` lets one more slot hold the full block. That is only right if a spinning lock has been
+    /// held since the block was seen not to be full: see [`page`](super::page).
     ///
     /// # Errors
     ///

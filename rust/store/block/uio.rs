@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copying several blocks to somebody who reads them, or from somebody who writes them, or to others.
+//! Copies between blocks and `iov_iter`s.
 //!
-//! What lies in one piece in memory is copied in one piece. Nothing is copied from or to a block that
-//! [is poisoned](BlockRef::is_poisoned), nor any that comes after it: see [`error_at`].
+//! Blocks that are virtually contiguous are copied at once. Nothing is copied from or to a
+//! [poisoned](BlockRef::is_poisoned) block, nor beyond it: see [`error_at`].
+//!
+//! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h).
 
 use super::{page::BlockRef, BLOCK_SIZE};
 use crate::bindings;
@@ -13,19 +15,19 @@ use kernel::{
     prelude::*,
 };
 
-/// Copies `len` bytes to `to`, beginning `offset` bytes into the first of `blocks`; `None` is a block of
-/// zeros. Returns how many were taken.
+/// Copies `len` bytes to `to`, from `offset` bytes into the first of `blocks` on; `None` is a block
+/// of zeros. Returns how many bytes were copied.
 ///
-/// May fault in user memory: no lock that a fault takes may be held.
+/// May fault on user memory: the caller holds no lock that a fault takes.
 pub fn copy_to_iter(
     blocks: &[Option<BlockRef>],
     offset: usize,
     len: usize,
     to: &mut IovIterDest<'_>,
 ) -> usize {
-    let copy = |piece: &[Option<BlockRef>], offset: usize, n| match piece {
+    let copy = |contig: &[Option<BlockRef>], offset: usize, n| match contig {
         [Some(first), ..] => first.raw().with_bytes(|bytes| {
-            // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
+            // SAFETY: `n` bytes from `offset` on lie within `contig`, to whose pages there are
             // references. `to` is valid.
             unsafe { bindings::_copy_to_iter(bytes.add(offset).cast(), n, to.as_raw()) }
         }),
@@ -35,7 +37,7 @@ pub fn copy_to_iter(
     for_each_contig(blocks, offset, len, copy)
 }
 
-/// As [`copy_to_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
+/// As [`copy_to_iter`], without faults: copies as far as user memory is resident.
 pub fn copy_to_iter_without_faults(
     blocks: &[Option<BlockRef>],
     offset: usize,
@@ -45,8 +47,8 @@ pub fn copy_to_iter_without_faults(
     without_faults(|| copy_to_iter(blocks, offset, len, to))
 }
 
-/// Why no more than `done` bytes were copied from or to `blocks`, from `offset` of the first on: `EIO`
-/// where the next lies in a block that [is poisoned](BlockRef::is_poisoned), otherwise `EFAULT`.
+/// Returns why only `done` bytes were copied from or to `blocks`, from `offset` into the first on:
+/// `EIO` if the next byte lies in a [poisoned](BlockRef::is_poisoned) block, otherwise `EFAULT`.
 pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Error {
     match blocks.get((offset + done) / BLOCK_SIZE) {
         Some(Some(block)) if block.is_poisoned() => EIO,
@@ -55,27 +57,27 @@ pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Erro
 }
 
 fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
-    // SAFETY: Undone below.
+    // SAFETY: Enabled again below.
     unsafe { bindings::pagefault_disable() };
     let result = copy();
-    // SAFETY: Undoes the above.
+    // SAFETY: Disabled above.
     unsafe { bindings::pagefault_enable() };
     result
 }
 
-/// Copies `len` bytes of `from` to `blocks`, beginning `offset` bytes into the first; those for a
-/// `None` are skipped. Returns how many there were.
+/// Copies `len` bytes of `from` to `blocks`, from `offset` bytes into the first on; skips those for
+/// a `None`. Returns how many bytes were copied or skipped.
 ///
-/// May fault in user memory: no lock that a fault takes may be held.
+/// May fault on user memory: the caller holds no lock that a fault takes.
 pub fn copy_from_iter<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
     len: usize,
     from: &mut IovIterSource<'_>,
 ) -> usize {
-    let copy = |piece: &[Option<B>], offset: usize, n| match piece {
+    let copy = |contig: &[Option<B>], offset: usize, n| match contig {
         [Some(first), ..] => first.borrow().raw().with_bytes(|bytes| {
-            // SAFETY: `n` bytes from `offset` on lie within the piece, to whose pages there are
+            // SAFETY: `n` bytes from `offset` on lie within `contig`, to whose pages there are
             // references. `from` is valid.
             unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
         }),
@@ -87,7 +89,7 @@ pub fn copy_from_iter<B: Borrow<BlockRef>>(
     for_each_contig(blocks, offset, len, copy)
 }
 
-/// As [`copy_from_iter`], as far as the memory is there: nothing faults, so that a lock may be held.
+/// As [`copy_from_iter`], without faults: copies as far as user memory is resident.
 pub fn copy_from_iter_without_faults(
     blocks: &[Option<BlockRef>],
     offset: usize,
@@ -97,10 +99,10 @@ pub fn copy_from_iter_without_faults(
     without_faults(|| copy_from_iter(blocks, offset, len, from))
 }
 
-/// Calls `copy` for one piece after the other of the `len` bytes at `offset` of the first of `blocks`:
-/// with blocks that follow each other in the kernel's mapping of all memory, or a hole; an offset in the
-/// first of them; and how many bytes from there on lie within them. Returns how many bytes it took, and
-/// goes on for as long as it takes all, up to a block that [is poisoned](BlockRef::is_poisoned).
+/// Splits the `len` bytes at `offset` of the first of `blocks` into parts that are virtually
+/// contiguous, or a hole. Calls `copy` for each with its blocks, the offset into the first of them,
+/// and the number of bytes, as long as `copy` returns that number, and up to a
+/// [poisoned](BlockRef::is_poisoned) block. Returns the sum of what `copy` returned.
 pub(super) fn for_each_contig<B: Borrow<BlockRef>>(
     blocks: &[Option<B>],
     offset: usize,
@@ -113,7 +115,7 @@ pub(super) fn for_each_contig<B: Borrow<BlockRef>>(
         if matches!(&blocks[i], Some(block) if block.borrow().is_poisoned()) {
             break;
         }
-        let run = adjacent(&blocks[i..]);
+        let run = contig_len(&blocks[i..]);
         let offset = if i == 0 { offset.min(BLOCK_SIZE) } else { 0 };
         let n = (run * BLOCK_SIZE - offset).min(len - done);
         let copied = copy(&blocks[i..i + run], offset, n);
@@ -126,8 +128,8 @@ pub(super) fn for_each_contig<B: Borrow<BlockRef>>(
     done
 }
 
-/// How many of `blocks`, from the first on, follow each other in memory; at least one.
-fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
+/// Returns how many of `blocks`, from the first on, are virtually contiguous; at least one.
+fn contig_len<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     let follows = |pair: &[Option<B>]| match pair {
         [Some(a), Some(b)] => {
             let (a, b) = (a.borrow(), b.borrow());
@@ -138,7 +140,7 @@ fn adjacent<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     1 + blocks.windows(2).take_while(|pair| follows(pair)).count()
 }
 
-/// Whether pages whose `struct page` follow each other do so in memory, which is always mapped.
-/// So it is where there is one array of all of them.
+/// Whether the pages of adjacent `struct page`s are virtually contiguous: with a single array of all
+/// `struct page`s, and all memory mapped.
 pub(super) const PAGES_VIRT_CONTIGUOUS: bool =
     cfg!(any(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_FLATMEM)) && !cfg!(CONFIG_HIGHMEM);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Comparing trees by what they share.
+//! Comparing trees by pointers.
 
 use super::{Root, Tree};
 use crate::store::{
-    block::NodeRef,
-    node::{self, span, FANOUT},
+    node::{self, span},
+    node_ref::NodeRef,
 };
 
 impl Tree {
-    /// How many of the `len` blocks at `index` are known to be those at `other_index` of `other`,
-    /// from the first on, without looking at a byte. Whole subtrees are compared by pointer. Ends
-    /// after so many `steps`, which become fewer.
+    /// Returns how many of the `len` blocks from `index` on are those of `other` from `other_index`
+    /// on, up to the first that differs. Compares pointers to subtrees and blocks, not bytes. Ends
+    /// after `steps`, which it reduces.
     pub fn same_len(
         &self,
         index: u64,
@@ -43,7 +43,8 @@ impl Tree {
         done
     }
 
-    /// The length of adjacent subtrees that are the same at `a` here and at `b` in `other`.
+    /// Returns how many blocks adjacent subtrees cover that are the same from `a` on here and from
+    /// `b` on in `other`.
     fn same_subtrees(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
         let (Some((root, top)), Some((other_root, other_top))) =
             (self.root_for(a), other.root_for(b))
@@ -63,7 +64,7 @@ impl Tree {
         0
     }
 
-    /// How far there is a hole on both sides, or the number of blocks in a leaf that are the same.
+    /// Returns how long the hole is that both have, or how many blocks of two leaves are the same.
     fn same_leaf_or_hole(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
         match (self.next_block(a), other.next_block(b)) {
             (Some(next), Some(other_next)) if next == a && other_next == b => {
@@ -76,28 +77,15 @@ impl Tree {
         }
     }
 
-    /// The number of blocks in a leaf that are the same at `a` here and at `b` in `other`, where both
-    /// hold a block.
+    /// Returns how many blocks are the same from `a` on here and from `b` on in `other`, up to the
+    /// end of one of the leaves.
     fn same_in_leaf(&self, a: u64, other: &Tree, b: u64, left: u64) -> u64 {
-        match (&self.root, &other.root) {
-            (Root::One(x), Root::One(y)) => x.same_block(0, y, 0).into(),
-            (Root::One(x), _) => other
-                .leaf_for(b)
-                .is_some_and(|(y, j, _)| x.same_block(0, y, j))
-                .into(),
-            (_, Root::One(y)) => self
-                .leaf_for(a)
-                .is_some_and(|(x, i, _)| x.same_block(i, y, 0))
-                .into(),
-            _ => match (self.leaf_for(a), other.leaf_for(b)) {
-                (Some((x, i, _)), Some((y, j, _))) => {
-                    let most = (FANOUT - i.max(j)).min(left as usize);
-                    (0..most)
-                        .take_while(|k| x.same_block(i + k, y, j + k))
-                        .count() as u64
-                }
-                _ => 0,
-            },
-        }
+        let (Some((x, i, _)), Some((y, j, _))) = (self.slots_at(a), other.slots_at(b)) else {
+            return 0;
+        };
+        let max = (x.len() - i).min(y.len() - j).min(left as usize);
+        (0..max)
+            .take_while(|k| x.same_block(i + k, y, j + k))
+            .count() as u64
     }
 }

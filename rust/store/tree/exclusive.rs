@@ -1,53 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a tree may write in place, and what it lends out.
+//! Which blocks a tree may write in place: snapshots, and references for later reads, end that.
 
-use super::{Root, Tree};
-use crate::store::{
-    block::{BlockRef, InPool, Leaf},
-    node::{self, span, FANOUT},
-};
+use super::{left_in_leaf, Tree};
+use crate::store::block::{BlockCount, BlockRef};
 use core::ops::Range;
 
-/// What [`Tree::get_stable`] gives.
+/// What [`Tree::get_stable`] returns.
 pub enum StableRef {
-    /// Nothing: reads as zeros.
+    /// No block: reads as zeros.
     Hole,
-    /// The block: this tree will not write it in place any more.
+    /// The block, which this tree no longer writes in place.
     Block(BlockRef),
-    /// The block, to be copied, as this tree may.
+    /// The block, which this tree may still write in place: to be copied.
     NeedsCopy(BlockRef),
 }
 
 impl Tree {
-    /// A tree with the same blocks, in O(1), for another file. From now on this tree writes none of
-    /// the blocks in place that it has.
+    /// Returns a tree with the same blocks for another file, in O(1). This tree no longer writes any
+    /// of its blocks in place.
     ///
-    /// See [`Tree::make_shareable`] for what comes before, with the same hold of the lock.
+    /// [`Tree::make_shareable`] comes first, under the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {
         self.generation = self.pool.new_generation();
         self.edit_with_new_generation()
     }
 
-    /// As [`Tree::snapshot`], of which another file gets only the blocks in `range`, and only for
-    /// these it matters. Takes a step for each leaf.
+    /// As [`Tree::snapshot`], but only the blocks in `range` are for another file, and no longer
+    /// written in place. Takes a step for each leaf.
     pub fn snapshot_range(&mut self, range: Range<u64>) -> Self {
+        let end = range.end.min(self.end());
         let mut index = range.start;
-        while index < range.end {
-            let leaf_end = (index - index % FANOUT as u64).saturating_add(FANOUT as u64);
-            let end = leaf_end.min(range.end);
-            match &mut self.root {
-                Root::One(slots) if index == 0 => slots.clear_exclusive(0, 1),
-                Root::Node { node, height } if index < span(*height) => {
-                    // A leaf that is shared already has no marks that count.
-                    if let Some(slots) = node::exclusive_leaf(node, *height, index) {
-                        let first = node::child_index(1, index);
-                        slots.clear_exclusive(first, first + (end - index) as usize);
-                    }
-                }
-                _ => break,
-            }
-            index = end;
+        while index < end {
+            let n = (left_in_leaf(index) as u64).min(end - index);
+            // Of a shared leaf no exclusive bit counts.
+            self.update_in_place(index, |slots, i| {
+                slots.clear_exclusive(i, i + n as usize);
+                BlockCount::default()
+            });
+            index += n;
         }
         self.edit_with_new_generation()
     }
@@ -59,71 +50,49 @@ impl Tree {
         }
     }
 
-    /// Lets this tree write the block at `index` in place, if no other slot holds it.
+    /// Makes the block at `index` exclusive again, if no other slot holds it.
     ///
-    /// The caller knows that no reference to its page was got through another tree, or by
-    /// [`Tree::get_stable`]: as it was [`Lookup::Exclusive`] until just now.
+    /// The caller knows that no reference to its page was obtained through another tree or by
+    /// [`Tree::get_stable`], as it was [`Lookup::Exclusive`](super::Lookup::Exclusive) until just
+    /// now.
     pub fn restore_exclusive(&mut self, index: u64) {
-        fn keep<const N: usize, P: InPool>(slots: &mut Leaf<N, P>, i: usize, generation: u64) {
-            // What several slots hold may be lent through one that has no mark.
-            if slots.is_sole_owner(i) {
-                slots.set_exclusive(i, generation);
-            }
-        }
         let generation = self.generation;
-        match &mut self.root {
-            Root::One(slots) if index == 0 => keep(slots, 0, generation),
-            Root::Node { node, height } if index < span(*height) => {
-                if let Some(slots) = node::exclusive_leaf(node, *height, index) {
-                    keep(slots, node::child_index(1, index), generation);
-                }
+        self.update_in_place(index, |slots, i| {
+            // A block of several slots may be given out through one that is not exclusive.
+            if slots.is_sole_owner(i) {
+                slots.set_exclusive(i, i + 1, generation);
             }
-            _ => (),
-        }
+            BlockCount::default()
+        });
     }
 
-    /// The block at `index`, for somebody who looks at it later, when the file may have been written
-    /// to: its mark goes, so that it is copied then, as one is that others held once. That is of no
-    /// use for a block that is mapped writable, nor while the tree is being edited, as the edited
-    /// one has the mark, too.
+    /// Returns a reference to the block at `index` that is stable, that is, not affected by later
+    /// writes to the file: clears the exclusive bit, so that the next write copies the block.
+    ///
+    /// That does not help for a block that is mapped writable, nor while the tree is edited, as the
+    /// edited tree has the bit, too.
     pub fn get_stable(&mut self, index: u64) -> StableRef {
         let generation = self.generation;
-        let slots = match &mut self.root {
-            Root::One(slots) if index == 0 => return Self::get_stable_in(slots, 0, generation),
-            Root::Node { node, height } if index < span(*height) => {
-                node::exclusive_leaf(node, *height, index)
-            }
-            _ => return StableRef::Hole,
-        };
-        let i = node::child_index(1, index);
-        if let Some(slots) = slots {
-            return Self::get_stable_in(slots, i, generation);
-        }
-        match self.leaf_for(index) {
+        let mut stable = None;
+        self.update_in_place(index, |slots, i| {
+            stable = slots.get(i).map(|block| {
+                if slots.is_exclusive(i, generation)
+                    && (!slots.is_sole_owner(i) || block.is_mapped_writable())
+                {
+                    return StableRef::NeedsCopy(block);
+                }
+                slots.clear_exclusive(i, i + 1);
+                StableRef::Block(block)
+            });
+            BlockCount::default()
+        });
+        stable.unwrap_or_else(|| match self.slots_at(index) {
+            None => StableRef::Hole,
             Some((slots, i, _)) => match slots.get(i) {
                 None => StableRef::Hole,
                 Some(block) if slots.is_exclusive(i, generation) => StableRef::NeedsCopy(block),
                 Some(block) => StableRef::Block(block),
             },
-            None => StableRef::Hole,
-        }
-    }
-
-    fn get_stable_in<const N: usize, P: InPool>(
-        slots: &mut Leaf<N, P>,
-        i: usize,
-        generation: u64,
-    ) -> StableRef {
-        match slots.get(i) {
-            None => StableRef::Hole,
-            Some(block) if !slots.is_exclusive(i, generation) => StableRef::Block(block),
-            Some(block) if !slots.is_sole_owner(i) || block.is_mapped_writable() => {
-                StableRef::NeedsCopy(block)
-            }
-            Some(block) => {
-                slots.clear_exclusive(i, i + 1);
-                StableRef::Block(block)
-            }
-        }
+        })
     }
 }

@@ -9,52 +9,39 @@ mod share;
 mod update;
 
 pub use self::exclusive::StableRef;
-pub use self::extent::Extent;
+pub use self::extent::BlockExtent;
 
 use super::{
-    block::{BlockRef, InPool, Leaf, NodeRef, Pool},
-    node::{self, span, Node, NodeLeaf, Subtree, FANOUT},
+    block::{BlockRef, Leaf, Pool, Slots},
+    node::{self, span, Subtree, FANOUT},
+    node_ref::NodeRef,
     Prealloc,
 };
 use kernel::sync::Arc;
 
-/// The blocks of a file, by block index. No entry for a hole.
+/// The blocks of a file, by index; holes have none.
 ///
-/// The tree is persistent: [`Tree::snapshot`] shares all of it in O(1), and a change to one of
-/// the two copies the nodes on its way that have several owners, and those alone.
-///
-/// # What may be written in place
-///
-/// A node or a block with one owner, reached from the root through nodes with one owner each,
-/// belongs to this tree alone. That is a fact about the path, found anew by each walk, and cannot
-/// go stale: the count of what lies on such a path can only be raised by way of this tree, whose
-/// lock the walker holds. Below a node with several owners everything is shared, whatever its own
-/// count says: another tree may be about to copy that node, and raise the counts below it.
-///
-/// A count may *fall* to one at any time, when another tree lets go. Then the walk that still
-/// read two copies a node it need not have copied, which is harmless.
-///
-/// A block that other trees held until then is not written in place all the same, but copied once
-/// more ([`Lookup::WasShared`]): there may still be references to its page that were got through
-/// them, see [`Leaf`].
+/// [`Tree::snapshot`] shares the whole tree in O(1). A change to either of the two then copies the
+/// shared nodes on its path. Which blocks may be written in place: see the
+/// [theory of operation](crate::store).
 pub struct Tree {
     pool: Arc<Pool>,
-    /// What new blocks are marked with, see [`Leaf`].
+    /// The generation in which new blocks are exclusive.
     generation: u64,
     /// See [`Tree::take_copied`].
     copied: u64,
     root: Root,
 }
 
-// As for `Leaf`: the `Arc` keeps it from being so by itself.
+// As for `Leaf`: only the `Arc` is not `Unpin` by itself.
 impl Unpin for Tree {}
 
 #[derive(Clone)]
 enum Root {
-    /// Block 0 and nothing else: most files are this small.
+    /// Block 0 and no other: most files are that small.
     One(Leaf<1>),
-    /// A node of this height, at least 1: a tree of `span(height)` blocks. Without a node the
-    /// height is 0, and there is no block.
+    /// A node of this height, at least 1, which covers `span(height)` blocks. Without a node the
+    /// height is 0, and the tree is empty.
     Node { node: Subtree, height: u32 },
 }
 
@@ -63,29 +50,29 @@ const EMPTY: Root = Root::Node {
     height: 0,
 };
 
-/// What a tree holds at an index.
+/// What a tree holds at an index, and whether that may be written.
 pub enum Lookup {
-    /// Nothing: reads as zeros.
+    /// No block: reads as zeros.
     Hole,
-    /// A block of this tree alone: it may be written while the tree cannot be cloned.
+    /// A block of this tree alone, which may be written while the tree cannot be snapshot.
     Exclusive(BlockRef),
-    /// As [`Lookup::Exclusive`], once [`Tree::set_written`] was called: until then it is one of zeros that
-    /// count as a hole.
+    /// As [`Lookup::Exclusive`] once [`Tree::set_written`] was called; until then a block of zeros
+    /// that counts as a hole.
     Unwritten(BlockRef),
-    /// A block that other trees may hold too: to be copied, never written.
+    /// A block that other trees may hold, too: to be copied, never written.
     Shared(BlockRef),
-    /// A block of this tree alone that others held once: to be copied, too, as somebody may still
-    /// look at it. The copy takes no room, since the block goes.
+    /// A block of this tree alone that other trees held, so that references obtained through those
+    /// may exist: to be copied, too. The copy takes no more room, as the block is released.
     WasShared(BlockRef),
 }
 
 impl Lookup {
-    /// Whether there is nothing.
+    /// Returns whether there is no block.
     pub fn is_hole(&self) -> bool {
         matches!(self, Self::Hole)
     }
 
-    /// The block, whosever it is.
+    /// Returns the block, if there is one.
     pub fn as_block(&self) -> Option<&BlockRef> {
         match self {
             Self::Hole => None,
@@ -96,7 +83,7 @@ impl Lookup {
         }
     }
 
-    /// As [`Lookup::as_block`], by itself.
+    /// As [`Lookup::as_block`], by value.
     pub fn block(self) -> Option<BlockRef> {
         match self {
             Self::Hole => None,
@@ -109,7 +96,7 @@ impl Lookup {
 }
 
 impl Tree {
-    /// An empty tree of blocks of `pool`.
+    /// Makes an empty tree for blocks of `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
         let generation = pool.new_generation();
         Self {
@@ -120,14 +107,16 @@ impl Tree {
         }
     }
 
-    /// The pool that the blocks are of.
+    /// Returns the pool of the blocks.
+    #[cfg(reflinkfs_count)]
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// A tree with the same blocks, in O(1), to be changed and then put in the place of this one.
+    /// Returns a tree with the same blocks, in O(1), to be changed and then put in the place of
+    /// this one. While both exist, every block is shared.
     ///
-    /// See [`Tree::make_shareable`] for what comes before, with the same hold of the lock.
+    /// [`Tree::make_shareable`] comes first, under the same hold of the lock.
     pub fn edit(&self) -> Self {
         Self {
             pool: self.pool.clone(),
@@ -137,24 +126,24 @@ impl Tree {
         }
     }
 
-    /// Makes sure that what the root holds may get another owner: a block alone that is held by so many
-    /// slots that no more may is put into a leaf, which may. False where `prealloc` has no node for that.
+    /// Prepares the root to be shared: moves a full block without a node into a leaf. Returns false
+    /// if `prealloc` has no node for that.
     pub fn make_shareable(&mut self, prealloc: &mut Prealloc) -> bool {
         match &self.root {
-            Root::One(slots) if slots.spares_to_copy() > 0 => {
+            Root::One(leaf) if leaf.spares_to_copy() > 0 => {
                 prealloc.require(1, 0) && self.raise_height(1, prealloc).is_ok()
             }
             _ => true,
         }
     }
 
-    /// How many blocks were copied since the last call, as so many slots hold them that no more may: in
-    /// place of what is mapped, it may be, and not shared with where they came from.
+    /// Returns how many full blocks were copied since the last call. Page tables may map the
+    /// originals, and the copies are not shared with where the blocks came from.
     pub fn take_copied(&mut self) -> u64 {
         core::mem::take(&mut self.copied)
     }
 
-    /// The number of blocks, shared or not; a block is counted as often as it occurs.
+    /// Counts the blocks, shared or not; a block counts as often as it occurs.
     pub fn blocks(&self) -> u64 {
         match &self.root {
             Root::One(_) => 1,
@@ -162,13 +151,8 @@ impl Tree {
         }
     }
 
-    /// Whether a block at `index` is kept in the root itself.
-    fn fits_in_root(&self, index: u64) -> bool {
-        index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
-    }
-
-    /// The root and its height, where it has a node and room for `index`.
-    fn root_for(&self, index: u64) -> Option<(&NodeRef<Node>, u32)> {
+    /// Returns the root and its height, if it has a node and covers `index`.
+    fn root_for(&self, index: u64) -> Option<(&NodeRef, u32)> {
         match &self.root {
             Root::Node {
                 node: Some(node),
@@ -178,30 +162,28 @@ impl Tree {
         }
     }
 
-    /// The slots that hold `index`, its place there, and whether the way has one owner all along.
-    fn leaf_for(&self, index: u64) -> Option<(&NodeLeaf, usize, bool)> {
-        let (root, height) = self.root_for(index)?;
-        let (leaf, unique) = node::descend(root, height, 1, index)?;
-        Some((leaf.slots()?, node::child_index(1, index), unique))
-    }
-
-    /// The block at `index`.
-    pub fn lookup(&self, index: u64) -> Lookup {
+    /// Returns the slots that cover `index`, its place in them, and whether nothing on the path is
+    /// shared.
+    fn slots_at(&self, index: u64) -> Option<(&Slots, usize, bool)> {
         match &self.root {
-            Root::One(slots) if index == 0 => self.lookup_in(slots, 0, true),
-            _ => match self.leaf_for(index) {
-                Some((slots, i, unique)) => self.lookup_in(slots, i, unique),
-                None => Lookup::Hole,
-            },
+            Root::One(leaf) if index == 0 => Some((leaf, 0, true)),
+            _ => {
+                let (root, height) = self.root_for(index)?;
+                let (leaf, unique) = node::descend(root, height, 1, index)?;
+                Some((leaf.slots()?, node::child_index(1, index), unique))
+            }
         }
     }
 
-    fn lookup_in<const N: usize, P: InPool>(
-        &self,
-        slots: &Leaf<N, P>,
-        i: usize,
-        unique: bool,
-    ) -> Lookup {
+    /// Returns what the tree holds at `index`.
+    pub fn lookup(&self, index: u64) -> Lookup {
+        self.slots_at(index)
+            .map_or(Lookup::Hole, |(slots, i, unique)| {
+                self.lookup_in(slots, i, unique)
+            })
+    }
+
+    fn lookup_in(&self, slots: &Slots, i: usize, unique: bool) -> Lookup {
         match slots.get(i) {
             None => Lookup::Hole,
             Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
@@ -211,92 +193,77 @@ impl Tree {
         }
     }
 
-    /// Whether the block at `index` is unwritten, whosever it is.
+    /// Returns whether the block at `index` is unwritten, shared or not.
     pub fn is_unwritten(&self, index: u64) -> bool {
-        match &self.root {
-            Root::One(slots) if index == 0 => slots.is_unwritten(0),
-            _ => self
-                .leaf_for(index)
-                .is_some_and(|(slots, i, _)| slots.is_unwritten(i)),
-        }
+        self.slots_at(index)
+            .is_some_and(|(slots, i, _)| slots.is_unwritten(i))
     }
 
-    /// Fills `found` with what lies at `index` and after it, as [`Tree::lookup`] says.
+    /// Fills `found` with what the tree holds from `index` on.
     pub fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
         let mut done = 0;
         while done < found.len() {
             let at = index + done as u64;
-            let first = node::child_index(1, at);
-            let n = (found.len() - done).min(FANOUT - first);
+            let n = (found.len() - done).min(left_in_leaf(at));
             let found = &mut found[done..done + n];
-            match self.leaf_for(at) {
-                Some((slots, _, unique)) => {
+            match self.slots_at(at) {
+                Some((slots, first, unique)) => {
                     for (i, found) in found.iter_mut().enumerate() {
                         *found = self.lookup_in(slots, first + i, unique);
                     }
                 }
-                None => {
-                    found.fill_with(|| Lookup::Hole);
-                    found[0] = self.lookup(at);
-                }
+                None => found.fill_with(|| Lookup::Hole),
             }
             done += n;
         }
     }
 
-    /// How many blocks from `index` on, up to `max`, are not this tree's own: [`Lookup::Hole`] or
-    /// [`Lookup::Shared`], so that writing takes new ones.
+    /// Returns how many of the up to `max` blocks from `index` on a write must allocate: those that
+    /// are [`Lookup::Hole`] or [`Lookup::Shared`].
     pub fn len_to_alloc(&self, index: u64, max: usize) -> usize {
-        let mut found = 0;
-        while found < max {
-            let at = index + found as u64;
-            let in_leaf = (max - found).min(FANOUT - node::child_index(1, at));
-            let others = self.len_to_alloc_in_leaf(at, in_leaf);
-            found += others;
-            if others < in_leaf {
+        let mut len = 0;
+        while len < max {
+            let at = index + len as u64;
+            let n = (max - len).min(left_in_leaf(at));
+            let to_alloc = match self.slots_at(at) {
+                Some((slots, first, true)) => (first..first + n)
+                    .take_while(|&i| !slots.is_sole_owner(i))
+                    .count(),
+                _ => n,
+            };
+            len += to_alloc;
+            if to_alloc < n {
                 break;
             }
         }
-        found
+        len
     }
 
-    fn len_to_alloc_in_leaf(&self, index: u64, max: usize) -> usize {
-        match (self.leaf_for(index), &self.root) {
-            (Some((slots, first, true)), _) => (first..first + max)
-                .take_while(|&i| !slots.is_sole_owner(i))
-                .count(),
-            (None, Root::One(slots)) if index == 0 && slots.is_sole_owner(0) => 0,
-            _ => max,
-        }
-    }
-
-    /// The blocks at `index` and after it, up to the end of a leaf; `None` among them is a hole. None
-    /// at all where there is no leaf: then there is a hole at `index`.
+    /// Returns the blocks from `index` on up to the end of a leaf; `None` is a hole. Returns none
+    /// where there is no leaf, and so a hole at `index`.
     pub fn blocks_at(&self, index: u64) -> &[Option<BlockRef>] {
-        let leaf = self
-            .root_for(index)
-            .and_then(|(root, height)| node::find_leaf(root, height, index));
-        match (leaf, &self.root) {
-            (Some(slots), _) => &slots.blocks()[node::child_index(1, index)..],
-            (None, Root::One(slots)) if index == 0 => slots.blocks(),
-            _ => &[],
-        }
+        let slots = match &self.root {
+            Root::One(leaf) if index == 0 => Some(&**leaf),
+            _ => self
+                .root_for(index)
+                .and_then(|(root, height)| node::find_leaf(root, height, index)),
+        };
+        slots
+            .and_then(|slots| slots.blocks().get(node::child_index(1, index)..))
+            .unwrap_or_default()
     }
 
     /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Exclusive`]; at most `max`.
     pub fn exclusive_run(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
-        match &self.root {
-            Root::One(slots) if index == 0 => slots.exclusive_run(0, max, self.generation),
-            _ => match self.leaf_for(index) {
-                Some((slots, i, true)) => slots.exclusive_run(i, max, self.generation),
-                _ => &[],
-            },
+        match self.slots_at(index) {
+            Some((slots, i, true)) => slots.exclusive_run(i, max, self.generation),
+            _ => &[],
         }
     }
 
-    /// Fills `blocks` with what lies at `index` and after it. Returns how many entries of
-    /// `blocks` are valid, at least one: `None` among them is a hole.
-    pub fn read(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
+    /// Fills `blocks` with references to the blocks from `index` on; `None` is a hole. Returns how
+    /// many entries are valid, at least one.
+    pub fn get_blocks(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
         let found = self.blocks_at(index);
         if found.is_empty() {
             blocks.iter_mut().take(1).for_each(|block| *block = None);
@@ -308,11 +275,16 @@ impl Tree {
     }
 }
 
-/// The height of a tree that has room for `index`.
+/// Returns the height of a tree that covers `index`.
 fn height_for(index: u64) -> u32 {
     let mut height = 1;
     while index >= span(height) {
         height += 1;
     }
     height
+}
+
+/// Returns how many blocks there are from `index` to the end of its leaf.
+fn left_in_leaf(index: u64) -> usize {
+    FANOUT - node::child_index(1, index)
 }

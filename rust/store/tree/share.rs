@@ -2,26 +2,27 @@
 
 //! Sharing blocks of another tree.
 
-use super::{height_for, Root, Tree};
+use super::{left_in_leaf, Root, Tree};
 use crate::store::{
-    block::{Leaf, NodeRef},
-    node::{self, span, Node, FANOUT},
+    block::{BlockCount, Leaf},
+    node::{self, span},
+    node_ref::NodeRef,
     Prealloc,
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::Arc};
 
 impl Tree {
-    /// Makes the `len` blocks at `index` those at `from_index` of `from`, holes included, by
-    /// sharing them: whole subtrees where both indexes are multiples of a subtree's span, single
-    /// blocks elsewhere.
+    /// Makes the `len` blocks from `index` on those of `from` from `from_index` on, holes included:
+    /// shares whole subtrees where both indexes are multiples of a subtree's span, and single blocks
+    /// elsewhere. Calls `check_stop` before each step.
     ///
-    /// `from` may be a snapshot of this tree. Both must be of one pool. `check_stop` is asked before each
-    /// step. Where both indexes are the same, there are no more than the height of a tree and its fan-out
-    /// make; where they are not congruent, a leaf takes up to two, so that there is no end to them.
+    /// `from` may be a snapshot of this tree, and is of the same pool. If both indexes are the same,
+    /// there are at most as many steps as a tree's height times its fan-out. If they are not
+    /// congruent, each leaf takes up to two, without a bound.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; what `check_stop` says.
+    /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; those of `check_stop`.
     pub fn share(
         &mut self,
         index: u64,
@@ -32,16 +33,16 @@ impl Tree {
         check_stop: impl Fn() -> Result,
     ) -> Result {
         let mut steps = u64::MAX;
-        self.share_some(
+        self.share_bounded(
             index, from, from_index, len, prealloc, &mut steps, check_stop,
         )?;
         Ok(())
     }
 
-    /// As [`Tree::share`], in at most `steps`, which become fewer. Returns how many of the blocks it did,
-    /// from the first on.
+    /// As [`Tree::share`], in at most `steps`, which it reduces. Returns how many of the blocks it
+    /// shared, from the first on.
     #[allow(clippy::too_many_arguments)]
-    pub fn share_some(
+    pub fn share_bounded(
         &mut self,
         index: u64,
         from: &Tree,
@@ -51,6 +52,7 @@ impl Tree {
         steps: &mut u64,
         check_stop: impl Fn() -> Result,
     ) -> Result<u64> {
+        debug_assert!(Arc::ptr_eq(&self.pool, &from.pool));
         let mut done = 0;
         while done < len && *steps > 0 {
             check_stop()?;
@@ -60,7 +62,7 @@ impl Tree {
         Ok(done)
     }
 
-    /// A step of [`Tree::share`]. Returns how many blocks it did.
+    /// Takes one step of [`Tree::share`]. Returns how many blocks it shared.
     fn share_step(
         &mut self,
         to: u64,
@@ -69,14 +71,10 @@ impl Tree {
         left: u64,
         prealloc: &mut Prealloc,
     ) -> Result<u64> {
-        // Also where it begins with a hole: or else a file with a hole in each leaf would be shared leaf
-        // by leaf.
+        // Also a subtree that begins with a hole: a file with a hole in each leaf would otherwise be
+        // shared leaf by leaf.
         if let Some((content, height)) = from.subtree_for(at, to, left) {
-            let content = content.clone();
-            let needed = height_for(to + span(height) - 1);
-            let (root, top, pool) = self.raise_height(needed, prealloc)?;
-            node::graft(root, top, height, to, content, pool, prealloc)?;
-            self.copied += prealloc.take_copied();
+            self.replace(to..to + span(height), Some(content.clone()), prealloc)?;
             return Ok(span(height));
         }
         let next = from.next_block(at).unwrap_or(u64::MAX);
@@ -85,19 +83,11 @@ impl Tree {
             self.remove(to, to + hole, prealloc)?;
             return Ok(hole);
         }
-        // As far as both leaves reach; a block in the root has no leaf.
-        let run = match &from.root {
-            Root::One(_) => 1,
-            Root::Node { .. } => left
-                .min(FANOUT as u64 - at % FANOUT as u64)
-                .min(FANOUT as u64 - to % FANOUT as u64),
-        };
-        self.share_run(to, from, at, run as usize, prealloc)?;
-        Ok(run)
+        self.share_in_leaf(to, from, at, left, prealloc)
     }
 
-    /// The highest node that begins at `at`, fits `left`, and may stand at `to` too.
-    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&NodeRef<Node>, u32)> {
+    /// Returns the highest node that begins at `at`, fits into `left`, and may stand at `to`, too.
+    fn subtree_for(&self, at: u64, to: u64, left: u64) -> Option<(&NodeRef, u32)> {
         let (root, top) = self.root_for(at)?;
         let fits = |height: &u32| {
             at % span(*height) == 0 && to % span(*height) == 0 && left >= span(*height)
@@ -107,33 +97,32 @@ impl Tree {
         Some((node, height))
     }
 
-    /// As [`Tree::share`], within one leaf on both sides.
-    fn share_run(
+    /// Shares blocks up to the end of a leaf on either side, or up to `left`. Returns how many.
+    fn share_in_leaf(
         &mut self,
-        index: u64,
+        to: u64,
         from: &Tree,
-        from_index: u64,
-        len: usize,
+        at: u64,
+        left: u64,
         prealloc: &mut Prealloc,
-    ) -> Result {
-        if let (Root::One(slots), true, 0) = (&from.root, self.fits_in_root(index), from_index) {
+    ) -> Result<u64> {
+        let (slots, first, _) = from.slots_at(at).ok_or(EINVAL)?;
+        let n = (slots.len() - first).min(left_in_leaf(to));
+        let n = (n as u64).min(left) as usize;
+        if self.fits_in_root(to) && slots.len() == 1 {
             let mut one = Leaf::new(self.pool.clone());
-            one.share(0, slots, 0, prealloc)?;
+            one.share(0, slots, first, prealloc)?;
             self.root = Root::One(one);
             self.copied += prealloc.take_copied();
-            return Ok(());
+            return Ok(1);
         }
-        let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
-        match &from.root {
-            Root::One(slots) => {
-                node::share_run(root, height, index, (slots, 0), len, pool, prealloc)?;
+        self.update(to, prealloc, |node, i, nodes| {
+            let mut delta = BlockCount::default();
+            for k in 0..n {
+                delta += node.leaf.share(i + k, slots, first + k, nodes.prealloc)?;
             }
-            Root::Node { .. } => {
-                let (slots, i, _) = from.leaf_for(from_index).ok_or(EINVAL)?;
-                node::share_run(root, height, index, (slots, i), len, pool, prealloc)?;
-            }
-        }
-        self.copied += prealloc.take_copied();
-        Ok(())
+            Ok(delta)
+        })?;
+        Ok(n as u64)
     }
 }

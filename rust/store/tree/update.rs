@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Putting blocks in, and taking them out.
+//! Inserting and removing blocks.
 
-use super::{height_for, Root, Tree, EMPTY};
+use super::{height_for, left_in_leaf, Root, Tree, EMPTY};
 use crate::store::{
-    block::{BlockCount, ContigBlocks, Leaf, NewBlock, Pool},
-    node::{self, span, Node, NodeLeaf, RunInsertion, Subtree, FANOUT},
+    block::{BlockCount, ContigBlocks, Leaf, NewBlock, Pool, Slots},
+    node::{self, span, CopyOnWrite, InPlace, LeafNode, Node, Subtree, FANOUT},
     Prealloc,
 };
+use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
 impl Tree {
-    /// Whether [`Tree::insert`] at `index` finds the nodes it needs in `prealloc`; if not, they
-    /// are noted there.
+    /// Returns whether `prealloc` has what [`Tree::insert`] at `index` takes. If not, it is recorded
+    /// there.
     pub fn can_insert(&self, index: u64, prealloc: &mut Prealloc) -> bool {
-        // Both, so that both are noted.
+        // Both, so that both are recorded.
         let spares = prealloc.require_spares(self.spares_to_insert(index, index + 1));
         prealloc.require(self.nodes_to_insert(index), 0) && spares
     }
 
-    /// How many spares it takes to copy the leaves of `from..to` that have other owners.
+    /// Returns how many spare blocks it takes to copy the shared leaves of `from..to`.
     fn spares_to_insert(&self, from: u64, to: u64) -> usize {
         let mut index = from;
         let mut spares = 0;
@@ -28,16 +29,15 @@ impl Tree {
                 break;
             };
             if let Some((leaf, false)) = node::descend(root, height, 1, index) {
-                spares += leaf.slots().map_or(0, Leaf::spares_to_copy);
+                spares += leaf.slots().map_or(0, Slots::spares_to_copy);
             }
-            index = (index / FANOUT as u64 + 1) * FANOUT as u64;
+            index += left_in_leaf(index) as u64;
         }
         spares
     }
 
-    /// Whether the nodes on the way to `index`, as far as there are any, are this tree's alone. Where they
-    /// are, a change there to a tree from [`Tree::edit`], which is put in the place of this one, copies
-    /// only nodes that go then.
+    /// Returns whether no node on the path to `index` is shared, as far as there are nodes. Then a
+    /// change there to a tree from [`Tree::edit`] copies only nodes that are dropped with this one.
     pub fn owns_path(&self, index: u64) -> bool {
         self.root_for(index).is_none_or(|(root, height)| {
             (1..=height)
@@ -46,12 +46,12 @@ impl Tree {
         })
     }
 
-    /// How many nodes it takes at most to put blocks in from `first` to `last`.
+    /// Returns how many nodes it takes at most to insert blocks from `first` to `last`.
     pub fn nodes_for(&self, first: u64, last: u64) -> usize {
         let leaves_after = (last / span(1) - first / span(1)) as usize;
         let mut nodes = self.nodes_to_insert(first);
         if leaves_after > 0 {
-            nodes += self.nodes_for_leaf(last) + leaves_after - 1 + leaves_after / FANOUT;
+            nodes += self.nodes_to_update(last) + leaves_after - 1 + leaves_after / FANOUT;
         }
         nodes
     }
@@ -60,145 +60,39 @@ impl Tree {
         if self.fits_in_root(index) {
             0
         } else {
-            self.nodes_for_leaf(index)
+            self.nodes_to_update(index)
         }
     }
 
-    /// How many nodes it takes to have a leaf for `index`, to be changed.
-    fn nodes_for_leaf(&self, index: u64) -> usize {
+    /// Returns whether a block at `index` takes no node.
+    pub(super) fn fits_in_root(&self, index: u64) -> bool {
+        index == 0 && matches!(&self.root, Root::One(_) | Root::Node { node: None, .. })
+    }
+
+    /// Returns how many nodes [`Tree::update`] takes at `index`.
+    fn nodes_to_update(&self, index: u64) -> usize {
         let needed = height_for(index);
         match &self.root {
-            // A leaf for the block that there is, nodes above it, and the way to the new one.
+            // A leaf for block 0, the nodes above it, and the path down to `index`.
             Root::One(_) => (2 * needed - 1) as usize,
             Root::Node { node: None, .. } => needed as usize,
             Root::Node {
                 node: Some(node),
                 height,
-            } if needed <= *height => node::nodes_to_insert(node, *height, index),
-            // A new root for each level, and from the topmost down to the new block.
+            } if needed <= *height => node::nodes_to_update(node, *height, index),
+            // A new root for each level, and from the topmost down to `index`.
             Root::Node { height, .. } => (needed - height + needed - 1) as usize,
         }
     }
 
-    /// As [`Tree::insert`], where all nodes on the way are there, and this tree's own: no others are
-    /// needed then. Otherwise gives the block back.
-    pub fn insert_in_place<'p>(
-        &mut self,
-        index: u64,
-        block: NewBlock<'p>,
-    ) -> Result<(), NewBlock<'p>> {
-        let generation = self.generation;
-        let mut block = Some(block);
-        self.update_leaf_in_place(index, |slots, i| match block.take() {
-            Some(block) => slots.insert(i, block, generation),
-            None => BlockCount::default(),
-        });
-        block.map_or(Ok(()), Err)
-    }
-
-    fn update_leaf_in_place(
-        &mut self,
-        index: u64,
-        change: impl FnOnce(&mut NodeLeaf, usize) -> BlockCount,
-    ) -> Option<BlockCount> {
-        match &mut self.root {
-            Root::Node { node, height } if index < span(*height) => {
-                node::update_leaf_in_place(node, *height, index, change)
-            }
-            _ => None,
-        }
-    }
-
-    /// Makes written those of the `n` blocks at `index` that are [`Lookup::Unwritten`]: about to be
-    /// stored to, in place. They are [`Lookup::Exclusive`] then. Returns how many.
-    ///
-    /// [`Lookup::Exclusive`]: super::Lookup::Exclusive
-    /// [`Lookup::Unwritten`]: super::Lookup::Unwritten
-    pub fn set_written(&mut self, index: u64, n: usize) -> u64 {
-        let generation = self.generation;
-        if let (Root::One(slots), 0) = (&mut self.root, index) {
-            return slots.set_written(0, 1, generation).written;
-        }
-        let mut done = 0;
-        let mut written = 0;
-        while done < n {
-            let at = index + done as u64;
-            let in_leaf = (n - done).min(FANOUT - node::child_index(1, at));
-            let set = |slots: &mut NodeLeaf, i| slots.set_written(i, i + in_leaf, generation);
-            written += self
-                .update_leaf_in_place(at, set)
-                .map_or(0, |delta| delta.written);
-            done += in_leaf;
-        }
-        written
-    }
-
-    /// Puts a new block in at `index`, in place of what was there.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` where `prealloc` has too few nodes, which [`Tree::can_insert`] tells in advance:
-    /// the blocks of the tree are as they were.
-    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, prealloc: &mut Prealloc) -> Result {
-        if self.fits_in_root(index) {
-            let mut slots = Leaf::new(self.pool.clone());
-            slots.insert(0, block, self.generation);
-            self.root = Root::One(slots);
-            return Ok(());
-        }
-        let generation = self.generation;
-        let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
-        let put = |slots: &mut NodeLeaf, i| slots.insert(i, block, generation);
-        let result = node::update_leaf(root, height, index, put, pool, prealloc);
-        self.copied += prealloc.take_copied();
-        result.map(|_| ())
-    }
-
-    /// As [`Tree::insert`], of several blocks from `index` on, as far as `prealloc` has the nodes; those
-    /// are `piece`'s no more. What the next ones need is noted in `prealloc`.
-    ///
-    /// # Errors
-    ///
-    /// Those of a `prealloc` that is on demand.
-    pub fn insert_run(
-        &mut self,
-        index: u64,
-        piece: &mut ContigBlocks<'_>,
-        prealloc: &mut Prealloc,
-    ) -> Result {
-        let end = index + piece.len() as u64;
-        while !piece.is_empty() {
-            let at = end - piece.len() as u64;
-            // The end of what lies in one node of this height.
-            let end_in = |height| end.min((at / span(height) + 1) * span(height));
-            // Of the leaves of one parent, each takes one node at most, but for the first.
-            let leaves_after = (end_in(2) - 1) / span(1) - at / span(1);
-            let has_nodes = prealloc.require(self.nodes_for_leaf(at), leaves_after as usize);
-            let to = end_in(if prealloc.has_extra() { 2 } else { 1 });
-            if !prealloc.require_spares(self.spares_to_insert(at, to)) || !has_nodes {
-                break;
-            }
-            let mut blocks = RunInsertion {
-                left: (to - at) as usize,
-                generation: self.generation,
-                piece,
-            };
-            let (root, height, pool) = self.raise_height(height_for(at), prealloc)?;
-            let (_, result) = node::insert_run(root, height, at, &mut blocks, pool, prealloc);
-            self.copied += prealloc.take_copied();
-            result?;
-        }
-        Ok(())
-    }
-
-    /// Makes the root a node of at least this height. Returns it, its height, and the pool.
+    /// Raises the root to a node of this height at least. Returns it, its height, and the pool.
     pub(super) fn raise_height(
         &mut self,
         needed: u32,
         prealloc: &mut Prealloc,
     ) -> Result<(&mut Subtree, u32, &Arc<Pool>)> {
-        if let Root::One(slots) = &mut self.root {
-            let leaf = prealloc.node(&self.pool, |charge| Node::leaf_with(slots, charge))?;
+        if let Root::One(one) = &mut self.root {
+            let leaf = prealloc.node(&self.pool, |charge| Node::leaf_with(one, charge))?;
             self.root = Root::Node {
                 node: Some(leaf),
                 height: 1,
@@ -220,28 +114,188 @@ impl Tree {
         }
     }
 
+    /// Calls `change` with the leaf that covers `index`, which is made if there is none, and with
+    /// its place there, see [`node::update_leaf`].
+    pub(super) fn update(
+        &mut self,
+        index: u64,
+        prealloc: &mut Prealloc,
+        change: impl FnOnce(&mut LeafNode, usize, &mut CopyOnWrite<'_>) -> Result<BlockCount>,
+    ) -> Result {
+        let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
+        let mut nodes = CopyOnWrite { pool, prealloc };
+        let result = node::update_leaf(root, height, index, &mut nodes, change);
+        self.copied += prealloc.take_copied();
+        result.map(|_| ())
+    }
+
+    /// Calls `change` with the slots that cover `index`, and its place there, if nothing on the path
+    /// is missing or shared. Returns by how much that changed the number of blocks.
+    pub(super) fn update_in_place(
+        &mut self,
+        index: u64,
+        change: impl FnOnce(&mut Slots, usize) -> BlockCount,
+    ) -> BlockCount {
+        if let (Root::One(one), 0) = (&mut self.root, index) {
+            return change(one, 0);
+        }
+        let Some((root, height)) = self.root_mut_for(index) else {
+            return BlockCount::default();
+        };
+        let change = |node: &mut LeafNode, i, _: &mut _| Ok(change(&mut node.leaf, i));
+        node::update_leaf(root, height, index, &mut InPlace, change).unwrap_or_default()
+    }
+
+    /// Puts `content` in the place of what is in `range`, see [`node::replace`].
+    pub(super) fn replace(
+        &mut self,
+        range: Range<u64>,
+        mut content: Subtree,
+        prealloc: &mut Prealloc,
+    ) -> Result {
+        let (root, height, pool) = self.raise_height(height_for(range.end - 1), prealloc)?;
+        let mut nodes = CopyOnWrite { pool, prealloc };
+        let result = node::replace(root, height, range, &mut content, &mut nodes);
+        self.copied += prealloc.take_copied();
+        result.map(|_| ())
+    }
+
+    /// Inserts as [`Tree::insert`] if every node on the path exists and is not shared, and so no
+    /// node is needed. Gives the block back otherwise.
+    pub fn insert_in_place<'p>(
+        &mut self,
+        index: u64,
+        block: NewBlock<'p>,
+    ) -> Result<(), NewBlock<'p>> {
+        let generation = self.generation;
+        let mut block = Some(block);
+        if let Some((root, height)) = self.root_mut_for(index) {
+            let insert = |node: &mut LeafNode, i, _: &mut _| {
+                Ok(block.take().map_or_else(BlockCount::default, |block| {
+                    node.leaf.insert(i, block, generation)
+                }))
+            };
+            let _ = node::update_leaf(root, height, index, &mut InPlace, insert);
+        }
+        block.map_or(Ok(()), Err)
+    }
+
+    fn root_mut_for(&mut self, index: u64) -> Option<(&mut Subtree, u32)> {
+        match &mut self.root {
+            Root::Node { node, height } if index < span(*height) => Some((node, *height)),
+            _ => None,
+        }
+    }
+
+    /// Makes those of the `n` blocks from `index` on written that are [`Lookup::Unwritten`], and
+    /// [`Lookup::Exclusive`] from then on: before they are stored to. Returns how many. (If the store
+    /// fails, zeros count as data, which does no harm.)
+    ///
+    /// [`Lookup::Exclusive`]: super::Lookup::Exclusive
+    /// [`Lookup::Unwritten`]: super::Lookup::Unwritten
+    pub fn set_written(&mut self, index: u64, n: usize) -> u64 {
+        let generation = self.generation;
+        let mut done = 0;
+        let mut written = 0;
+        while done < n {
+            let at = index + done as u64;
+            let len = (n - done).min(left_in_leaf(at));
+            let set = |slots: &mut Slots, i| slots.set_written(i, i + len, generation);
+            written += self.update_in_place(at, set).written;
+            done += len;
+        }
+        written
+    }
+
+    /// Inserts a new block at `index`, in place of what is there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if `prealloc` has too few nodes, which [`Tree::can_insert`] tells in advance; the
+    /// tree holds the same blocks as before.
+    pub fn insert(&mut self, index: u64, block: NewBlock<'_>, prealloc: &mut Prealloc) -> Result {
+        let generation = self.generation;
+        if self.fits_in_root(index) {
+            let mut one = Leaf::new(self.pool.clone());
+            one.insert(0, block, generation);
+            self.root = Root::One(one);
+            return Ok(());
+        }
+        self.update(index, prealloc, |node, i, _| {
+            Ok(node.leaf.insert(i, block, generation))
+        })
+    }
+
+    /// Inserts several blocks from `index` on, as far as `prealloc` has the nodes; those are taken
+    /// from `blocks`. What the next ones need is recorded in `prealloc`.
+    ///
+    /// # Errors
+    ///
+    /// Those of a `prealloc` that allocates on demand.
+    pub fn insert_run(
+        &mut self,
+        index: u64,
+        blocks: &mut ContigBlocks<'_>,
+        prealloc: &mut Prealloc,
+    ) -> Result {
+        let generation = self.generation;
+        let end = index + blocks.len() as u64;
+        while !blocks.is_empty() {
+            let mut at = end - blocks.len() as u64;
+            // Up to the end of a node of this height, as far as the root reaches then.
+            let reach = end.min(self.end().max(span(height_for(at))));
+            let end_in = |height| reach.min((at / span(height) + 1) * span(height));
+            // Of the leaves below one node, each but the first takes one node at most.
+            let leaves_after = (end_in(2) - 1) / span(1) - at / span(1);
+            let has_nodes = prealloc.require(self.nodes_to_update(at), leaves_after as usize);
+            let to = end_in(if prealloc.has_extra() { 2 } else { 1 });
+            if !prealloc.require_spares(self.spares_to_insert(at, to)) || !has_nodes {
+                break;
+            }
+            while at < to {
+                let n = left_in_leaf(at).min((to - at) as usize);
+                self.update(at, prealloc, |node, i, _| {
+                    let mut delta = BlockCount::default();
+                    if node.blocks > 0 {
+                        delta += node.leaf.remove_run(i, i + n);
+                    }
+                    delta += node.leaf.insert_run(i, n, blocks, generation);
+                    Ok(delta)
+                })?;
+                at += n as u64;
+            }
+        }
+        Ok(())
+    }
+
     /// Empties `from..to`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` where `prealloc` has too few nodes; some of the range may be empty then.
-    /// So this is for a tree got from [`Tree::edit`], which is thrown away on an error.
+    /// `ENOMEM`, `ENOSPC` if `prealloc` has too few nodes; some of the range may be empty then. So
+    /// this is for a tree from [`Tree::edit`], which is dropped after an error.
     pub fn remove(&mut self, from: u64, to: u64, prealloc: &mut Prealloc) -> Result {
+        let to = to.min(self.end());
         if from >= to {
             return Ok(());
         }
-        match &mut self.root {
-            Root::One(_) if from == 0 => self.root = EMPTY,
-            Root::One(_) => (),
-            Root::Node { node, height } if from < span(*height) => {
-                node::remove(node, *height, from, to, &self.pool, prealloc)?;
-                self.copied += prealloc.take_copied();
-                if node.is_none() {
-                    *height = 0;
-                }
-            }
-            Root::Node { .. } => (),
+        if from == 0 && to == self.end() {
+            self.root = EMPTY;
+            return Ok(());
+        }
+        self.replace(from..to, None, prealloc)?;
+        if self.blocks() == 0 {
+            self.root = EMPTY;
         }
         Ok(())
+    }
+
+    /// Returns the end of what the root covers.
+    pub(super) fn end(&self) -> u64 {
+        match &self.root {
+            Root::One(_) => 1,
+            Root::Node { node: None, .. } => 0,
+            Root::Node { height, .. } => span(*height),
+        }
     }
 }

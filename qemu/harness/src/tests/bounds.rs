@@ -613,7 +613,7 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
     let expect_summary = |expected: [u64; 7], what: &str| -> Outcome {
         let names = [
             "blocks",
-            "blocks_kept_for_others",
+            "blocks_orphaned",
             "blocks_limit",
             "nodes",
             "inodes_and_further_names",

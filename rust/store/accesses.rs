@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How often nodes and blocks are looked at: for the tests that count what something costs, and
-//! compiled into nothing else.
+//! Counts accesses to nodes and blocks, for the tests of what an operation costs. Compiled to
+//! nothing in reflinkfs.ko.
 
 #[cfg(reflinkfs_count)]
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -11,21 +11,21 @@ static NODES: Atomic<u64> = Atomic::new(0);
 #[cfg(reflinkfs_count)]
 static BLOCKS: Atomic<u64> = Atomic::new(0);
 
-/// A node's count or its value was looked at.
+/// Counts an access to a node or to its reference count.
 #[inline(always)]
 pub(super) fn count_node() {
     #[cfg(reflinkfs_count)]
     NODES.fetch_add(1, Relaxed);
 }
 
-/// A block's page was looked at.
+/// Counts an access to a block's page.
 #[inline(always)]
 pub(super) fn count_block() {
     #[cfg(reflinkfs_count)]
     BLOCKS.fetch_add(1, Relaxed);
 }
 
-/// How often each has been so far, nodes and blocks.
+/// Returns how many accesses there were so far, to nodes and to blocks.
 #[cfg(reflinkfs_count)]
 pub fn accesses() -> (u64, u64) {
     (NODES.load(Relaxed), BLOCKS.load(Relaxed))

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! [`NodeRef`], a reference-counted pointer to a tree node, and the memory of nodes.
+//!
+//! [`kernel::sync::Arc`] cannot tell whether a reference is the only one, and just that decides
+//! what may be changed in place. So a [`NodeRef`] is an `Arc` with [`NodeRef::get_mut`].
+//!
+//! Nodes have a slab cache of their own, [`NodeCache`]: a node takes half of what `kmalloc` takes
+//! for it, and is not zeroed before it is filled.
+
+use super::{accesses, node::Node};
+use crate::bindings;
+use core::{
+    alloc::Layout,
+    mem::{align_of, size_of, ManuallyDrop},
+    ops::Deref,
+    ptr::{drop_in_place, null_mut, NonNull},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+};
+
+/// The cache that [`UninitNode::new`] allocates from; null if there is none.
+static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
+
+/// The slab cache of all nodes. At most one exists, and it must outlive every node.
+///
+/// # Invariants
+///
+/// [`CACHE`] is a cache made by [`NodeCache::new`].
+pub struct NodeCache(());
+
+impl NodeCache {
+    /// Creates the cache. No other cache in the kernel has this name.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` if there is a cache already.
+    pub fn new(name: &'static CStr) -> Result<Self> {
+        if !CACHE.load(Relaxed).is_null() {
+            return Err(EBUSY);
+        }
+        let layout = Layout::new::<NodeInner>();
+        let mut args = bindings::kmem_cache_args {
+            align: layout.align() as u32,
+            // Inside the free object, which then takes no more memory. A cache with a constructor
+            // must say so.
+            freeptr_offset: 0,
+            use_freeptr_offset: true,
+            // With a constructor the kernel does not zero objects that are about to be filled.
+            ctor: Some(noop_ctor),
+            ..Default::default()
+        };
+        // SAFETY: The name is static, and `args` is only used during the call.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                kernel::str::as_char_ptr_in_const_context(name),
+                layout.size() as u32,
+                &mut args,
+                bindings::SLAB_ACCOUNT | bindings::SLAB_HWCACHE_ALIGN,
+            )
+        };
+        if cache.is_null() {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: Made above.
+        CACHE.store(cache, Relaxed);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for NodeCache {
+    fn drop(&mut self) {
+        let cache = CACHE.load(Relaxed);
+        CACHE.store(null_mut(), Relaxed);
+        // SAFETY: By the type invariant it is a cache; no node is left, as the type demands.
+        unsafe { bindings::kmem_cache_destroy(cache) };
+    }
+}
+
+/// # Safety
+///
+/// None: the argument is not used.
+unsafe extern "C" fn noop_ctor(_memory: *mut c_void) {}
+
+struct NodeInner {
+    /// How many references there are. Each is a pointer of eight bytes, so that 64 bits do not
+    /// overflow; what a saturated `refcount_t` counts is never freed.
+    refs: Atomic<u64>,
+    node: Node,
+}
+
+/// Memory for a node.
+///
+/// # Invariants
+///
+/// The pointer is to uninitialised memory of [`CACHE`] for a `NodeInner`, which this value owns.
+pub(super) struct UninitNode(NonNull<NodeInner>);
+
+// SAFETY: The memory is owned, and not initialised.
+unsafe impl Send for UninitNode {}
+// SAFETY: As above.
+unsafe impl Sync for UninitNode {}
+
+impl UninitNode {
+    /// Allocates memory for a node, charged to the caller's cgroup. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
+        // The objects of a cache are aligned to a word at least.
+        const { assert!(align_of::<NodeInner>() <= align_of::<u64>()) };
+        let cache = CACHE.load(Relaxed);
+        if cache.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: A cache that is not null is live, see `NodeCache`.
+        let memory = unsafe { bindings::kmem_cache_alloc(cache, bindings::GFP_KERNEL_ACCOUNT) };
+        // INVARIANT: The objects of the cache have the size and alignment of a `NodeInner`.
+        Ok(Self(NonNull::new(memory.cast()).ok_or(ENOMEM)?))
+    }
+
+    /// Initialises the memory with what `node` returns, in place: a node is too large to be moved.
+    #[inline]
+    pub(super) fn init(self, node: impl FnOnce() -> Node) -> NodeRef {
+        let ptr = ManuallyDrop::new(self).0;
+        // SAFETY: By the type invariant the memory is owned and fits. (Nothing unwinds in the kernel.)
+        unsafe {
+            ptr.write(NodeInner {
+                refs: Atomic::new(1),
+                node: node(),
+            })
+        };
+        // INVARIANT: The one reference is the new value.
+        NodeRef(ptr)
+    }
+}
+
+impl Drop for UninitNode {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the memory is owned; `kfree` takes objects of any cache.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) };
+    }
+}
+
+/// A counted reference to a node, held by a slot of another node or by the root of a tree.
+///
+/// # Invariants
+///
+/// The pointer is to a live `NodeInner` made by [`UninitNode::init`], and counted in its `refs`.
+pub(super) struct NodeRef(NonNull<NodeInner>);
+
+// SAFETY: As for `Arc`: a `NodeRef` gives `&Node` to several threads and drops the node on any of
+// them; a node is `Send` and `Sync`, see below.
+unsafe impl Send for NodeRef {}
+// SAFETY: As above.
+unsafe impl Sync for NodeRef {}
+
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Node>()
+};
+
+impl NodeRef {
+    /// How many bytes of the cache a node takes.
+    pub(super) const BYTES: usize =
+        size_of::<NodeInner>().next_multiple_of(bindings::SMP_CACHE_BYTES as usize);
+
+    fn inner(&self) -> &NodeInner {
+        accesses::count_node();
+        // SAFETY: By the type invariant it is live. Only `get_mut` makes a `&mut` to it, which
+        // borrows the only reference.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Returns whether this is the only reference.
+    ///
+    /// `Acquire` pairs with the release of the reference that was dropped last: its holder's reads
+    /// are over before the caller begins to write. References are only made from references, so
+    /// the answer holds until `self` is cloned.
+    pub(super) fn is_unique(&self) -> bool {
+        self.inner().refs.load(Acquire) == 1
+    }
+
+    /// Returns the node, to be changed in place, if this is the only reference.
+    pub(super) fn get_mut(&mut self) -> Option<&mut Node> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: There is no other reference, see `is_unique`, and this one is borrowed mutably.
+        Some(unsafe { &mut self.0.as_mut().node })
+    }
+
+    /// Returns whether both refer to the same node.
+    pub(super) fn ptr_eq(a: &Self, b: &Self) -> bool {
+        a.0 == b.0
+    }
+}
+
+impl Deref for NodeRef {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.inner().node
+    }
+}
+
+impl Clone for NodeRef {
+    fn clone(&self) -> Self {
+        self.inner().refs.add(1, Relaxed);
+        // INVARIANT: Counted above.
+        Self(self.0)
+    }
+}
+
+impl Drop for NodeRef {
+    fn drop(&mut self) {
+        // Full ordering: all accesses by other holders are over before the node is dropped.
+        if self.inner().refs.fetch_sub(1, Full) == 1 {
+            // SAFETY: This was the last reference. By the type invariant the memory is of a cache.
+            unsafe {
+                drop_in_place(self.0.as_ptr());
+                bindings::kfree(self.0.as_ptr().cast());
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@
 #include <linux/uio.h>
 
 #include "helpers/helpers.c"
+#include "trace/reflinkfs_trace.c"
 
 /*
  * Macros that bindgen cannot evaluate. Without the prefix, as Kbuild takes that off,

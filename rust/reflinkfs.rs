@@ -10,6 +10,7 @@
 //! | [`memfs`] | names, attributes, quotas: what any in-memory filesystem needs |
 //! | [`store`] | blocks, and the copy-on-write tree of a file |
 //! | [`vfs`] | bindings of the C VFS, without policy |
+//! | [`trace`] | tracepoints |
 //!
 //! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of [`store`], and in a few
 //! places of [`memfs`] and [`dax`].
@@ -21,6 +22,7 @@ mod debugfs;
 mod fs;
 mod memfs;
 pub mod store;
+mod trace;
 mod vfs;
 
 use kernel::prelude::*;

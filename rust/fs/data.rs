@@ -2,7 +2,7 @@
 
 //! A file's tree, and its lock.
 
-use super::{Charge, Inode, ReflinkFs};
+use super::{events, Charge, Inode, ReflinkFs};
 use crate::{
     dax::Exclusive,
     memfs::quota::has_quota,
@@ -487,9 +487,10 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.data().tree.pool().alloc_overcommit()?,
-            _ => run.take()?,
+            Lookup::WasShared(_) => inode.data().tree.pool().alloc_overcommit(),
+            _ => run.take(),
         };
+        let block = block.map_err(|err| events::alloc_failed(inode, err))?;
         charge.reserve(old.is_hole().into())?;
         Ok(Self { block, charge })
     }

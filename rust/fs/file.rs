@@ -3,7 +3,7 @@
 //! The operations of a regular file: the table of contents of what this filesystem does with data.
 
 use super::{
-    block_of, blocks_for, clone, copy, dedupe, extents, fallocate, mmap, read,
+    block_of, blocks_for, clone, copy, dedupe, events, extents, fallocate, mmap, read,
     remap::{RemapKind, RemapRequest},
     truncate, write, Changing, Inode, LockedInode, ReflinkFs,
 };
@@ -14,6 +14,7 @@ use crate::{
         attr,
         namei::DirInodeOps, //
     },
+    trace::{self, Remapped},
     vfs::{
         cond_resched_killable,
         file_operations::{FMODE_CAN_ODIRECT, FMODE_NOWAIT, FOP_BUFFER_WASYNC, FOP_DONTCACHE},
@@ -213,11 +214,18 @@ fn copy_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
         may_stop: true,
         only_shared: !copies,
     };
-    match kind {
-        RemapKind::Copy | RemapKind::CopyOrClone => copy::copy(&request),
-        RemapKind::Clone => clone::clone(&request),
-        RemapKind::Dedupe => dedupe::dedupe(&request),
-    }
+    run(&request)
+}
+
+/// Does what is asked for, and tells the tracepoints.
+fn run(request: &RemapRequest<'_>) -> Result<u64> {
+    let (result, tell): (_, fn(&Remapped, &Result<u64>)) = match request.kind {
+        RemapKind::Copy | RemapKind::CopyOrClone => (copy::copy(request), trace::copy),
+        RemapKind::Clone => (clone::clone(request), trace::clone),
+        RemapKind::Dedupe => (dedupe::dedupe(request), trace::dedupe),
+    };
+    tell(&events::remapped(request), &result);
+    result
 }
 
 /// See [`FileOperations::remap_file_range`].
@@ -237,9 +245,5 @@ fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> 
         may_stop: false,
         only_shared: false,
     };
-    if dedupes {
-        dedupe::dedupe(&request)
-    } else {
-        clone::clone(&request)
-    }
+    run(&request)
 }

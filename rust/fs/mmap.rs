@@ -2,10 +2,11 @@
 
 //! Faults in mappings of files.
 
-use super::{blocks_for, Charge, ChargedBlock, Inode, ReflinkFs};
+use super::{blocks_for, events, Charge, ChargedBlock, Inode, ReflinkFs};
 use crate::{
     dax::{self, Associated},
     store::{block::BlockRef, Lookup, Prealloc},
+    trace,
     vfs::{
         cond_resched_killable, Fault, InvalidateGuard, InvalidateSharedGuard, VmFault, VmOperations,
     },
@@ -20,11 +21,19 @@ impl VmOperations for Mapping {
     type FileSystem = ReflinkFs;
 
     fn fault(fault: &mut Fault<'_, ReflinkFs>) -> VmFault {
-        let result = if fault.writes_file() {
-            store(fault)
-        } else {
-            load(fault)
+        let (inode, index, write) = (fault.inode(), fault.pgoff(), fault.writes_file());
+        let result = if write { store(fault) } else { load(fault) };
+        let outcome = match &result {
+            Ok(_) => Ok(()),
+            Err(err) => Err(*err),
         };
+        trace::fault(
+            inode.super_block().s_dev(),
+            inode.ino(),
+            index,
+            write,
+            outcome,
+        );
         result.unwrap_or_else(VmFault::from)
     }
 }
@@ -195,6 +204,9 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
         let old = inode.data().tree.lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
+            if !old.is_hole() {
+                events::cow(inode, index, 1);
+            }
             return insert_copy(&lock, index, old.block(), block, &mut prealloc);
         }
         // It takes another room, or none.

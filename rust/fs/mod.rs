@@ -12,6 +12,7 @@
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
+//! | `events.rs` | tracepoints |
 //!
 //! Directories, attributes and quotas are [`crate::memfs`]'s.
 //!
@@ -40,6 +41,7 @@ mod clone;
 mod copy;
 mod data;
 mod dedupe;
+mod events;
 mod extents;
 mod fallocate;
 mod file;

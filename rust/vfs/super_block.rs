@@ -54,10 +54,15 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { KBox::<T::SuperData>::borrow((*self.as_raw()).s_fs_info) }
     }
 
+    /// Returns the number of its device, `s_dev`.
+    pub fn s_dev(&self) -> u32 {
+        // SAFETY: The superblock is live; the number does not change.
+        unsafe { (*self.as_raw()).s_dev }
+    }
+
     /// Returns the major and minor number of its device.
     pub fn dev(&self) -> (u32, u32) {
-        // SAFETY: The superblock is live; the number does not change.
-        let dev = unsafe { (*self.as_raw()).s_dev };
+        let dev = self.s_dev();
         (
             dev >> bindings::MINORBITS,
             dev & ((1 << bindings::MINORBITS) - 1),

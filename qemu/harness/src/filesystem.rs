@@ -106,6 +106,8 @@ pub enum Need {
     /// A kernel that can ask somebody before a file is accessed:
     /// `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
     Questions,
+    /// A kernel with tracepoints: `CONFIG_EVENT_TRACING`.
+    Tracing,
 }
 
 impl Need {
@@ -130,6 +132,8 @@ impl Need {
             (Self::Questions, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
                 "this kernel asks nobody before an access (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
             ),
+            (Self::Tracing, _) => (!Path::new("/sys/kernel/tracing").exists())
+                .then_some("this kernel has no tracepoints (/sys/kernel/tracing)"),
             (_, Reflinkfs) => None,
             (Self::Quota, Tmpfs) => Configuration::open("tmpfs")
                 .and_then(|tmpfs| tmpfs.set_flag("quota"))

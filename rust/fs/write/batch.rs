@@ -3,14 +3,17 @@
 //! Writing to blocks that are looked up one by one: in place, or to new blocks in their place.
 
 use super::{
-    super::{block_of, offset_in_block, Charge, ChargedBlock, LockedInode},
+    super::{block_of, events, offset_in_block, Charge, ChargedBlock, LockedInode},
     insert::{insert_block, keep_around},
     source::Source,
     Write,
 };
-use crate::store::{
-    block::{BlockRef, BLOCK_SIZE},
-    Lookup, Prealloc,
+use crate::{
+    store::{
+        block::{BlockRef, BLOCK_SIZE},
+        Lookup, Prealloc,
+    },
+    trace,
 };
 use core::{array, ops::Range};
 use kernel::prelude::*;
@@ -83,6 +86,12 @@ fn replace<const N: usize>(
     };
     let (n, mut result) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
 
+    if trace::cow_enabled() {
+        let replaced = (block_of(pos)..).zip(olds.iter().zip(&news));
+        for (index, _) in replaced.filter(|(_, (old, new))| new.is_some() && !old.is_hole()) {
+            events::cow(inode, index, 1);
+        }
+    }
     let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
     let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
     let done = source.fill(&targets[..n], offset, len);

@@ -4,7 +4,7 @@
 //! after a clone. As many as are contiguous in memory are filled and inserted at once.
 
 use super::{
-    super::{block_of, offset_in_block, ChargedBlock, Data, ReflinkFs},
+    super::{block_of, events, offset_in_block, ChargedBlock, Data, ReflinkFs},
     insert::{insert_block, keep_around},
     source::Source,
     Write,
@@ -15,6 +15,7 @@ use crate::{
         block::{ContigBlocks, BLOCK_SIZE, MAX_CONTIG_BLOCKS},
         Prealloc,
     },
+    trace,
     vfs::InvalidateGuard,
 };
 use kernel::prelude::*;
@@ -43,7 +44,7 @@ pub(super) fn write_run(
     while done < blocks * BLOCK_SIZE {
         let (n, result) = match run.take_contig() {
             Ok(contig) => write_contig(write, pos + done as u64, contig),
-            Err(err) => (0, Err(err)),
+            Err(err) => (0, Err(events::alloc_failed(inode, err))),
         };
         done += n;
         if result.is_err() {
@@ -90,6 +91,9 @@ fn write_contig(
     }
 
     let first = block_of(pos);
+    if trace::cow_enabled() && !inode.data().tree.lookup(first).is_hole() {
+        events::cow(inode, first, contig.len() as u64);
+    }
     let end = first + done.div_ceil(BLOCK_SIZE) as u64;
     if end > first {
         inode.data().tree.prealloc(first, end - 1, prealloc);

@@ -64,6 +64,7 @@ modules! {
     duties { ways, long_calls },
     mounting { options, bad_options, remounting, lifetime, users, freezing },
     space,
+    tracing,
     quota { options, limits, sharing, owners, usage },
     exec,
     advice,

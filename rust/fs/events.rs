@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What tracepoints are told.
+
+use super::{remap::RemapRequest, Inode};
+use crate::trace::{self, Remapped};
+use kernel::prelude::*;
+
+/// Returns what a range is to a tracepoint.
+pub(super) fn remapped(request: &RemapRequest<'_>) -> Remapped {
+    let (from, to) = (request.from.inode(), request.to.inode());
+    Remapped {
+        dev: to.super_block().s_dev(),
+        from: (from.ino(), request.from_pos),
+        to: (to.ino(), request.to_pos),
+        len: request.len,
+    }
+}
+
+/// Tells that `inode` gets blocks of its own in the place of shared ones.
+pub(super) fn cow(inode: &Inode, index: u64, blocks: u64) {
+    trace::cow(inode.super_block().s_dev(), inode.ino(), index, blocks);
+}
+
+/// Tells of an allocation for `inode` that failed because of `size=`, if it did.
+pub(super) fn alloc_failed(inode: &Inode, err: Error) -> Error {
+    if err == ENOSPC {
+        let (sb, pool) = (inode.super_block(), inode.data().tree.pool());
+        trace::nospc(
+            sb.s_dev(),
+            inode.ino(),
+            pool.charged(),
+            pool.limit().unwrap_or(0),
+        );
+    }
+    err
+}

@@ -9,7 +9,10 @@ use crate::{
         block::{Pool, BLOCK_SIZE},
         Prealloc, Tree,
     },
-    trees::{block_at, found, insert_block, insert_unwritten, pool, remove, share, Found, FANOUT},
+    trees::{
+        block_at, found, insert_block, insert_unwritten, pool, remove, share, tree_of, Found,
+        FANOUT,
+    },
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
@@ -148,6 +151,26 @@ mod tests {
         }
         drop((one, tree, clone));
         check_eq!((pool.used(), pool.nodes()), (0, 0));
+        Ok(())
+    }
+
+    /// What was mapped writable is the block, not its copy.
+    #[test]
+    fn a_copy_is_not_written_in_place() -> Result {
+        let pool = pool()?;
+        let tree = tree_of(&pool, 0..3)?;
+        // Without a clone, so that the marks stay.
+        let mut others = Tree::new(pool.clone());
+        for index in 0..FULL - 1 {
+            share(&mut others, index, &tree, 1, 1)?;
+        }
+        let mut edited = tree.edit();
+        edited.insert(2, pool.alloc()?, &mut Prealloc::on_demand())?;
+        check_eq!(edited.take_copied(), 1);
+        drop(tree);
+        check!(matches!(found(&edited, 0), Found::Exclusive(_)));
+        check!(matches!(found(&edited, 1), Found::WasShared(_)));
+        check!(matches!(found(&edited, 2), Found::Exclusive(_)));
         Ok(())
     }
 

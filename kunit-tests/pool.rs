@@ -10,7 +10,11 @@ use crate::{
     },
     trees::{block_at, insert_block, pool, remove, share, tree_of, CORNERS, LAST},
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*,
+    time::{delay::fsleep, Delta},
+};
 
 /// By how many blocks, all of them written.
 fn delta(by: BlockCount) -> i64 {
@@ -312,6 +316,26 @@ mod tests {
             while pool.used() > 0 {}
             check_eq!(pool.orphan_count(), 0);
         }
+        Ok(())
+    }
+
+    /// Without being asked for, also what was still referred to when it was looked at first.
+    #[test]
+    fn what_others_let_go_of_is_free_soon() -> Result {
+        let pool = pool()?;
+        let mut tree = tree_of(&pool, [0])?;
+        let block = block_at(&tree, 0)?;
+        remove(&mut tree, 0, u64::MAX)?;
+        fsleep(Delta::from_millis(1500));
+        check_eq!(pool.orphan_count(), 1);
+        drop(block);
+        for _ in 0..600 {
+            if pool.orphan_count() == 0 {
+                break;
+            }
+            fsleep(Delta::from_millis(100));
+        }
+        check_eq!(pool.orphan_count(), 0);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     moves(case!(room_behind_the_end_is_given_back_or_reads_as_zeros)),
     moves(case!(mappings_see_what_moved)),
     moves(case!(a_private_copy_stays_where_it_is)),
+    moves(case!(a_private_copy_behind_the_new_end_is_cut_off)),
     moves(case!(what_makes_no_sense_is_refused)),
     moves(case!(the_largest_size_is_kept)),
     moves(case!(random_calls_agree_with_a_model)),
@@ -39,6 +40,7 @@ pub const CASES: &[Case] = &[
     moves(case!(times_change)),
     moves(case!(a_kill_in_the_middle_leaves_a_file_of_before_or_after)),
     moves(case!(readers_and_stores_race_with_moving)),
+    moves(case!(stores_to_what_moves_are_kept)),
     moves(case!(a_reader_finds_no_hole_where_the_end_was)),
 ];
 
@@ -287,6 +289,18 @@ fn a_private_copy_stays_where_it_is(t: &Test) -> Outcome {
     expect(
         shown == model[..20 * BLOCK],
         "what is before it is the file's",
+    )
+}
+
+fn a_private_copy_behind_the_new_end_is_cut_off(t: &Test) -> Outcome {
+    let (file, mut model) = subject(t, "file", 4)?;
+    let private = Mapping::private(&file, 5 * BLOCK)?;
+    private.store(4 * BLOCK, b"mine");
+    apply(&file, &mut model, COLLAPSE, 0, 1)?;
+    file.truncate(5 * BLOCK64)?;
+    expect(
+        private.load(4 * BLOCK, BLOCK) == [0; BLOCK],
+        "zeros where the file grew back",
     )
 }
 
@@ -605,6 +619,30 @@ fn readers_and_stores_race_with_moving(t: &Test) -> Outcome {
         seen == fresh,
         "after as many insertions as collapses, the same blocks",
     )?;
+    expect_eq(counted, added.into_inner(), "all that was counted")
+}
+
+/// A store that faults while blocks are about to move goes where they go.
+fn stores_to_what_moves_are_kept(t: &Test) -> Outcome {
+    const COUNT: usize = 4096;
+    const AT: usize = COUNT - 2;
+    let file = t.create_with("file", &vec![0; COUNT * BLOCK])?;
+    let map = Mapping::shared(&file, COUNT * BLOCK)?;
+    let added = std::sync::atomic::AtomicU64::new(0);
+    t.race(vec![
+        worker("collapsing and inserting", || {
+            fallocate(&file, COLLAPSE, 0, BLOCK64).or_fail("collapse")?;
+            fallocate(&file, INSERT, 0, BLOCK64).or_fail("insert")
+        }),
+        worker("counting", || {
+            map.word(AT * BLOCK).fetch_add(1, Ordering::Relaxed);
+            added.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }),
+    ])?;
+    let counted: u64 = (AT..COUNT)
+        .map(|block| map.word(block * BLOCK).load(Ordering::Relaxed))
+        .sum();
     expect_eq(counted, added.into_inner(), "all that was counted")
 }
 

@@ -57,8 +57,9 @@ fn who_reads_a_mapping_does_not_fault_again_after_a_clone(t: &Test) -> Outcome {
         expect(read_all(&map) == before, "the mapping shows the same")?;
     }
     let faults = faults() - faults_before;
+    // To read all of it anew takes 19, nine times.
     expect(
-        faults < 200,
+        faults < 50,
         format_args!("{faults} faults for reading {BLOCKS} blocks again after clones"),
     )
 }

@@ -7,8 +7,8 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs};
-use crate::flags_of_files::{set_flags, IMMUTABLE};
+use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs};
+use crate::flags_of_files::{set_flags, APPEND, IMMUTABLE};
 use crate::frozen::{ioctl, FIFREEZE, FITHAW};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{as_user, Child};
@@ -16,6 +16,7 @@ use crate::stall::Stall;
 use crate::sys::{check, chmod, chown, lstat, sleep_ms, File};
 use crate::tests::fallocate::fallocate;
 
+const BEFORE: &str = "looks before it has the lock only";
 const AT_ONCE: &str = "allocates one extent, at once";
 
 pub const CASES: &[Case] = &[
@@ -25,6 +26,7 @@ pub const CASES: &[Case] = &[
         .except(Xfs, AT_ONCE)
         .except(Btrfs, AT_ONCE),
     case!(a_truncation_that_waited_takes_what_was_given_meanwhile).needs(&[Need::Reflinkfs]),
+    case!(a_punch_that_waited_leaves_what_may_only_grow).except(Tmpfs, BEFORE),
 ];
 
 /// Writes two blocks, and has `meanwhile` do something while it waits for the second one.
@@ -107,6 +109,34 @@ fn a_truncation_that_waited_takes_what_was_given_meanwhile(t: &Test) -> Outcome 
         }
     }
     Err(Failure::new("a truncated file is still set-user-ID"))
+}
+
+/// The VFS looks at the flag before the filesystem has the lock, and who set it waited before.
+fn a_punch_that_waited_leaves_what_may_only_grow(t: &Test) -> Outcome {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    for i in 0..5 {
+        let file = t.create(&format!("file-{i}"))?;
+        let mut waiting = Vec::new();
+        write_two(&file, || {
+            waiting.push(Child::spawn(|| {
+                set_flags(&file, APPEND).or_fail("FS_IOC_SETFLAGS")
+            })?);
+            sleep_ms(50);
+            waiting.push(Child::spawn(|| {
+                fallocate(&file, mode, 0, BLOCK64).or_fail("fallocate")
+            })?);
+            sleep_ms(100);
+            let waits = waiting.iter().all(|child| !child.is_over());
+            expect(waits, "FS_IOC_SETFLAGS and fallocate wait")
+        })?;
+        let ended: Vec<_> = waiting.into_iter().map(Child::join).collect();
+        set_flags(&file, 0).or_fail("FS_IOC_SETFLAGS of none")?;
+        // Who waits first is first nearly always.
+        if ended[1].is_err() {
+            return ended.into_iter().next().unwrap_or(Ok(()));
+        }
+    }
+    Err(Failure::new("a file that may only grow was punched"))
 }
 
 /// How often a change is tried to come into the middle of a call.

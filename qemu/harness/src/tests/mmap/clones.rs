@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     case!(a_page_mapped_for_writing_before_the_clone_is_protected).needs(CLONES),
     case!(both_sides_mapped_before_and_after_are_right).needs(CLONES),
     case!(a_store_after_a_clone_takes_one_block).needs(CLONES_COUNTED),
+    case!(a_clone_of_what_was_stored_to_takes_no_block).needs(CLONES_COUNTED),
     case!(each_store_takes_one_block).needs(CLONES_COUNTED),
     case!(a_store_by_the_last_owner_takes_no_block).needs(CLONES_COUNTED),
     case!(a_mapping_of_the_destination_shows_what_was_cloned_onto_it).needs(CLONES),
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = &[
     case!(a_private_mapping_of_a_clone_is_right).needs(CLONES),
     case!(a_write_to_a_shared_block_shows_in_mappings_of_its_file_only).needs(CLONES),
     case!(a_hundred_mapped_clones_hold_one_set_of_pages).needs(CLONES_COUNTED),
+    case!(a_block_that_has_to_be_copied_beside_a_write_shows_stores).needs(CLONES),
 ];
 
 fn clone_then_store_breaks_sharing(t: &Test) -> Outcome {
@@ -138,6 +140,25 @@ fn a_store_after_a_clone_takes_one_block(t: &Test) -> Outcome {
         before + 1,
         "blocks used after a store to the other owner's block",
     )
+}
+
+/// What is still mapped is not taken for what somebody may still write to.
+fn a_clone_of_what_was_stored_to_takes_no_block(t: &Test) -> Outcome {
+    const COUNT: usize = 20;
+    let fs = t.mount(&[("size", "2M")])?;
+    let source = fs.create_with("source", &blocks(55, COUNT))?;
+    let map = Mapping::shared(&source, COUNT * BLOCK)?;
+    for page in 0..COUNT {
+        map.store(page * BLOCK, b"stored");
+    }
+    // Others may refer to a page for a moment, and have it copied.
+    let mut taken = u64::MAX;
+    for turn in 0..5 {
+        let before = fs.used()?;
+        new_clone(&source, fs.path(&format!("clone-{turn}")))?;
+        taken = taken.min(fs.used()? - before);
+    }
+    expect_eq(taken, 0, "blocks that a clone takes")
 }
 
 fn each_store_takes_one_block(t: &Test) -> Outcome {
@@ -317,4 +338,49 @@ fn a_hundred_mapped_clones_hold_one_set_of_pages(t: &Test) -> Outcome {
         taken < all / 2,
         format_args!("{count} clones of 1 MiB mapped: {taken} bytes of memory taken, one copy each would be {all}"),
     )
+}
+
+/// No more than 2^15 places may hold a block. One that is so full is copied when blocks beside it are
+/// written in a clone, in the place of what is mapped.
+fn a_block_that_has_to_be_copied_beside_a_write_shows_stores(t: &Test) -> Outcome {
+    const FULL: u64 = 1 << 15;
+    let data = blocks(54, 3);
+    let file = t.create_with("file", &data)?;
+    let many = t.create("many")?;
+    clone_range(&file, BLOCK64, BLOCK64, &many, 0).or_fail("FICLONERANGE of a block")?;
+    let mut len = BLOCK64;
+    while len < FULL * BLOCK64 {
+        clone_range(&many, 0, len, &many, len).or_fail("FICLONERANGE that doubles a file")?;
+        len *= 2;
+    }
+    // A block later, so that no two leaves are the same.
+    let others = t.create("others")?;
+    clone_range(&many, 0, len, &others, BLOCK64).or_fail("FICLONERANGE, a block later")?;
+    for _ in 0..64 {
+        let at = others.stat()?.st_size as u64;
+        clone_range(&file, BLOCK64, BLOCK64, &others, at).or_fail("FICLONERANGE at the end")?;
+    }
+
+    // What is left is taken by the nodes of the first.
+    let clones = (0..4)
+        .map(|i| new_clone(&file, t.path(&format!("clone-{i}"))))
+        .collect::<Outcome<Vec<_>>>()?;
+    for clone in &clones[1..] {
+        clone.write_at(b"written", 2 * BLOCK64)?;
+    }
+    let maps = [
+        Mapping::shared(&clones[0], 3 * BLOCK)?,
+        Mapping::shared(&clones[0], 3 * BLOCK)?,
+    ];
+    expect_bytes(&maps[0].load_all(), &data, "what is mapped")?;
+    clones[0].write_at(b"written", 2 * BLOCK64)?;
+    maps[1].store(BLOCK + 1, b"stored");
+    let mut model = data.clone();
+    model[2 * BLOCK..][..7].copy_from_slice(b"written");
+    model[BLOCK + 1..][..6].copy_from_slice(b"stored");
+    for map in &maps {
+        expect_bytes(&map.load_all(), &model, "each mapping")?;
+    }
+    clones[0].expect_contents(&model, "the clone")?;
+    file.expect_contents(&data, "what it is a clone of")
 }

@@ -13,7 +13,7 @@ use crate::frozen::{ioctl, while_frozen, FIFREEZE, FITHAW};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
-use crate::sys::{chmod, clone_file, mkdir, new_clone, sleep_ms, File};
+use crate::sys::{chmod, clone_file, mkdir, new_clone, pipe, read_all, sleep_ms, write_all, File};
 
 const CANNOT: &str = "cannot be frozen";
 
@@ -76,22 +76,29 @@ fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "4M")])?;
     let file = fs.create_with("file", &blocks(1, 4))?;
     let mapping = Mapping::shared(&file, 4 * BLOCK)?;
-    // Can be stored to without a fault, and maybe what is beside it, too.
-    mapping.store(BLOCK, b"before");
-    let waiting = while_frozen(&fs, || {
-        let store = |i: usize| {
-            let mapping = &mapping;
-            Child::spawn(move || {
-                mapping.store(i * BLOCK, b"store");
-                Ok(())
-            })
-        };
-        let waiting = [1, 2].into_iter().map(store).collect::<Outcome<Vec<_>>>()?;
+    let ((ready, tell), (wait, go)) = (pipe()?, pipe()?);
+    let stores = |i: usize| {
+        let (mapping, tell, wait) = (&mapping, &tell, &wait);
+        Child::spawn(move || {
+            // Can be stored to without a fault from now on: what the parent had mapped is not here.
+            mapping.store(i * BLOCK, b"before");
+            write_all(tell, b"r")?;
+            read_all(wait, 1)?;
+            mapping.store(i * BLOCK, b"store");
+            Ok(())
+        })
+    };
+    let waiting = [1, 2]
+        .into_iter()
+        .map(stores)
+        .collect::<Outcome<Vec<_>>>()?;
+    read_all(&ready, waiting.len())?;
+    while_frozen(&fs, || {
+        write_all(&go, b"gg")?;
         sleep_ms(300);
         let waits = waiting.iter().all(|process| !process.is_over());
         expect(waits, "both stores wait")?;
-        expect(mapping.load(BLOCK, 6) == b"before", "nothing is stored")?;
-        Ok(waiting)
+        expect(mapping.load(BLOCK, 6) == b"before", "nothing is stored")
     })?;
     waiting.into_iter().try_for_each(Child::join)?;
     for i in [1, 2] {

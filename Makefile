@@ -8,7 +8,7 @@ FS ?= reflinkfs
 # Makes QUICK=0 and QUICK= the same.
 quick = $(filter-out 0,$(QUICK))
 
-.PHONY: help run test soak torture bench bench-charts check shell modules stock debug env clean distclean
+.PHONY: help run test soak torture mutants bench bench-charts check shell modules stock debug env clean distclean
 
 help:
 	@printf '%s\n' \
@@ -20,6 +20,8 @@ help:
 	'                         fractions are allowed; qemu/soak --help)' \
 	'make torture HOURS=n   tries to break it: huge files, failures, calls at random, memory, races' \
 	'                         (default 1; SEED=, PARTS="calls bombs"; qemu/torture --help)' \
+	'make mutants           breaks the code on purpose, 70 times, and says which tests notice (docs/mutants.md;' \
+	'                         an hour; qemu/mutants --help)' \
 	'make bench             all filesystems side by side, measured; a table and build/bench/ (15 minutes)' \
 	'                         QUICK=1             in 4 minutes, only to see whether something is far off' \
 	'make bench-charts      the same, and the charts in docs/charts/ made anew' \
@@ -46,6 +48,9 @@ soak:
 
 torture:
 	@qemu/torture --hours '$(or $(HOURS),1)' $(if $(SEED),--seed '$(SEED)') $(PARTS)
+
+mutants:
+	@qemu/mutants
 
 check:
 	@qemu/check

@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_piece_goes_in_where_there_was_no_leaf() -> Result {
-        // Into an empty tree; with a block in the root; lower and higher than the others; with the end in
-        // a leaf of its own, below another node.
+        // Into an empty tree; with a block in the root; lower and higher than the others; with the
+        // end in a leaf of its own, below another node.
         let cases: [(&[u64], u64); 9] = [
             (&[], 0),
             (&[], 70),

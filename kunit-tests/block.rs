@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn several_blocks_are_read_at_once() -> Result {
         let pool = Pool::new(None)?;
-        // Those of a run follow each other in memory, in either order of reading; one is on its own.
+        // Those of a run follow each other in memory, in either order of reading; one is on its
+        // own.
         let mut run = pool.alloc_batch(4);
         let new = [
             run.take()?,

@@ -2,8 +2,8 @@
 
 //! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
 //!
-//! Counted in nodes that are made, by what a change leaves of a `Prealloc`, while blocks are counted by the
-//! pool; and in looks at nodes and blocks, by the store itself.
+//! Counted in nodes that are made, by what a change leaves of a `Prealloc`, while blocks are
+//! counted by the pool; and in looks at nodes and blocks, by the store itself.
 
 use crate::{
     nodes::{cost, insert_cost},

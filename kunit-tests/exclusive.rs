@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_exclusive`: a block that another file held may have been given to a pipe or to a reader
-//! through it, and is not written even when it is this file's alone again.
+//! `reflinkfs_exclusive`: a block that another file held may have been given to a pipe or to a
+//! reader through it, and is not written even when it is this file's alone again.
 
 use crate::{
     store::{block::Leaf, Prealloc, Tree},

@@ -446,7 +446,8 @@ mod tests {
         Ok(())
     }
 
-    /// A leaf of blocks that no more slots may hold is copied, and so is one of them: or nothing is.
+    /// A leaf of blocks that no more slots may hold is copied, and so is one of them: or nothing
+    /// is.
     #[test]
     fn copying_full_blocks() -> Result {
         let pool = pool()?;

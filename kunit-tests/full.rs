@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_full`: a block that so many slots hold that no more may is copied, and nothing outlives
-//! the trees.
+//! `reflinkfs_full`: a block that so many slots hold that no more may is copied, and nothing
+//! outlives the trees.
 
 use crate::{
     block::{check_bytes, write},

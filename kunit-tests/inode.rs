@@ -90,8 +90,8 @@ pub(crate) fn index_of(block: &BlockRef) -> u64 {
     }
 }
 
-/// Calls `f` while there seem to be `count` references to the page of `block`, which is one that nothing
-/// else looks at.
+/// Calls `f` while there seem to be `count` references to the page of `block`, which is one that
+/// nothing else looks at.
 pub(crate) fn with_page_count<R>(block: &BlockRef, count: i32, f: impl FnOnce() -> R) -> R {
     // SAFETY: `block` keeps the page, and the kernel changes the field as an atomic, too.
     let refs: &Atomic<i32> =

@@ -156,8 +156,8 @@ pub(crate) fn insert_unwritten(tree: &mut Tree, index: u64) -> Result<Page> {
     Ok(page)
 }
 
-/// Inserts new blocks from `index` on, as many as are contiguous, up to `n`, with the nodes that the
-/// tree asks for. Returns how many.
+/// Inserts new blocks from `index` on, as many as are contiguous, up to `n`, with the nodes that
+/// the tree asks for. Returns how many.
 pub(crate) fn insert_run(tree: &mut Tree, index: u64, n: u64) -> Result<u64> {
     let pool = tree.pool().clone();
     let mut prealloc = Prealloc::new();
@@ -230,7 +230,8 @@ pub(crate) fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
     Ok(blocks)
 }
 
-/// Checks that what may be written in place from `index` on is what is found so, up to the end of a leaf.
+/// Checks that what may be written in place from `index` on is what is found so, up to the end of a
+/// leaf.
 fn check_own(tree: &Tree, index: u64) -> Result {
     const MAX: usize = 4;
     let own = (index..index + MAX as u64)

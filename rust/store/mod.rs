@@ -8,10 +8,11 @@
 //!
 //! ## Blocks, nodes, trees
 //!
-//! A **block** is a page of order 0 that is in no page cache. A **leaf** has 64 slots, each of which
-//! is empty, a hole, or holds a block; slots of several leaves may hold the same block. A **node** is
-//! a leaf (height 1), or has 64 children of the next lower height. A [`Tree`] is what one file holds:
-//! a root node and its height. A tree that only has block 0 has no node, but a leaf of one slot.
+//! A **block** is a page of order 0 that is in no page cache. A **leaf** has 64 slots, each of
+//! which is empty, a hole, or holds a block; slots of several leaves may hold the same block. A
+//! **node** is a leaf (height 1), or has 64 children of the next lower height. A [`Tree`] is what
+//! one file holds: a root node and its height. A tree that only has block 0 has no node, but a leaf
+//! of one slot.
 //!
 //! The tree is persistent. [`Tree::snapshot`] takes a reference to the root, whatever its size. A
 //! node with several references is never changed: a change walks down from the root, copies each
@@ -37,27 +38,27 @@
 //!
 //! A node on the path with several references makes all below it shared, whatever the counts there
 //! are: the other tree may be about to copy that node and raise them. On a path without one, counts
-//! can only be raised by way of this tree, whose lock the walker holds, so `Exclusive` stays true as
-//! long as it holds the lock. A count may fall to one at any time, when another tree is dropped; a
-//! walk that did not see it yet copies needlessly.
+//! can only be raised by way of this tree, whose lock the walker holds, so `Exclusive` stays true
+//! as long as it holds the lock. A count may fall to one at any time, when another tree is dropped;
+//! a walk that did not see it yet copies needlessly.
 //!
 //! **That one slot holds the block is not enough.** Let file B be a clone of A, and let a program
 //! splice a block of B into a pipe, or read it without a lock, as `read(2)` does when it faults.
 //! Then B is removed. The block has one slot again, A's, and nothing on A's path is shared, but
-//! what A writes to the page now shows up in the pipe. The page's reference count cannot tell, as it
-//! counts readers of A, too. So each slot has an **exclusive** bit, which says that no other tree
-//! ever held the block. A new block gets it, and nothing else does.
+//! what A writes to the page now shows up in the pipe. The page's reference count cannot tell, as
+//! it counts readers of A, too. So each slot has an **exclusive** bit, which says that no other
+//! tree ever held the block. A new block gets it, and nothing else does.
 //!
 //! ## Generations
 //!
 //! A clone must clear all bits of both files, in O(1). So a bit only counts if the leaf's
-//! **generation** is the tree's. A pool gives each generation to one tree. The first bit that is set
-//! in a leaf in a new generation clears the others.
+//! **generation** is the tree's. A pool gives each generation to one tree. The first bit that is
+//! set in a leaf in a new generation clears the others.
 //!
 //! * [`Tree::snapshot`] gives both trees a new generation. [`Tree::snapshot_range`] clears the bits
 //!   of a few blocks, and leaves the others exclusive.
-//! * [`Tree::edit`] keeps the generation, as the edited tree takes the place of this one. Until then
-//!   everything is shared, as the root is.
+//! * [`Tree::edit`] keeps the generation, as the edited tree takes the place of this one. Until
+//!   then everything is shared, as the root is.
 //! * [`Tree::get_stable`] clears one bit, for a reader that uses the page later.
 //! * [`Tree::restore_exclusive`] sets the bit of a block that was not given away after all: a block
 //!   that is pinned stays with its file, see below.
@@ -65,19 +66,19 @@
 //! ## Mappings
 //!
 //! Stores of user space do not ask the tree. So no page table may map a block writable that is not
-//! exclusive, and none may map a block that is not the file's. `invalidate_lock` of the inode sees to
-//! that: a fault holds it shared from the lookup until the entry is in the page table, and what makes
-//! a block shared or takes it out of its file holds it exclusive, and before that has
+//! exclusive, and none may map a block that is not the file's. `invalidate_lock` of the inode sees
+//! to that: a fault holds it shared from the lookup until the entry is in the page table, and what
+//! makes a block shared or takes it out of its file holds it exclusive, and before that has
 //!
 //! 1. removed the entries of the blocks in question: before sharing, of those that may be mapped
 //!    writable, which are on the inode's list ([`block::MappedBlocks`]); before replacing or
 //!    removing, of all in the range;
-//! 2. looked for blocks that are pinned ([`block::MappedBlocks::scan_pinned`]): a device may store to
-//!    them without an entry. Of these the clone gets copies, and they stay exclusive.
+//! 2. looked for blocks that are pinned ([`block::MappedBlocks::scan_pinned`]): a device may store
+//!    to them without an entry. Of these the clone gets copies, and they stay exclusive.
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
-//! `get_stable` does not give it out. The next store after a clone faults, finds the block not to be
-//! exclusive, and copies it. What else in the kernel may meet a page of ours: `docs/design.md`.
+//! `get_stable` does not give it out. The next store after a clone faults, finds the block not to
+//! be exclusive, and copies it. What else in the kernel may meet a page of ours: `docs/design.md`.
 //!
 //! ## Locks
 //!
@@ -87,8 +88,8 @@
 //! 2. the lists of a [`block::MappedBlocks`]
 //! 3. the pool's list of orphans
 //!
-//! A tree changes with `invalidate_lock` held exclusive, but for bits and counts of unwritten blocks.
-//! Nothing sleeps under the tree's lock: nodes, and blocks for copies, are allocated before
+//! A tree changes with `invalidate_lock` held exclusive, but for bits and counts of unwritten
+//! blocks. Nothing sleeps under the tree's lock: nodes, and blocks for copies, are allocated before
 //! ([`Prealloc`]). A tree from [`Tree::edit`] is changed without a lock.
 //!
 //! ## References and charges
@@ -101,14 +102,15 @@
 //! | [`block::Pool::used`] | blocks, from allocation until freed | |
 //! | [`block::Pool::nodes`] | nodes; charged in blocks beyond what is free | |
 //!
-//! A block that no slot holds, but that something refers to, is an **orphan**: it stays charged, and
-//! the store keeps its reference until that is the only one (`block/orphans.rs`). At 2^15 slots a
+//! A block that no slot holds, but that something refers to, is an **orphan**: it stays charged,
+//! and the store keeps its reference until that is the only one (`block/reap.rs`). At 2^15 slots a
 //! block is **full**: it is copied instead of shared, so that the count does not overflow
 //! (`block/page.rs`). A block's **number**, which FIEMAP reports, comes with its first slot and
 //! depends on its place in the leaf (`block/numbers.rs`).
 
 mod accesses;
 pub mod block;
+mod cow;
 mod node;
 mod node_ref;
 mod prealloc;
@@ -116,6 +118,6 @@ mod tree;
 
 #[cfg(reflinkfs_count)]
 pub use self::accesses::accesses;
-pub use self::node_ref::NodeCache;
+pub use self::node::NodeCache;
 pub use self::prealloc::Prealloc;
 pub use self::tree::{BlockExtent, Lookup, StableRef, Tree};

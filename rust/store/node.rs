@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nodes, and the walks down from one: those that read, and [`update_leaf`] and [`replace`], which
-//! change.
+//! Nodes, and walks down from one that read.
 
 use super::{
-    block::{BlockCount, Leaf, NodeCharge, Pool, Slots},
-    node_ref::NodeRef,
-    Prealloc,
+    block::{BlockCount, Leaf, NodeCharge, Slots},
+    node_ref::{self, Cache},
 };
-use core::ops::Range;
-use kernel::{prelude::*, sync::Arc};
+use kernel::prelude::*;
 
 const FANOUT_SHIFT: u32 = 6;
 
@@ -47,14 +44,32 @@ pub(super) enum Node {
     },
 }
 
+/// A counted reference to a node.
+pub(super) type NodeRef = node_ref::NodeRef<Node>;
+
 /// A child of a node.
 pub(super) type Subtree = Option<NodeRef>;
 
-// Seven fit into a page, which is how they are charged.
-const _: () = assert!(NodeRef::BYTES <= 576);
+/// The slab cache of nodes. It must outlive all of them.
+pub struct NodeCache {
+    _cache: Cache,
+}
+
+impl NodeCache {
+    /// Creates the cache. No other cache in the kernel has this name.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` if there is a cache already.
+    pub fn new(name: &'static CStr) -> Result<Self> {
+        Ok(Self {
+            _cache: Cache::new::<Node>(name)?,
+        })
+    }
+}
 
 impl Node {
-    fn leaf(charge: NodeCharge) -> Self {
+    pub(super) fn leaf(charge: NodeCharge) -> Self {
         Self::Leaf(LeafNode {
             blocks: 0,
             leaf: Leaf::new(charge),
@@ -70,7 +85,7 @@ impl Node {
         node
     }
 
-    fn inner(charge: NodeCharge) -> Self {
+    pub(super) fn inner(charge: NodeCharge) -> Self {
         Self::Inner {
             count: BlockCount::default(),
             children: [const { None }; FANOUT],
@@ -91,39 +106,6 @@ impl Node {
         above
     }
 
-    fn empty(height: u32, charge: NodeCharge) -> Self {
-        if height == 1 {
-            Self::leaf(charge)
-        } else {
-            Self::inner(charge)
-        }
-    }
-
-    /// Makes a node that shares every child. Full blocks are copied, see [`Leaf::copy_from`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Prealloc::node`] and [`Leaf::copy_from`].
-    fn copy(&self, pool: &Arc<Pool>, prealloc: &mut Prealloc) -> Result<NodeRef> {
-        match self {
-            Self::Leaf(from) => {
-                let mut copy = prealloc.node(pool, Self::leaf)?;
-                if let Some(Self::Leaf(LeafNode { blocks, leaf })) = copy.get_mut() {
-                    leaf.copy_from(&from.leaf, prealloc)?;
-                    *blocks = from.blocks;
-                }
-                Ok(copy)
-            }
-            Self::Inner {
-                count, children, ..
-            } => prealloc.node(pool, |charge| Self::Inner {
-                count: *count,
-                children: children.clone(),
-                _charge: charge,
-            }),
-        }
-    }
-
     /// Counts the blocks below.
     pub(super) fn count(&self) -> BlockCount {
         match self {
@@ -135,7 +117,7 @@ impl Node {
         }
     }
 
-    fn add_count(&mut self, delta: BlockCount) {
+    pub(super) fn add_count(&mut self, delta: BlockCount) {
         match self {
             Self::Leaf(LeafNode { blocks, .. }) => *blocks = blocks.wrapping_add(delta.blocks),
             Self::Inner { count, .. } => *count += delta,
@@ -143,7 +125,7 @@ impl Node {
     }
 
     /// Returns the child of a node of height `height` that covers block `index`.
-    fn child(&self, height: u32, index: u64) -> Option<&NodeRef> {
+    pub(super) fn child(&self, height: u32, index: u64) -> Option<&NodeRef> {
         match self {
             Self::Leaf(_) => None,
             Self::Inner { children, .. } => children[child_index(height, index)].as_ref(),
@@ -222,139 +204,6 @@ pub(super) fn same_run((a, a_top, i): Cursor<'_>, (b, b_top, j): Cursor<'_>, at:
         // Leaves have no nodes below them.
         _ => 0,
     }
-}
-
-/// Returns how many nodes [`update_leaf`] takes at `index`: those that are missing, and those that
-/// are shared or below a shared one.
-pub(super) fn nodes_to_update(node: &NodeRef, height: u32, index: u64) -> usize {
-    let mut node = node;
-    let mut height = height;
-    loop {
-        if !node.is_unique() {
-            return height as usize;
-        }
-        match node.child(height, index) {
-            _ if height == 1 => return 0,
-            None => return height as usize - 1,
-            Some(child) => node = child,
-        }
-        height -= 1;
-    }
-}
-
-/// How a change gets a node that it may change.
-pub(super) trait MakeMut {
-    /// Returns the node in `subtree`, of height `height`, to be changed in place.
-    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, height: u32) -> Result<&'n mut Node>;
-}
-
-/// Only changes what is there and not shared: fails with `EAGAIN` elsewhere.
-pub(super) struct InPlace;
-
-impl MakeMut for InPlace {
-    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, _height: u32) -> Result<&'n mut Node> {
-        subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EAGAIN)
-    }
-}
-
-/// Makes nodes that are missing, and copies those that are shared; copying shares every child.
-pub(super) struct CopyOnWrite<'a> {
-    pub(super) pool: &'a Arc<Pool>,
-    pub(super) prealloc: &'a mut Prealloc,
-}
-
-impl MakeMut for CopyOnWrite<'_> {
-    /// Not inlined: a node passes over the stack here, and the callers are recursive.
-    #[inline(never)]
-    fn make_mut<'n>(&mut self, subtree: &'n mut Subtree, height: u32) -> Result<&'n mut Node> {
-        match subtree {
-            Some(node) if node.is_unique() => (),
-            Some(node) => *subtree = Some(node.copy(self.pool, self.prealloc)?),
-            None => {
-                let empty = |charge| Node::empty(height, charge);
-                *subtree = Some(self.prealloc.node(self.pool, empty)?);
-            }
-        }
-        // It has a single reference.
-        subtree.as_mut().and_then(NodeRef::get_mut).ok_or(EINVAL)
-    }
-}
-
-/// Calls `change` with the leaf that covers `index`, below a subtree of height `height`, and with
-/// the place of `index` in it. `change` returns by how much it changed the number of blocks, which
-/// is added on the path, and returned.
-///
-/// # Errors
-///
-/// Those of `nodes` and of `change`. If `nodes` fails, nothing has changed but that nodes were
-/// copied; if `change` does, it has changed nothing, or the tree is dropped.
-pub(super) fn update_leaf<M: MakeMut>(
-    subtree: &mut Subtree,
-    height: u32,
-    index: u64,
-    nodes: &mut M,
-    change: impl FnOnce(&mut LeafNode, usize, &mut M) -> Result<BlockCount>,
-) -> Result<BlockCount> {
-    let node = nodes.make_mut(subtree, height)?;
-    let i = child_index(height, index);
-    let delta = match node {
-        Node::Leaf(leaf) => change(leaf, i, nodes)?,
-        Node::Inner { children, .. } => {
-            update_leaf(&mut children[i], height - 1, index, nodes, change)?
-        }
-    };
-    node.add_count(delta);
-    Ok(delta)
-}
-
-/// Puts `content` in the place of what is in `range`, below a subtree of height `height`: a node
-/// that covers just `range`, or `None`, which empties it. Returns by how much that changed the
-/// number of blocks.
-///
-/// # Errors
-///
-/// Those of `nodes`. Some of the range may be empty then, and nodes count wrongly: the tree is to
-/// be dropped.
-pub(super) fn replace(
-    subtree: &mut Subtree,
-    height: u32,
-    range: Range<u64>,
-    content: &mut Subtree,
-    nodes: &mut impl MakeMut,
-) -> Result<BlockCount> {
-    if range.end - range.start == span(height) {
-        let delta = count(content) - count(subtree);
-        *subtree = content.take();
-        return Ok(delta);
-    }
-    if subtree.is_none() && content.is_none() {
-        return Ok(BlockCount::default());
-    }
-    let node = nodes.make_mut(subtree, height)?;
-    let first = child_index(height, range.start);
-    let mut delta = BlockCount::default();
-    match node {
-        Node::Leaf(LeafNode { leaf, .. }) => {
-            delta = leaf.remove_run(first, first + (range.end - range.start) as usize);
-        }
-        Node::Inner { children, .. } => {
-            let step = span(height - 1);
-            let mut start = range.start;
-            for child in &mut children[first..] {
-                let end = range.end.min((start / step + 1) * step);
-                delta += replace(child, height - 1, start..end, content, nodes)?;
-                start = end;
-                if start == range.end {
-                    break;
-                }
-            }
-        }
-    }
-    node.add_count(delta);
-    if node.count().blocks == 0 {
-        *subtree = None;
-    }
-    Ok(delta)
 }
 
 /// Counts the blocks in `from..to`, relative to the node. Visits the children of at most two nodes

@@ -5,13 +5,14 @@
 //! [`kernel::sync::Arc`] cannot tell whether a reference is the only one, and just that decides
 //! what may be changed in place. So a [`NodeRef`] is an `Arc` with [`NodeRef::get_mut`].
 //!
-//! Nodes have a slab cache of their own, [`NodeCache`]: a node takes half of what `kmalloc` takes
-//! for it, and is not zeroed before it is filled.
+//! Nodes have a slab cache of their own, [`Cache`]: a node takes half of what `kmalloc` takes for
+//! it, and is not zeroed before it is filled.
 
-use super::{accesses, node::Node};
+use super::{accesses, block::Pool};
 use crate::bindings;
 use core::{
     alloc::Layout,
+    marker::PhantomData,
     mem::{align_of, size_of, ManuallyDrop},
     ops::Deref,
     ptr::{drop_in_place, null_mut, NonNull},
@@ -24,24 +25,32 @@ use kernel::{
 /// The cache that [`UninitNode::new`] allocates from; null if there is none.
 static CACHE: Atomic<*mut bindings::kmem_cache> = Atomic::new(null_mut());
 
+/// The size of the objects of [`CACHE`].
+static SIZE: Atomic<usize> = Atomic::new(0);
+
 /// The slab cache of all nodes. At most one exists, and it must outlive every node.
 ///
 /// # Invariants
 ///
-/// [`CACHE`] is a cache made by [`NodeCache::new`].
-pub struct NodeCache(());
+/// [`CACHE`] is a cache made by [`Cache::new`], of objects of [`SIZE`] bytes.
+pub(super) struct Cache(());
 
-impl NodeCache {
-    /// Creates the cache. No other cache in the kernel has this name.
+impl Cache {
+    /// Creates the cache, for nodes of type `T`. No other cache in the kernel has this name.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EBUSY` if there is a cache already.
-    pub fn new(name: &'static CStr) -> Result<Self> {
+    pub(super) fn new<T>(name: &'static CStr) -> Result<Self> {
         if !CACHE.load(Relaxed).is_null() {
             return Err(EBUSY);
         }
-        let layout = Layout::new::<NodeInner>();
+        let layout = Layout::new::<NodeInner<T>>();
+        // What a node is charged is what it takes.
+        const {
+            let line = bindings::SMP_CACHE_BYTES as usize;
+            assert!(size_of::<NodeInner<T>>().next_multiple_of(line) <= Pool::NODE_SIZE)
+        };
         let mut args = bindings::kmem_cache_args {
             align: layout.align() as u32,
             // Inside the free object, which then takes no more memory. A cache with a constructor
@@ -65,12 +74,13 @@ impl NodeCache {
             return Err(ENOMEM);
         }
         // INVARIANT: Made above.
+        SIZE.store(layout.size(), Relaxed);
         CACHE.store(cache, Relaxed);
         Ok(Self(()))
     }
 }
 
-impl Drop for NodeCache {
+impl Drop for Cache {
     fn drop(&mut self) {
         let cache = CACHE.load(Relaxed);
         CACHE.store(null_mut(), Relaxed);
@@ -84,11 +94,11 @@ impl Drop for NodeCache {
 /// None: the argument is not used.
 unsafe extern "C" fn noop_ctor(_memory: *mut c_void) {}
 
-struct NodeInner {
+struct NodeInner<T> {
     /// How many references there are. Each is a pointer of eight bytes, so that 64 bits do not
     /// overflow; what a saturated `refcount_t` counts is never freed.
     refs: Atomic<u64>,
-    node: Node,
+    node: T,
 }
 
 /// Memory for a node.
@@ -96,27 +106,27 @@ struct NodeInner {
 /// # Invariants
 ///
 /// The pointer is to uninitialised memory of [`CACHE`] for a `NodeInner`, which this value owns.
-pub(super) struct UninitNode(NonNull<NodeInner>);
+pub(super) struct UninitNode<T>(NonNull<NodeInner<T>>);
 
 // SAFETY: The memory is owned, and not initialised.
-unsafe impl Send for UninitNode {}
+unsafe impl<T> Send for UninitNode<T> {}
 // SAFETY: As above.
-unsafe impl Sync for UninitNode {}
+unsafe impl<T> Sync for UninitNode<T> {}
 
-impl UninitNode {
+impl<T> UninitNode<T> {
     /// Allocates memory for a node, charged to the caller's cgroup. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, also without a [`Cache`] for nodes of this type.
     pub(super) fn new() -> Result<Self> {
         // The objects of a cache are aligned to a word at least.
-        const { assert!(align_of::<NodeInner>() <= align_of::<u64>()) };
+        const { assert!(align_of::<NodeInner<T>>() <= align_of::<u64>()) };
         let cache = CACHE.load(Relaxed);
-        if cache.is_null() {
+        if cache.is_null() || SIZE.load(Relaxed) != size_of::<NodeInner<T>>() {
             return Err(ENOMEM);
         }
-        // SAFETY: A cache that is not null is live, see `NodeCache`.
+        // SAFETY: A cache that is not null is live, see `Cache`.
         let memory = unsafe { bindings::kmem_cache_alloc(cache, bindings::GFP_KERNEL_ACCOUNT) };
         // INVARIANT: The objects of the cache have the size and alignment of a `NodeInner`.
         Ok(Self(NonNull::new(memory.cast()).ok_or(ENOMEM)?))
@@ -124,9 +134,10 @@ impl UninitNode {
 
     /// Initialises the memory with what `node` returns, in place: a node is too large to be moved.
     #[inline]
-    pub(super) fn init(self, node: impl FnOnce() -> Node) -> NodeRef {
+    pub(super) fn init(self, node: impl FnOnce() -> T) -> NodeRef<T> {
         let ptr = ManuallyDrop::new(self).0;
-        // SAFETY: By the type invariant the memory is owned and fits. (Nothing unwinds in the kernel.)
+        // SAFETY: By the type invariant the memory is owned and fits. (Nothing unwinds in the
+        // kernel.)
         unsafe {
             ptr.write(NodeInner {
                 refs: Atomic::new(1),
@@ -134,11 +145,14 @@ impl UninitNode {
             })
         };
         // INVARIANT: The one reference is the new value.
-        NodeRef(ptr)
+        NodeRef {
+            ptr,
+            _owns: PhantomData,
+        }
     }
 }
 
-impl Drop for UninitNode {
+impl<T> Drop for UninitNode<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the memory is owned; `kfree` takes objects of any cache.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
@@ -150,29 +164,26 @@ impl Drop for UninitNode {
 /// # Invariants
 ///
 /// The pointer is to a live `NodeInner` made by [`UninitNode::init`], and counted in its `refs`.
-pub(super) struct NodeRef(NonNull<NodeInner>);
+pub(super) struct NodeRef<T> {
+    ptr: NonNull<NodeInner<T>>,
+    _owns: PhantomData<NodeInner<T>>,
+}
 
-// SAFETY: As for `Arc`: a `NodeRef` gives `&Node` to several threads and drops the node on any of
-// them; a node is `Send` and `Sync`, see below.
-unsafe impl Send for NodeRef {}
+// SAFETY: As for `Arc`: a `NodeRef` gives `&T` to several threads, and drops the `T` on any of
+// them.
+unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
 // SAFETY: As above.
-unsafe impl Sync for NodeRef {}
+unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 
-const _: () = {
-    const fn is_send_and_sync<T: Send + Sync>() {}
-    is_send_and_sync::<Node>()
-};
+// The node does not move with the pointer.
+impl<T> Unpin for NodeRef<T> {}
 
-impl NodeRef {
-    /// How many bytes of the cache a node takes.
-    pub(super) const BYTES: usize =
-        size_of::<NodeInner>().next_multiple_of(bindings::SMP_CACHE_BYTES as usize);
-
-    fn inner(&self) -> &NodeInner {
+impl<T> NodeRef<T> {
+    fn inner(&self) -> &NodeInner<T> {
         accesses::count_node();
         // SAFETY: By the type invariant it is live. Only `get_mut` makes a `&mut` to it, which
         // borrows the only reference.
-        unsafe { self.0.as_ref() }
+        unsafe { self.ptr.as_ref() }
     }
 
     /// Returns whether this is the only reference.
@@ -185,44 +196,47 @@ impl NodeRef {
     }
 
     /// Returns the node, to be changed in place, if this is the only reference.
-    pub(super) fn get_mut(&mut self) -> Option<&mut Node> {
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
         if !self.is_unique() {
             return None;
         }
         // SAFETY: There is no other reference, see `is_unique`, and this one is borrowed mutably.
-        Some(unsafe { &mut self.0.as_mut().node })
+        Some(unsafe { &mut self.ptr.as_mut().node })
     }
 
     /// Returns whether both refer to the same node.
     pub(super) fn ptr_eq(a: &Self, b: &Self) -> bool {
-        a.0 == b.0
+        a.ptr == b.ptr
     }
 }
 
-impl Deref for NodeRef {
-    type Target = Node;
+impl<T> Deref for NodeRef<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Node {
+    fn deref(&self) -> &T {
         &self.inner().node
     }
 }
 
-impl Clone for NodeRef {
+impl<T> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
         self.inner().refs.add(1, Relaxed);
         // INVARIANT: Counted above.
-        Self(self.0)
+        Self {
+            ptr: self.ptr,
+            _owns: PhantomData,
+        }
     }
 }
 
-impl Drop for NodeRef {
+impl<T> Drop for NodeRef<T> {
     fn drop(&mut self) {
         // Full ordering: all accesses by other holders are over before the node is dropped.
         if self.inner().refs.fetch_sub(1, Full) == 1 {
             // SAFETY: This was the last reference. By the type invariant the memory is of a cache.
             unsafe {
-                drop_in_place(self.0.as_ptr());
-                bindings::kfree(self.0.as_ptr().cast());
+                drop_in_place(self.ptr.as_ptr());
+                bindings::kfree(self.ptr.as_ptr().cast());
             }
         }
     }

@@ -4,8 +4,8 @@
 
 use super::{
     block::{NodeCharge, Pool, Spare, SpareSource},
-    node::Node,
-    node_ref::{NodeRef, UninitNode},
+    node::{Node, NodeRef},
+    node_ref::UninitNode,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -44,7 +44,7 @@ pub struct Prealloc {
 
 /// Memory for a node, charged to the pool.
 struct PreallocNode {
-    memory: UninitNode,
+    memory: UninitNode<Node>,
     charge: NodeCharge,
 }
 
@@ -166,8 +166,8 @@ impl Prealloc {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there are too few nodes, which [`Prealloc::require`] tells in advance. On demand:
-    /// `ENOMEM`, and `ENOSPC` at the pool's limit.
+    /// `ENOMEM` if there are too few nodes, which [`Prealloc::require`] tells in advance. On
+    /// demand: `ENOMEM`, and `ENOSPC` at the pool's limit.
     #[inline]
     pub(super) fn node(
         &mut self,

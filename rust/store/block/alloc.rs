@@ -28,6 +28,33 @@ const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
     | bindings::__GFP_NOMEMALLOC
     | bindings::__GFP_NOWARN;
 
+impl Pool {
+    /// Returns a batch of up to `n` new blocks, as many as the limit allows.
+    pub fn alloc_batch(&self, n: u64) -> BlockBatch<'_> {
+        BlockBatch::new(self, n)
+    }
+
+    /// Allocates a block. Its bytes are not initialised.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` at the limit, `ENOMEM`.
+    pub fn alloc(&self) -> Result<NewBlock<'_>> {
+        self.alloc_batch(1).take()
+    }
+
+    /// As [`Pool::alloc`], and may exceed the limit: for an operation that frees as many blocks,
+    /// and should not fail because it allocates first.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the limit is exceeded by [`MAX_OVERCOMMIT_BLOCKS`] already, as blocks that such
+    /// operations freed are orphans; `ENOMEM`.
+    pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
+        BlockBatch::overcommit(self).take()
+    }
+}
+
 /// New blocks, charged at once, whose pages are allocated as they are taken. The charge of those
 /// that are not taken ends with the batch.
 ///
@@ -76,8 +103,8 @@ impl<'pool> BlockBatch<'pool> {
         }
     }
 
-    /// Takes the next blocks, at least one, as many as are virtually contiguous. Their bytes are not
-    /// initialised.
+    /// Takes the next blocks, at least one, as many as are virtually contiguous. Their bytes are
+    /// not initialised.
     ///
     /// # Errors
     ///
@@ -178,9 +205,9 @@ impl<'pool> ContigBlocks<'pool> {
         }
     }
 
-    /// Copies `len` bytes, from `from_offset` bytes into the first of `from` on, to `offset` in these
-    /// blocks; `None` is a block of zeros. Leaves out what lies outside of either. Returns how many
-    /// bytes were copied, up to a [poisoned](BlockRef::is_poisoned) block.
+    /// Copies `len` bytes, from `from_offset` bytes into the first of `from` on, to `offset` in
+    /// these blocks; `None` is a block of zeros. Leaves out what lies outside of either. Returns
+    /// how many bytes were copied, up to a [poisoned](BlockRef::is_poisoned) block.
     pub fn copy_from(
         &self,
         offset: usize,

@@ -4,30 +4,18 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    BlockCount, ContigBlocks, Pool, SpareSource,
+    BlockCount, ContigBlocks, InPool, Pool, SpareSource,
 };
 use core::ops::{Deref, DerefMut};
 use kernel::{prelude::*, sync::Arc};
-
-/// A value that holds a reference to its pool.
-pub trait InPool {
-    /// Returns the pool.
-    fn pool(&self) -> &Arc<Pool>;
-}
-
-impl InPool for Arc<Pool> {
-    fn pool(&self) -> &Arc<Pool> {
-        self
-    }
-}
 
 /// The slots of a leaf, at most 64. Each is empty or holds a block.
 ///
 /// # Exclusive blocks
 ///
 /// A slot's **exclusive** bit says that no other tree ever held the block, so that no reference to
-/// its page exists that was obtained through another tree. The bit counts only in the tree's present
-/// generation: see the [theory of operation](crate::store).
+/// its page exists that was obtained through another tree. The bit counts only in the tree's
+/// present generation: see the [theory of operation](crate::store).
 ///
 /// # Unwritten blocks
 ///
@@ -88,8 +76,8 @@ impl Slots {
     /// Returns the blocks, which can be used as long as they are in their slots.
     pub fn blocks(&self) -> &[Option<BlockRef>] {
         let blocks: *const [Option<RawBlock>] = &self.blocks;
-        // SAFETY: Both types are transparent, down to a `NonNull`. The slots own a reference to each
-        // page, and nothing can be moved out of a borrow.
+        // SAFETY: Both types are transparent, down to a `NonNull`. The slots own a reference to
+        // each page, and nothing can be moved out of a borrow.
         unsafe { &*(blocks as *const [Option<BlockRef>]) }
     }
 
@@ -134,8 +122,8 @@ impl Slots {
         self.unwritten.count_ones().into()
     }
 
-    /// Makes the unwritten blocks in slots `from..to` written that are exclusive in `generation` and
-    /// have no other slot. Returns how many more are written.
+    /// Makes the unwritten blocks in slots `from..to` written that are exclusive in `generation`
+    /// and have no other slot. Returns how many more are written.
     pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> BlockCount {
         let before = self.unwritten;
         let mut left = before & self.exclusive_in(generation) & bits(from, to);

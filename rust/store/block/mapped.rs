@@ -3,8 +3,8 @@
 //! [`MappedBlocks`]: the blocks that carry an inode's `address_space`.
 //!
 //! A block that is mapped writable carries the inode's mapping and its index in `page->mapping` and
-//! `page->index`, as a DAX page does. They make the key of a futex in a shared mapping: without them
-//! every process-shared lock fails with `EFAULT`.
+//! `page->index`, as a DAX page does. They make the key of a futex in a shared mapping: without
+//! them every process-shared lock fails with `EFAULT`.
 //!
 //! The block stays associated as long as anything but the store refers to the page, even when the
 //! file replaces it: a thread may be between looking up the page and reading its mapping, and a
@@ -33,13 +33,13 @@
 //! # Finding the lock
 //!
 //! `page->mapping` is set and cleared, and `lru` used, only under the lock of the [`MappedBlocks`]
-//! of the inode that `page->mapping` names, or names then. To get from a page to that lock without a
-//! reference to the inode, read `page->mapping` in an RCU read section: inodes are freed after a
+//! of the inode that `page->mapping` names, or names then. To get from a page to that lock without
+//! a reference to the inode, read `page->mapping` in an RCU read section: inodes are freed after a
 //! grace period, and eviction empties the lists first. If `page->mapping` is unchanged under the
 //! lock, the inode is not evicted.
 
 use super::{
-    orphans::{empty, REAP_ON_ADD_BLOCKS},
+    orphans::{empty_list, REAP_ON_ADD_BLOCKS},
     page::{BlockRef, RawBlock},
     Pool,
 };
@@ -98,12 +98,12 @@ impl MappedBlocks {
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
-                writable <- empty(),
-                pinned <- empty(),
-                orphans <- empty(),
+                writable <- empty_list(),
+                pinned <- empty_list(),
+                orphans <- empty_list(),
                 pool: None,
             })),
-            orphans_link <- empty(),
+            orphans_link <- empty_list(),
         })
     }
 
@@ -202,7 +202,8 @@ impl MappedBlocks {
         self.disassociate_each();
         let lists = self.lists.lock();
         if let Some(pool) = &lists.pool {
-            // SAFETY: The inode is live, and its lists are locked. It has no orphans, and gets none.
+            // SAFETY: The inode is live, and its lists are locked. It has no orphans, and gets
+            // none.
             unsafe { pool.orphans.remove_inode(self.orphans_link.get()) };
         }
     }
@@ -277,7 +278,21 @@ unsafe fn disassociate_first(lists: &Lists, allowed: impl Fn(RawBlock) -> bool) 
     Disassociated::Empty
 }
 
+impl BlockRef {
+    /// Returns whether a mapping of a file may store to the block: see [`MappedBlocks`].
+    pub fn is_mapped_writable(&self) -> bool {
+        !self.raw().mapping().is_null()
+    }
+}
+
 impl RawBlock {
+    /// Drops the caller's slot. If it was the last, the block is freed, or becomes an orphan.
+    pub(super) fn release_slot(self, pool: &Arc<Pool>) {
+        if self.put_slot() {
+            release(self, pool);
+        }
+    }
+
     fn mapping(self) -> *mut bindings::address_space {
         // SAFETY: By the type invariant the page is live.
         unsafe { page_mapping(self.as_ptr()) }.load(Relaxed)
@@ -417,22 +432,17 @@ unsafe fn reap(lists: &Lists, pool: &Pool, n: u64) -> u64 {
 ///
 /// # Safety
 ///
-/// `mapping` was read from `page->mapping` of a block in the RCU read section in which the result is
-/// used.
+/// `mapping` was read from `page->mapping` of a block in the RCU read section in which the result
+/// is used.
 unsafe fn owner<'a>(mapping: *mut bindings::address_space) -> &'a MappedBlocks {
     // SAFETY: `associate` set this mapping, whose caller guarantees what `i_private` points to; the
     // inode is not freed during the read section.
     unsafe { &*(*(*mapping).host).i_private.cast() }
 }
 
-/// Returns whether `block` carries a mapping.
-pub(super) fn is_associated(block: RawBlock) -> bool {
-    !block.mapping().is_null()
-}
-
 /// Takes over the store's reference to a block that no slot holds: frees the block, or makes it an
 /// orphan if something else refers to its page.
-pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
+fn release(block: RawBlock, pool: &Arc<Pool>) {
     let rcu = rcu::read_lock();
     loop {
         let mapping = block.mapping();
@@ -452,16 +462,17 @@ pub(super) fn release(block: RawBlock, pool: &Arc<Pool>) {
             unsafe { lists.as_mut().get_unchecked_mut() }
                 .pool
                 .get_or_insert_with(|| pool.clone());
-            // SAFETY: The block is on a list of this inode, whose lock is held. The reference passes
-            // to the list. At the head, see `Pool::requeue_orphan`.
+            // SAFETY: The block is on a list of this inode, whose lock is held. The reference
+            // passes to the list. At the head, see `Pool::requeue_orphan`.
             unsafe { bindings::list_move(block.link(), lists.orphans.get()) };
-            // SAFETY: An inode whose mapping a block carries is live, see the module's description, and
-            // its lists are locked.
+            // SAFETY: An inode whose mapping a block carries is live, see the module's description,
+            // and its lists are locked.
             unsafe { pool.orphans.add_inode(mapped.orphans_link.get()) };
             pool.orphans.add();
             return;
         }
-        // SAFETY: The block carries this inode's mapping: it is on one of its lists, which are locked.
+        // SAFETY: The block carries this inode's mapping: it is on one of its lists, which are
+        // locked.
         unsafe { disassociate(block) };
         break;
     }

@@ -2,8 +2,8 @@
 
 //! Blocks: the pages that hold file data.
 //!
-//! A block is a page that is in no page cache, counted by the slots of leaves that hold it. What this
-//! module offers to the tree is safe:
+//! A block is a page that is in no page cache, counted by the slots of leaves that hold it. What
+//! this module offers to the tree is safe:
 //!
 //! | type | what it is |
 //! |---|---|
@@ -24,7 +24,7 @@
 //! | `_refcount` | one for the store as long as a slot holds the block or it is an orphan; one for each page table entry, [`BlockRef`] and pipe buffer; 1024 for each pin |
 //! | `private` | the slot count, and the block's number, see [`page`] |
 //! | `mapping`, `index` | see [`MappedBlocks`] |
-//! | `lru` | the link in a list of [`MappedBlocks`], or in the pool's list of [`orphans`] |
+//! | `lru` | the link in a list of [`MappedBlocks`], or in the pool's list of orphans, see [`reap`] |
 
 mod alloc;
 mod count;
@@ -34,15 +34,16 @@ mod numbers;
 mod orphans;
 mod page;
 mod pool;
+mod reap;
 mod spare;
 mod uio;
 
 pub use self::alloc::{BlockBatch, ContigBlocks, MAX_CONTIG_BLOCKS};
 pub use self::count::BlockCount;
-pub use self::leaf::{InPool, Leaf, Slots};
+pub use self::leaf::{Leaf, Slots};
 pub use self::mapped::MappedBlocks;
 pub use self::page::{BlockRef, NewBlock};
-pub use self::pool::{NodeCharge, Pool};
+pub use self::pool::{InPool, NodeCharge, Pool};
 pub use self::spare::{Spare, SpareSource};
 pub use self::uio::{
     copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,

@@ -13,8 +13,8 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 /// get 0.
 ///
 /// Groups suffice for 512 PiB that are written in order, 18 years at 1 GB/s, single numbers for as
-/// much again. A program that does nothing but truncate a file and write one block spends the groups
-/// in fifty days of processor time, and the others in nine years.
+/// much again. A program that does nothing but truncate a file and write one block spends the
+/// groups in fifty days of processor time, and the others in nine years.
 pub(super) struct Numbers {
     next_group: Atomic<u64>,
     next: Atomic<u64>,

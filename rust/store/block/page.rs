@@ -14,13 +14,13 @@
 //! The number comes with the first slot, never changes, and says nothing about where the page is in
 //! memory; it is 0 if all numbers are spent, see [`numbers`](super::numbers).
 //!
-//! The slot count does not overflow: at half of what it can count a block is **full**, and is copied
-//! instead of shared. Without a lock a slot is added together with the check
-//! ([`RawBlock::try_get_slot`]). Under a tree's lock, where no page can be allocated, the check comes
-//! first and the slot is added later ([`RawBlock::get_slot`]): the other half is for as many threads
-//! as can do so at the same time, one on each processor, as the lock spins.
+//! The slot count does not overflow: at half of what it can count a block is **full**, and is
+//! copied instead of shared. Without a lock a slot is added together with the check
+//! ([`RawBlock::try_get_slot`]). Under a tree's lock, where no page can be allocated, the check
+//! comes first and the slot is added later ([`RawBlock::get_slot`]): the other half is for as many
+//! threads as can do so at the same time, one on each processor, as the lock spins.
 
-use super::{mapped, pool::Pool, BLOCK_SIZE};
+use super::{Pool, BLOCK_SIZE};
 use crate::{
     bindings::{self, copy_page},
     store::accesses,
@@ -31,10 +31,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{ordering::Full, Acquire, Atomic, Relaxed},
-        Arc,
-    },
+    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
 };
 
 const SLOT_COUNT_BITS: u32 = 16;
@@ -58,8 +55,8 @@ fn in_slot(number: u64) -> u64 {
 ///
 /// # Invariants
 ///
-/// The page was allocated by [`BlockBatch`](super::BlockBatch), is of order 0, in no page cache, and
-/// live: the holder of this value has a reference to the page, or a slot.
+/// The page was allocated by [`BlockBatch`](super::BlockBatch), is of order 0, in no page cache,
+/// and live: the holder of this value has a reference to the page, or a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct RawBlock(NonNull<bindings::page>);
@@ -114,9 +111,9 @@ impl RawBlock {
 
     /// Returns how many slots hold the block.
     ///
-    /// `Acquire` pairs with the full ordering of [`RawBlock::put_slot`]: a caller that sees one slot,
-    /// its own, sees what was done before the others were dropped. That does not include reads by
-    /// way of a [`BlockRef`], for which there are exclusive bits.
+    /// `Acquire` pairs with the full ordering of [`RawBlock::put_slot`]: a caller that sees one
+    /// slot, its own, sees what was done before the others were dropped. That does not include
+    /// reads by way of a [`BlockRef`], for which there are exclusive bits.
     pub(super) fn slot_count(self) -> u64 {
         self.state().load(Acquire) & SLOT_COUNT_MASK
     }
@@ -144,17 +141,10 @@ impl RawBlock {
         self.state().add(1, Relaxed);
     }
 
-    /// Drops the caller's slot. Returns whether it was the last, which makes the store's reference to
-    /// the page the caller's.
-    fn put_slot(self) -> bool {
+    /// Drops the caller's slot. Returns whether it was the last, which makes the store's reference
+    /// to the page the caller's.
+    pub(super) fn put_slot(self) -> bool {
         self.state().fetch_sub(1, Full) & SLOT_COUNT_MASK == 1
-    }
-
-    /// Drops the caller's slot. If it was the last, the block is freed, or becomes an orphan.
-    pub(super) fn release_slot(self, pool: &Arc<Pool>) {
-        if self.put_slot() {
-            mapped::release(self, pool);
-        }
     }
 
     /// Frees the block. The caller owns the store's reference.
@@ -172,9 +162,9 @@ impl RawBlock {
     }
 
     /// Returns the page's reference count. It is an `int`, which can be made negative: each pin
-    /// counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does not wrap around,
-    /// as the kernel pins no page whose count is negative, and each reference of a page table takes
-    /// eight bytes.
+    /// counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does not wrap
+    /// around, as the kernel pins no page whose count is negative, and each reference of a page
+    /// table takes eight bytes.
     fn page_count(self) -> u32 {
         // SAFETY: By the type invariant the page is live.
         unsafe { bindings::page_count(self.as_ptr()) as u32 }
@@ -219,8 +209,8 @@ impl RawBlock {
 /// A reference to a block's page, which stays what it is even if no slot holds the block any more.
 ///
 /// The bytes may change at any time, by other references and by user space that maps the page. So
-/// they are only copied, never borrowed as a slice. Whether they may be written, the tree knows: see
-/// [`Lookup`](crate::store::Lookup).
+/// they are only copied, never borrowed as a slice. Whether they may be written, the tree knows:
+/// see [`Lookup`](crate::store::Lookup).
 ///
 /// # Invariants
 ///
@@ -234,8 +224,8 @@ unsafe impl Send for BlockRef {}
 unsafe impl Sync for BlockRef {}
 
 impl BlockRef {
-    /// Takes a reference, whatever the count. A thread holds a few dozen at a time: all threads that
-    /// can exist do not fill what lies between [`BlockRef::refcount_high`],
+    /// Takes a reference, whatever the count. A thread holds a few dozen at a time: all threads
+    /// that can exist do not fill what lies between [`BlockRef::refcount_high`],
     /// [`BlockRef::refcount_near_overflow`] and the overflow.
     pub(super) fn new(block: RawBlock) -> Self {
         block.get_page();
@@ -263,11 +253,6 @@ impl BlockRef {
         ManuallyDrop::new(self).as_ptr()
     }
 
-    /// Returns whether a mapping of a file may store to the block: see [`super::MappedBlocks`].
-    pub fn is_mapped_writable(&self) -> bool {
-        mapped::is_associated(self.0)
-    }
-
     /// Returns whether the store's and this are the only references to the page: then no page table
     /// maps it.
     pub fn has_no_other_ref(&self) -> bool {
@@ -289,8 +274,8 @@ impl BlockRef {
         self.copy_from(0, other, 0, BLOCK_SIZE)
     }
 
-    /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block. Leaves out what lies
-    /// outside of either.
+    /// Copies `len` bytes at `from_offset` of `other` to `offset` of this block. Leaves out what
+    /// lies outside of either.
     ///
     /// # Errors
     ///
@@ -462,8 +447,8 @@ pub struct NewBlock<'pool> {
 impl<'pool> NewBlock<'pool> {
     /// # Safety
     ///
-    /// `page` is of order 0, and the caller gives up the only reference to it; `pool` has charged the
-    /// block.
+    /// `page` is of order 0, and the caller gives up the only reference to it; `pool` has charged
+    /// the block.
     pub(super) unsafe fn from_page(pool: &'pool Pool, page: NonNull<bindings::page>) -> Self {
         // SAFETY: By the safety requirements; the slot count is 0.
         unsafe { Self::from_raw(pool, RawBlock::new(page, 0)) }
@@ -471,8 +456,8 @@ impl<'pool> NewBlock<'pool> {
 
     /// # Safety
     ///
-    /// The caller gives up the only reference to the page of `block`, and no slot holds it; `pool` has
-    /// charged it.
+    /// The caller gives up the only reference to the page of `block`, and no slot holds it; `pool`
+    /// has charged it.
     pub(super) unsafe fn from_raw(pool: &'pool Pool, block: RawBlock) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
@@ -487,8 +472,8 @@ impl<'pool> NewBlock<'pool> {
         &self.bytes
     }
 
-    /// Zeroes what lies around the `len` bytes at `offset`, in a block that was not written to, unless
-    /// the kernel zeroes all pages that it allocates (`init_on_alloc`).
+    /// Zeroes what lies around the `len` bytes at `offset`, in a block that was not written to,
+    /// unless the kernel zeroes all pages that it allocates (`init_on_alloc`).
     pub fn zero_around(&self, offset: usize, len: usize) {
         // SAFETY: Both read how the kernel was configured and booted.
         let is_zeroed = unsafe {

@@ -2,10 +2,7 @@
 
 //! Pools: what a mount's blocks and nodes may take, and take.
 
-use super::{
-    leaf::InPool, numbers::Numbers, orphans::Orphans, page::NewBlock, BlockBatch, BLOCK_SIZE,
-};
-use crate::store::node_ref::NodeRef;
+use super::{numbers::Numbers, orphans::Orphans, BLOCK_SIZE};
 use kernel::{
     prelude::*,
     sync::{
@@ -28,9 +25,9 @@ use kernel::{
 /// `limit * BLOCK_SIZE * 257 / 256 + MIN_FREE_NODE_BYTES` bytes, and
 /// [`MAX_OVERCOMMIT_BLOCKS`].
 ///
-/// The charge of nodes is computed from their number and the limit. To charge means to add with full
-/// ordering, and to compare with the limit after that: of two threads that add to the two counts at
-/// the same time, one sees both.
+/// The charge of nodes is computed from their number and the limit. To charge means to add with
+/// full ordering, and to compare with the limit after that: of two threads that add to the two
+/// counts at the same time, one sees both.
 #[pin_data(PinnedDrop)]
 pub struct Pool {
     /// The most blocks that may exist; `u64::MAX` for no limit.
@@ -59,6 +56,18 @@ const BLOCK_BYTES_PER_FREE_NODE_BYTE: u64 = 256;
 /// By how much all operations together may exceed the limit that free as much as they allocate,
 /// but allocate first. What they free may become orphans.
 const MAX_OVERCOMMIT_BLOCKS: u64 = 256;
+
+/// A value that holds a reference to its pool.
+pub trait InPool {
+    /// Returns the pool.
+    fn pool(&self) -> &Arc<Pool>;
+}
+
+impl InPool for Arc<Pool> {
+    fn pool(&self) -> &Arc<Pool> {
+        self
+    }
+}
 
 /// The charge of a node.
 pub struct NodeCharge(Arc<Pool>);
@@ -115,8 +124,11 @@ impl Drop for NodeCharge {
 }
 
 impl Pool {
+    /// The most bytes that a node may have.
+    pub(in crate::store) const NODE_SIZE: usize = 576;
+
     /// How many bytes a node takes: its part of a slab page.
-    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / NodeRef::BYTES)) as u64;
+    pub const NODE_BYTES: u64 = (BLOCK_SIZE / (BLOCK_SIZE / Self::NODE_SIZE)) as u64;
 
     /// Makes a pool of at most `limit` blocks; `None` for no limit.
     ///
@@ -133,7 +145,7 @@ impl Pool {
                 next_generation: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
                 below_order: Atomic::new(0),
-                orphans <- Orphans::new(),
+                orphans <- Orphans::new(Self::reap_work),
             }),
             GFP_KERNEL,
         )
@@ -261,31 +273,6 @@ impl Pool {
     #[cfg(reflinkfs_count)]
     pub fn spend_numbers(&self, groups_left: u64, left: u64) {
         self.numbers.spend(groups_left, left);
-    }
-
-    /// Returns a batch of up to `n` new blocks, as many as the limit allows.
-    pub fn alloc_batch(&self, n: u64) -> BlockBatch<'_> {
-        BlockBatch::new(self, n)
-    }
-
-    /// Allocates a block. Its bytes are not initialised.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` at the limit, `ENOMEM`.
-    pub fn alloc(&self) -> Result<NewBlock<'_>> {
-        self.alloc_batch(1).take()
-    }
-
-    /// As [`Pool::alloc`], and may exceed the limit: for an operation that frees as many blocks, and
-    /// should not fail because it allocates first.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` if the limit is exceeded by [`MAX_OVERCOMMIT_BLOCKS`] already, as blocks that such
-    /// operations freed are orphans; `ENOMEM`.
-    pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
-        BlockBatch::overcommit(self).take()
     }
 
     /// Returns up to which order pages are worth allocating: higher orders failed lately.

@@ -83,8 +83,8 @@ impl Drop for Spare {
 pub trait SpareSource {
     /// Returns a block that is to become a copy of a full one.
     ///
-    /// `None` lets one more slot hold the full block. That is only right if a spinning lock has been
-    /// held since the block was seen not to be full: see [`page`](super::page).
+    /// `None` lets one more slot hold the full block. That is only right if a spinning lock has
+    /// been held since the block was seen not to be full: see [`page`](super::page).
     ///
     /// # Errors
     ///

@@ -140,7 +140,7 @@ fn contig_len<B: Borrow<BlockRef>>(blocks: &[Option<B>]) -> usize {
     1 + blocks.windows(2).take_while(|pair| follows(pair)).count()
 }
 
-/// Whether the pages of adjacent `struct page`s are virtually contiguous: with a single array of all
-/// `struct page`s, and all memory mapped.
+/// Whether the pages of adjacent `struct page`s are virtually contiguous: with a single array of
+/// all `struct page`s, and all memory mapped.
 pub(super) const PAGES_VIRT_CONTIGUOUS: bool =
     cfg!(any(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_FLATMEM)) && !cfg!(CONFIG_HIGHMEM);

@@ -3,10 +3,7 @@
 //! Comparing trees by pointers.
 
 use super::{Root, Tree};
-use crate::store::{
-    node::{self, span},
-    node_ref::NodeRef,
-};
+use crate::store::node::{self, span, NodeRef};
 
 impl Tree {
     /// Returns how many of the `len` blocks from `index` on are those of `other` from `other_index`

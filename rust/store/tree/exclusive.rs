@@ -17,8 +17,8 @@ pub enum StableRef {
 }
 
 impl Tree {
-    /// Returns a tree with the same blocks for another file, in O(1). This tree no longer writes any
-    /// of its blocks in place.
+    /// Returns a tree with the same blocks for another file, in O(1). This tree no longer writes
+    /// any of its blocks in place.
     ///
     /// [`Tree::make_shareable`] comes first, under the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {

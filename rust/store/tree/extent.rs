@@ -12,8 +12,8 @@ use core::ops::Range;
 pub struct BlockExtent {
     /// The index in the file of the first block.
     pub index: u64,
-    /// The number of the first block, see [`Slots`](crate::store::block::Slots); 0 for a single block
-    /// that has none.
+    /// The number of the first block, see [`Slots`](crate::store::block::Slots); 0 for a single
+    /// block that has none.
     pub number: u64,
     /// How many blocks.
     pub len: u64,

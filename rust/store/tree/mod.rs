@@ -13,8 +13,7 @@ pub use self::extent::BlockExtent;
 
 use super::{
     block::{BlockRef, Leaf, Pool, Slots},
-    node::{self, span, Subtree, FANOUT},
-    node_ref::NodeRef,
+    node::{self, span, NodeRef, Subtree, FANOUT},
     Prealloc,
 };
 use kernel::sync::Arc;

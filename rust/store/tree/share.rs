@@ -5,19 +5,18 @@
 use super::{left_in_leaf, Root, Tree};
 use crate::store::{
     block::{BlockCount, Leaf},
-    node::{self, span},
-    node_ref::NodeRef,
+    node::{self, span, NodeRef},
     Prealloc,
 };
 use kernel::{prelude::*, sync::Arc};
 
 impl Tree {
     /// Makes the `len` blocks from `index` on those of `from` from `from_index` on, holes included:
-    /// shares whole subtrees where both indexes are multiples of a subtree's span, and single blocks
-    /// elsewhere. Calls `check_stop` before each step.
+    /// shares whole subtrees where both indexes are multiples of a subtree's span, and single
+    /// blocks elsewhere. Calls `check_stop` before each step.
     ///
-    /// `from` may be a snapshot of this tree, and is of the same pool. If both indexes are the same,
-    /// there are at most as many steps as a tree's height times its fan-out. If they are not
+    /// `from` may be a snapshot of this tree, and is of the same pool. If both indexes are the
+    /// same, there are at most as many steps as a tree's height times its fan-out. If they are not
     /// congruent, each leaf takes up to two, without a bound.
     ///
     /// # Errors
@@ -71,8 +70,8 @@ impl Tree {
         left: u64,
         prealloc: &mut Prealloc,
     ) -> Result<u64> {
-        // Also a subtree that begins with a hole: a file with a hole in each leaf would otherwise be
-        // shared leaf by leaf.
+        // Also a subtree that begins with a hole: a file with a hole in each leaf would otherwise
+        // be shared leaf by leaf.
         if let Some((content, height)) = from.subtree_for(at, to, left) {
             self.replace(to..to + span(height), Some(content.clone()), prealloc)?;
             return Ok(span(height));

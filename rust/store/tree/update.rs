@@ -5,15 +5,16 @@
 use super::{height_for, left_in_leaf, Root, Tree, EMPTY};
 use crate::store::{
     block::{BlockCount, ContigBlocks, Leaf, NewBlock, Pool, Slots},
-    node::{self, span, CopyOnWrite, InPlace, LeafNode, Node, Subtree, FANOUT},
+    cow::{self, CopyOnWrite, InPlace},
+    node::{self, span, LeafNode, Node, Subtree, FANOUT},
     Prealloc,
 };
 use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
 impl Tree {
-    /// Returns whether `prealloc` has what [`Tree::insert`] at `index` takes. If not, it is recorded
-    /// there.
+    /// Returns whether `prealloc` has what [`Tree::insert`] at `index` takes. If not, it is
+    /// recorded there.
     pub fn can_insert(&self, index: u64, prealloc: &mut Prealloc) -> bool {
         // Both, so that both are recorded.
         let spares = prealloc.require_spares(self.spares_to_insert(index, index + 1));
@@ -79,7 +80,7 @@ impl Tree {
             Root::Node {
                 node: Some(node),
                 height,
-            } if needed <= *height => node::nodes_to_update(node, *height, index),
+            } if needed <= *height => cow::nodes_to_update(node, *height, index),
             // A new root for each level, and from the topmost down to `index`.
             Root::Node { height, .. } => (needed - height + needed - 1) as usize,
         }
@@ -115,7 +116,7 @@ impl Tree {
     }
 
     /// Calls `change` with the leaf that covers `index`, which is made if there is none, and with
-    /// its place there, see [`node::update_leaf`].
+    /// its place there, see [`cow::update_leaf`].
     pub(super) fn update(
         &mut self,
         index: u64,
@@ -124,13 +125,13 @@ impl Tree {
     ) -> Result {
         let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
         let mut nodes = CopyOnWrite { pool, prealloc };
-        let result = node::update_leaf(root, height, index, &mut nodes, change);
+        let result = cow::update_leaf(root, height, index, &mut nodes, change);
         self.copied += prealloc.take_copied();
         result.map(|_| ())
     }
 
-    /// Calls `change` with the slots that cover `index`, and its place there, if nothing on the path
-    /// is missing or shared. Returns by how much that changed the number of blocks.
+    /// Calls `change` with the slots that cover `index`, and its place there, if nothing on the
+    /// path is missing or shared. Returns by how much that changed the number of blocks.
     pub(super) fn update_in_place(
         &mut self,
         index: u64,
@@ -143,10 +144,10 @@ impl Tree {
             return BlockCount::default();
         };
         let change = |node: &mut LeafNode, i, _: &mut _| Ok(change(&mut node.leaf, i));
-        node::update_leaf(root, height, index, &mut InPlace, change).unwrap_or_default()
+        cow::update_leaf(root, height, index, &mut InPlace, change).unwrap_or_default()
     }
 
-    /// Puts `content` in the place of what is in `range`, see [`node::replace`].
+    /// Puts `content` in the place of what is in `range`, see [`cow::replace`].
     pub(super) fn replace(
         &mut self,
         range: Range<u64>,
@@ -155,7 +156,7 @@ impl Tree {
     ) -> Result {
         let (root, height, pool) = self.raise_height(height_for(range.end - 1), prealloc)?;
         let mut nodes = CopyOnWrite { pool, prealloc };
-        let result = node::replace(root, height, range, &mut content, &mut nodes);
+        let result = cow::replace(root, height, range, &mut content, &mut nodes);
         self.copied += prealloc.take_copied();
         result.map(|_| ())
     }
@@ -175,7 +176,7 @@ impl Tree {
                     node.leaf.insert(i, block, generation)
                 }))
             };
-            let _ = node::update_leaf(root, height, index, &mut InPlace, insert);
+            let _ = cow::update_leaf(root, height, index, &mut InPlace, insert);
         }
         block.map_or(Ok(()), Err)
     }
@@ -188,8 +189,8 @@ impl Tree {
     }
 
     /// Makes those of the `n` blocks from `index` on written that are [`Lookup::Unwritten`], and
-    /// [`Lookup::Exclusive`] from then on: before they are stored to. Returns how many. (If the store
-    /// fails, zeros count as data, which does no harm.)
+    /// [`Lookup::Exclusive`] from then on: before they are stored to. Returns how many. (If the
+    /// store fails, zeros count as data, which does no harm.)
     ///
     /// [`Lookup::Exclusive`]: super::Lookup::Exclusive
     /// [`Lookup::Unwritten`]: super::Lookup::Unwritten

@@ -164,7 +164,7 @@ impl Super {
         if self.mode != Options::DEFAULT_MODE {
             seq_print!(line, ",mode={:03o}", self.mode);
         }
-        let (uid, gid) = sb.from_kuid_kgid_munged(self.uid, self.gid);
+        let (uid, gid) = sb.munged_ids(self.uid, self.gid);
         if uid != 0 {
             seq_print!(line, ",uid={uid}");
         }

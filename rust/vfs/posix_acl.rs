@@ -107,8 +107,8 @@ impl<T: FileSystem> NewInode<T> {
                 &mut access,
             )
         })?;
-        // SAFETY: Null, or a list with a reference, which goes to the result.
         let owned = |acl: *mut bindings::posix_acl| {
+            // SAFETY: A list with a reference, which goes to the result.
             NonNull::new(acl).map(|acl| unsafe { ARef::from_raw(acl.cast()) })
         };
         Ok((owned(default), owned(access)))

@@ -70,7 +70,7 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// Returns the ids of a user and a group in the user namespace that it was mounted in.
-    pub fn from_kuid_kgid_munged(
+    pub fn munged_ids(
         &self,
         uid: bindings::kuid_t,
         gid: bindings::kgid_t,

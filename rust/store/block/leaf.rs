@@ -65,7 +65,7 @@ impl<const N: usize, P: InPool> Unpin for Leaf<N, P> {}
 
 impl Slots {
     /// Returns how many slots there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.blocks.len()
     }
 

@@ -70,11 +70,7 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// Returns the ids of a user and a group in the user namespace that it was mounted in.
-    pub fn munged_ids(
-        &self,
-        uid: bindings::kuid_t,
-        gid: bindings::kgid_t,
-    ) -> (u32, u32) {
+    pub fn munged_ids(&self, uid: bindings::kuid_t, gid: bindings::kgid_t) -> (u32, u32) {
         // SAFETY: The superblock is live, and has a reference to its namespace.
         unsafe {
             let ns = (*self.as_raw()).s_user_ns;

@@ -24,7 +24,7 @@ harness_build() {
 	mkdir -p "$TOP/build/guest/programs"
 	cp "$TOP/build/harness/release/harness" "$TOP/build/guest/"
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
-		make -C /src/qemu/i386 OUT=/src/build/guest/programs
+		make -C /src/qemu/harness/i386 OUT=/src/build/guest/programs
 		exec env CARGO_HOME=/cargo make -C /src/samples O=/src/build/samples all crate'
 	cp "$TOP"/build/samples/{clone,copy_file_range,copy_range,copy_range-rust,dedup,dedupe,reflink} "$TOP/build/guest/programs/"
 }

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# All of the environment's functions, in the order they build on each other.
+# All of the functions of qemu/, in the order they build on each other.
 # shellcheck disable=SC2034
 TOP=$(dirname "$QEMU_DIR")
 # Not in an ordinary user's path: chroot.
 PATH=$PATH:/usr/sbin:/sbin
-for file in say step cache host namespace accel machine-emulated machine-process watchdog harness kunit module-cycles fsx soak torture above totals; do
+for file in lib/{say,step} environment/{cache,host,namespace,root,source,stock,debug,uml,guest} \
+	machine/{accel,emulated,process,watchdog} lib/{harness,kunit,soak,torture,totals} shell-tests/{run,fsx}; do
 	# shellcheck source=/dev/null
-	. "$QEMU_DIR/lib/$file.sh"
-done
-for file in root source stock debug uml guest; do
-	# shellcheck source=/dev/null
-	[ ! -e "$QEMU_DIR/parts/$file.sh" ] || . "$QEMU_DIR/parts/$file.sh"
+	. "$QEMU_DIR/$file.sh"
 done
 unset file

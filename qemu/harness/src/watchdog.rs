@@ -2,7 +2,7 @@
 //! What decides that a test is stuck: a watchdog outside of the machine that is tested.
 //!
 //! The clock of an emulated machine may run several times too fast, and a busy machine is slow, so
-//! no limit here would hold. The watchdog (qemu/lib/watchdog.sh) goes by its own clock: when
+//! no limit here would hold. The watchdog (qemu/machine/watchdog.sh) goes by its own clock: when
 //! nothing has come from the guest for long, it says so.
 
 use std::fs::OpenOptions;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls by a 32-bit program (`qemu/i386`), which come into the kernel by another entry.
+//! Calls by a 32-bit program (`qemu/harness/i386`), which come into the kernel by another entry.
 
 use libc::{EBADE, EINVAL, EOPNOTSUPP, EOVERFLOW};
 

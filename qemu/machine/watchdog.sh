@@ -16,7 +16,7 @@ IDLE=600
 GUEST_LIMITS=(--timeout 0 --idle "$IDLE")
 
 # first_report FILE: the line, with its number, in which the kernel says that something is wrong.
-first_report() { grep -v '^#' "$QEMU_DIR/console-patterns" | grep -m1 -n -E -f - "$1"; }
+first_report() { grep -v '^#' "$QEMU_DIR/machine/console-patterns" | grep -m1 -n -E -f - "$1"; }
 
 # what_came: how much did, in words that only change. A kernel that has reported a problem may go on
 # complaining for ever, so then its console is no progress.
@@ -67,7 +67,7 @@ stop_guest() {
 	kill "$machine_pid" 2>/dev/null || true
 }
 
-# running_tests: those that the console says have begun (see qemu/guest/tests.sh) and the output
+# running_tests: those that the console says have begun (see qemu/shell-tests/report.sh) and the output
 # does not say have ended.
 running_tests() {
 	awk 'FNR == NR { if ($1 == "test" && $3 == "...") running[$2]--; next }

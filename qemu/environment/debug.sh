@@ -3,7 +3,7 @@
 # The debug kernel: the stock kernel's source with KUnit, KASAN, lockdep and kmemleak, and
 # little else, for every object costs a second. KASAN with Rust needs clang, hence LLVM=1.
 
-DEBUG_CONFIGS=("$QEMU_DIR/kernel/guest.config" "$QEMU_DIR/kernel/debug.config")
+DEBUG_CONFIGS=("$QEMU_DIR/environment/config/guest.config" "$QEMU_DIR/environment/config/debug.config")
 DEBUG_OBJECTS=2000 # what the build prints, for the progress line only
 
 debug_hint() { :; }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The machine of qemu/vm that is a process: User-Mode Linux. See lib/machine-emulated.sh.
+# The machine of qemu/vm that is a process: User-Mode Linux. See machine/emulated.sh.
 # shellcheck disable=SC2154,SC2034
 
 process_begin() {

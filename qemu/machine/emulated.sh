@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The machine of qemu/vm that QEMU emulates, or runs with KVM. It and lib/machine-process.sh have
+# The machine of qemu/vm that QEMU emulates, or runs with KVM. It and machine/process.sh have
 # the same functions, which use what qemu/vm has set.
 # shellcheck disable=SC2154,SC2034
 

@@ -11,11 +11,8 @@ fsx_build() {
 		cargo_in_root install --locked --version "=$FSX_VERSION" --root "/src/build/$root" \
 			--target-dir "/src/build/$root/target" fsx
 	mkdir -p "$TOP/build/soak/fsx"
-	cp "$TOP/build/$root/bin/fsx" "$QEMU_DIR"/fsx/*.toml "$TOP/build/soak/fsx/"
+	cp "$TOP/build/$root/bin/fsx" "$QEMU_DIR"/shell-tests/fsx-config/*.toml "$TOP/build/soak/fsx/"
 }
-
-# guest_script NAME: the words that run qemu/guest/NAME with what shell tests are written with.
-guest_script() { cat "$QEMU_DIR/guest/tests.sh" "$QEMU_DIR/guest/$1"; }
 
 # fsx_run KERNEL OPERATIONS SEED [OPTION]...: options are qemu/vm's. The output is like libtest's.
 fsx_run() {

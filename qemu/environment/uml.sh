@@ -3,7 +3,7 @@
 # The same source as a process (User-Mode Linux): a kernel without emulation, for what needs
 # neither a second processor nor KASAN.
 
-UML_CONFIG=$QEMU_DIR/kernel/uml.config
+UML_CONFIG=$QEMU_DIR/environment/config/uml.config
 UML_OBJECTS=1300 # what the build prints, for the progress line only
 
 uml_hint() { :; }

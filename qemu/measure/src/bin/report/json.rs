@@ -4,29 +4,11 @@
 use measure::record::Fs;
 use serde_json::{json, Value};
 
-use crate::goals::{Limited, Verdict};
 use crate::summary::{Ratio, Summary};
 
 const ALL: [Fs; 5] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs, Fs::Processor];
 
-pub fn of(summary: &Summary, counted: Option<&Summary>, verdicts: &[Verdict]) -> Value {
-    let goals = verdicts.iter().map(|verdict| {
-        let measured = verdict.measured.map(ratio_to_json);
-        json!({
-            "row": verdict.row, "metric": verdict.metric, "at": verdict.at, "goal": verdict.text,
-            "measured": measured, "met": verdict.met, "within_spread": verdict.close,
-            "by_instructions": verdict.counted.as_ref().map(|counted| {
-                let limit = counted.limit.as_ref().map(limited);
-                json!({
-                    "measured": counted.measured,
-                    "met": counted.met,
-                    "in_turns": counted.in_turns,
-                    "limit": limit,
-                })
-            }),
-            "limit": verdict.limit.as_ref().map(limited),
-        })
-    });
+pub fn of(summary: &Summary, counted: Option<&Summary>) -> Value {
     let failures = summary
         .failures
         .iter()
@@ -36,7 +18,6 @@ pub fn of(summary: &Summary, counted: Option<&Summary>, verdicts: &[Verdict]) ->
         "settings": summary.settings,
         "measurements": measurements(summary),
         "by_instructions": counted.map(measurements),
-        "goals": goals.collect::<Vec<_>>(),
         "failures": failures.collect::<Vec<_>>(),
         "seconds": summary.seconds,
     })
@@ -68,8 +49,4 @@ fn measurements(summary: &Summary) -> Value {
 
 fn ratio_to_json(ratio: Ratio) -> Value {
     json!({ "median": ratio.median, "low": ratio.low, "high": ratio.high })
-}
-
-fn limited(limit: &Limited) -> Value {
-    json!({ "measured": limit.measured, "holds": limit.holds, "why": limit.why })
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Reads what `measure` wrote, one line of JSON for each measurement; prints the table with the
-//! goals, writes bench.json and charts.
+//! Reads what `measure` wrote, one line of JSON for each measurement; prints a table, writes
+//! bench.json and charts.
 
 mod charts;
-mod goals;
 mod json;
 mod summary;
 mod table;
@@ -15,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Prints what was measured, and which goals are met")]
+#[command(about = "Prints what was measured")]
 struct Options {
     /// The lines of `measure`
     #[arg(long)]
@@ -32,9 +31,8 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let summary = read(&options.input)?;
     let counted = options.counted.as_deref().map(read).transpose()?;
-    let verdicts = goals::judge(&summary, counted.as_ref());
-    table::print(&summary, &verdicts);
-    let json = serde_json::to_string_pretty(&json::of(&summary, counted.as_ref(), &verdicts))?;
+    table::print(&summary, counted.as_ref());
+    let json = serde_json::to_string_pretty(&json::of(&summary, counted.as_ref()))?;
     std::fs::write(options.output.join("bench.json"), json + "\n")?;
     charts::draw(&summary, &options.output)?;
     let complete = summary.seconds.is_some() && summary.failures.is_empty();

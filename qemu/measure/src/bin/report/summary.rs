@@ -65,25 +65,6 @@ pub struct Ratio {
     pub high: f64,
 }
 
-impl Ratio {
-    /// Of one value.
-    pub fn one(value: f64) -> Self {
-        Self {
-            low: value,
-            median: value,
-            high: value,
-        }
-    }
-
-    pub fn inverse(self) -> Self {
-        Self {
-            low: 1.0 / self.high,
-            median: 1.0 / self.median,
-            high: 1.0 / self.low,
-        }
-    }
-}
-
 pub struct Summary {
     pub machine: Option<Record>,
     pub settings: BTreeMap<u8, Vec<String>>,

@@ -3,7 +3,6 @@
 
 use measure::record::{Fs, Record, Unit};
 
-use crate::goals::{Limited, Verdict};
 use crate::summary::{Key, Ratio, Series, Summary};
 
 const COLUMNS: [Fs; 4] = [Fs::Reflinkfs, Fs::Tmpfs, Fs::Xfs, Fs::Btrfs];
@@ -27,11 +26,11 @@ pub const TITLES: [&str; 16] = [
     "curves",
 ];
 
-pub fn print(summary: &Summary, verdicts: &[Verdict]) {
+pub fn print(summary: &Summary, counted: Option<&Summary>) {
     print_machine(summary);
     println!(
-        "{:44}{:>16}{:>16}{:>16}{:>16}{:>9}{:>9}",
-        "", "reflinkfs", "tmpfs", "xfs", "btrfs", "× tmpfs", "× disks"
+        "{:44}{:>16}{:>16}{:>16}{:>16}{:>9}{:>9}{:>9}{:>9}",
+        "", "reflinkfs", "tmpfs", "xfs", "btrfs", "× tmpfs", "× disks", "i tmpfs", "i disks"
     );
     for (row, title) in (1..).zip(TITLES) {
         let keys: Vec<_> = summary.keys.iter().filter(|key| key.row == row).collect();
@@ -44,58 +43,18 @@ pub fn print(summary: &Summary, verdicts: &[Verdict]) {
             .map_or(String::new(), |all| format!(" ({})", all.join("; ")));
         println!("{row:2}  {title}{settings}");
         for key in keys {
-            print_line(summary, key);
+            print_line(summary, counted, key);
         }
         print_rounds(summary, row);
-        for verdict in verdicts.iter().filter(|verdict| verdict.row == row) {
-            print_verdict(verdict);
-        }
         for (_, fs, error) in summary.failures.iter().filter(|failure| failure.0 == row) {
             println!("    FAILED on {}: {error}", fs.name());
         }
     }
     print_worse(summary);
-    print_totals(verdicts, summary.failures.len());
+    println!("{} failures", summary.failures.len());
     if summary.seconds.is_none() {
         println!("CUT OFF: the guest ended before the end of the measurements");
     }
-}
-
-fn print_totals(verdicts: &[Verdict], failures: usize) {
-    // Where threads take turns, waiting is not counted, which may be what a goal was missed by.
-    let of = |verdict: &Verdict| match verdict {
-        _ if verdict.met => 0,
-        _ if verdict.measured.is_none() => 6,
-        _ if verdict.cannot_be_met() => 1,
-        _ if verdict.cannot_be_met_in_instructions() => 2,
-        Verdict {
-            counted: Some(counted),
-            ..
-        } if counted.met && !counted.in_turns => 3,
-        _ if verdict.close => 4,
-        _ => 5,
-    };
-    let count = |kind| {
-        verdicts
-            .iter()
-            .filter(|verdict| of(verdict) == kind)
-            .count()
-    };
-    println!("\n{} of {} goals met; missed:", count(0), verdicts.len());
-    for (kind, text) in [
-        (1, "that cannot be met, as the table shows"),
-        (
-            2,
-            "that cannot be met in instructions, which nothing disturbs",
-        ),
-        (3, "that are met in instructions"),
-        (4, "by less than the rounds differ"),
-        (5, "others"),
-        (6, "that were not measured"),
-    ] {
-        println!("  {:3} {text}", count(kind));
-    }
-    println!("{failures} failures");
 }
 
 fn print_machine(summary: &Summary) {
@@ -126,12 +85,13 @@ fn print_machine(summary: &Summary) {
     );
     println!("Medians, ± the median deviation from them, or (1) where something was measured once. ×: how");
     println!("many times as good reflinkfs is, round by round; disks: the best of XFS and btrfs, both on");
-    println!("disks of memory.");
+    println!(
+        "disks of memory. i: the same of instructions (QEMU -icount), where they were counted."
+    );
     if *counted {
         println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
     } else if *emulated {
         println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
-        println!("Goals that are missed are looked at once more in instructions (QEMU -icount), where they were counted.");
     }
     println!();
 }
@@ -172,7 +132,7 @@ fn print_rounds(summary: &Summary, row: u8) {
     }
 }
 
-/// In what reflinkfs is behind tmpfs, whether that is a goal or not.
+/// Where reflinkfs is behind tmpfs.
 fn print_worse(summary: &Summary) {
     // The curves are of the same things again.
     let keys = summary.keys.iter().filter(|key| key.row < 16);
@@ -181,7 +141,7 @@ fn print_worse(summary: &Summary) {
         Some((key, ratio)).filter(|(_, ratio)| ratio.median < 1.0)
     });
     let text = |(key, ratio): &(&Key, Ratio)| {
-        format!("{} {} ({})", key.row, key.metric, precise(ratio.median))
+        format!("{} {} ({})", key.row, key.metric, number(ratio.median))
     };
     let (close, behind): (Vec<_>, Vec<_>) = ratios.partition(|(_, ratio)| ratio.high >= 1.0);
     println!();
@@ -199,7 +159,7 @@ fn print_worse(summary: &Summary) {
     }
 }
 
-fn print_line(summary: &Summary, key: &Key) {
+fn print_line(summary: &Summary, counted: Option<&Summary>, key: &Key) {
     let name = key.at.map_or(key.metric.clone(), |at| {
         format!("{}, {}", key.metric, size(at))
     });
@@ -216,81 +176,17 @@ fn print_line(summary: &Summary, key: &Key) {
         };
         print!("{text:>16}");
     }
-    for among in [&[Fs::Tmpfs][..], &[Fs::Xfs, Fs::Btrfs]] {
-        let ratio = summary.ratio_to_best((key, Fs::Reflinkfs), key, among);
-        print!(
-            "{:>9}",
-            ratio.map_or("-".to_owned(), |ratio| number(ratio.median))
-        );
+    for summary in [Some(summary), counted] {
+        for among in [&[Fs::Tmpfs][..], &[Fs::Xfs, Fs::Btrfs]] {
+            let ratio =
+                summary.and_then(|summary| summary.ratio_to_best((key, Fs::Reflinkfs), key, among));
+            print!(
+                "{:>9}",
+                ratio.map_or("-".to_owned(), |ratio| number(ratio.median))
+            );
+        }
     }
     println!();
-}
-
-fn print_verdict(verdict: &Verdict) {
-    let what = verdict.at.map_or(verdict.metric.to_owned(), |at| {
-        format!("{}, {}", verdict.metric, size(at))
-    });
-    let result = match (verdict.measured, verdict.met) {
-        (None, _) => "NOT MEASURED".to_owned(),
-        (Some(measured), true) => format!("met: {}", number(measured.median)),
-        (Some(measured), false) => {
-            let [low, median, high] = [measured.low, measured.median, measured.high].map(precise);
-            let how = if verdict.close {
-                "MISSED, by less than the rounds differ"
-            } else {
-                "MISSED"
-            };
-            format!("{how}: {median} ({low} to {high})")
-        }
-    };
-    println!("      goal: {what}: {}: {result}", verdict.text);
-    // Where rounds differ too much, the instructions below say whether it can be met.
-    let undecided = verdict.close && verdict.counted.is_some();
-    if let Some(limit) = &verdict.limit {
-        let text = if undecided && !limit.holds {
-            format!("this has {}", number(limit.measured))
-        } else {
-            of_limit(limit)
-        };
-        println!("            {text}: {}", limit.why);
-    }
-    if let Some(counted) = &verdict.counted {
-        let met = if counted.met { "met" } else { "missed, too" };
-        let limit = counted.limit.as_ref();
-        println!(
-            "            in instructions{}{} {met}: {}{}",
-            if counted.in_turns {
-                " (of threads that take turns, so that none waits)"
-            } else {
-                ""
-            },
-            if undecided {
-                ", which do not differ from round to round,"
-            } else {
-                ""
-            },
-            precise(counted.measured),
-            limit.map_or(String::new(), |limit| format!("; {}", of_limit(limit)))
-        );
-    }
-}
-
-/// So that what misses a goal by little does not look as if it met it.
-fn precise(value: f64) -> String {
-    if (0.8..1.2).contains(&value) {
-        format!("{value:.3}")
-    } else {
-        number(value)
-    }
-}
-
-fn of_limit(limit: &Limited) -> String {
-    let what = if limit.holds {
-        "cannot be met, as this has"
-    } else {
-        "could be met, as this has"
-    };
-    format!("{what} {}", number(limit.measured))
 }
 
 fn cell(series: &Series) -> String {

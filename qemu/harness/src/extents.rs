@@ -3,39 +3,16 @@
 
 use std::os::fd::AsRawFd;
 
+use reflink_sys::{
+    FiemapExtent, FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FS_IOC_FIEMAP,
+};
+pub use reflink_sys::{
+    FIEMAP_FLAG_CACHE as FLAG_CACHE, FIEMAP_FLAG_SYNC as FLAG_SYNC, FIEMAP_FLAG_XATTR as FLAG_XATTR,
+};
+
 use crate::failure::{expect, expect_eq, Context, Outcome, Sys};
 use crate::pattern::BLOCK64;
 use crate::sys::{check, File};
-
-const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
-pub const FLAG_SYNC: u32 = 1;
-pub const FLAG_XATTR: u32 = 2;
-pub const FLAG_CACHE: u32 = 4;
-const EXTENT_LAST: u32 = 1;
-const EXTENT_UNWRITTEN: u32 = 0x800;
-const EXTENT_SHARED: u32 = 0x2000;
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Header {
-    start: u64,
-    length: u64,
-    flags: u32,
-    mapped_extents: u32,
-    extent_count: u32,
-    reserved: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct RawExtent {
-    logical: u64,
-    physical: u64,
-    length: u64,
-    reserved64: [u64; 2],
-    flags: u32,
-    reserved: [u32; 3],
-}
 
 /// One extent, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,15 +25,15 @@ pub struct Extent {
 
 impl Extent {
     pub fn shared(&self) -> bool {
-        self.flags & EXTENT_SHARED != 0
+        self.flags & FIEMAP_EXTENT_SHARED != 0
     }
 
     pub fn unwritten(&self) -> bool {
-        self.flags & EXTENT_UNWRITTEN != 0
+        self.flags & FIEMAP_EXTENT_UNWRITTEN != 0
     }
 
     pub fn last(&self) -> bool {
-        self.flags & EXTENT_LAST != 0
+        self.flags & FIEMAP_EXTENT_LAST != 0
     }
 
     pub fn end(&self) -> u64 {
@@ -72,51 +49,22 @@ pub fn fiemap(
     flags: u32,
     room: u32,
 ) -> Sys<(u32, Vec<Extent>)> {
-    #[repr(C)]
-    struct Request {
-        header: Header,
-        extents: [RawExtent; 0],
-    }
-    let words = (size_of::<Request>() + room as usize * size_of::<RawExtent>()).div_ceil(8);
-    let mut buffer = vec![0u64; words];
-    let header = Header {
-        start,
-        length,
-        flags,
-        extent_count: room,
-        ..Header::default()
+    let (mapped, extents) = reflink_sys::fiemap(file, start, length, flags, room)?;
+    let in_bytes = |raw: &FiemapExtent| Extent {
+        logical: raw.logical,
+        physical: raw.physical,
+        length: raw.length,
+        flags: raw.flags,
     };
-    let pointer = buffer.as_mut_ptr();
-    // SAFETY: the buffer has room for the header and `room` extents and is aligned for both; the
-    // kernel fills in `mapped_extents` of them, at most `room`.
-    unsafe {
-        pointer.cast::<Header>().write(header);
-        check(libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, pointer))?;
-        let header = pointer.cast::<Header>().read();
-        let filled = header.mapped_extents.min(room) as usize;
-        let first = pointer.add(size_of::<Header>() / 8).cast::<RawExtent>();
-        let extents = (0..filled).map(|i| {
-            let raw = first.add(i).read();
-            Extent {
-                logical: raw.logical,
-                physical: raw.physical,
-                length: raw.length,
-                flags: raw.flags,
-            }
-        });
-        Ok((header.mapped_extents, extents.collect()))
-    }
+    Ok((mapped, extents.iter().map(in_bytes).collect()))
 }
 
 /// A call that claims room for this many extents and has none.
 pub fn fiemap_claiming(file: &impl AsRawFd, room: u32) -> Sys {
-    let mut header = Header {
-        length: u64::MAX,
-        extent_count: room,
-        ..Header::default()
-    };
-    // SAFETY: the kernel must refuse the count before it stores an extent.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut header) }).map(|_| ())
+    // `struct fiemap`: all of the file, no flags.
+    let mut header = [0, u64::MAX, 0, u64::from(room)];
+    // The kernel must refuse the count before it stores an extent.
+    fiemap_at(file, header.as_mut_ptr().cast())
 }
 
 /// A call with a pointer of the caller's choice.

@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+pub use reflink_sys::FileDedupeRangeInfo;
+use reflink_sys::FILE_DEDUPE_RANGE_DIFFERS;
+
 use crate::failure::{expect_bytes, expect_eq, Context, Errno, Outcome, Sys};
 
 /// The result of a call that gives -1 and sets errno.
@@ -430,15 +433,9 @@ pub fn copy_file_range(
     len: usize,
     flags: u32,
 ) -> Sys<usize> {
-    let pointer = |offset: Option<&mut i64>| offset.map_or(std::ptr::null_mut(), |o| o as *mut i64);
-    copy_file_range_raw(
-        fd_in.as_raw_fd(),
-        pointer(off_in),
-        fd_out.as_raw_fd(),
-        pointer(off_out),
-        len,
-        flags,
-    )
+    Ok(reflink_sys::copy_file_range(
+        fd_in, off_in, fd_out, off_out, len, flags,
+    )?)
 }
 
 /// `copy_file_range(2)` with whatever descriptors and pointers.
@@ -494,38 +491,18 @@ pub fn copy_loop(from: &File, off_in: u64, to: &File, off_out: u64, len: usize) 
     Ok(done)
 }
 
-const FICLONE: libc::c_ulong = 0x4004_9409;
-const FICLONERANGE: libc::c_ulong = 0x4020_940d;
-const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
-
 pub fn clone_file(from: &impl AsRawFd, to: &impl AsRawFd) -> Sys {
-    // SAFETY: the argument is a number.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) }).map(|_| ())
-}
-
-#[repr(C)]
-struct CloneRange {
-    src_fd: i64,
-    src_offset: u64,
-    src_length: u64,
-    dest_offset: u64,
+    Ok(reflink_sys::ficlone(to, from)?)
 }
 
 pub fn clone_range(from: &impl AsRawFd, src: u64, len: u64, to: &impl AsRawFd, dest: u64) -> Sys {
-    let range = CloneRange {
-        src_fd: from.as_raw_fd().into(),
-        src_offset: src,
-        src_length: len,
-        dest_offset: dest,
-    };
-    // SAFETY: `range` has the layout that the kernel reads.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, &range) }).map(|_| ())
+    Ok(reflink_sys::ficlonerange(to, dest, from, src, len)?)
 }
 
 /// `FICLONERANGE` with a pointer of the caller's choice.
 pub fn clone_range_raw(to: &impl AsRawFd, argument: *const u8) -> Sys {
     // SAFETY: the kernel checks the pointer itself and answers EFAULT.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, argument) }).map(|_| ())
+    check(unsafe { libc::ioctl(to.as_raw_fd(), reflink_sys::FICLONERANGE, argument) }).map(|_| ())
 }
 
 /// A new clone of the whole file at `path`.
@@ -536,35 +513,6 @@ pub fn new_clone(from: &File, path: impl AsRef<Path>) -> Outcome<File> {
     Ok(to)
 }
 
-/// One destination of `FIDEDUPERANGE`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DedupeTarget {
-    pub fd: i64,
-    pub offset: u64,
-    pub bytes_deduped: u64,
-    pub status: i32,
-    pub reserved: u32,
-}
-
-impl DedupeTarget {
-    pub fn new(to: &impl AsRawFd, offset: u64) -> Self {
-        Self {
-            fd: to.as_raw_fd().into(),
-            offset,
-            ..Self::default()
-        }
-    }
-
-    pub fn result(&self) -> Deduped {
-        match self.status {
-            0 => Deduped::Same(self.bytes_deduped),
-            1 => Deduped::Differs,
-            error => Deduped::Failed(Errno(-error)),
-        }
-    }
-}
-
 /// What `FIDEDUPERANGE` says of one destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Deduped {
@@ -573,31 +521,29 @@ pub enum Deduped {
     Failed(Errno),
 }
 
+impl From<FileDedupeRangeInfo> for Deduped {
+    fn from(target: FileDedupeRangeInfo) -> Self {
+        match target.status {
+            0 => Self::Same(target.bytes_deduped),
+            FILE_DEDUPE_RANGE_DIFFERS => Self::Differs,
+            error => Self::Failed(Errno(-error)),
+        }
+    }
+}
+
 /// `FIDEDUPERANGE` on any number of destinations, whose results are filled in.
-pub fn dedupe_many(from: &impl AsRawFd, src: u64, len: u64, targets: &mut [DedupeTarget]) -> Sys {
-    // The header is 24 bytes, a target 32: as u64 words, all of it is aligned.
-    let mut words = vec![0u64; 3 + 4 * targets.len()];
-    words[0] = src;
-    words[1] = len;
-    words[2] = targets.len() as u64;
-    for (word, target) in words[3..].chunks_exact_mut(4).zip(targets.iter()) {
-        word[0] = target.fd as u64;
-        word[1] = target.offset;
-        word[2] = target.bytes_deduped;
-        word[3] = u64::from(target.status as u32) | (u64::from(target.reserved) << 32);
-    }
-    // SAFETY: the buffer holds the header and as many targets as it says.
-    check(unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, words.as_mut_ptr()) })?;
-    for (word, target) in words[3..].chunks_exact(4).zip(targets) {
-        target.bytes_deduped = word[2];
-        target.status = word[3] as u32 as i32;
-    }
-    Ok(())
+pub fn dedupe_many(
+    from: &impl AsRawFd,
+    src: u64,
+    len: u64,
+    targets: &mut [FileDedupeRangeInfo],
+) -> Sys {
+    Ok(reflink_sys::fideduperange(from, src, len, targets)?)
 }
 
 /// `FIDEDUPERANGE` on one destination.
 pub fn dedupe(from: &File, src: u64, len: u64, to: &File, dest: u64) -> Sys<Deduped> {
-    let mut targets = [DedupeTarget::new(to, dest)];
+    let mut targets = [FileDedupeRangeInfo::new(to, dest)];
     dedupe_many(from, src, len, &mut targets)?;
-    Ok(targets[0].result())
+    Ok(targets[0].into())
 }

@@ -2,11 +2,9 @@
 
 //! Whether blocks are shared, by `FS_IOC_FIEMAP`.
 
-use crate::{
-    sys::{
-        self, FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FIEMAP_FLAG_SYNC,
-    },
-    Cloned, Mode,
+use crate::{sys, Cloned, Mode};
+use reflink_sys::{
+    FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FIEMAP_FLAG_SYNC,
 };
 use std::{ops::Range, os::fd::BorrowedFd};
 

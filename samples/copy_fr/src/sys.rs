@@ -2,25 +2,18 @@
 
 //! System calls.
 
+use reflink_sys::{FiemapExtent, FileDedupeRangeInfo, FILE_DEDUPE_RANGE_DIFFERS};
 use std::{
     io,
-    mem::size_of,
     ops::Range,
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
 
-pub(crate) const FIEMAP_FLAG_SYNC: u32 = 1;
-pub(crate) const FIEMAP_EXTENT_LAST: u32 = 1;
-pub(crate) const FIEMAP_EXTENT_UNWRITTEN: u32 = 0x800;
-pub(crate) const FIEMAP_EXTENT_SHARED: u32 = 0x2000;
-
 /// How many extents are asked for at a time.
-const EXTENTS: usize = 32;
+const EXTENTS: u32 = 32;
 
 const FIGETBSZ: libc::Ioctl = libc::_IO(0, 2);
-const FIDEDUPERANGE: libc::Ioctl = libc::_IOWR::<DedupeHeader>(0x94, 54);
-const FS_IOC_FIEMAP: libc::Ioctl = libc::_IOWR::<FiemapHeader>(b'f' as u32, 11);
 const FS_IOC_UNRESVSP64: libc::Ioctl = libc::_IOW::<SpaceRequest>(b'X' as u32, 43);
 
 /// `struct space_resv`.
@@ -36,67 +29,6 @@ struct SpaceRequest {
     reserved: [i32; 4],
 }
 
-/// `struct file_dedupe_range`.
-#[repr(C)]
-#[derive(Default)]
-struct DedupeHeader {
-    src_offset: u64,
-    src_length: u64,
-    dest_count: u16,
-    reserved1: u16,
-    reserved2: u32,
-}
-
-/// The same with one `struct file_dedupe_range_info`.
-#[repr(C)]
-#[derive(Default)]
-struct Dedupe {
-    header: DedupeHeader,
-    dest_fd: i64,
-    dest_offset: u64,
-    bytes_deduped: u64,
-    status: i32,
-    reserved: u32,
-}
-
-const _: () = assert!(size_of::<DedupeHeader>() == 24 && size_of::<Dedupe>() == 56);
-
-/// `FILE_DEDUPE_RANGE_DIFFERS`.
-const DIFFERS: i32 = 1;
-
-/// `struct fiemap`.
-#[repr(C)]
-#[derive(Default)]
-struct FiemapHeader {
-    start: u64,
-    length: u64,
-    flags: u32,
-    mapped_extents: u32,
-    extent_count: u32,
-    reserved: u32,
-}
-
-/// `struct fiemap_extent`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Extent {
-    pub(crate) logical: u64,
-    physical: u64,
-    pub(crate) length: u64,
-    reserved: [u64; 2],
-    pub(crate) flags: u32,
-    reserved_too: [u32; 3],
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Fiemap {
-    header: FiemapHeader,
-    extents: [Extent; EXTENTS],
-}
-
-const _: () = assert!(size_of::<FiemapHeader>() == 32 && size_of::<Extent>() == 56);
-
 pub(crate) fn error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
@@ -105,7 +37,7 @@ pub(crate) fn is(err: &io::Error, errno: i32) -> bool {
     err.raw_os_error() == Some(errno)
 }
 
-/// The call itself. The C library's function may have opinions of its own about flags.
+/// The call, with positions that are not negative.
 pub(crate) fn copy_file_range(
     from: BorrowedFd<'_>,
     from_pos: Option<&mut u64>,
@@ -114,19 +46,15 @@ pub(crate) fn copy_file_range(
     len: usize,
     flags: u32,
 ) -> io::Result<usize> {
-    // SAFETY: The pointers are NULL or those of 64-bit integers, which the call may change.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_copy_file_range,
-            from.as_raw_fd(),
-            from_pos.map_or(ptr::null_mut(), ptr::from_mut),
-            to.as_raw_fd(),
-            to_pos.map_or(ptr::null_mut(), ptr::from_mut),
-            len,
-            flags,
-        )
-    };
-    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    let signed = |pos: &Option<&mut u64>| pos.as_ref().map(|pos| **pos as i64);
+    let (mut at, mut to_at) = (signed(&from_pos), signed(&to_pos));
+    let copied = reflink_sys::copy_file_range(&from, at.as_mut(), &to, to_at.as_mut(), len, flags)?;
+    for (pos, moved) in [(from_pos, at), (to_pos, to_at)] {
+        if let (Some(pos), Some(moved)) = (pos, moved) {
+            *pos = moved as u64;
+        }
+    }
+    Ok(copied)
 }
 
 /// Whether an error means that there is no such call: an old kernel, or a filter (seccomp) that does
@@ -181,14 +109,7 @@ pub(crate) fn clone_range(
     to_pos: u64,
     len: u64,
 ) -> io::Result<()> {
-    let mut request = libc::file_clone_range {
-        src_fd: from.as_raw_fd().into(),
-        src_offset: from_pos,
-        src_length: len,
-        dest_offset: to_pos,
-    };
-    // SAFETY: That is what it takes.
-    unsafe { ioctl(to, libc::FICLONERANGE, &mut request) }
+    reflink_sys::ficlonerange(&to, to_pos, &from, from_pos, len).map_err(remap_error)
 }
 
 /// `FIDEDUPERANGE` with one destination. Returns how many bytes it took.
@@ -199,22 +120,11 @@ pub(crate) fn dedupe_range(
     to_pos: u64,
     len: u64,
 ) -> io::Result<u64> {
-    let mut request = Dedupe {
-        header: DedupeHeader {
-            src_offset: from_pos,
-            src_length: len,
-            dest_count: 1,
-            ..Default::default()
-        },
-        dest_fd: to.as_raw_fd().into(),
-        dest_offset: to_pos,
-        ..Default::default()
-    };
-    // SAFETY: That is what it takes, with room for `dest_count` answers.
-    unsafe { ioctl(from, FIDEDUPERANGE, &mut request)? };
-    match request.status {
-        0 => Ok(request.bytes_deduped),
-        DIFFERS => Err(error(libc::EBADE)),
+    let mut destination = [FileDedupeRangeInfo::new(&to, to_pos)];
+    reflink_sys::fideduperange(&from, from_pos, len, &mut destination).map_err(remap_error)?;
+    match destination[0].status {
+        0 => Ok(destination[0].bytes_deduped),
+        FILE_DEDUPE_RANGE_DIFFERS => Err(error(libc::EBADE)),
         status => Err(remap_error(error(-status))),
     }
 }
@@ -232,21 +142,11 @@ pub(crate) fn fiemap(
     file: BorrowedFd<'_>,
     range: Range<u64>,
     flags: u32,
-) -> io::Result<Vec<Extent>> {
-    let mut request = Fiemap {
-        header: FiemapHeader {
-            start: range.start,
-            length: range.end - range.start,
-            flags,
-            extent_count: EXTENTS as u32,
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    // SAFETY: That is what it takes, with room for `extent_count` extents.
-    unsafe { ioctl(file, FS_IOC_FIEMAP, &mut request)? };
-    let found = EXTENTS.min(request.header.mapped_extents as usize);
-    Ok(request.extents[..found].to_vec())
+) -> io::Result<Vec<FiemapExtent>> {
+    let len = range.end - range.start;
+    let (_, extents) =
+        reflink_sys::fiemap(&file, range.start, len, flags, EXTENTS).map_err(remap_error)?;
+    Ok(extents)
 }
 
 /// Takes the blocks of a range, as `fallocate` with `FALLOC_FL_PUNCH_HOLE`.

@@ -40,7 +40,9 @@ fn a_file_has_more_than_65535_links(t: &Test) -> Outcome {
     };
     let path = |name: &str| own.as_ref().map_or(t.path(name), |fs| fs.path(name));
     let file = File::create_with(path("file"), b"data")?;
-    let dirs = (0..8).map(|i| path(&format!("dir-{i}"))).collect::<Vec<_>>();
+    let dirs = (0..8)
+        .map(|i| path(&format!("dir-{i}")))
+        .collect::<Vec<_>>();
     for dir in &dirs {
         mkdir(dir, 0o755).or_fail("mkdir")?;
     }

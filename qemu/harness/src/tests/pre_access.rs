@@ -12,7 +12,7 @@ use crate::notification::{Group, FAN_CLASS_PRE_CONTENT, FAN_PRE_ACCESS};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::sys::{
-    check, clone_range, copy_once, dedupe, sleep_ms, truncate, DedupeTarget, Deduped, File,
+    check, clone_range, copy_once, dedupe, sleep_ms, truncate, Deduped, File, FileDedupeRangeInfo,
 };
 
 const REFUSES: &str = "is not among those that may be asked about";
@@ -200,9 +200,9 @@ fn every_access_through_sharing_is_told_with_its_range(t: &Test) -> Outcome {
             "FIDEDUPERANGE from it",
             (1, 2),
             Box::new(|file| {
-                let mut targets = [DedupeTarget::new(&other, 0)];
+                let mut targets = [FileDedupeRangeInfo::new(&other, 0)];
                 crate::sys::dedupe_many(file, BLOCK64, 2 * BLOCK64, &mut targets)?;
-                deduped(targets[0].result())
+                deduped(Deduped::from(targets[0]))
             }),
         ),
         (

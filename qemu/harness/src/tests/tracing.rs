@@ -85,10 +85,7 @@ fn clones_copies_and_deduplications_are_traced(t: &Test) -> Outcome {
         ino(&to)?
     );
     clone_file(&from, &to).or_fail("clone")?;
-    trace.expect(
-        "reflinkfs_clone",
-        &format!("{pair} pos 0 len 0 ret 8192"),
-    )?;
+    trace.expect("reflinkfs_clone", &format!("{pair} pos 0 len 0 ret 8192"))?;
     let (mut off_in, mut off_out) = (0, BLOCK as i64);
     copy_file_range(&from, Some(&mut off_in), &to, Some(&mut off_out), 100, 0).or_fail("copy")?;
     trace.expect(

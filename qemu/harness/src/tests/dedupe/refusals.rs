@@ -6,7 +6,7 @@ use crate::failure::{expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::CLONES;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::as_user;
-use crate::sys::{chmod, chown, dedupe, dedupe_many, pipe, DedupeTarget, Deduped, File};
+use crate::sys::{chmod, chown, dedupe, dedupe_many, pipe, Deduped, File, FileDedupeRangeInfo};
 
 use super::sharing::{expect_result, failed, same};
 
@@ -37,10 +37,10 @@ fn one_bad_destination_does_not_spoil_the_others(t: &Test) -> Outcome {
     let good = t.create_with("good", &data)?;
     let last = t.create_with("last", &data)?;
     let mut targets = [
-        DedupeTarget::new(&-1, 0),
-        DedupeTarget::new(&good, 0),
-        DedupeTarget::new(&good, 100),
-        DedupeTarget::new(&last, 0),
+        FileDedupeRangeInfo::new(&-1, 0),
+        FileDedupeRangeInfo::new(&good, 0),
+        FileDedupeRangeInfo::new(&good, 100),
+        FileDedupeRangeInfo::new(&last, 0),
     ];
     dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
     let expected = [
@@ -49,7 +49,7 @@ fn one_bad_destination_does_not_spoil_the_others(t: &Test) -> Outcome {
         failed(libc::EINVAL),
         same(BLOCK),
     ];
-    expect_eq(targets.map(|target| target.result()), expected, "results")
+    expect_eq(targets.map(Deduped::from), expected, "results")
 }
 
 fn the_source_itself_as_destination_is_einval(t: &Test) -> Outcome {
@@ -74,7 +74,7 @@ fn more_destinations_than_fit_are_enomem(t: &Test) -> Outcome {
     let source = t.create_with("source", &blocks(15, 1))?;
     let other = t.create_with("other", &blocks(15, 1))?;
     for count in [128, 1000, 65535] {
-        let mut targets = vec![DedupeTarget::new(&other, 0); count];
+        let mut targets = vec![FileDedupeRangeInfo::new(&other, 0); count];
         let result = dedupe_many(&source, 0, BLOCK64, &mut targets);
         expect_errno(result, libc::ENOMEM, format_args!("{count} destinations"))?;
     }
@@ -158,14 +158,14 @@ fn directories_and_pipes_are_refused(t: &Test) -> Outcome {
     expect_result(result, failed(libc::EISDIR), "a directory as destination")?;
     let result = dedupe(&dir, 0, BLOCK64, &file, 0);
     expect_errno(result, libc::EISDIR, "a directory as source")?;
-    let mut targets = [DedupeTarget::new(&writer, 0)];
+    let mut targets = [FileDedupeRangeInfo::new(&writer, 0)];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
     expect_eq(
-        targets[0].result(),
+        Deduped::from(targets[0]),
         failed(libc::EXDEV),
         "a pipe as destination",
     )?;
-    let mut targets = [DedupeTarget::new(&file, 0)];
+    let mut targets = [FileDedupeRangeInfo::new(&file, 0)];
     let result = dedupe_many(&reader, 0, BLOCK64, &mut targets);
     expect_errno(result, libc::EINVAL, "a pipe as source")
 }
@@ -180,10 +180,10 @@ fn a_source_not_open_for_reading_is_einval(t: &Test) -> Outcome {
 
 fn a_destination_that_is_not_open_is_its_ebadf(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(27, 1))?;
-    let mut targets = [DedupeTarget::new(&9999, 0)];
+    let mut targets = [FileDedupeRangeInfo::new(&9999, 0)];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
     expect_eq(
-        targets[0].result(),
+        Deduped::from(targets[0]),
         failed(libc::EBADF),
         "a destination that is not open",
     )
@@ -192,13 +192,13 @@ fn a_destination_that_is_not_open_is_its_ebadf(t: &Test) -> Outcome {
 fn reserved_fields_must_be_zero(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(28, 1))?;
     let other = t.create_with("other", &blocks(28, 1))?;
-    let mut targets = [DedupeTarget {
+    let mut targets = [FileDedupeRangeInfo {
         reserved: 1,
-        ..DedupeTarget::new(&other, 0)
+        ..FileDedupeRangeInfo::new(&other, 0)
     }];
     dedupe_many(&file, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
     expect_eq(
-        targets[0].result(),
+        Deduped::from(targets[0]),
         failed(libc::EINVAL),
         "a reserved field",
     )

@@ -7,7 +7,7 @@ use crate::failure::{expect, expect_eq, Context, Errno, Outcome};
 use crate::filesystem::{CLONES, CLONES_COUNTED, CLONES_SHOWN};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
-use crate::sys::{dedupe, dedupe_many, set_times, timespec, DedupeTarget, Deduped};
+use crate::sys::{dedupe, dedupe_many, set_times, timespec, Deduped, FileDedupeRangeInfo};
 
 pub const CASES: &[Case] = &[
     case!(equal_ranges_become_shared).needs(CLONES_SHOWN),
@@ -146,13 +146,13 @@ fn each_destination_has_its_own_result(t: &Test) -> Outcome {
     let short = t.create_with("short", &data[..BLOCK])?;
     let shifted = t.create_with("shifted", &[blocks(9, 1), data.clone()].concat())?;
     let mut targets = [
-        DedupeTarget::new(&equal, 0),
-        DedupeTarget::new(&different, 0),
-        DedupeTarget::new(&short, 0),
-        DedupeTarget::new(&shifted, BLOCK64),
+        FileDedupeRangeInfo::new(&equal, 0),
+        FileDedupeRangeInfo::new(&different, 0),
+        FileDedupeRangeInfo::new(&short, 0),
+        FileDedupeRangeInfo::new(&shifted, BLOCK64),
     ];
     dedupe_many(&source, 0, 3 * BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    let results = targets.map(|target| target.result());
+    let results = targets.map(Deduped::from);
     let expected = [
         same(3 * BLOCK),
         Deduped::Differs,
@@ -170,13 +170,9 @@ fn a_destination_named_twice_is_fine(t: &Test) -> Outcome {
     let data = blocks(11, 2);
     let source = t.create_with("source", &data)?;
     let other = t.create_with("other", &data)?;
-    let mut targets = [DedupeTarget::new(&other, 0); 3];
+    let mut targets = [FileDedupeRangeInfo::new(&other, 0); 3];
     dedupe_many(&source, 0, 2 * BLOCK64, &mut targets).or_fail("FIDEDUPERANGE")?;
-    expect_eq(
-        targets.map(|target| target.result()),
-        [same(2 * BLOCK); 3],
-        "results",
-    )?;
+    expect_eq(targets.map(Deduped::from), [same(2 * BLOCK); 3], "results")?;
     other.expect_contents(&data, "the destination")
 }
 
@@ -199,12 +195,12 @@ fn as_many_destinations_as_fit_work(t: &Test) -> Outcome {
     let data = vec![blocks(14, 1); 127].concat();
     let other = t.create_with("other", &data)?;
     let mut targets: Vec<_> = (0..127)
-        .map(|i| DedupeTarget::new(&other, i * BLOCK64))
+        .map(|i| FileDedupeRangeInfo::new(&other, i * BLOCK64))
         .collect();
     dedupe_many(&source, 0, BLOCK64, &mut targets).or_fail("FIDEDUPERANGE of 127")?;
     for (i, target) in targets.iter().enumerate() {
         expect_eq(
-            target.result(),
+            Deduped::from(*target),
             same(BLOCK),
             format_args!("destination {i}"),
         )?;

@@ -135,7 +135,7 @@ fn a_destination_is_replaced_as_a_whole(t: &Test) -> Outcome {
         old.expect_contents(&blocks(2, 5), "the old file by its other name")?;
         expect_eq(names(&t.dir)?.len(), 4, "names")?;
         for gone in ["to", "other", "symlink"] {
-            crate::sys::unlink(&t.path(gone)).or_fail("unlink")?;
+            crate::sys::unlink(t.path(gone)).or_fail("unlink")?;
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ impl Piece {
                 len: SIZE - 3 * BLOCK64,
             },
             _ => {
-                let any = |random: &mut Random| random.next() % SIZE >> (random.next() % 50);
+                let any = |random: &mut Random| (random.next() % SIZE) >> (random.next() % 50);
                 let (offset, len) = (any(random), any(random).max(1));
                 if random.one_in(2) {
                     Self { offset, len }

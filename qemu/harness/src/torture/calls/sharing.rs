@@ -5,7 +5,7 @@ use super::{Caller, Piece};
 use crate::failure::{Errno, Sys};
 use crate::pattern::BLOCK64;
 use crate::sys::{
-    clone_file, clone_range, copy_file_range, dedupe, dedupe_many, DedupeTarget, Deduped,
+    clone_file, clone_range, copy_file_range, dedupe, dedupe_many, Deduped, FileDedupeRangeInfo,
 };
 
 pub use super::NEEDS;
@@ -84,7 +84,7 @@ pub fn fideduperange(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
 /// As many as fit into one call.
 pub fn fideduperange_of_many(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let Piece { offset, len } = within(piece);
-    let target = DedupeTarget::new(&caller.bomb.file, offset);
+    let target = FileDedupeRangeInfo::new(&caller.bomb.file, offset);
     let mut targets = [target; 100];
     let from = offset + caller.bomb.shift();
     dedupe_many(&caller.bomb.other, from, len, &mut targets).map(|()| 0)

@@ -240,7 +240,7 @@ impl World {
                 let some = bits.iter().filter(|_| self.random.one_in(3));
                 let bits = some.fold(0, |all, bit| all | bit);
                 match self.below(30) {
-                    0 => bits | 1 << self.below(32),
+                    0 => bits | (1 << self.below(32)),
                     _ => bits,
                 }
             }

@@ -101,7 +101,7 @@ fn remove_tree(fs: &Instance) -> Outcome {
 /// The seed of a program. The first one of the first process has the seed that was asked for, so that
 /// any program can be the first of a run on such a filesystem.
 fn seed_of_program(seed: u64, process: usize, number: u64) -> u64 {
-    match (process as u64) << 32 | number {
+    match ((process as u64) << 32) | number {
         0 => seed,
         which => mix(seed ^ mix(which)) & !1 | seed & 1,
     }

@@ -68,10 +68,10 @@ const QUOTA: Argument = One(&[
 ]);
 
 /// For ioctl(2).
-const FICLONE: Argument = Exactly(&[0x4004_9409]);
-const FICLONERANGE: Argument = Exactly(&[0x4020_940d]);
-const FIDEDUPERANGE: Argument = Exactly(&[0xc018_9436]);
-const FIEMAP: Argument = Exactly(&[0xc020_660b]);
+const FICLONE: Argument = Exactly(&[reflink_sys::FICLONE]);
+const FICLONERANGE: Argument = Exactly(&[reflink_sys::FICLONERANGE]);
+const FIDEDUPERANGE: Argument = Exactly(&[reflink_sys::FIDEDUPERANGE]);
+const FIEMAP: Argument = Exactly(&[reflink_sys::FS_IOC_FIEMAP]);
 const FLAGS: Argument = Exactly(&[
     0x4008_6602, // FS_IOC_SETFLAGS
     0x401c_5820, // FS_IOC_FSSETXATTR

@@ -7,11 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
-
-const FICLONE: u64 = 0x4004_9409;
-const FICLONERANGE: u64 = 0x4020_940d;
-const FIDEDUPERANGE: u64 = 0xc018_9436;
-const FS_IOC_FIEMAP: u64 = 0xc020_660b;
+use reflink_sys::FileDedupeRangeInfo;
 
 fn check(result: impl Into<i64>) -> IoResult<u64> {
     let result = result.into();
@@ -60,17 +56,7 @@ pub fn clone(from: &File, to: &File) -> Result<()> {
 }
 
 pub fn try_clone(from: &File, to: &File) -> IoResult<()> {
-    // SAFETY: takes descriptors only.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) })?;
-    Ok(())
-}
-
-#[repr(C)]
-struct CloneRange {
-    source: i64,
-    source_offset: u64,
-    source_length: u64,
-    offset: u64,
+    reflink_sys::ficlone(to, from)
 }
 
 pub fn clone_range(
@@ -80,56 +66,24 @@ pub fn clone_range(
     to: &File,
     to_offset: u64,
 ) -> Result<()> {
-    let range = CloneRange {
-        source: from.as_raw_fd().into(),
-        source_offset: from_offset,
-        source_length: len,
-        offset: to_offset,
-    };
-    // SAFETY: `range` is a `struct file_clone_range`, which the kernel reads.
-    check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, &range) }).context("FICLONERANGE")?;
-    Ok(())
-}
-
-#[repr(C)]
-struct DedupeRange {
-    source_offset: u64,
-    source_length: u64,
-    count: u16,
-    reserved: [u16; 3],
-    destination: i64,
-    offset: u64,
-    deduped: u64,
-    status: i32,
-    reserved_too: u32,
+    reflink_sys::ficlonerange(to, to_offset, from, from_offset, len).context("FICLONERANGE")
 }
 
 /// Makes `len` bytes of two files one, in as many calls as the kernel wants.
 pub fn dedupe(from: &File, to: &File, len: u64) -> Result<()> {
     let mut done = 0;
     while done < len {
-        let mut range = DedupeRange {
-            source_offset: done,
-            source_length: len - done,
-            count: 1,
-            reserved: [0; 3],
-            destination: to.as_raw_fd().into(),
-            offset: done,
-            deduped: 0,
-            status: 0,
-            reserved_too: 0,
-        };
-        // SAFETY: `range` is a `struct file_dedupe_range` with one destination.
-        check(unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, &mut range) })
-            .context("FIDEDUPERANGE")?;
-        if range.status != 0 || range.deduped == 0 {
+        let mut range = [FileDedupeRangeInfo::new(to, done)];
+        reflink_sys::fideduperange(from, done, len - done, &mut range).context("FIDEDUPERANGE")?;
+        let [range] = range;
+        if range.status != 0 || range.bytes_deduped == 0 {
             bail!(
                 "FIDEDUPERANGE at {done}: status {}, {} bytes",
                 range.status,
-                range.deduped
+                range.bytes_deduped
             );
         }
-        done += range.deduped;
+        done += range.bytes_deduped;
     }
     Ok(())
 }
@@ -145,18 +99,15 @@ pub fn copy_range(
 ) -> Result<()> {
     let mut left = len;
     while left > 0 {
-        // SAFETY: the offsets are valid for the call.
-        let copied = check(unsafe {
-            libc::copy_file_range(
-                from.as_raw_fd(),
-                &mut at,
-                to.as_raw_fd(),
-                &mut to_at,
-                left as usize,
-                flags,
-            )
-        } as i64)
-        .context("copy_file_range")?;
+        let copied = reflink_sys::copy_file_range(
+            from,
+            Some(&mut at),
+            to,
+            Some(&mut to_at),
+            left as usize,
+            flags,
+        )
+        .context("copy_file_range")? as u64;
         if copied == 0 {
             bail!("copy_file_range: the source ended {left} bytes too early");
         }
@@ -167,12 +118,9 @@ pub fn copy_range(
 
 /// How many extents a file has.
 pub fn extents(file: &File) -> Result<u64> {
-    // `struct fiemap` without room for extents: start, length, flags and mapped, count and reserved.
-    let mut map: [u64; 4] = [0, u64::MAX, 1, 0];
-    // SAFETY: the kernel reads and fills in 32 bytes.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, map.as_mut_ptr()) })
+    let (mapped, _) = reflink_sys::fiemap(file, 0, u64::MAX, reflink_sys::FIEMAP_FLAG_SYNC, 0)
         .context("FIEMAP")?;
-    Ok(map[2] >> 32)
+    Ok(mapped.into())
 }
 
 /// A mapping of a whole file, shared, or of memory.

@@ -35,7 +35,8 @@ use kernel::{
 /// mapped writable are looked for.
 const UNMAP_WHOLE_BLOCKS: u64 = 512;
 
-/// A filesystem whose blocks are mapped so.
+/// A filesystem whose blocks are mapped so. It calls [`init_inode`] for each regular file that it
+/// creates, and [`evict_inode`] for each inode that goes.
 pub(crate) trait Dax: FileSystem {
     /// Returns what is kept with an inode for this layer.
     fn dax_info(inode: &Inode<Self>) -> &DaxInfo;
@@ -145,7 +146,8 @@ pub(crate) fn map<T: Dax>(
     refuse(block).unwrap_or_else(|| fault.map(lock, block, false))
 }
 
-/// Blocks that a file owns exclusively, held so by a lock.
+/// Blocks that a file owns exclusively, held so by a lock: they were allocated for it, and were
+/// never in another file.
 pub(crate) trait Exclusive<const N: usize> {
     /// Returns them.
     fn blocks(&self) -> &[Option<BlockRef>; N];
@@ -168,9 +170,10 @@ impl<const N: usize> Associated<N> {
             .filter_map(|(index, block)| Some((index, block.as_ref()?)))
             .peekable();
         if with_index.peek().is_some() {
-            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, or this does nothing. A
-            // mapped inode is not being evicted. A block that is exclusive was allocated for this
-            // file and never in another, so that it carries no other mapping.
+            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, as `Dax` asks, and nothing
+            // else sets it. The mapping that the fault is in holds the file, so that the inode is
+            // not being evicted. `Exclusive` yields blocks that were allocated for this file and
+            // were never in another, so that they carry no other mapping.
             unsafe {
                 T::dax_info(inode)
                     .mapped()

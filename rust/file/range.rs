@@ -86,17 +86,7 @@ impl<'a> Range<'a> {
     ///
     /// See the manual page of `ioctl_fideduperange`; `EBADE` where the bytes differ.
     pub(crate) fn dedupe(&self) -> Result<u64> {
-        // SAFETY: Both files are open.
-        to_count(unsafe {
-            bindings::vfs_dedupe_file_range_one(
-                self.from.as_raw(),
-                self.from_pos as i64,
-                self.to.as_raw(),
-                self.to_pos as i64,
-                self.len as i64,
-                0,
-            )
-        })
+        self.dedupe_one(self.len, 0)
     }
 
     /// Asks the filesystem whether it would deduplicate from these positions on: for one byte,
@@ -106,6 +96,12 @@ impl<'a> Range<'a> {
     ///
     /// `EINVAL` where the positions are not aligned, `EOPNOTSUPP` where the filesystem cannot.
     pub(crate) fn try_dedupe(&self) -> Result {
+        self.dedupe_one(1, bindings::REMAP_FILE_CAN_SHORTEN)
+            .map(drop)
+    }
+
+    /// Calls `vfs_dedupe_file_range_one` for `len` bytes. `flags` are `REMAP_FILE_*`.
+    fn dedupe_one(&self, len: u64, flags: u32) -> Result<u64> {
         // SAFETY: Both files are open.
         to_count(unsafe {
             bindings::vfs_dedupe_file_range_one(
@@ -113,11 +109,10 @@ impl<'a> Range<'a> {
                 self.from_pos as i64,
                 self.to.as_raw(),
                 self.to_pos as i64,
-                1,
-                bindings::REMAP_FILE_CAN_SHORTEN,
+                len as i64,
+                flags,
             )
         })
-        .map(drop)
     }
 
     /// Returns whether splicing would go by the rules of `O_DIRECT`, which refuse what is not

@@ -113,40 +113,45 @@ impl FileOperations for RegularFile {
         Ok(n)
     }
 
-    fn copy_file_range(
-        from: &File,
-        from_pos: u64,
-        to: &File,
-        to_pos: u64,
-        len: u64,
-        flags: u32,
-    ) -> Result<u64> {
-        let range = FileRange {
-            from,
-            from_pos,
-            to,
-            to_pos,
-            len,
+    fn copy_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
+        let kind = match flags {
+            0 => RemapKind::CopyOrClone,
+            COPY_FR_COPY => RemapKind::Copy,
+            COPY_FR_REFLINK => RemapKind::Clone,
+            COPY_FR_DEDUP => RemapKind::Dedupe,
+            _ => return Err(EINVAL),
         };
-        copy_file_range(range, flags)
+        let super_block = |file: &File| core::ptr::from_ref(file.inode().super_block());
+        let one_mount = super_block(range.from) == super_block(range.to);
+        let copies = matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone);
+        if !copies && !one_mount {
+            return Err(EXDEV);
+        }
+        run(&RemapRequest {
+            range,
+            kind,
+            may_shorten: copies,
+            may_stop: true,
+            only_shared: !copies,
+        })
     }
 
-    fn remap_file_range(
-        from: &File,
-        from_pos: u64,
-        to: &File,
-        to_pos: u64,
-        len: u64,
-        flags: u32,
-    ) -> Result<u64> {
-        let range = FileRange {
-            from,
-            from_pos,
-            to,
-            to_pos,
-            len,
-        };
-        remap_file_range(range, flags)
+    fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
+        if flags & !(remap::DEDUP | remap::ADVISORY) != 0 {
+            return Err(EINVAL);
+        }
+        let dedupes = flags & remap::DEDUP != 0;
+        run(&RemapRequest {
+            range,
+            kind: if dedupes {
+                RemapKind::Dedupe
+            } else {
+                RemapKind::Clone
+            },
+            may_shorten: flags & remap::CAN_SHORTEN != 0,
+            may_stop: false,
+            only_shared: false,
+        })
     }
 
     fn fallocate(file: &File, mode: u32, range: Range<u64>) -> Result {
@@ -192,58 +197,13 @@ impl InodeOperations for RegularFile {
     }
 }
 
-/// See [`FileOperations::copy_file_range`].
-fn copy_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
-    let kind = match flags {
-        0 => RemapKind::CopyOrClone,
-        COPY_FR_COPY => RemapKind::Copy,
-        COPY_FR_REFLINK => RemapKind::Clone,
-        COPY_FR_DEDUP => RemapKind::Dedupe,
-        _ => return Err(EINVAL),
-    };
-    let super_block = |file: &File| core::ptr::from_ref(file.inode().super_block());
-    let one_mount = super_block(range.from) == super_block(range.to);
-    let copies = matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone);
-    if !copies && !one_mount {
-        return Err(EXDEV);
-    }
-    let request = RemapRequest {
-        range,
-        kind,
-        may_shorten: copies,
-        may_stop: true,
-        only_shared: !copies,
-    };
-    run(&request)
-}
-
 /// Does what is asked for, and tells the tracepoints.
 fn run(request: &RemapRequest<'_>) -> Result<u64> {
-    let (result, tell): (_, fn(&Remapped, &Result<u64>)) = match request.kind {
+    let (result, tell): (_, fn(&Remapped, Result<u64>)) = match request.kind {
         RemapKind::Copy | RemapKind::CopyOrClone => (copy::copy(request), trace::copy),
         RemapKind::Clone => (clone::clone(request), trace::clone),
         RemapKind::Dedupe => (dedupe::dedupe(request), trace::dedupe),
     };
-    tell(&events::remapped(request), &result);
+    tell(&events::remapped(request), result);
     result
-}
-
-/// See [`FileOperations::remap_file_range`].
-fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
-    if flags & !(remap::DEDUP | remap::ADVISORY) != 0 {
-        return Err(EINVAL);
-    }
-    let dedupes = flags & remap::DEDUP != 0;
-    let request = RemapRequest {
-        range,
-        kind: if dedupes {
-            RemapKind::Dedupe
-        } else {
-            RemapKind::Clone
-        },
-        may_shorten: flags & remap::CAN_SHORTEN != 0,
-        may_stop: false,
-        only_shared: false,
-    };
-    run(&request)
 }

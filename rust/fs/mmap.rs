@@ -23,10 +23,7 @@ impl VmOperations for Mapping {
     fn fault(fault: &mut Fault<'_, ReflinkFs>) -> VmFault {
         let (inode, index, write) = (fault.inode(), fault.pgoff(), fault.writes_file());
         let result = if write { store(fault) } else { load(fault) };
-        let outcome = match &result {
-            Ok(_) => Ok(()),
-            Err(err) => Err(*err),
-        };
+        let outcome = result.as_ref().map(drop).map_err(|err| *err);
         trace::fault(
             inode.super_block().s_dev(),
             inode.ino(),

@@ -6,9 +6,11 @@
 //! <https://docs.kernel.org/filesystems/vfs.html#struct-file-operations>
 
 use super::{
+    to_errno,
     DirContext,
     File,
     FileOps,
+    FileRange,
     FileSystem,
     Kiocb,
     NewVma,
@@ -107,27 +109,13 @@ pub trait FileOperations {
 
     /// Copies a range that the VFS has checked; the files may be of different superblocks. Returns
     /// how many bytes.
-    fn copy_file_range(
-        _from: &File<Self::FileSystem>,
-        _from_pos: u64,
-        _to: &File<Self::FileSystem>,
-        _to_pos: u64,
-        _len: u64,
-        _flags: u32,
-    ) -> Result<u64> {
+    fn copy_file_range(_range: FileRange<'_, Self::FileSystem>, _flags: u32) -> Result<u64> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Shares a range between files of one superblock. `flags` are `REMAP_FILE_*`. Returns how many
     /// bytes.
-    fn remap_file_range(
-        _from: &File<Self::FileSystem>,
-        _from_pos: u64,
-        _to: &File<Self::FileSystem>,
-        _to_pos: u64,
-        _len: u64,
-        _flags: u32,
-    ) -> Result<u64> {
+    fn remap_file_range(_range: FileRange<'_, Self::FileSystem>, _flags: u32) -> Result<u64> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -179,7 +167,8 @@ impl<U: FileOperations> Table<U> {
     ///
     /// `inode` is an inode of the filesystem, `file` is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: By the safety requirements: nothing else accesses the file yet.
+        // SAFETY: The caller passes a file that it is opening, which nothing else accesses yet, and
+        // the file's inode.
         unsafe {
             (*file).f_mode |= U::FMODE;
             bindings::generic_file_open(inode, file)
@@ -194,7 +183,7 @@ impl<U: FileOperations> Table<U> {
         offset: bindings::loff_t,
         whence: c_int,
     ) -> bindings::loff_t {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller passes a file of the filesystem to which it has a reference.
         from_result(|| unsafe { U::llseek(File::from_raw(file), offset, whence as u32) })
     }
 
@@ -205,9 +194,10 @@ impl<U: FileOperations> Table<U> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: By the safety requirements.
-        let n = unsafe { U::read_iter(Kiocb::from_raw(kiocb), IovIterDest::from_raw(iter)) };
-        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+        // SAFETY: The caller passes a `kiocb` and a destination that only this call accesses, and
+        // has a reference to the file of the `kiocb`, which is one of the filesystem.
+        let (kiocb, to) = unsafe { (Kiocb::from_raw(kiocb), IovIterDest::from_raw(iter)) };
+        from_result(|| Ok(U::read_iter(kiocb, to)? as isize))
     }
 
     /// # Safety
@@ -217,9 +207,10 @@ impl<U: FileOperations> Table<U> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: By the safety requirements.
-        let n = unsafe { U::write_iter(Kiocb::from_raw(kiocb), IovIterSource::from_raw(iter)) };
-        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+        // SAFETY: The caller passes a `kiocb` and a source that only this call accesses, and has a
+        // reference to the file of the `kiocb`, which is one of the filesystem.
+        let (kiocb, from) = unsafe { (Kiocb::from_raw(kiocb), IovIterSource::from_raw(iter)) };
+        from_result(|| Ok(U::write_iter(kiocb, from)? as isize))
     }
 
     /// # Safety
@@ -230,11 +221,9 @@ impl<U: FileOperations> Table<U> {
         file: *mut bindings::file,
         ctx: *mut bindings::dir_context,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe { U::iterate_shared(File::from_raw(file), DirContext::from_raw(ctx))? };
-            Ok(0)
-        })
+        // SAFETY: The caller passes a directory of the filesystem to which it has a reference, and
+        // a context of its own.
+        to_errno(unsafe { U::iterate_shared(File::from_raw(file), DirContext::from_raw(ctx)) })
     }
 
     /// # Safety
@@ -244,11 +233,9 @@ impl<U: FileOperations> Table<U> {
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe { U::mmap(File::from_raw(file), NewVma::from_raw(vma))? };
-            Ok(0)
-        })
+        // SAFETY: The caller passes a file of the filesystem to which it has a reference, and a
+        // mapping of it that is in no `mm` yet, so that nothing else accesses it.
+        to_errno(unsafe { U::mmap(File::from_raw(file), NewVma::from_raw(vma)) })
     }
 
     /// # Safety
@@ -260,12 +247,9 @@ impl<U: FileOperations> Table<U> {
         last: bindings::loff_t,
         _datasync: c_int,
     ) -> c_int {
-        from_result(|| {
-            let range = start as u64..(last as u64).saturating_add(1);
-            // SAFETY: By the safety requirements.
-            unsafe { U::fsync(File::from_raw(file), range)? };
-            Ok(0)
-        })
+        let range = start as u64..(last as u64).saturating_add(1);
+        // SAFETY: The caller passes a file of the filesystem to which it has a reference.
+        to_errno(unsafe { U::fsync(File::from_raw(file), range) })
     }
 
     /// # Safety
@@ -278,23 +262,15 @@ impl<U: FileOperations> Table<U> {
         len: usize,
         _flags: c_uint,
     ) -> isize {
-        // SAFETY: By the safety requirements.
-        let spliced = unsafe {
-            U::splice_read(
-                File::from_raw(file),
-                *pos as u64,
-                &mut Pipe::from_raw(pipe),
-                len,
-            )
-        };
-        match spliced {
-            Ok(n) => {
-                // SAFETY: By the safety requirements.
-                unsafe { *pos += n as i64 };
-                n as isize
-            }
-            Err(err) => err.to_errno() as isize,
-        }
+        // SAFETY: The caller passes a file of the filesystem to which it has a reference, a
+        // position of its own, and a pipe that it has locked.
+        let (file, pos, mut pipe) =
+            unsafe { (File::from_raw(file), &mut *pos, Pipe::from_raw(pipe)) };
+        from_result(|| {
+            let n = U::splice_read(file, *pos as u64, &mut pipe, len)?;
+            *pos += n as i64;
+            Ok(n as isize)
+        })
     }
 
     /// # Safety
@@ -309,18 +285,9 @@ impl<U: FileOperations> Table<U> {
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: By the safety requirements.
-        let n = unsafe {
-            U::copy_file_range(
-                File::from_raw(from),
-                from_pos as u64,
-                File::from_raw(to),
-                to_pos as u64,
-                len as u64,
-                flags,
-            )
-        };
-        n.map_or_else(|err| err.to_errno() as isize, |n| n as isize)
+        // SAFETY: The caller passes files of the filesystem to which it has references.
+        let range = unsafe { FileRange::from_raw(from, from_pos, to, to_pos, len as u64) };
+        from_result(|| Ok(U::copy_file_range(range, flags)? as isize))
     }
 
     /// # Safety
@@ -334,18 +301,9 @@ impl<U: FileOperations> Table<U> {
         len: bindings::loff_t,
         flags: c_uint,
     ) -> bindings::loff_t {
-        // SAFETY: By the safety requirements.
-        let n = unsafe {
-            U::remap_file_range(
-                File::from_raw(from),
-                from_pos as u64,
-                File::from_raw(to),
-                to_pos as u64,
-                len as u64,
-                flags,
-            )
-        };
-        n.map_or_else(|err| err.to_errno().into(), |n| n as i64)
+        // SAFETY: The caller passes files of the filesystem to which it has references.
+        let range = unsafe { FileRange::from_raw(from, from_pos, to, to_pos, len as u64) };
+        from_result(|| Ok(U::remap_file_range(range, flags)? as i64))
     }
 
     /// # Safety
@@ -357,11 +315,8 @@ impl<U: FileOperations> Table<U> {
         offset: bindings::loff_t,
         len: bindings::loff_t,
     ) -> c_long {
-        from_result(|| {
-            let range = offset as u64..(offset + len) as u64;
-            // SAFETY: By the safety requirements.
-            unsafe { U::fallocate(File::from_raw(file), mode as u32, range)? };
-            Ok(0)
-        })
+        let range = offset as u64..(offset + len) as u64;
+        // SAFETY: The caller passes a file of the filesystem to which it has a reference.
+        to_errno(unsafe { U::fallocate(File::from_raw(file), mode as u32, range) }) as c_long
     }
 }

@@ -6,6 +6,7 @@
 //! <https://docs.kernel.org/filesystems/vfs.html#struct-inode-operations>
 
 use super::{
+    to_errno,
     AclType,
     Dentry,
     FiemapExtentInfo,
@@ -238,17 +239,16 @@ impl<U: InodeOperations> Table<U> {
 
     /// # Safety
     ///
-    /// `dir` is a directory of the filesystem whose lock is held, `dentry` a new dentry in it.
+    /// `dir` is a directory of the filesystem whose lock is held at least shared, `dentry` a new
+    /// dentry in it.
     unsafe extern "C" fn lookup(
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
         _flags: c_uint,
     ) -> *mut bindings::dentry {
-        // SAFETY: By the safety requirements: the VFS calls it so.
-        match unsafe { U::lookup(Inode::from_raw(dir), Dentry::from_raw(dentry)) } {
-            Ok(()) => null_mut(),
-            Err(err) => err.to_ptr(),
-        }
+        // SAFETY: The caller passes a directory of the filesystem and a dentry in it, and holds the
+        // directory's lock.
+        to_err_ptr(unsafe { U::lookup(Inode::from_raw(dir), Dentry::from_raw(dentry)) })
     }
 
     /// # Safety
@@ -261,17 +261,15 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         mode: bindings::umode_t,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::create(
-                    IdMap::from_raw(idmap),
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                    mode,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
+        // holds exclusive, and a dentry in it.
+        to_errno(unsafe {
+            U::create(
+                IdMap::from_raw(idmap),
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+                mode,
+            )
         })
     }
 
@@ -285,16 +283,15 @@ impl<U: InodeOperations> Table<U> {
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::link(
-                    LockedInode::assume(Inode::from_raw((*old).d_inode)),
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a positive dentry and a directory of one superblock of the
+        // filesystem, holds the locks of both inodes exclusive, and passes a dentry in the
+        // directory.
+        to_errno(unsafe {
+            U::link(
+                LockedInode::assume(Inode::from_raw((*old).d_inode)),
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
         })
     }
 
@@ -303,15 +300,13 @@ impl<U: InodeOperations> Table<U> {
     /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a positive
     /// dentry in it.
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::unlink(
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a directory of the filesystem whose lock it holds exclusive,
+        // and a dentry in it.
+        to_errno(unsafe {
+            U::unlink(
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
         })
     }
 
@@ -324,17 +319,15 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         target: *const c_char,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::symlink(
-                    IdMap::from_raw(idmap),
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                    CStr::from_char_ptr(target),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
+        // holds exclusive, a dentry in it, and a C string that stays during the call.
+        to_errno(unsafe {
+            U::symlink(
+                IdMap::from_raw(idmap),
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+                CStr::from_char_ptr(target),
+            )
         })
     }
 
@@ -347,34 +340,29 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         mode: bindings::umode_t,
     ) -> *mut bindings::dentry {
-        // SAFETY: By the safety requirements.
-        let result = unsafe {
+        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
+        // holds exclusive, and a dentry in it.
+        to_err_ptr(unsafe {
             U::mkdir(
                 IdMap::from_raw(idmap),
                 LockedInode::assume(Inode::from_raw(dir)),
                 Dentry::from_raw(dentry),
                 mode,
             )
-        };
-        match result {
-            Ok(()) => null_mut(),
-            Err(err) => err.to_ptr(),
-        }
+        })
     }
 
     /// # Safety
     ///
     /// As for [`Self::unlink`].
     unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::rmdir(
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a directory of the filesystem whose lock it holds exclusive,
+        // and a dentry in it.
+        to_errno(unsafe {
+            U::rmdir(
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+            )
         })
     }
 
@@ -388,18 +376,16 @@ impl<U: InodeOperations> Table<U> {
         mode: bindings::umode_t,
         device: bindings::dev_t,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::mknod(
-                    IdMap::from_raw(idmap),
-                    LockedInode::assume(Inode::from_raw(dir)),
-                    Dentry::from_raw(dentry),
-                    mode,
-                    device,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
+        // holds exclusive, and a dentry in it.
+        to_errno(unsafe {
+            U::mknod(
+                IdMap::from_raw(idmap),
+                LockedInode::assume(Inode::from_raw(dir)),
+                Dentry::from_raw(dentry),
+                mode,
+                device,
+            )
         })
     }
 
@@ -415,19 +401,17 @@ impl<U: InodeOperations> Table<U> {
         new: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::rename(
-                    IdMap::from_raw(idmap),
-                    LockedInode::assume(Inode::from_raw(old_dir)),
-                    Dentry::from_raw(old),
-                    LockedInode::assume(Inode::from_raw(new_dir)),
-                    Dentry::from_raw(new),
-                    flags,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, two directories of the filesystem whose locks
+        // it holds exclusive, and a dentry in each.
+        to_errno(unsafe {
+            U::rename(
+                IdMap::from_raw(idmap),
+                LockedInode::assume(Inode::from_raw(old_dir)),
+                Dentry::from_raw(old),
+                LockedInode::assume(Inode::from_raw(new_dir)),
+                Dentry::from_raw(new),
+                flags,
+            )
         })
     }
 
@@ -440,20 +424,18 @@ impl<U: InodeOperations> Table<U> {
         file: *mut bindings::file,
         mode: bindings::umode_t,
     ) -> c_int {
-        let error = from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::tmpfile(
-                    IdMap::from_raw(idmap),
-                    Inode::from_raw(dir),
-                    TmpFile::from_raw(file),
-                    mode,
-                )?
-            };
-            Ok(0)
-        });
-        // SAFETY: By the safety requirements; where nothing failed the file has a dentry.
-        unsafe { bindings::finish_open_simple(file, error) }
+        // SAFETY: The caller passes a valid mapping, a directory of the filesystem, and a file that
+        // it is opening, which has an inode once `U::tmpfile` has succeeded: only then does
+        // `finish_open_simple` open it.
+        unsafe {
+            let error = to_errno(U::tmpfile(
+                IdMap::from_raw(idmap),
+                Inode::from_raw(dir),
+                TmpFile::from_raw(file),
+                mode,
+            ));
+            bindings::finish_open_simple(file, error)
+        }
     }
 
     /// # Safety
@@ -465,17 +447,15 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         attr: *mut bindings::iattr,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::setattr(
-                    IdMap::from_raw(idmap),
-                    Dentry::from_raw(dentry),
-                    LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                    Iattr::from_raw(attr),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes valid attributes, a valid mapping, and a positive dentry of the
+        // filesystem, whose inode it has locked exclusive.
+        to_errno(unsafe {
+            U::setattr(
+                IdMap::from_raw(idmap),
+                Dentry::from_raw(dentry),
+                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
+                Iattr::from_raw(attr),
+            )
         })
     }
 
@@ -489,17 +469,15 @@ impl<U: InodeOperations> Table<U> {
         request_mask: u32,
         _flags: c_uint,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::getattr(
-                    IdMap::from_raw(idmap),
-                    Inode::from_raw((*(*path).dentry).d_inode),
-                    Kstat::from_raw(stat),
-                    request_mask,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, a `kstat` of its own, and a path to which it
+        // has a reference, whose dentry is a positive one of the filesystem.
+        to_errno(unsafe {
+            U::getattr(
+                IdMap::from_raw(idmap),
+                Inode::from_raw((*(*path).dentry).d_inode),
+                Kstat::from_raw(stat),
+                request_mask,
+            )
         })
     }
 
@@ -512,17 +490,15 @@ impl<U: InodeOperations> Table<U> {
         list: *mut c_char,
         size: usize,
     ) -> isize {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller passes a positive dentry of the filesystem, and a buffer of its own of
+        // `size` bytes, or null.
         let (inode, list) = unsafe {
             (
                 Inode::from_raw((*dentry).d_inode),
                 super::slice_mut(list.cast(), size),
             )
         };
-        match U::listxattr(inode, list) {
-            Ok(len) => len as isize,
-            Err(err) => err.to_errno() as isize,
-        }
+        from_result(|| Ok(U::listxattr(inode, list)? as isize))
     }
 
     /// # Safety
@@ -535,17 +511,15 @@ impl<U: InodeOperations> Table<U> {
         acl: *mut bindings::posix_acl,
         kind: c_int,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::set_acl(
-                    IdMap::from_raw(idmap),
-                    LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                    PosixAcl::from_raw(acl),
-                    AclType::from_raw(kind),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a valid mapping, a positive dentry of the filesystem, whose
+        // inode it has locked exclusive, and null or a list to which it has a reference.
+        to_errno(unsafe {
+            U::set_acl(
+                IdMap::from_raw(idmap),
+                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
+                PosixAcl::from_raw(acl),
+                AclType::from_raw(kind),
+            )
         })
     }
 
@@ -556,12 +530,10 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         fa: *mut kernel::bindings::file_kattr,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::fileattr_get(Inode::from_raw((*dentry).d_inode), FileKattr::from_raw(fa))?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a positive dentry of the filesystem, and a `file_kattr` of its
+        // own.
+        to_errno(unsafe {
+            U::fileattr_get(Inode::from_raw((*dentry).d_inode), FileKattr::from_raw(fa))
         })
     }
 
@@ -573,15 +545,13 @@ impl<U: InodeOperations> Table<U> {
         dentry: *mut bindings::dentry,
         fa: *mut kernel::bindings::file_kattr,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::fileattr_set(
-                    LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                    FileKattr::from_raw(fa),
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes a positive dentry of the filesystem, whose inode it has locked
+        // exclusive, and a `file_kattr` of its own.
+        to_errno(unsafe {
+            U::fileattr_set(
+                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
+                FileKattr::from_raw(fa),
+            )
         })
     }
 
@@ -594,17 +564,20 @@ impl<U: InodeOperations> Table<U> {
         start: u64,
         len: u64,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::fiemap(
-                    Inode::from_raw(inode),
-                    FiemapExtentInfo::from_raw(info),
-                    start,
-                    len,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes an inode of the filesystem to which it has a reference, and a
+        // `fiemap_extent_info` of its own.
+        to_errno(unsafe {
+            U::fiemap(
+                Inode::from_raw(inode),
+                FiemapExtentInfo::from_raw(info),
+                start,
+                len,
+            )
         })
     }
+}
+
+/// Returns what a callback reports that returns a dentry or an error: null where there is neither.
+fn to_err_ptr(result: Result) -> *mut bindings::dentry {
+    result.map_or_else(|err| err.to_ptr(), |()| null_mut())
 }

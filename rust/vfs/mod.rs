@@ -160,6 +160,11 @@ pub fn capable_sys_admin(audit: bool) -> bool {
     }
 }
 
+/// Returns what a callback reports that returns an `int`: 0, or a negative errno.
+fn to_errno(result: Result) -> c_int {
+    result.map_or_else(|err| err.to_errno(), |()| 0)
+}
+
 /// Returns a buffer that C gave us.
 ///
 /// # Safety
@@ -169,6 +174,7 @@ unsafe fn slice_mut<'a>(start: *mut c_void, len: usize) -> &'a mut [u8] {
     if start.is_null() {
         return &mut [];
     }
-    // SAFETY: By the safety requirements.
+    // SAFETY: It is not null, so that the caller guarantees `len` bytes which nothing else accesses;
+    // any bytes are valid as `u8`.
     unsafe { core::slice::from_raw_parts_mut(start.cast(), len) }
 }

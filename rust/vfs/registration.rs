@@ -36,10 +36,10 @@ pub trait Mountable: FsContextOperations + SuperOperations {}
 impl<T: FsContextOperations + SuperOperations> Mountable for T {}
 
 impl<T: Mountable> Registration<T> {
-    const TABLE_HAS_END: () = match T::PARAMETERS {
-        [.., last] => assert!(last.is_end()),
-        [] => panic!("a table of parameters ends with FsParameterSpec::END"),
-    };
+    const TABLE_HAS_END: () = assert!(
+        matches!(T::PARAMETERS, [.., last] if last.is_end()),
+        "a table of parameters ends with FsParameterSpec::END"
+    );
 
     /// Registers `T`, `register_filesystem`.
     ///

@@ -33,6 +33,30 @@ pub struct FileRange<'a, T: FileSystem> {
 }
 
 impl<'a, T: FileSystem> FileRange<'a, T> {
+    /// Returns the range that C passes to `->copy_file_range` and `->remap_file_range`. The VFS has
+    /// checked that positions and length are not negative.
+    ///
+    /// # Safety
+    ///
+    /// Both are open files whose inodes are of `T`, during `'a`.
+    pub(super) unsafe fn from_raw(
+        from: *mut bindings::file,
+        from_pos: bindings::loff_t,
+        to: *mut bindings::file,
+        to_pos: bindings::loff_t,
+        len: u64,
+    ) -> Self {
+        // SAFETY: The caller guarantees that the files are open and of `T`.
+        let (from, to) = unsafe { (File::from_raw(from), File::from_raw(to)) };
+        Self {
+            from,
+            from_pos: from_pos as u64,
+            to,
+            to_pos: to_pos as u64,
+            len,
+        }
+    }
+
     /// Takes `i_rwsem` of both files exclusive, `lock_two_nondirectories`.
     pub fn lock(&self) -> LockedPair<'a, T> {
         let (from, to) = (self.from.inode(), self.to.inode());

@@ -7,6 +7,7 @@
 
 use super::{
     inode_cache::free_inode,
+    to_errno,
     Dquots,
     FileSystem,
     Inode,
@@ -20,7 +21,6 @@ use core::{
 };
 use kernel::{
     container_of,
-    error::from_result,
     prelude::*,
     seq_file::SeqFile, //
 };
@@ -243,11 +243,8 @@ impl<T: SuperOperations> Table<T> {
     ///
     /// `sb` is a superblock of `T`.
     unsafe extern "C" fn freeze_fs(sb: *mut bindings::super_block) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            T::freeze_fs(unsafe { SuperBlock::from_raw(sb) })?;
-            Ok(0)
-        })
+        // SAFETY: The caller passes a superblock of `T` to which it has a reference.
+        to_errno(T::freeze_fs(unsafe { SuperBlock::from_raw(sb) }))
     }
 
     /// # Safety

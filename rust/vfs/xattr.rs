@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/xattr.h`](srctree/include/linux/xattr.h).
 
-use super::{FileSystem, Inode, LockedInode};
+use super::{to_errno, FileSystem, Inode, LockedInode};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -88,12 +88,13 @@ impl<U: XattrHandler> Table<U> {
     ///
     /// # Safety
     ///
-    /// `name` is what the VFS gave to `handler`.
+    /// The VFS gave `name` to `handler`, and it stays during `'a`.
     unsafe fn full_name<'a>(
         handler: *const bindings::xattr_handler,
         name: *const c_char,
     ) -> &'a [u8] {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `name` is the rest of a C string that begins with the handler's prefix, as the
+        // VFS passes it; the caller guarantees that it stays.
         unsafe { CStr::from_char_ptr(bindings::xattr_full_name(handler, name)) }.to_bytes()
     }
 
@@ -109,15 +110,16 @@ impl<U: XattrHandler> Table<U> {
         buffer: *mut c_void,
         size: usize,
     ) -> c_int {
-        // SAFETY: By the safety requirements.
-        let len = unsafe {
-            U::get(
+        // SAFETY: The caller passes an inode of the filesystem to which it has a reference, a name
+        // that it found `handler` for, and a buffer of its own of `size` bytes, or null.
+        let (inode, name, value) = unsafe {
+            (
                 Inode::from_raw(inode),
                 Self::full_name(handler, name),
                 super::slice_mut(buffer, size),
             )
         };
-        len.map_or_else(|err| err.to_errno(), |len| len as c_int)
+        from_result(|| Ok(U::get(inode, name, value)? as c_int))
     }
 
     /// # Safety
@@ -134,18 +136,15 @@ impl<U: XattrHandler> Table<U> {
         size: usize,
         flags: c_int,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                U::set(
-                    LockedInode::assume(Inode::from_raw(inode)),
-                    Self::full_name(handler, name),
-                    (!value.is_null())
-                        .then(|| core::slice::from_raw_parts(value.cast::<u8>(), size)),
-                    flags as u32,
-                )?
-            };
-            Ok(0)
+        // SAFETY: The caller passes an inode of the filesystem whose lock it holds exclusive, a
+        // name that it found `handler` for, and null or a value of `size` bytes.
+        to_errno(unsafe {
+            U::set(
+                LockedInode::assume(Inode::from_raw(inode)),
+                Self::full_name(handler, name),
+                (!value.is_null()).then(|| core::slice::from_raw_parts(value.cast::<u8>(), size)),
+                flags as u32,
+            )
         })
     }
 }

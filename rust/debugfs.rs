@@ -24,7 +24,7 @@ pub(crate) struct Directory(*mut bindings::dentry);
 
 // SAFETY: debugfs has locks of its own.
 unsafe impl Send for Directory {}
-// SAFETY: As above.
+// SAFETY: debugfs has locks of its own.
 unsafe impl Sync for Directory {}
 
 impl Directory {
@@ -116,7 +116,8 @@ impl<T: Show> ShowTable<T> {
     /// `inode` is that of a file which [`Directory::create`] made for a `T`, `file` is being
     /// opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: debugfs passes the inode of the file, whose `i_private` is what `create` gave it,
+        // and the file that it is opening.
         unsafe { bindings::single_open(file, Some(Self::show), (*inode).i_private) }
     }
 
@@ -124,8 +125,8 @@ impl<T: Show> ShowTable<T> {
     ///
     /// `seq` is that of a file which [`ShowTable::open`] opened.
     unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-        // SAFETY: By the safety requirements; `private` is what the file was made with, which is
-        // there until the file is removed. That waits for this.
+        // SAFETY: `open` gave `seq` the `T` of the file as `private`. It is there until the file is
+        // removed, which waits for this call. `seq` is valid during the call.
         unsafe {
             let what = &*(*seq).private.cast::<T>();
             what.show(SeqFile::from_raw(seq));

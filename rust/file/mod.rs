@@ -22,7 +22,7 @@ impl AnyFile {
     ///
     /// `file` is an open file during `'a`.
     pub(crate) unsafe fn from_raw<'a>(file: *mut bindings::file) -> &'a Self {
-        // SAFETY: The types have the same layout.
+        // SAFETY: The caller guarantees that the file is open; the types have the same layout.
         unsafe { &*file.cast() }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Hook<T: SystemCall> {
 
 // SAFETY: Nothing can be done with a `Hook` but drop it, which any thread may do.
 unsafe impl<T: SystemCall> Send for Hook<T> {}
-// SAFETY: As above.
+// SAFETY: A `&Hook` gives access to nothing.
 unsafe impl<T: SystemCall> Sync for Hook<T> {}
 
 impl<T: SystemCall> Hook<T> {
@@ -70,9 +70,11 @@ impl<T: SystemCall> Hook<T> {
     ///
     /// `ops` was initialized, is not registered, and stays where it is until it is unregistered.
     unsafe fn register(ops: *mut bindings::ftrace_ops) -> Result {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller guarantees that `ops` is initialized, is not registered, and stays
+        // where it is.
         let result = unsafe { Self::filter(ops) }.and_then(|()| {
-            // SAFETY: By the safety requirements.
+            // SAFETY: The caller guarantees that `ops` is initialized, is not registered, and stays
+            // where it is until it is unregistered.
             to_result(unsafe { bindings::register_ftrace_function(ops) }).inspect_err(|&err| {
                 if err == EBUSY {
                     pr_err!(
@@ -107,7 +109,7 @@ impl<T: SystemCall> Hook<T> {
         let add = |prefix: &str| -> Result {
             let symbol = CString::try_from_fmt(fmt!("{prefix}{}", T::NAME))?;
             let address = address_of(&symbol)?;
-            // SAFETY: By the safety requirements.
+            // SAFETY: The caller guarantees that `ops` is initialized, and is not registered.
             to_result(unsafe { bindings::ftrace_set_filter_ip(ops, address, 0, 0) })
         };
         add(native)
@@ -191,7 +193,8 @@ unsafe extern "C" fn replacement<T: SystemCall>(regs: *const bindings::pt_regs) 
         // What the kernel says without us.
         return EINVAL.to_errno() as isize;
     }
-    // SAFETY: By the safety requirements.
+    // SAFETY: `enter` sends the task here in place of the system call, whose one argument is the
+    // registers that it was made with; they are on the task's stack.
     let result = T::call(&arch::arguments(unsafe { &*regs }));
     // SAFETY: Taken above.
     unsafe { bindings::module_put(this_module()) };

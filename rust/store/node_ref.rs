@@ -110,7 +110,7 @@ pub(super) struct UninitNode<T>(NonNull<NodeInner<T>>);
 
 // SAFETY: The memory is owned, and not initialised.
 unsafe impl<T> Send for UninitNode<T> {}
-// SAFETY: As above.
+// SAFETY: A `&UninitNode` gives access to nothing.
 unsafe impl<T> Sync for UninitNode<T> {}
 
 impl<T> UninitNode<T> {
@@ -172,7 +172,7 @@ pub(super) struct NodeRef<T> {
 // SAFETY: As for `Arc`: a `NodeRef` gives `&T` to several threads, and drops the `T` on any of
 // them.
 unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
-// SAFETY: As above.
+// SAFETY: As for `Arc`: a `&NodeRef` can be cloned, and so gives no more than a `NodeRef`.
 unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 
 // The node does not move with the pointer.

@@ -57,7 +57,8 @@ impl<U: AddressSpaceOperations> Table<U> {
         mapping: *mut bindings::address_space,
         _folio: *mut bindings::folio,
     ) -> bool {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller passes the mapping of an inode of the filesystem, which stays during
+        // the call.
         U::dirty_folio(unsafe { Inode::from_raw((*mapping).host) })
     }
 }
@@ -96,7 +97,7 @@ impl<T: FileSystem> Inode<T> {
         // SAFETY: The inode is live. A mapping comes and goes under a lock of its own, as C reads
         // it.
         let root = unsafe { &raw const (*self.mapping()).i_mmap.rb_root.rb_node };
-        // SAFETY: As above.
+        // SAFETY: The pointer is to a field of the mapping, which lives as long as the inode.
         !unsafe { root.read_volatile() }.is_null()
     }
 }

@@ -36,13 +36,13 @@ impl Iattr<'_> {
 
     /// Returns which attributes are to be changed, `ATTR_*`.
     pub fn valid(&self) -> u32 {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: `from_raw` was promised that the attributes are valid.
         unsafe { (*self.0).ia_valid }
     }
 
     /// Returns the size in bytes, where `ATTR_SIZE` is among those.
     pub fn size(&self) -> Option<u64> {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: `from_raw` was promised that the attributes are valid.
         (self.valid() & bindings::ATTR_SIZE != 0).then(|| unsafe { (*self.0).ia_size } as u64)
     }
 
@@ -98,7 +98,7 @@ impl<'a> Kstat<'a> {
     ///
     /// `stat` is valid during the lifetime of the result.
     pub(super) unsafe fn from_raw(stat: *mut bindings::kstat) -> Self {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller guarantees that `stat` is valid, and not accessed otherwise.
         Self(unsafe { &mut *stat })
     }
 
@@ -154,19 +154,19 @@ impl FileKattr<'_> {
 
     /// Fills in `FS_*_FL`, `fileattr_fill_flags`.
     pub fn fill_flags(&mut self, flags: u32) {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: `from_raw` was promised that the flags are valid.
         unsafe { bindings::fileattr_fill_flags(self.0, flags) };
     }
 
     /// Returns `FS_*_FL`.
     pub fn flags(&self) -> u32 {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: `from_raw` was promised that the flags are valid.
         unsafe { (*self.0).flags }
     }
 
     /// Returns whether there is more to be set than flags, `fileattr_has_fsx`.
     pub fn has_fsx(&self) -> bool {
-        // SAFETY: By the promise of `from_raw`.
+        // SAFETY: `from_raw` was promised that the flags are valid.
         unsafe { bindings::fileattr_has_fsx(self.0) }
     }
 }

@@ -40,8 +40,7 @@ impl<T: FileSystem> Dentry<T> {
     /// `dentry` is a dentry of a superblock of `T` and stays so during `'a`. The lock of its
     /// directory or of its inode is held, or something else keeps its inode and name what they are.
     pub(crate) unsafe fn from_raw<'a>(dentry: *mut bindings::dentry) -> &'a Self {
-        // SAFETY: The types have the same layout, and the dentry is live by the safety
-        // requirements.
+        // SAFETY: The caller guarantees that the dentry is live; the types have the same layout.
         unsafe { &*dentry.cast() }
     }
 
@@ -164,7 +163,7 @@ impl<T: FileSystem> Inode<T> {
         // SAFETY: The inode is live.
         let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
         if dentry.is_null() {
-            // SAFETY: As above.
+            // SAFETY: The inode is live.
             dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
         }
         // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.

@@ -12,7 +12,7 @@ pub struct Dquots(UnsafeCell<[*mut bindings::dquot; bindings::MAXQUOTAS as usize
 
 // SAFETY: The kernel changes them under its own locks.
 unsafe impl Send for Dquots {}
-// SAFETY: As above.
+// SAFETY: The kernel changes them under its own locks; `read` asks its caller for one.
 unsafe impl Sync for Dquots {}
 
 impl Dquots {
@@ -34,7 +34,7 @@ impl Dquots {
     ///
     /// The caller holds a lock under which they do not change.
     pub(crate) unsafe fn read(&self) -> [*mut bindings::dquot; bindings::MAXQUOTAS as usize] {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller holds a lock under which they do not change.
         unsafe { self.0.get().read() }
     }
 }

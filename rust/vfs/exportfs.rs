@@ -13,7 +13,8 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::aref::ARef,
+    transmute::{AsBytes, FromBytes}, //
 };
 
 /// A table of export operations for superblocks of `T`.
@@ -37,7 +38,7 @@ pub trait ExportOperations {
     type FileSystem: FileSystem;
 
     /// The handle of an inode.
-    type Handle: Copy + PartialEq;
+    type Handle: AsBytes + Copy + FromBytes + PartialEq;
 
     /// The type that the kernel is told of a handle of an inode, `fid_type`.
     const FILEID: u8;
@@ -92,13 +93,14 @@ impl<U: ExportOperations> Table<U> {
             (&[inode, parent], U::FILEID_WITH_PARENT)
         };
         let needed = (inodes.len() * Self::WORDS) as c_int;
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller passes a length of its own.
         let room = unsafe { core::mem::replace(&mut *len, needed) };
         if room < needed {
             return bindings::FILEID_INVALID;
         }
         for (i, inode) in inodes.iter().enumerate() {
-            // SAFETY: By the safety requirements; there is room, as was just checked.
+            // SAFETY: The caller passes inodes of the filesystem to which it has references, and
+            // room for as many words as was just checked.
             unsafe {
                 let handle = U::encode(Inode::from_raw(*inode));
                 words.cast::<U::Handle>().add(i).write_unaligned(handle);
@@ -120,7 +122,8 @@ impl<U: ExportOperations> Table<U> {
         if !known || (len as usize) < Self::WORDS {
             return null_mut();
         }
-        // SAFETY: By the safety requirements; the handle is the first.
+        // SAFETY: The caller passes a live superblock of the filesystem and `len` words; the handle
+        // is the first `WORDS` of them.
         unsafe { Self::find(sb, fid.cast()) }
     }
 
@@ -136,7 +139,8 @@ impl<U: ExportOperations> Table<U> {
         if kind != U::FILEID_WITH_PARENT.into() || (len as usize) < 2 * Self::WORDS {
             return null_mut();
         }
-        // SAFETY: By the safety requirements; the handle is the second.
+        // SAFETY: The caller passes a live superblock of the filesystem and `len` words; the handle
+        // is the second `WORDS` of them.
         unsafe { Self::find(sb, fid.cast::<U::Handle>().add(1)) }
     }
 
@@ -150,7 +154,8 @@ impl<U: ExportOperations> Table<U> {
         sb: *mut kernel::bindings::super_block,
         handle: *const U::Handle,
     ) -> *mut bindings::dentry {
-        // SAFETY: By the safety requirements. Any words may be a handle: `Handle` is made of them.
+        // SAFETY: The caller guarantees that the superblock is live and of the filesystem, and that
+        // the handle can be read. Any bytes are a `Handle`, as it is `FromBytes`.
         let inode = unsafe { U::find(SuperBlock::from_raw(sb), handle.read_unaligned()) };
         match inode.and_then(|inode| inode.find_alias()) {
             Some(dentry) => ARef::<Dentry<U::FileSystem>>::into_raw(dentry)
@@ -198,7 +203,8 @@ impl<T: FileSystem> SuperBlock<T> {
             inode: *mut bindings::inode,
             test: *mut c_void,
         ) -> c_int {
-            // SAFETY: By the safety requirements.
+            // SAFETY: `ilookup5` passes inodes of the superblock in an RCU read section, in which
+            // none is freed, and the `test` below.
             unsafe { (*test.cast::<C>()).test(Inode::from_raw(inode)) }.into()
         }
         let mut test = test;

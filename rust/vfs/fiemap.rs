@@ -58,7 +58,8 @@ impl FiemapExtentInfo<'_> {
     ///
     /// `EFAULT`.
     pub fn fill_next_extent(&mut self, extent: &FiemapExtent) -> Result<bool> {
-        // SAFETY: By the promise of `from_raw`. The caller's memory is checked.
+        // SAFETY: `from_raw` was promised that the information is valid. The function checks the
+        // caller's memory.
         let ret = unsafe {
             bindings::fiemap_fill_next_extent(
                 self.0,

@@ -29,7 +29,7 @@ impl<T: FileSystem> File<T> {
     ///
     /// `file` is an open file whose inode is one of `T`, during `'a`.
     pub(super) unsafe fn from_raw<'a>(file: *mut bindings::file) -> &'a Self {
-        // SAFETY: By the safety requirements; the types have the same layout.
+        // SAFETY: The caller guarantees that the file is open; the types have the same layout.
         unsafe { &*file.cast() }
     }
 
@@ -39,7 +39,7 @@ impl<T: FileSystem> File<T> {
 
     /// Returns the inode.
     pub fn inode(&self) -> &Inode<T> {
-        // SAFETY: By the promise of `from_raw`; an open file has a reference to its inode.
+        // SAFETY: `from_raw` was promised a file of `T`; an open file has a reference to its inode.
         unsafe { Inode::from_raw((*self.as_raw()).f_inode) }
     }
 
@@ -138,7 +138,8 @@ impl<T: FileSystem> TmpFile<'_, T> {
 
     /// Gives the file its inode, `d_tmpfile`.
     pub fn set_inode(self, inode: NewInode<T>) {
-        // SAFETY: By the promise of `from_raw`; the inode's reference goes to the file's dentry.
+        // SAFETY: `from_raw` was promised a file that `->tmpfile` is opening; the inode's reference
+        // goes to the file's dentry.
         unsafe { bindings::d_tmpfile(self.0, inode.into_raw()) };
     }
 }
@@ -151,13 +152,14 @@ impl<'a, T: FileSystem> Kiocb<'a, T> {
     ///
     /// `kiocb` is of an open file of `T`, and not accessed otherwise during `'a`.
     pub(super) unsafe fn from_raw(kiocb: *mut bindings::kiocb) -> Self {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller guarantees that `kiocb` is valid, and not accessed otherwise.
         Self(unsafe { &mut *kiocb }, PhantomData)
     }
 
     /// Returns the file.
     pub fn file(&self) -> &'a File<T> {
-        // SAFETY: By the promise of `from_raw`; the caller of `->read_iter` has a reference.
+        // SAFETY: `from_raw` was promised a file of `T`, to which the caller of `->read_iter` or
+        // `->write_iter` has a reference.
         unsafe { File::from_raw(self.0.ki_filp) }
     }
 
@@ -257,7 +259,7 @@ impl<'a> DirContext<'a> {
     ///
     /// `ctx` is valid, and not accessed otherwise, during `'a`.
     pub(super) unsafe fn from_raw(ctx: *mut bindings::dir_context) -> Self {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller guarantees that `ctx` is valid, and not accessed otherwise.
         Self(unsafe { &mut *ctx })
     }
 

@@ -49,7 +49,7 @@ impl FsContext<'_> {
 
     /// Returns whether the group exists in the user namespace of the mount, `kgid_has_mapping`.
     pub fn has_gid(&self, gid: bindings::kgid_t) -> bool {
-        // SAFETY: As above.
+        // SAFETY: The context and so its user namespace are valid.
         unsafe { bindings::from_kgid((*self.0).user_ns, gid) != u32::MAX }
     }
 

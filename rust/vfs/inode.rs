@@ -28,7 +28,7 @@ pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 // SAFETY: C changes the fields under its own locks; `InodeData` is `Send` and `Sync`.
 unsafe impl<T: FileSystem> Send for Inode<T> {}
 
-// SAFETY: As above.
+// SAFETY: C changes the fields under its own locks; `InodeData` is `Send` and `Sync`.
 unsafe impl<T: FileSystem> Sync for Inode<T> {}
 
 // SAFETY: `i_count` keeps the inode alive; every inode has it.
@@ -50,8 +50,8 @@ impl<T: FileSystem> Inode<T> {
     /// `inode` is an inode of a superblock of `T`, and stays so during `'a`.
     pub(crate) unsafe fn from_raw<'a>(inode: *mut bindings::inode) -> &'a Self {
         // INVARIANT: Every inode of a superblock of `T` was allocated by
-        // `inode_cache::alloc_inode`. SAFETY: The types have the same layout, and the inode is live
-        // by the safety requirements.
+        // `inode_cache::alloc_inode`.
+        // SAFETY: The caller guarantees that the inode is live; the types have the same layout.
         unsafe { &*inode.cast() }
     }
 

@@ -33,7 +33,7 @@ impl<T: FileSystem> InodeWithData<T> {
     ///
     /// `inode` is the `inode` of an `InodeWithData<T>`, initialised or not.
     pub(super) unsafe fn container_of(inode: *mut bindings::inode) -> *mut Self {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller guarantees that `inode` is the field of an `InodeWithData<T>`.
         unsafe { container_of!(inode.cast::<Opaque<bindings::inode>>(), Self, inode) }
     }
 }
@@ -50,7 +50,7 @@ pub(super) struct InodeCache<T: FileSystem> {
 
 // SAFETY: The slab allocator has its own locks.
 unsafe impl<T: FileSystem> Send for InodeCache<T> {}
-// SAFETY: As above.
+// SAFETY: The slab allocator has its own locks.
 unsafe impl<T: FileSystem> Sync for InodeCache<T> {}
 
 impl<T: FileSystem> InodeCache<T> {
@@ -128,8 +128,9 @@ unsafe extern "C" fn init_once(memory: *mut c_void) {
 /// `inode` was allocated by [`InodeCache::alloc_inode`], nothing refers to it, and a grace period
 /// has passed.
 pub(super) unsafe extern "C" fn free_inode<T: FileSystem>(inode: *mut bindings::inode) {
-    // SAFETY: By the safety requirements, and the invariant of `InodeWithData`. `kfree` takes
-    // memory of any cache.
+    // SAFETY: The VFS passes an inode of `T` to which there is no reference any more, after a grace
+    // period, so that its data is still initialised (invariant of `InodeWithData`) and used by
+    // nothing. `kfree` takes memory of any cache.
     unsafe {
         if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
             bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());

@@ -20,7 +20,7 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
 
     /// Sets the largest size of a file, in bytes, and the most names of one.
     pub fn set_limits(&self, max_bytes: u64, max_links: u32) {
-        // SAFETY: By the promise of `assume`.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock.
         unsafe {
             (*self.as_raw()).s_maxbytes = max_bytes as i64;
             (*self.as_raw()).s_max_links = max_links;
@@ -29,7 +29,7 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
 
     /// Makes the block size that of a page, and timestamps count nanoseconds.
     pub fn set_granularity(&self) {
-        // SAFETY: By the promise of `assume`.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock.
         unsafe {
             (*self.as_raw()).s_blocksize = kernel::page::PAGE_SIZE;
             (*self.as_raw()).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
@@ -39,7 +39,7 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
 
     /// Sets flags of `s_flags` and of `s_iflags`.
     pub fn set_flags(&self, flags: usize, iflags: usize) {
-        // SAFETY: By the promise of `assume`.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock.
         unsafe {
             (*self.as_raw()).s_flags |= flags;
             (*self.as_raw()).s_iflags |= iflags as c_ulong;
@@ -49,7 +49,8 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
     /// Gives it a random UUID.
     pub fn set_random_uuid(&self) {
         let mut uuid = bindings::uuid_t::default();
-        // SAFETY: By the promise of `assume`; `uuid` is valid for writes, and copied.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock; `uuid` is valid
+        // for writes, and copied.
         unsafe {
             bindings::uuid_gen(&mut uuid);
             bindings::super_set_uuid(self.as_raw(), uuid.b.as_ptr(), uuid.b.len() as c_uint);
@@ -59,13 +60,15 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
     /// Sets `s_export_op`.
     pub fn set_export_ops(&self, ops: &'static ExportOps<T>) {
         // `kernel::bindings` only has the type's name.
-        // SAFETY: By the promise of `assume`; the table is static, and of `T`.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock; the table is
+        // static, and of `T`.
         unsafe { (*self.as_raw()).s_export_op = ops.as_raw().cast() };
     }
 
     /// Sets `s_xattr`.
     pub fn set_xattr_handlers(&self, handlers: &'static XattrHandlers<T>) {
-        // SAFETY: By the promise of `assume`; the table is static, and of `T`.
+        // SAFETY: `assume` was promised that nothing else accesses the superblock; the table is
+        // static, and of `T`.
         unsafe { (*self.as_raw()).s_xattr = handlers.as_raw() };
     }
 }

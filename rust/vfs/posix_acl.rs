@@ -62,7 +62,8 @@ impl PosixAcl {
     ///
     /// `acl` is null or a list to which there is a reference during `'a`.
     pub(super) unsafe fn from_raw<'a>(acl: *mut bindings::posix_acl) -> Option<&'a Self> {
-        // SAFETY: By the safety requirements; the types have the same layout.
+        // SAFETY: The caller guarantees that the list is null or referenced; the types have the
+        // same layout.
         unsafe { acl.cast::<Self>().as_ref() }
     }
 

@@ -119,7 +119,7 @@ impl<T: Mountable> ContextTable<T> {
     ///
     /// `fc` is a context of `T`.
     unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The VFS passes a context of `T` that nothing else uses any more.
         let options = unsafe { core::mem::replace(&mut (*fc).fs_private, null_mut()) };
         if !options.is_null() {
             // SAFETY: `init_fs_context` set it, and nothing borrows it any more.
@@ -171,7 +171,8 @@ impl<T: Mountable> ContextTable<T> {
     ///
     /// `fc` is a context of `T` for a new mount.
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `vfs_get_tree` passes a context of `T` whose options `init_fs_context` has set,
+        // as `fill_super` asks.
         unsafe { bindings::get_tree_nodev(fc, Some(fill_super::<T>)) }
     }
 
@@ -180,7 +181,8 @@ impl<T: Mountable> ContextTable<T> {
     /// `fc` is a context of `T` for the change of a mount.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
-            // SAFETY: By the safety requirements.
+            // SAFETY: `reconfigure_super` passes a context of `T` whose `root` is one of a live
+            // superblock, and holds `s_umount`.
             let (sb, options) = unsafe {
                 let sb = (*(*fc).root).d_sb;
                 // A remount by mount(2) sets or clears this flag, but never means to clear it.
@@ -202,7 +204,7 @@ unsafe extern "C" fn fill_super<T: Mountable>(
     sb: *mut bindings::super_block,
     fc: *mut bindings::fs_context,
 ) -> c_int {
-    // SAFETY: `fc` is a context of `T`, by the safety requirements.
+    // SAFETY: `get_tree_nodev` passes the context that `get_tree` gave it, one of `T`.
     let options = unsafe { options::<T>(fc) };
     from_result(|| {
         let data = KBox::new(T::super_data(options)?, GFP_KERNEL)?;
@@ -230,14 +232,15 @@ unsafe extern "C" fn fill_super<T: Mountable>(
 ///
 /// `sb` is a superblock of `T` that is going away.
 unsafe extern "C" fn kill_sb<T: Mountable>(sb: *mut bindings::super_block) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `deactivate_locked_super` passes a superblock of `T` that has no users any more. If
+    // `s_fs_info` is set, `fill_super` has set it.
     unsafe {
         if !(*sb).s_fs_info.is_null() {
             T::kill_sb(SuperBlock::from_raw(sb));
         }
         bindings::kill_anon_super(sb);
     }
-    // SAFETY: By the safety requirements: the inodes are gone. The superblock's memory outlives
-    // this call.
+    // SAFETY: `kill_anon_super` has evicted all inodes and called `put_super`. The memory of the
+    // superblock outlives this call.
     drop(unsafe { take_data::<T>(sb) });
 }

@@ -102,7 +102,7 @@ impl<T> Deref for WriteGuard<'_, T> {
 
 impl<T> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: As above, and the guard is borrowed mutably.
+        // SAFETY: The lock is held, there is no other guard, and this one is borrowed mutably.
         unsafe { &mut *self.0.value.get() }
     }
 }

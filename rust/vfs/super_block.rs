@@ -40,7 +40,8 @@ impl<T: FileSystem> SuperBlock<T> {
     ///
     /// `sb` is a superblock of `T` whose `s_fs_info` is set, and stays so during `'a`.
     pub(crate) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
-        // SAFETY: By the safety requirements; the types have the same layout.
+        // SAFETY: The caller guarantees that the superblock is live; the types have the same
+        // layout.
         unsafe { &*sb.cast() }
     }
 
@@ -90,7 +91,7 @@ impl<T: FileSystem> SuperBlock<T> {
 pub(super) unsafe fn take_data<T: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> Option<KBox<T::SuperData>> {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The caller guarantees that nothing else accesses the superblock.
     let data = unsafe { core::mem::replace(&mut (*sb).s_fs_info, null_mut()) };
     // SAFETY: `fill_super` set it, and nothing borrows it any more.
     (!data.is_null()).then(|| unsafe { KBox::from_foreign(data) })

@@ -121,7 +121,8 @@ impl<T: SuperOperations> Table<T> {
     ///
     /// `sb` is a superblock of `T`.
     unsafe extern "C" fn alloc_inode(sb: *mut bindings::super_block) -> *mut bindings::inode {
-        // SAFETY: By the safety requirements: there is no inode before `s_fs_info` is set.
+        // SAFETY: The VFS passes a superblock of `T`. Its `s_fs_info` is set, as `fill_super` sets
+        // it before anything allocates an inode.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
         Registration::of(sb)
             .inode_cache
@@ -132,7 +133,9 @@ impl<T: SuperOperations> Table<T> {
     ///
     /// `inode` is an inode of `T` to which there are no more references.
     unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
-        // SAFETY: By the safety requirements. The page cache is empty, and stays so.
+        // SAFETY: The VFS passes an inode of `T` without references, as
+        // `truncate_inode_pages_final` and `clear_inode` ask. The page cache is empty, and stays
+        // so.
         let inode = unsafe {
             bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
             bindings::clear_inode(inode);
@@ -145,7 +148,7 @@ impl<T: SuperOperations> Table<T> {
     ///
     /// `inode` is an inode of `T`.
     unsafe extern "C" fn get_dquots(inode: *mut bindings::inode) -> *mut *mut bindings::dquot {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The quota code passes an inode of `T` that its caller has a reference to.
         T::dquots(unsafe { Inode::from_raw(inode) }).as_raw()
     }
 
@@ -155,7 +158,8 @@ impl<T: SuperOperations> Table<T> {
     ///
     /// `sb` is a superblock of `T` that is going away.
     unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `generic_shutdown_super` passes a superblock of `T` whose `s_fs_info` is set, as
+        // it has a root.
         T::put_super(unsafe { SuperBlock::from_raw(sb) });
     }
 
@@ -166,7 +170,8 @@ impl<T: SuperOperations> Table<T> {
         dentry: *mut bindings::dentry,
         buf: *mut kernel::bindings::kstatfs,
     ) -> c_int {
-        // SAFETY: By the safety requirements. `kernel::bindings` only has the type's name.
+        // SAFETY: `statfs_by_dentry` passes a dentry of a superblock of `T` that its caller has a
+        // reference to, and a buffer of its own. `kernel::bindings` only has the type's name.
         let (sb, buf) = unsafe {
             bindings::simple_statfs(dentry, buf);
             (
@@ -196,7 +201,8 @@ impl<T: SuperOperations> Table<T> {
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,
     ) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The VFS passes the root of a mount of `T` to which it has a reference, and a
+        // valid file.
         unsafe {
             T::show_options(SuperBlock::from_raw((*root).d_sb), SeqFile::from_raw(seq));
         }
@@ -218,7 +224,7 @@ impl<T: SuperOperations> Table<T> {
         if !Self::may_freeze(holder) {
             return EPERM.to_errno();
         }
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller has a reference to the superblock, as `freeze_super` asks.
         unsafe { bindings::freeze_super(sb, holder, owner) }
     }
 
@@ -235,7 +241,7 @@ impl<T: SuperOperations> Table<T> {
         if !Self::may_freeze(holder) {
             return EPERM.to_errno();
         }
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller has a reference to the superblock, as `thaw_super` asks.
         unsafe { bindings::thaw_super(sb, holder, owner) }
     }
 

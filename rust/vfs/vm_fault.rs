@@ -57,7 +57,8 @@ impl<U: VmOperations> Table<U> {
     ///
     /// `vmf` is a fault in a mapping that was given this table.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: The kernel passes the fault that it is handling, in a mapping that was given
+        // this table: one of a file of `T`.
         U::fault(&mut Fault {
             vmf,
             _fault: PhantomData,
@@ -70,7 +71,7 @@ impl<U: VmOperations> Table<U> {
     ///
     /// # Safety
     ///
-    /// None.
+    /// None: does not look at its arguments.
     unsafe extern "C" fn map_pages(
         _vmf: *mut bindings::vm_fault,
         _first: c_ulong,
@@ -93,7 +94,8 @@ impl<T: FileSystem> NewVma<'_, T> {
 
     /// Sets the operations.
     pub fn set_vm_ops(self, ops: &'static VmOps<T>) {
-        // SAFETY: By the promise of `from_raw`; the table is static, and of `T`.
+        // SAFETY: `from_raw` was promised a mapping that nothing else accesses; the table is
+        // static, and of `T`.
         unsafe { (*self.0).vm_ops = &raw const ops.0 };
     }
 }
@@ -159,7 +161,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
     }
 
     fn address(&self) -> usize {
-        // SAFETY: By the type invariant.
+        // SAFETY: `vmf` is valid by the type invariant.
         unsafe { (*self.vmf).__bindgen_anon_1.address }
     }
 
@@ -176,12 +178,12 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// Returns the index of the page in the file, `vmf->pgoff`.
     pub fn pgoff(&self) -> u64 {
-        // SAFETY: By the type invariant.
+        // SAFETY: `vmf` is valid by the type invariant.
         unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
     }
 
     fn has_flag(&self, flags: u32) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: `vmf` is valid by the type invariant.
         unsafe { (*self.vmf).flags & flags != 0 }
     }
 
@@ -239,7 +241,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// Maps the kernel's page of zeros, which is not counted and cannot be pinned.
     pub fn map_zero_page(&mut self, _lock: &InvalidateSharedGuard<'_, T>) -> VmFault {
-        // SAFETY: By the type invariant.
+        // SAFETY: `vmf` is a fault that is being handled, by the type invariant.
         if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }
@@ -279,7 +281,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
                 return result.into();
             }
         }
-        // SAFETY: By the type invariant.
+        // SAFETY: `vmf` is a fault that is being handled, by the type invariant.
         if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
             return err.into();
         }

@@ -19,13 +19,13 @@ global_lock! {
     unsafe(uninit) static ADDING: Mutex<()> = ();
 }
 
-/// To be called once, before there is a superblock.
+/// Initialises the lock.
 ///
 /// # Safety
 ///
-/// As it says.
+/// Called once, before there is a superblock.
 pub(super) unsafe fn init() {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The caller guarantees that this is the first and only call.
     unsafe { ADDING.init() };
 }
 
@@ -60,7 +60,7 @@ fn within<R>(
 ///
 /// `dquot` is a dquot to which there is a reference.
 unsafe fn charged(dquot: *mut bindings::dquot) -> i64 {
-    // SAFETY: By the safety requirements; what is read is protected by this lock.
+    // SAFETY: The caller guarantees a reference to the dquot; `dq_dqb_lock` protects what is read.
     unsafe {
         bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
         let block = (*dquot).dq_dqb;

@@ -88,9 +88,11 @@ impl<T: MemFs> PinnedDrop for Format<T> {
 
 /// # Safety
 ///
-/// `sb` is a live superblock, `kind` a kind of quota.
+/// `sb` is a live superblock, `kind` a kind of quota, whose information nothing else accesses
+/// during `'a`.
 unsafe fn info<'a>(sb: *mut bindings::super_block, kind: c_int) -> &'a mut bindings::mem_dqinfo {
-    // SAFETY: By the safety requirements.
+    // SAFETY: The caller guarantees that the superblock is live, and that nothing else accesses its
+    // information of this kind; the array has an element for each kind.
     unsafe { &mut (*sb).s_dquot.info[kind as usize] }
 }
 
@@ -115,13 +117,13 @@ unsafe fn of_dquot<'a>(dquot: *mut bindings::dquot) -> (Pin<&'a Ids>, u32) {
     }
 }
 
-/// The limits in `dquot`, and whether there is anything charged.
+/// Returns the limits in `dquot`, and whether there is anything charged.
 ///
 /// # Safety
 ///
-/// `dquot` is a dquot.
+/// `dquot` is a dquot to which there is a reference, or whose `dq_lock` is held.
 unsafe fn limits(dquot: *mut bindings::dquot) -> (Limits, bool) {
-    // SAFETY: By the safety requirements; what is read is protected by this lock.
+    // SAFETY: The caller guarantees that the dquot is live; `dq_dqb_lock` protects what is read.
     unsafe {
         bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
         let block = (*dquot).dq_dqb;
@@ -140,7 +142,7 @@ unsafe fn limits(dquot: *mut bindings::dquot) -> (Limits, bool) {
 ///
 /// # Safety
 ///
-/// None.
+/// None: does not look at its arguments.
 unsafe extern "C" fn check(_sb: *mut bindings::super_block, _kind: c_int) -> c_int {
     1
 }
@@ -149,7 +151,7 @@ unsafe extern "C" fn check(_sb: *mut bindings::super_block, _kind: c_int) -> c_i
 ///
 /// # Safety
 ///
-/// None.
+/// None: does not look at its arguments.
 unsafe extern "C" fn write_info(_sb: *mut bindings::super_block, _kind: c_int) -> c_int {
     0
 }
@@ -163,7 +165,8 @@ unsafe extern "C" fn read_info<T: MemFs>(sb: *mut bindings::super_block, kind: c
     } else {
         Kind::Group
     };
-    // SAFETY: By the safety requirements; `s_fs_info` is set before quotas are turned on.
+    // SAFETY: `dquot_load_quota_sb` passes a superblock of `T`, whose `s_fs_info` was set before
+    // `enable` turned quotas on.
     let default = T::quota_limits(unsafe { SuperBlock::from_raw(sb) }, of).unwrap_or_default();
     let ids = KBox::pin_init(
         pin_init!(Ids {
@@ -176,7 +179,8 @@ unsafe extern "C" fn read_info<T: MemFs>(sb: *mut bindings::super_block, kind: c
         Ok(ids) => ids,
         Err(err) => return err.to_errno(),
     };
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_load_quota_sb` passes a live superblock and a kind of quota that it is turning
+    // on, so that nothing else accesses the information.
     let info = unsafe { info(sb, kind) };
     info.dqi_priv = ids.into_foreign();
     info.dqi_bgrace = GRACE_SECONDS;
@@ -204,11 +208,12 @@ unsafe extern "C" fn free_info(sb: *mut bindings::super_block, kind: c_int) -> c
 ///
 /// `dquot` is a new dquot whose `dq_lock` the caller holds, so that nothing else accesses it.
 unsafe extern "C" fn read(dquot: *mut bindings::dquot) -> c_int {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_acquire` passes a dquot whose `dq_lock` it holds.
     let (ids, id) = unsafe { of_dquot(dquot) };
     let own = ids.by_id.lock().get(&id).copied();
     let limits = own.unwrap_or(ids.default);
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_acquire` holds `dq_lock`, and the dquot is not active yet, so that nothing
+    // else accesses it.
     unsafe {
         (*dquot).dq_off = own.is_some().into();
         let block = &mut (*dquot).dq_dqb;
@@ -229,7 +234,7 @@ unsafe extern "C" fn read(dquot: *mut bindings::dquot) -> c_int {
 ///
 /// `dquot` is a dquot whose `dq_lock` the caller holds.
 unsafe extern "C" fn commit(dquot: *mut bindings::dquot) -> c_int {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_commit` and `dquot_acquire` pass a dquot whose `dq_lock` they hold.
     let ((ids, id), (limits, _)) = unsafe { (of_dquot(dquot), limits(dquot)) };
     let mut by_id = ids.by_id.lock();
     if let Some(own) = by_id.get_mut(&id) {
@@ -248,7 +253,7 @@ unsafe extern "C" fn commit(dquot: *mut bindings::dquot) -> c_int {
 ///
 /// `dquot` is a dquot that nothing refers to, and whose `dq_lock` the caller holds.
 unsafe extern "C" fn release(dquot: *mut bindings::dquot) -> c_int {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_release` passes a dquot whose `dq_lock` it holds.
     let ((ids, id), (limits, used)) = unsafe { (of_dquot(dquot), limits(dquot)) };
     if !used && limits == ids.default {
         let node = ids.by_id.lock().remove_node(&id);
@@ -265,7 +270,8 @@ unsafe extern "C" fn release(dquot: *mut bindings::dquot) -> c_int {
 ///
 /// Quotas of the kind of `id` are on, and stay so.
 unsafe extern "C" fn next_id(sb: *mut bindings::super_block, id: *mut bindings::kqid) -> c_int {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `dquot_get_next_id` passes a live superblock with quotas of this kind on, which
+    // `s_umount` keeps on, and an id of its own.
     let (ids, from) = unsafe {
         (
             ids(sb, (*id).type_ as c_int),
@@ -277,8 +283,9 @@ unsafe extern "C" fn next_id(sb: *mut bindings::super_block, id: *mut bindings::
         return ENOENT.to_errno();
     };
     let val = *cursor.current().0;
-    // SAFETY: By the safety requirements. In the initial namespace, the only one that superblocks
-    // with quotas are of, ids are the kernel's own; those of a group look as those of a user.
+    // SAFETY: The id is the caller's own. In the initial namespace, the only one that superblocks
+    // with quotas are of, ids are the kernel's own; those of a group have the layout of those of a
+    // user.
     unsafe { (*id).__bindgen_anon_1.uid = bindings::kuid_t { val } };
     0
 }

@@ -81,7 +81,7 @@ impl<'pool> BlockBatch<'pool> {
 
     /// Charges a block, for [`Pool::alloc_overcommit`].
     pub(super) fn overcommit(pool: &'pool Pool) -> Self {
-        // INVARIANT: As above.
+        // INVARIANT: The pool has charged them.
         Self {
             pool,
             left: pool.charge_overcommit(1),
@@ -219,7 +219,8 @@ impl<'pool> ContigBlocks<'pool> {
         if len == 0 {
             return 0;
         }
-        // SAFETY: As in `copy_from_iter`.
+        // SAFETY: The pages are owned, and virtually contiguous if there are several, see
+        // `MAX_ORDER`.
         let mapping = unsafe { bindings::kmap_local_page(self.page.as_ptr()) };
         // SAFETY: `len` bytes, at least one, lie within the pages from there on.
         let mut to = unsafe { mapping.cast::<u8>().add(offset) };

@@ -87,7 +87,7 @@ pub struct MappedBlocks {
 
 // SAFETY: The lists are behind a lock, the link is used under the pool's.
 unsafe impl Send for MappedBlocks {}
-// SAFETY: As above.
+// SAFETY: The lists are behind a lock, the link is used under the pool's.
 unsafe impl Sync for MappedBlocks {}
 
 /// How many blocks are looked at under one hold of the lock.
@@ -188,7 +188,7 @@ impl MappedBlocks {
         let lists = self.lists.lock();
         // SAFETY: The lists are locked.
         let looked_at = unsafe { reap(&lists, pool, n) };
-        // SAFETY: As above.
+        // SAFETY: The list is locked, and of pages by `lru`.
         if unsafe { first(lists.orphans.get()) }.is_some() {
             // SAFETY: An inode with orphans is live, and its lists are locked.
             unsafe { pool.orphans.add_inode(self.orphans_link.get()) };
@@ -335,7 +335,8 @@ impl RawBlock {
 ///
 /// `page` is the address of a live `struct page`.
 unsafe fn page_mapping<'a>(page: *mut bindings::page) -> &'a Atomic<*mut bindings::address_space> {
-    // SAFETY: By the safety requirements; the store and the kernel access the field as a whole.
+    // SAFETY: The caller guarantees that the page is live; the store and the kernel access the
+    // field as a whole.
     unsafe { Atomic::from_ptr(&raw mut (*page).__bindgen_anon_1.__bindgen_anon_1.mapping) }
 }
 
@@ -345,7 +346,8 @@ unsafe fn page_mapping<'a>(page: *mut bindings::page) -> &'a Atomic<*mut binding
 ///
 /// `page` is the address of a live `struct page`.
 unsafe fn page_index<'a>(page: *mut bindings::page) -> &'a Atomic<usize> {
-    // SAFETY: As for `page_mapping`.
+    // SAFETY: The caller guarantees that the page is live; the store and the kernel access the
+    // field as a whole.
     unsafe {
         let named = &raw mut (*page).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_2;
         Atomic::from_ptr(&raw mut (*named).__folio_index)

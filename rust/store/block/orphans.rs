@@ -56,7 +56,7 @@ pub(super) struct Orphans {
 
 // SAFETY: A work item is initialised once, and changes its state atomically.
 unsafe impl Send for Orphans {}
-// SAFETY: As above.
+// SAFETY: The lists are behind a lock; the other fields change atomically.
 unsafe impl Sync for Orphans {}
 
 /// Initialises an empty list.

@@ -75,7 +75,8 @@ impl RawBlock {
     ///
     /// As for [`NewBlock::from_page`]; the slot owns the page's only reference, and the charge.
     pub(super) unsafe fn in_slot(page: NonNull<bindings::page>, number: u64) -> Self {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller passes a page of order 0 that was allocated as a block, and the only
+        // reference to it.
         unsafe { Self::new(page, in_slot(number)) }
     }
 
@@ -191,7 +192,7 @@ impl RawBlock {
     ///
     /// The caller owns a reference to the page, and gives it up.
     pub(super) unsafe fn put_page(self) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The caller owns the reference that is given up.
         unsafe { bindings::put_page(self.as_ptr()) };
     }
 
@@ -389,7 +390,8 @@ pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
     // On x86-64 a `rep movsq`, or moves, which need no alignment (arch/x86/lib/copy_page_64.S).
     let anywhere = cfg!(CONFIG_X86_64) || is_page(from) && is_page(to);
     let pages = if anywhere { len - len % BLOCK_SIZE } else { 0 };
-    // SAFETY: By the safety requirements; `copy_page` copies `BLOCK_SIZE` bytes.
+    // SAFETY: The caller guarantees that `len` bytes are valid at both and do not overlap;
+    // `copy_page` copies `BLOCK_SIZE` of them.
     unsafe {
         for at in (0..pages).step_by(BLOCK_SIZE) {
             copy_page(to.add(at).cast(), from.add(at).cast_mut().cast());
@@ -412,7 +414,8 @@ unsafe fn pages_equal(a: *const u64, b: *const u64) -> bool {
         .step_by(LINE)
         .all(|start| {
             let differ = (start..start + LINE).fold(0, |differ, i| {
-                // SAFETY: Within both pages, by the safety requirements, and aligned.
+                // SAFETY: The caller passes the addresses of pages, within which both words lie;
+                // they are aligned.
                 differ | unsafe { a.add(i).read_volatile() ^ b.add(i).read_volatile() }
             });
             differ == 0
@@ -450,7 +453,8 @@ impl<'pool> NewBlock<'pool> {
     /// `page` is of order 0, and the caller gives up the only reference to it; `pool` has charged
     /// the block.
     pub(super) unsafe fn from_page(pool: &'pool Pool, page: NonNull<bindings::page>) -> Self {
-        // SAFETY: By the safety requirements; the slot count is 0.
+        // SAFETY: The caller passes a page of order 0 and its only reference, for which `pool` has
+        // charged a block; the slot count is 0.
         unsafe { Self::from_raw(pool, RawBlock::new(page, 0)) }
     }
 
@@ -459,7 +463,8 @@ impl<'pool> NewBlock<'pool> {
     /// The caller gives up the only reference to the page of `block`, and no slot holds it; `pool`
     /// has charged it.
     pub(super) unsafe fn from_raw(pool: &'pool Pool, block: RawBlock) -> Self {
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: The caller gives up the only reference, and guarantees that no slot holds the
+        // block and that `pool` has charged it.
         Self {
             bytes: ManuallyDrop::new(BlockRef(block)),
             pool,

@@ -87,7 +87,7 @@ impl Pool {
                     unsafe { bindings::list_del(block.link()) };
                     self.free_orphan(block);
                 } else {
-                    // SAFETY: As above.
+                    // SAFETY: The block is on this list, which is locked.
                     unsafe { bindings::list_move_tail(block.link(), lists.blocks.get()) };
                 }
             }
@@ -150,7 +150,8 @@ impl Pool {
     pub(super) unsafe extern "C" fn reap_work(work: *mut bindings::work_struct) {
         const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
         let work = work.cast::<Opaque<bindings::delayed_work>>();
-        // SAFETY: By the safety requirements; a pool cancels its work before it is freed.
+        // SAFETY: The workqueue passes the work that was queued, which is that of a pool.
+        // `Pool::close` cancels it before the pool is freed.
         let pool = unsafe { &*container_of!(work, Pool, orphans.work) };
         let mut left = pool.orphans.count();
         while left > 0 {

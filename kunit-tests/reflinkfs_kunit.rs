@@ -5,7 +5,7 @@
 //! They are run when the module is loaded, and once more for each write to
 //! `/sys/kernel/debug/kunit/SUITE/run`.
 //!
-//! | suite | in | what it holds the store to |
+//! | suite | file | what it holds the store to |
 //! |---|---|---|
 //! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were inserted, at every height |
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; what may be written in place |
@@ -24,6 +24,7 @@
 //! | `reflinkfs_full` | `full.rs` | full blocks are copied |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
+//! | `reflinkfs_doctests` | `doctests.py` | the examples in the documentation of `store` and `vfs` |
 //!
 //! # How tests are written
 //!
@@ -35,37 +36,16 @@
 mod bindings;
 #[path = "../rust/store/mod.rs"]
 pub mod store;
+// What only a filesystem uses is not used here.
+#[allow(dead_code)]
+#[path = "../rust/vfs/mod.rs"]
+pub mod vfs;
 
 #[macro_use]
-mod check;
+mod support;
+mod suites;
 
-#[cfg(CONFIG_FAULT_INJECTION)]
-mod inject;
-mod inode;
-mod model;
-mod nodes;
-mod random;
-mod threads;
-mod trees;
-
-mod alloc;
-mod block;
-mod compare;
-mod cost;
-mod ends;
-mod exclusive;
-mod extent;
-#[cfg(CONFIG_FAULT_INJECTION)]
-mod failing;
-mod full;
-mod history;
-mod mapped;
-mod parallel;
-mod pool;
-mod prealloc;
-mod share;
-mod stable;
-mod tree;
+include!(env!("REFLINKFS_DOCTESTS"));
 
 use kernel::prelude::*;
 use store::NodeCache;

@@ -5,12 +5,7 @@
 # console it would stop at the first plan, which is that of a suite in the kernel itself.
 
 # kunit_expected: "SUITE COUNT" lines, from the sources: a suite that did not run must be noticed.
-kunit_expected() {
-	find "$TOP/kunit-tests" -name '*.rs' -exec cat {} + | awk '
-		match($0, /kunit_tests\([a-z0-9_]+\)/) { suite = substr($0, RSTART + 12, RLENGTH - 13) }
-		/^[[:space:]]*#\[test\]/ { if (suite != "") count[suite]++ }
-		END { for (suite in count) print suite, count[suite] }' | sort
-}
+kunit_expected() { in_root -b "$TOP:/src" /src/kunit-tests/suites.py; }
 
 # kunit_run FILTER [KERNEL]: on the debug kernel unless another is named; prints kunit.py's lines, ends with a `test result:` line like libtest's.
 kunit_run() {

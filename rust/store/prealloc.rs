@@ -12,18 +12,42 @@ use kernel::{prelude::*, sync::Arc};
 /// Nodes, and blocks for copies, for changes to a [`Tree`](super::Tree) under a spinning lock.
 ///
 /// A change first asks whether there are enough. If not, the caller drops the lock, fills the
-/// `Prealloc` and tries again:
+/// `Prealloc` and tries again.
 ///
-/// ```text
-/// loop {
-///     {
-///         let mut tree = lock.write();
-///         if tree.can_insert(index, &mut prealloc) {
-///             return tree.insert(index, block, &mut prealloc);
+/// # Examples
+///
+/// ```
+/// use crate::{
+///     store::{block::{NewBlock, Pool}, Prealloc, Tree},
+///     vfs::RwLock,
+/// };
+/// use kernel::{prelude::*, static_lock_class, sync::Arc};
+///
+/// fn insert(
+///     lock: &RwLock<Tree>,
+///     pool: &Arc<Pool>,
+///     index: u64,
+///     block: NewBlock<'_>,
+/// ) -> Result {
+///     let mut prealloc = Prealloc::new();
+///     loop {
+///         {
+///             let mut tree = lock.write();
+///             if tree.can_insert(index, &mut prealloc) {
+///                 return tree.insert(index, block, &mut prealloc);
+///             }
 ///         }
+///         // May sleep, and fail.
+///         prealloc.fill(pool)?;
 ///     }
-///     prealloc.fill(pool)?;                   // may sleep and fail
 /// }
+///
+/// let pool = Pool::new(None)?;
+/// let lock = RwLock::new(Tree::new(pool.clone()), c"example", static_lock_class!());
+/// let lock = KBox::pin_init(lock, GFP_KERNEL)?;
+/// insert(&lock, &pool, 1 << 20, pool.alloc()?)?;
+/// assert_eq!(lock.read().next_block(0), Some(1 << 20));
+/// # Ok::<(), Error>(())
 /// ```
 #[derive(Default)]
 pub struct Prealloc {

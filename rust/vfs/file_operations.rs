@@ -53,6 +53,45 @@ impl<T: FileSystem> FileOps<T> {
 
 /// The operations of an open file. What is not implemented is not in the table. Positions and
 /// lengths are in bytes.
+///
+/// # Examples
+///
+/// A file that reads as "hello".
+///
+/// ```no_run
+/// # use crate::vfs::FileSystem;
+/// use crate::vfs::{FileOperations, FileOps, Kiocb, NewInode};
+/// use kernel::{iov::IovIterDest, prelude::*};
+/// # struct ExampleFs;
+/// # impl FileSystem for ExampleFs {
+/// #     const NAME: &'static CStr = c"example";
+/// #     const MAGIC: usize = 1;
+/// #     const FS_FLAGS: u32 = 0;
+/// #     type TypeData = ();
+/// #     type SuperData = ();
+/// #     type InodeData = ();
+/// # }
+///
+/// struct Hello;
+///
+/// #[vtable]
+/// impl FileOperations for Hello {
+///     type FileSystem = ExampleFs;
+///
+///     fn read_iter(mut kiocb: Kiocb<'_, ExampleFs>, to: &mut IovIterDest<'_>) -> Result<usize> {
+///         kiocb.read_with(to, |pos, to| {
+///             let left = b"hello\n".get(pos as usize..).unwrap_or_default();
+///             let n = to.copy_to_iter(left);
+///             if n == 0 && !left.is_empty() { Err(EFAULT) } else { Ok(n) }
+///         })
+///     }
+/// }
+///
+/// fn init(inode: &NewInode<ExampleFs>) {
+///     inode.set_fops(FileOps::new::<Hello>());
+/// }
+/// # let _: fn(&NewInode<ExampleFs>) = init;
+/// ```
 #[vtable]
 pub trait FileOperations {
     /// The filesystem whose files these are.

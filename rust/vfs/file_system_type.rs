@@ -15,6 +15,109 @@ use kernel::{
 
 /// A filesystem type, registered until this is dropped.
 ///
+/// # Examples
+///
+/// A filesystem with an empty directory. `mount -t example none DIR` works while `registration`
+/// exists.
+///
+/// ```
+/// use crate::vfs::*;
+/// use core::convert::Infallible;
+/// use kernel::{prelude::*, seq_file::SeqFile, sync::aref::ARef, ModuleMetadata};
+///
+/// struct ExampleFs;
+///
+/// impl FileSystem for ExampleFs {
+///     const NAME: &'static CStr = c"example";
+///     const MAGIC: usize = u32::from_be_bytes(*b"exam") as usize;
+///     const FS_FLAGS: u32 = 0;
+///
+///     type TypeData = ();
+///     type SuperData = ();
+///     type InodeData = Dquots;
+/// }
+///
+/// impl FsContextOperations for ExampleFs {
+///     const PARAMETERS: &'static [FsParameterSpec] = &[FsParameterSpec::END];
+///
+///     type Options = ();
+///
+///     fn init_fs_context(_context: &FsContext<'_>) {}
+///
+///     fn parse_param(_: &mut (), _context: &FsContext<'_>, _: &FsParameter<'_>) -> Result {
+///         Ok(())
+///     }
+///
+///     fn super_data(_options: &()) -> Result {
+///         Ok(())
+///     }
+///
+///     fn fill_super(sb: &NewSuperBlock<'_, Self>, _options: &()) -> Result<ARef<Inode<Self>>> {
+///         sb.set_granularity();
+///         let root = NewInode::new(sb, 1)?;
+///         root.init_owner(IdMap::nop(), None, 0o40555);
+///         root.init_timestamps();
+///         root.init_dir()
+///             .set_iops(InodeOps::new::<Directory>())
+///             .set_fops(FileOps::new::<Directory>());
+///         Ok(root.into_aref())
+///     }
+///
+///     fn reconfigure(_sb: &SuperBlock<Self>, _context: &FsContext<'_>, _options: &()) -> Result {
+///         Ok(())
+///     }
+/// }
+///
+/// impl SuperOperations for ExampleFs {
+///     fn show_options(_sb: &SuperBlock<Self>, _line: &SeqFile) {}
+///
+///     fn statfs(_sb: &SuperBlock<Self>) -> StatFs {
+///         StatFs { blocks: (None, 0), inodes: (None, 1) }
+///     }
+///
+///     fn freeze_fs(_sb: &SuperBlock<Self>) -> Result {
+///         Ok(())
+///     }
+///
+///     fn alloc_inode(_sb: &SuperBlock<Self>) -> impl PinInit<Dquots> {
+///         Ok::<_, Infallible>(Dquots::new())
+///     }
+///
+///     fn evict_inode(_inode: &Inode<Self>) {}
+///
+///     fn dquots(inode: &Inode<Self>) -> &Dquots {
+///         inode.data()
+///     }
+/// }
+///
+/// struct Directory;
+///
+/// #[vtable]
+/// impl InodeOperations for Directory {
+///     type FileSystem = ExampleFs;
+///
+///     fn lookup(dir: &Inode<ExampleFs>, dentry: &Dentry<ExampleFs>) -> Result {
+///         dentry.simple_lookup(dir)
+///     }
+/// }
+///
+/// #[vtable]
+/// impl FileOperations for Directory {
+///     type FileSystem = ExampleFs;
+///
+///     fn iterate_shared(file: &File<ExampleFs>, mut ctx: DirContext<'_>) -> Result {
+///         ctx.emit_dots(file);
+///         Ok(())
+///     }
+/// }
+///
+/// let module = &<crate::Module as ModuleMetadata>::THIS_MODULE;
+/// let registration = Registration::<ExampleFs>::new(module, Ok(()));
+/// let registration = KBox::pin_init(registration, GFP_KERNEL)?;
+/// # drop(registration);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `fs_type` is registered.

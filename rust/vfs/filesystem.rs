@@ -20,6 +20,26 @@ pub const FS_ALLOW_IDMAP: u32 = bindings::FS_ALLOW_IDMAP;
 ///
 /// Its operations are [`SuperOperations`](super::SuperOperations) and
 /// [`FsContextOperations`](super::FsContextOperations).
+///
+/// # Examples
+///
+/// ```
+/// use crate::vfs::{filesystem::FS_USERNS_MOUNT, FileSystem};
+/// use kernel::{prelude::*, sync::atomic::Atomic};
+///
+/// struct ExampleFs;
+///
+/// impl FileSystem for ExampleFs {
+///     const NAME: &'static CStr = c"example";
+///     const MAGIC: usize = u32::from_be_bytes(*b"exam") as usize;
+///     const FS_FLAGS: u32 = FS_USERNS_MOUNT;
+///
+///     type TypeData = ();
+///     // The number of the last inode.
+///     type SuperData = Atomic<u64>;
+///     type InodeData = ();
+/// }
+/// ```
 pub trait FileSystem: Sized + Send + Sync + 'static {
     /// The name, as in `mount -t NAME`.
     const NAME: &'static CStr;

@@ -70,6 +70,48 @@ impl FsContext<'_> {
 }
 
 /// What a parameter is called, and what type its value has: `struct fs_parameter_spec`.
+///
+/// # Examples
+///
+/// ```
+/// use crate::vfs::{FsContext, FsParameter, FsParameterSpec};
+/// use kernel::prelude::*;
+///
+/// struct Options {
+///     mode: u16,
+///     quota: bool,
+/// }
+///
+/// impl Options {
+///     const MODE: u8 = 0;
+///     const QUOTA: u8 = 1;
+///
+///     /// For `FsContextOperations::PARAMETERS`.
+///     const PARAMETERS: &'static [FsParameterSpec] = &[
+///         FsParameterSpec::u32oct(c"mode", Self::MODE),
+///         FsParameterSpec::flag(c"quota", Self::QUOTA),
+///         FsParameterSpec::END,
+///     ];
+///
+///     /// For `FsContextOperations::parse_param`.
+///     fn set(&mut self, context: &FsContext<'_>, parameter: &FsParameter<'_>) -> Result {
+///         match parameter.opt() {
+///             Self::MODE => {
+///                 self.mode = u16::try_from(parameter.uint_32())
+///                     .ok()
+///                     .filter(|mode| mode & !0o7777 == 0)
+///                     .ok_or_else(|| context.bad_value(parameter))?;
+///             }
+///             _ => self.quota = true,
+///         }
+///         Ok(())
+///     }
+/// }
+/// # assert_eq!(Options::PARAMETERS.len(), 3);
+/// # let _: fn(&mut Options, &FsContext<'_>, &FsParameter<'_>) -> Result = Options::set;
+/// # let options = Options { mode: 0o755, quota: false };
+/// # assert!(options.mode == 0o755 && !options.quota);
+/// ```
 #[repr(transparent)]
 pub struct FsParameterSpec(bindings::fs_parameter_spec);
 
@@ -88,14 +130,7 @@ impl FsParameterSpec {
 
     const fn new(
         name: &'static CStr,
-        type_: Option<
-            unsafe extern "C" fn(
-                *mut bindings::p_log,
-                *const bindings::fs_parameter_spec,
-                *mut bindings::fs_parameter,
-                *mut bindings::fs_parse_result,
-            ) -> c_int,
-        >,
+        type_: bindings::fs_param_type,
         opt: u8,
         data: usize,
     ) -> Self {

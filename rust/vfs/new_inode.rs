@@ -26,6 +26,31 @@ use kernel::{
 
 /// An inode that nothing else refers to yet. Dropping it evicts it.
 ///
+/// # Examples
+///
+/// ```no_run
+/// use crate::vfs::{Dentry, FileSystem, IdMap, InodeOperations, InodeOps, LockedInode, NewInode};
+/// use kernel::prelude::*;
+///
+/// /// Creates a symbolic link to nowhere, with a number of its own, under a name in `dir`.
+/// fn create<T: FileSystem, U: InodeOperations<FileSystem = T>>(
+///     dir: &LockedInode<T>,
+///     name: &Dentry<T>,
+///     ino: u64,
+/// ) -> Result {
+///     let inode = NewInode::new(dir.super_block(), ino)?;
+///     inode.init_owner(IdMap::nop(), Some(dir), 0o120777);
+///     inode.init_timestamps();
+///     inode.set_iops(InodeOps::new::<U>());
+///     // Where this fails, the inode is evicted.
+///     inode.set_link(c"nowhere")?;
+///     inode.init_security(dir, Some(name))?;
+///     inode.make_persistent(name);
+///     dir.set_mtime_ctime_current();
+///     Ok(())
+/// }
+/// ```
+///
 /// # Invariants
 ///
 /// This is the only reference to the inode.

@@ -21,6 +21,22 @@ use kernel::{
 
 /// A value that several tasks may read at a time, or one change. A task that holds the lock must
 /// not sleep.
+///
+/// # Examples
+///
+/// ```
+/// use crate::vfs::RwLock;
+/// use kernel::{prelude::*, static_lock_class};
+///
+/// let range = RwLock::new(0..10, c"example", static_lock_class!());
+/// let range = KBox::pin_init(range, GFP_KERNEL)?;
+///
+/// range.write().end = 20;
+///
+/// let (one, other) = (range.read(), range.read());
+/// assert_eq!((one.start, other.end), (0, 20));
+/// # Ok::<(), Error>(())
+/// ```
 #[pin_data]
 pub struct RwLock<T> {
     #[pin]

@@ -213,6 +213,28 @@ impl RawBlock {
 /// they are only copied, never borrowed as a slice. Whether they may be written, the tree knows:
 /// see [`Lookup`](crate::store::Lookup).
 ///
+/// # Examples
+///
+/// ```
+/// use crate::store::block::{Pool, BLOCK_SIZE};
+/// use kernel::prelude::*;
+///
+/// let pool = Pool::new(None)?;
+/// let (a, b) = (pool.alloc()?, pool.alloc()?);
+///
+/// a.bytes().zero(0, BLOCK_SIZE);
+/// b.bytes().copy_block(a.bytes())?;
+/// assert!(b.bytes().is_zero(0, BLOCK_SIZE)?);
+/// assert!(b.bytes().bytes_equal(a.bytes(), BLOCK_SIZE)?);
+///
+/// // A reference keeps the page, but not the block: what is not in a slot by now is freed.
+/// let page = a.bytes().clone();
+/// drop(a);
+/// assert_eq!(pool.used(), 1);
+/// assert!(page.is_zero(0, BLOCK_SIZE)?);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// Owns a reference to the page.

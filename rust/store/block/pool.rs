@@ -13,6 +13,24 @@ use kernel::{
 
 /// The blocks of a mount: their limit, how many exist, and their numbers.
 ///
+/// # Examples
+///
+/// ```
+/// use crate::store::block::Pool;
+/// use kernel::prelude::*;
+///
+/// let pool = Pool::new(Some(2))?;
+/// let (one, other) = (pool.alloc()?, pool.alloc()?);
+/// assert_eq!(pool.used(), 2);
+/// assert_eq!(pool.alloc().err(), Some(ENOSPC));
+///
+/// drop(one);
+/// assert_eq!(pool.used(), 1);
+/// assert_eq!(pool.set_limit(Some(0)), Err(EINVAL));
+/// # drop(other);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// A block counts once, however many slots hold it, from its allocation until no slot holds it and
 /// the store has the only reference to its page: see [`super::orphans`].
 ///

@@ -9,6 +9,24 @@ impl Tree {
     /// Returns how many of the `len` blocks from `index` on are those of `other` from `other_index`
     /// on, up to the first that differs. Compares pointers to subtrees and blocks, not bytes. Ends
     /// after `steps`, which it reduces.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use crate::store::{block::Pool, Prealloc, Tree};
+    /// # use kernel::prelude::*;
+    /// # let pool = Pool::new(None)?;
+    /// # let mut prealloc = Prealloc::on_demand();
+    /// let mut tree = Tree::new(pool.clone());
+    /// tree.insert(5, pool.alloc()?, &mut prealloc)?;
+    ///
+    /// let mut other = tree.snapshot();
+    /// assert_eq!(tree.same_len(0, &other, 0, 10, &mut 100), 10);
+    ///
+    /// other.insert(5, pool.alloc()?, &mut prealloc)?;
+    /// assert_eq!(tree.same_len(0, &other, 0, 10, &mut 100), 5);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn same_len(
         &self,
         index: u64,

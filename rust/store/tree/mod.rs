@@ -23,6 +23,34 @@ use kernel::sync::Arc;
 /// [`Tree::snapshot`] shares the whole tree in O(1). A change to either of the two then copies the
 /// shared nodes on its path. Which blocks may be written in place: see the
 /// [theory of operation](crate::store).
+///
+/// # Examples
+///
+/// A file with one block, a clone, and a write to the clone:
+///
+/// ```
+/// use crate::store::{block::Pool, Lookup, Prealloc, Tree};
+/// use kernel::prelude::*;
+///
+/// let pool = Pool::new(None)?;
+/// // No lock protects the tree here, so that nodes are allocated when they are needed.
+/// let mut prealloc = Prealloc::on_demand();
+/// let mut tree = Tree::new(pool.clone());
+/// tree.insert(7, pool.alloc()?, &mut prealloc)?;
+/// assert!(matches!(tree.lookup(7), Lookup::Exclusive(_)));
+/// assert!(tree.lookup(8).is_hole());
+///
+/// let mut clone = tree.snapshot();
+/// assert!(matches!(tree.lookup(7), Lookup::Shared(_)));
+/// assert_eq!(pool.used(), 1);
+///
+/// clone.insert(7, pool.alloc()?, &mut prealloc)?;
+/// assert!(matches!(clone.lookup(7), Lookup::Exclusive(_)));
+/// // The clone may have given a reference to the block away, for a pipe.
+/// assert!(matches!(tree.lookup(7), Lookup::WasShared(_)));
+/// assert_eq!(pool.used(), 2);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Tree {
     pool: Arc<Pool>,
     /// The generation in which new blocks are exclusive.

@@ -22,6 +22,25 @@ impl Tree {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`, as [`Tree::remove`]; those of `check_stop`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use crate::store::{block::Pool, Prealloc, Tree};
+    /// # use kernel::prelude::*;
+    /// # let pool = Pool::new(None)?;
+    /// # let mut prealloc = Prealloc::on_demand();
+    /// let mut from = Tree::new(pool.clone());
+    /// for index in 0..64 {
+    ///     from.insert(index, pool.alloc()?, &mut prealloc)?;
+    /// }
+    ///
+    /// let mut tree = Tree::new(pool.clone());
+    /// tree.share(640, &from, 0, 64, &mut prealloc, || Ok(()))?;
+    /// assert_eq!(tree.blocks(), 64);
+    /// assert_eq!(pool.used(), 64);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn share(
         &mut self,
         index: u64,

@@ -214,6 +214,22 @@ impl Tree {
     ///
     /// `ENOMEM` if `prealloc` has too few nodes, which [`Tree::can_insert`] tells in advance; the
     /// tree holds the same blocks as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use crate::store::{block::Pool, Prealloc, Tree};
+    /// # use kernel::prelude::*;
+    /// # let pool = Pool::new(None)?;
+    /// let mut tree = Tree::new(pool.clone());
+    /// let mut prealloc = Prealloc::new();
+    /// assert_eq!(tree.insert(3, pool.alloc()?, &mut prealloc), Err(ENOMEM));
+    ///
+    /// // Block 0 alone takes no node.
+    /// tree.insert(0, pool.alloc()?, &mut prealloc)?;
+    /// assert_eq!(tree.blocks(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn insert(&mut self, index: u64, block: NewBlock<'_>, prealloc: &mut Prealloc) -> Result {
         let generation = self.generation;
         if self.fits_in_root(index) {

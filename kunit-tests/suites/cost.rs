@@ -6,9 +6,9 @@
 //! counted by the pool; and in looks at nodes and blocks, by the store itself.
 
 use crate::{
-    nodes::{cost, insert_cost},
     store::{accesses, Prealloc, Tree},
-    trees::{
+    support::nodes::{cost, insert_cost},
+    support::trees::{
         first_of, found, full_tree, full_tree_of, insert_block, insert_unwritten, pool, remove,
         span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
     },

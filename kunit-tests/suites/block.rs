@@ -4,64 +4,13 @@
 
 use crate::{
     bindings,
-    inode::with_page_count,
-    store::block::{copy_from_iter, copy_to_iter, BlockRef, Pool, BLOCK_SIZE},
+    store::block::{Pool, BLOCK_SIZE},
+    support::{
+        bytes::{check_bytes, read, read_blocks, write},
+        inode::with_page_count,
+    },
 };
-use core::mem::MaybeUninit;
-use kernel::{
-    iov::{IovIterDest, IovIterSource},
-    macros::kunit_tests,
-    prelude::*,
-};
-
-/// Calls `f` with an iterator over `bytes`, as the VFS makes it for a read or a write.
-fn with_iter<R>(
-    bytes: &mut [u8],
-    direction: u32,
-    f: impl FnOnce(*mut bindings::iov_iter) -> R,
-) -> R {
-    let vec = bindings::kvec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut iter = MaybeUninit::uninit();
-    // SAFETY: `iter` is valid for writes, and `vec` is one segment of that many bytes; both
-    // outlive `f`.
-    unsafe { bindings::iov_iter_kvec(iter.as_mut_ptr(), direction, &vec, 1, bytes.len()) };
-    f(iter.as_mut_ptr())
-}
-
-/// Writes `bytes` at `offset`; returns how many fit.
-pub(crate) fn write(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
-    let len = bytes.len();
-    with_iter(bytes, bindings::ITER_SOURCE, |iter| {
-        // SAFETY: `iter` was made to be a source.
-        let iter = unsafe { IovIterSource::from_raw(iter) };
-        copy_from_iter(&[Some(block)], offset, len, iter)
-    })
-}
-
-/// Reads from `offset` on; returns how many bytes there were.
-fn read(block: &BlockRef, offset: usize, bytes: &mut [u8]) -> usize {
-    let len = bytes.len();
-    with_iter(bytes, bindings::ITER_DEST, |iter| {
-        // SAFETY: `iter` was made to be a destination.
-        let iter = unsafe { IovIterDest::from_raw(iter) };
-        copy_to_iter(&[Some(block.clone())], offset, len, iter)
-    })
-}
-
-/// Checks that the block has `bytes` at `offset`.
-pub(crate) fn check_bytes<const N: usize>(
-    block: &BlockRef,
-    offset: usize,
-    bytes: [u8; N],
-) -> Result {
-    let mut found = [0xee; N];
-    check_eq!(read(block, offset, &mut found), N);
-    check_eq!(found, bytes, "offset {offset}");
-    Ok(())
-}
+use kernel::{macros::kunit_tests, prelude::*};
 
 #[kunit_tests(reflinkfs_block)]
 mod tests {
@@ -100,11 +49,7 @@ mod tests {
                 (0, 0),
             ] {
                 let mut bytes = KVVec::from_elem(0xee, len, GFP_KERNEL)?;
-                let copied = with_iter(&mut bytes, bindings::ITER_DEST, |iter| {
-                    // SAFETY: `iter` was made to be a destination.
-                    copy_to_iter(&blocks, offset, len, unsafe { IovIterDest::from_raw(iter) })
-                });
-                check_eq!(copied, len);
+                check_eq!(read_blocks(&blocks, offset, &mut bytes), len);
                 for (at, &byte) in bytes.iter().enumerate() {
                     let (i, at) = ((offset + at) / BLOCK_SIZE, (offset + at) % BLOCK_SIZE);
                     let wanted = match (order[i], at) {

@@ -4,7 +4,7 @@
 
 use crate::{
     store::{StableRef, Tree},
-    trees::{found, insert_block, pool, tree_of, Found, CORNERS},
+    support::trees::{found, insert_block, pool, tree_of, Found, CORNERS},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 

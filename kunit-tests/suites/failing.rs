@@ -3,12 +3,12 @@
 //! `reflinkfs_failing`: every allocation fails in turn, and no harm is done.
 
 use crate::{
-    full::{many, one, FULL},
-    inject::nth,
-    nodes::{count, MOST},
-    random::Random,
     store::{block::Pool, Prealloc, Tree},
-    trees::{
+    support::full::{many, one, FULL},
+    support::inject::nth,
+    support::nodes::{count, MOST},
+    support::random::Random,
+    support::trees::{
         blocks, check_holds, first_of, found, insert_block, pool, remove, share, span, tree_of,
         Page, FANOUT, LAST, MAX_HEIGHT,
     },

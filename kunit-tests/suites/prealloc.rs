@@ -3,9 +3,9 @@
 //! `reflinkfs_prealloc`: what a change says it needs is what it takes.
 
 use crate::{
-    nodes::{count, prealloc_of, MOST},
     store::{Prealloc, Tree},
-    trees::{
+    support::nodes::{count, prealloc_of, MOST},
+    support::trees::{
         blocks, check_holds, first_of, found, insert_block, pool, remove, span, tree_of, Found,
         CORNERS, LAST, MAX_HEIGHT,
     },
@@ -166,7 +166,7 @@ mod tests {
             check_exact(|| {
                 let tree = tree_of(&pool, [0, first_of(height), LAST])?;
                 let mut copy = Tree::new(pool.clone());
-                crate::trees::share(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
+                crate::support::trees::share(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
                 Ok((tree, copy))
             })
             .inspect_err(|_| pr_err!("height {height}\n"))?;

@@ -5,7 +5,7 @@
 use crate::{
     bindings,
     store::block::{BlockRef, MappedBlocks},
-    trees::Page,
+    support::trees::Page,
 };
 use core::{mem::MaybeUninit, ops::Deref};
 use kernel::{

@@ -3,10 +3,10 @@
 //! `reflinkfs_history`: random histories of several files against a model.
 
 use crate::{
-    model::{index_of, room, Model, PLACES},
-    nodes::prealloc_of,
-    random::Random,
-    trees::{FANOUT, LAST},
+    support::model::{index_of, room, Model, PLACES},
+    support::nodes::prealloc_of,
+    support::random::Random,
+    support::trees::{FANOUT, LAST},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 

@@ -3,11 +3,11 @@
 //! `reflinkfs_parallel`: threads that have blocks, nodes and lists in common.
 
 use crate::{
-    inode::Inode,
-    random::Random,
     store::{block::Pool, Lookup, Tree},
-    threads::in_threads,
-    trees::{found, insert_block, pool, remove, share, tree_of, Found, LAST},
+    support::inode::Inode,
+    support::random::Random,
+    support::threads::in_threads,
+    support::trees::{found, insert_block, pool, remove, share, tree_of, Found, LAST},
 };
 use kernel::{
     macros::kunit_tests,

@@ -4,7 +4,7 @@
 
 use crate::{
     store::{BlockExtent, Tree},
-    trees::{
+    support::trees::{
         found, insert_block, insert_run, insert_unwritten, pool, remove, share, tree_of, Found,
         CORNERS, FANOUT, LAST,
     },

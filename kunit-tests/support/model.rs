@@ -3,12 +3,12 @@
 //! Files with a model: which block is where, found by looking at every index.
 
 use crate::{
-    random::Random,
     store::{
         block::{BlockRef, Pool},
         BlockExtent, Tree,
     },
-    trees::{
+    support::random::Random,
+    support::trees::{
         block_at, found, insert_block, insert_run, insert_unwritten, pool, remove, share, Found,
         Page, FANOUT, LAST,
     },

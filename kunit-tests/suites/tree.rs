@@ -4,7 +4,7 @@
 
 use crate::{
     store::{block::BlockRef, Tree},
-    trees::{
+    support::trees::{
         check_holds, first_of, found, full_tree, insert_block, pool, remove, span, tree_of, Found,
         Page, CORNERS, FANOUT, LAST, MAX_HEIGHT,
     },

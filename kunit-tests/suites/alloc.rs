@@ -7,7 +7,7 @@ use crate::{
         block::{Leaf, NodeCharge, Pool},
         Prealloc, Tree,
     },
-    trees::{found, insert_run, pool, tree_of, Found},
+    support::trees::{found, insert_run, pool, tree_of, Found},
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 

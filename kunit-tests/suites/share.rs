@@ -3,9 +3,9 @@
 //! `reflinkfs_share`: snapshots and shared ranges; what may be written in place.
 
 use crate::{
-    nodes::prealloc_of,
     store::Tree,
-    trees::{
+    support::nodes::prealloc_of,
+    support::trees::{
         found, insert_block, pool, remove, share, span, tree_of, Found, Page, CORNERS, LAST,
         MAX_HEIGHT,
     },

@@ -5,7 +5,7 @@
 
 use crate::{
     store::Tree,
-    trees::{
+    support::trees::{
         blocks, check_holds, found, insert_block, pool, remove, share, span, tree_of, Found, Page,
         CORNERS, FANOUT, LAST,
     },

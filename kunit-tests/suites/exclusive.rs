@@ -5,7 +5,9 @@
 
 use crate::{
     store::{block::Leaf, Prealloc, Tree},
-    trees::{found, insert_block, pool, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT},
+    support::trees::{
+        found, insert_block, pool, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT,
+    },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 

@@ -4,7 +4,7 @@
 
 use crate::{
     store::{block::Pool, Prealloc, Tree},
-    trees::{first_of, tree_of, MAX_HEIGHT},
+    support::trees::{first_of, tree_of, MAX_HEIGHT},
 };
 use kernel::{prelude::*, sync::Arc};
 

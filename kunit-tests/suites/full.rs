@@ -4,44 +4,19 @@
 //! outlives the trees.
 
 use crate::{
-    block::{check_bytes, write},
-    store::{
-        block::{Pool, BLOCK_SIZE},
-        Prealloc, Tree,
-    },
-    trees::{
-        block_at, found, insert_block, insert_unwritten, pool, remove, share, tree_of, Found,
-        FANOUT,
+    store::{block::Pool, Prealloc, Tree},
+    support::{
+        bytes::check_bytes,
+        full::{many, one, FULL},
+        trees::{block_at, found, insert_unwritten, pool, remove, share, tree_of, Found, FANOUT},
     },
 };
-use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
-
-/// How many slots may hold a block.
-pub(crate) const FULL: u64 = 1 << 15;
+use kernel::{macros::kunit_tests, prelude::*};
 
 /// Checks that the block at `index` is the one of [`one`], or a copy.
 fn check_block(tree: &Tree, index: u64) -> Result {
     check_bytes(&block_at(tree, index)?, 99, [0, 1, 2, 3, 0])
         .inspect_err(|_| pr_err!("  index {index}\n"))
-}
-
-/// A tree of one block, in the root itself.
-pub(crate) fn one(pool: &Arc<Pool>) -> Result<Tree> {
-    let mut one = Tree::new(pool.clone());
-    insert_block(&mut one, 0)?;
-    let block = block_at(&one, 0)?;
-    block.zero(0, BLOCK_SIZE);
-    write(&block, 100, &mut [1, 2, 3]);
-    Ok(one)
-}
-
-/// A tree with the block of `one` at `0..n`.
-pub(crate) fn many(one: &Tree, n: u64) -> Result<Tree> {
-    let mut tree = Tree::new(one.pool().clone());
-    for index in 0..n {
-        share(&mut tree, index, one, 0, 1)?;
-    }
-    Ok(tree)
 }
 
 #[kunit_tests(reflinkfs_full)]

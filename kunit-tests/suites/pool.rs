@@ -3,12 +3,12 @@
 //! `reflinkfs_pool`: how many blocks there may be, how many there are, and their numbers.
 
 use crate::{
-    inode::page_count,
     store::{
         block::{BlockCount, Leaf, Pool},
         Prealloc, Tree,
     },
-    trees::{block_at, insert_block, pool, remove, share, tree_of, CORNERS, LAST},
+    support::inode::page_count,
+    support::trees::{block_at, insert_block, pool, remove, share, tree_of, CORNERS, LAST},
 };
 use kernel::{
     macros::kunit_tests,

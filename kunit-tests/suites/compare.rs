@@ -4,7 +4,9 @@
 
 use crate::{
     store::{Prealloc, Tree},
-    trees::{full_tree, insert_block, pool, remove, share, span, tree_of, CORNERS, FANOUT, LAST},
+    support::trees::{
+        full_tree, insert_block, pool, remove, share, span, tree_of, CORNERS, FANOUT, LAST,
+    },
 };
 use kernel::{macros::kunit_tests, prelude::*};
 

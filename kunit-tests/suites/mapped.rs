@@ -3,9 +3,9 @@
 //! `reflinkfs_mapped`: the blocks that carry an inode's mapping, and when they lose it.
 
 use crate::{
-    inode::{index_of, page_count, with_page_count, Inode},
     store::Tree,
-    trees::{block_at, found, insert_block, pool, remove, tree_of, Found, Page, CORNERS},
+    support::inode::{index_of, page_count, with_page_count, Inode},
+    support::trees::{block_at, found, insert_block, pool, remove, tree_of, Found, Page, CORNERS},
 };
 use kernel::{macros::kunit_tests, prelude::*};
 

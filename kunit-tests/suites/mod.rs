@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The suites, one a file.
+
+mod alloc;
+mod block;
+mod compare;
+mod cost;
+mod ends;
+mod exclusive;
+mod extent;
+#[cfg(CONFIG_FAULT_INJECTION)]
+mod failing;
+mod full;
+mod history;
+mod mapped;
+mod parallel;
+mod pool;
+mod prealloc;
+mod share;
+mod stable;
+mod tree;

@@ -21,7 +21,7 @@ mod dax;
 mod debugfs;
 mod fs;
 mod memfs;
-pub mod store;
+mod store;
 mod trace;
 mod vfs;
 

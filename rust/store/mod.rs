@@ -108,6 +108,9 @@
 //! (`block/page.rs`). A block's **number**, which FIEMAP reports, comes with its first slot and
 //! depends on its place in the leaf (`block/numbers.rs`).
 
+// The KUnit module has the store as a public module.
+#![allow(unreachable_pub)]
+
 mod accesses;
 pub mod block;
 mod cow;

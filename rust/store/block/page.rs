@@ -265,12 +265,6 @@ impl BlockRef {
         self.0.as_ptr()
     }
 
-    /// Returns an array of the pages, to be read only; a null pointer for each `None`.
-    pub fn as_ptrs(blocks: &[Option<Self>]) -> *mut *mut bindings::page {
-        // Both types are transparent, down to a `NonNull`.
-        blocks.as_ptr().cast_mut().cast()
-    }
-
     /// Passes the reference to the caller, as from `get_page`.
     pub fn into_page(self) -> *mut bindings::page {
         ManuallyDrop::new(self).as_ptr()

@@ -26,7 +26,7 @@ harness_build() {
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
 		make -C /src/qemu/harness/i386 OUT=/src/build/guest/programs
 		exec env CARGO_HOME=/cargo make -C /src/samples O=/src/build/samples all crate'
-	cp "$TOP"/build/samples/{clone,copy_file_range,copy_range,copy_range-rust,dedup,dedupe,reflink} "$TOP/build/guest/programs/"
+	cp "$TOP"/build/samples/{copy_file_range,copy_fr_dedup,copy_fr_once,copy_fr_once-rust,copy_fr_reflink,ficlone,fideduperange} "$TOP/build/guest/programs/"
 }
 
 # Emulated, programs that run from a share crash now and then (seen: 2 of 9 starts on the debug

@@ -25,9 +25,9 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Those that make a file of another.
-const MAKERS: [&str; 3] = ["clone", "copy_file_range", "reflink"];
+const MAKERS: [&str; 3] = ["ficlone", "copy_file_range", "copy_fr_reflink"];
 /// Those that change no byte.
-const SHARERS: [&str; 2] = ["dedup", "dedupe"];
+const SHARERS: [&str; 2] = ["copy_fr_dedup", "fideduperange"];
 
 fn call(name: &str, from: &Path, to: &Path) -> Outcome<(End, String)> {
     run(
@@ -186,7 +186,7 @@ fn a_full_disk_leaves_the_destination_as_it_was(t: &Test) -> Outcome {
 }
 
 fn help_is_told_and_a_wrong_line_refused(t: &Test) -> Outcome {
-    let all = [&MAKERS[..], &SHARERS, &["copy_range", "copy_range-rust"]].concat();
+    let all = [&MAKERS[..], &SHARERS, &["copy_fr_once", "copy_fr_once-rust"]].concat();
     for name in all {
         let (end, said) = run(&program(name), &["--help"])?;
         expect_eq(end, End::Exited(0), format_args!("{name} --help"))?;

@@ -122,7 +122,7 @@ fn result_of(
 }
 
 fn the_library_does_the_same_with_and_without_the_module(t: &Test) -> Outcome {
-    let tools = ["copy_range", "copy_range-rust"].map(program);
+    let tools = ["copy_fr_once", "copy_fr_once-rust"].map(program);
     let mut wrong = String::new();
     // What the library does is the same on every kernel; on a slow one a few places will do.
     let step = if t.effort.divisor > 1 { 5 } else { 1 };

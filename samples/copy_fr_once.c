@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * One call of the library, copy_fr.h, from the command line, and what it
- * did. copy_fr/examples/copy_range.rs is the same in Rust.
+ * did. copy_fr/examples/copy_fr_once.rs is the same in Rust.
  *
  * An offset is passed to the call; without one the file position is used. LEN is
  * by default what the source has from there on. The destination is made if there
@@ -28,7 +28,7 @@ static const struct {
 };
 
 static const char usage[] =
-	"usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]\n";
+	"usage: copy_fr_once [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]\n";
 
 static void wrong_line(void)
 {

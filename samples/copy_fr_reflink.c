@@ -15,7 +15,7 @@ int main(int argc, char **argv)
 	struct stat st;
 	int from, to;
 
-	check_arguments(argc, argv, 2, 2, "reflink SOURCE DESTINATION");
+	check_arguments(argc, argv, 2, 2, "copy_fr_reflink SOURCE DESTINATION");
 	from = open_source(argv[1], &st);
 	to = make_destination(argv[2], &st);
 

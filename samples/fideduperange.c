@@ -92,7 +92,7 @@ int main(int argc, char **argv)
 	int from, equal = 1;
 	struct stat st;
 
-	check_arguments(argc, argv, 2, INT_MAX, "dedupe FILE FILE...");
+	check_arguments(argc, argv, 2, INT_MAX, "fideduperange FILE FILE...");
 	from = open(argv[1], O_RDONLY);
 	if (from == -1 || fstat(from, &st) == -1)
 		fail_here(argv[1]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! One call of the library from the command line, and what it did. `samples/copy_range.c` is
+//! One call of the library from the command line, and what it did. `samples/copy_fr_once.c` is
 //! the same in C.
 //!
 //! An offset is passed to the call; without one the file position is used. LEN is by default what
@@ -100,7 +100,7 @@ fn run(line: Line) -> io::Result<Done> {
 }
 
 const USAGE: &str =
-    "usage: copy_range [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]";
+    "usage: copy_fr_once [--copy|--reflink|--dedup] [--no-kernel] SRC[:OFF] DST[:OFF] [LEN]";
 
 fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some("--help") {

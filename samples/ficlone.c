@@ -10,7 +10,7 @@ int main(int argc, char **argv)
 	struct stat st;
 	int from, to;
 
-	check_arguments(argc, argv, 2, 2, "clone SOURCE DESTINATION");
+	check_arguments(argc, argv, 2, 2, "ficlone SOURCE DESTINATION");
 	from = open_source(argv[1], &st);
 	to = make_destination(argv[2], &st);
 	if (ioctl(to, FICLONE, from) == -1)

@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 	loff_t left, shared;
 	int from, to;
 
-	check_arguments(argc, argv, 2, 2, "dedup FILE FILE");
+	check_arguments(argc, argv, 2, 2, "copy_fr_dedup FILE FILE");
 	from = open(argv[1], O_RDONLY);
 	if (from == -1 || fstat(from, &st_from) == -1)
 		fail_with(2, argv[1], strerror(errno));

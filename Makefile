@@ -20,12 +20,12 @@ help:
 	'                         fractions are allowed; qemu/soak --help)' \
 	'make torture HOURS=n   tries to break it: huge files, failures, calls at random, memory, races' \
 	'                         (default 1; SEED=, PARTS="calls bombs"; qemu/torture --help)' \
-	'make mutants           breaks the code on purpose, 70 times, and says which tests notice (docs/mutants.md;' \
+	'make mutants           breaks the code on purpose, rule by rule, and says which tests notice (docs/mutants.md;' \
 	'                         an hour; qemu/mutants --help)' \
 	'make bench             all filesystems side by side, measured; a table and build/bench/ (15 minutes)' \
 	'                         QUICK=1             in 4 minutes, only to see whether something is far off' \
 	'make bench-charts      the same, and the charts in docs/charts/ made anew' \
-	'make check             format, clippy, checkpatch, shellcheck, build, harness on Debian'\''s kernel' \
+	'make check             format, lints, checkpatch, layers, build, harness on Debian'\''s kernel' \
 	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
 	'make shell             a shell in the guest, reflinkfs loaded (KERNEL=debug for the debug kernel)' \
 	'make stock, make debug the modules for Debian'\''s kernel, for the debug kernel (in build/)' \

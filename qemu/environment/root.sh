@@ -7,7 +7,7 @@ ROOT_PACKAGES='
 gcc make flex bison bc cpio kmod libelf-dev libssl-dev libdw-dev pahole perl python3 rsync
 xz-utils zstd git ca-certificates
 rustc rust-src rustfmt rust-clippy bindgen clang lld llvm cargo libc6-dev
-shellcheck mandoc
+shellcheck mandoc sparse
 qemu-system-x86 erofs-utils virtiofsd busybox-static
 libaio-dev libacl1-dev libattr1-dev liburing-dev uuid-dev
 '

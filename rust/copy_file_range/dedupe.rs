@@ -53,7 +53,7 @@ pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
 fn check_alignment(range: &Range<'_>) -> Result {
     range.try_dedupe()?;
     let ends = (range.from_pos + range.len, range.to_pos + range.len);
-    let whole = range.len % range.to.super_block_size() == 0;
+    let whole = range.len & (range.to.super_block_size() - 1) == 0;
     if !whole && ends != (range.from.size(), range.to.size()) {
         return Err(EINVAL);
     }

@@ -12,30 +12,30 @@ quick = $(filter-out 0,$(QUICK))
 
 help:
 	@printf '%s\n' \
-	'make run               build, boot Debian'\''s kernel, load reflinkfs, show what it does' \
-	'make test              all tests: KUnit on the debug kernel, the harness on both kernels' \
+	'make run               build, boot Debian'\''s kernel, load reflinkfs, demonstrate it' \
+	'make test              run all tests: KUnit on the debug kernel, the harness on both kernels' \
 	'                         FS=tmpfs|xfs|btrfs  the harness on another filesystem (Debian'\''s kernel)' \
 	'                         TESTS=FILTER        only tests whose name contains FILTER' \
-	'make soak HOURS=n      goes on testing with new seeds: fsx, a fuzzer, stress-ng, races (default 1;' \
+	'make soak HOURS=n      test with new seeds: fsx, a fuzzer, stress-ng, races (default 1 hour;' \
 	'                         fractions are allowed; qemu/soak --help)' \
-	'make torture HOURS=n   tries to break it: huge files, failures, calls at random, memory, races' \
-	'                         (default 1; SEED=, PARTS="calls bombs"; qemu/torture --help)' \
-	'make mutants           breaks the code on purpose, rule by rule, and says which tests notice (docs/mutants.md;' \
-	'                         an hour; qemu/mutants --help)' \
-	'make bench             all filesystems side by side, measured; a table and build/bench/ (15 minutes)' \
-	'                         QUICK=1             in 4 minutes, only to see whether something is far off' \
-	'make bench-charts      the same, and the charts in docs/charts/ made anew' \
-	'make check             format, lints, checkpatch, layers, build, harness on Debian'\''s kernel' \
+	'make torture HOURS=n   try to break it: huge files, failures, random calls, memory, races' \
+	'                         (default 1 hour; SEED=, PARTS="calls bombs"; qemu/torture --help)' \
+	'make mutants           break the code on purpose, rule by rule, and list the tests that notice' \
+	'                         (docs/mutants.md; an hour; qemu/mutants --help)' \
+	'make bench             compare all filesystems: a table and build/bench/ (15 minutes)' \
+	'                         QUICK=1             in 4 minutes, only precise enough to see large changes' \
+	'make bench-charts      the same, and draw the charts in docs/charts/ again' \
+	'make check             check format, lints, checkpatch, layers, build, harness on Debian'\''s kernel' \
 	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
-	'make shell             a shell in the guest, reflinkfs loaded (KERNEL=debug for the debug kernel)' \
-	'make stock, make debug the modules for Debian'\''s kernel, for the debug kernel (in build/)' \
-	'make env               everything that is needed, without building anything of ours' \
+	'make shell             open a shell in the guest, reflinkfs loaded (KERNEL=debug: the debug kernel)' \
+	'make stock, make debug build the modules for Debian'\''s kernel, for the debug kernel (in build/)' \
+	'make env               set up toolchain, kernels and guest, without building the modules' \
 	'make clean             remove build/' \
-	'make distclean         the cache too (kernels and toolchain: half an hour to make again)' \
+	'make distclean         remove the cache, too (kernels and toolchain: half an hour to make again)' \
 	'' \
 	'qemu/vm --help         run any command in a guest' \
-	'qemu/uml --help        the same without emulation: a kernel that is a process, with one processor' \
-	'qemu/env --help        what the environment consists of, where it is kept'
+	'qemu/uml --help        the same without emulation, in User-Mode Linux, on one processor' \
+	'qemu/env --help        the parts of the environment, and where they are kept'
 
 run:
 	@qemu/run

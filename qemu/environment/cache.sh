@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The cache: one directory per part, named by a hash of what went into it.
+# The cache: one directory for each part, named by a hash of its inputs.
 #
-# A part NAME is a few functions: NAME_needs prints the parts it is made with, NAME_inputs what
-# the result depends on, NAME_mib the room it takes, NAME_hint what a failure may mean to the
-# user; NAME_make DIR fills DIR. A part is made in DIR.part and renamed when whole, under a lock,
-# so a directory with the final name is complete, however the last run ended.
+# A part NAME is a few functions: NAME_needs prints the parts it depends on, NAME_inputs its other
+# inputs, NAME_mib its size, NAME_hint a possible reason for a failure; NAME_make DIR fills DIR. A
+# part is made in DIR.part and renamed when complete, under a lock: a directory with the final name
+# is complete, however the last run ended.
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/reflinkfs
 LOGS=$CACHE/logs
 
-# The body of NAME_make counts too; `declare -f` prints it without comments and formatting,
-# so that only a change of what is done makes the part again.
+# Hashes the body of NAME_make, too. `declare -f` prints it without comments and formatting, so that
+# only a change of the code makes the part again.
 part_key() {
 	{ declare -f "$1_make"; "$1_inputs"; } | sha256sum | cut -c1-12
 }
@@ -34,7 +34,7 @@ part_ensure() {
 		flock "$lock"
 	fi
 	if [ ! -d "$dir" ]; then
-		# What an interrupted run left is only good where NAME_make can go on from it.
+		# Keeps the directory of an interrupted run only if NAME_make can resume there.
 		declare -F "$1_resumes" >/dev/null || remove_tree "$dir.part"
 		disk_space_check "$("$1_mib")" "$name"
 		mkdir -p "$dir.part"
@@ -46,7 +46,7 @@ part_ensure() {
 	exec {lock}>&-
 }
 
-# A part of another key may belong to another checkout; two weeks without use say it does not.
+# A part with another key may belong to another checkout, unless it was not used for two weeks.
 forget_old_parts() {
 	local old
 	for old in "$CACHE/$1"-????????????{,.part,.lock}; do
@@ -57,7 +57,7 @@ forget_old_parts() {
 	done
 }
 
-# remove_tree DIR...: as the owner of what a mapped root made (see namespace.sh).
+# remove_tree DIR...: removes trees, also those of a mapped root (see namespace.sh).
 remove_tree() {
 	local dir
 	for dir; do
@@ -70,5 +70,5 @@ remove_tree() {
 disk_space_check() {
 	local free
 	free=$(df --output=avail -m "$CACHE" | tail -n1)
-	((free >= $1)) || die "the part '$2' needs $1 MiB, $CACHE has $((free)) MiB free; free some, or set XDG_CACHE_HOME to a roomier place"
+	((free >= $1)) || die "the part '$2' needs $1 MiB, $CACHE has $((free)) MiB free; free some, or set XDG_CACHE_HOME to a directory on a larger filesystem"
 }

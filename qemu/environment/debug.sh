@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # The debug kernel: the stock kernel's source with KUnit, KASAN, lockdep and kmemleak, and
-# little else, for every object costs a second. KASAN with Rust needs clang, hence LLVM=1.
+# little else, as every object takes a second to build. KASAN with Rust needs clang, hence LLVM=1.
 
 DEBUG_CONFIGS=("$QEMU_DIR/environment/config/guest.config" "$QEMU_DIR/environment/config/debug.config")
-DEBUG_OBJECTS=2000 # what the build prints, for the progress line only
+DEBUG_OBJECTS=2000 # lines that the build prints; for progress messages only
 
 debug_hint() { :; }
-# make goes on where it was stopped: kbuild trusts no object without its command file.
+# make resumes an interrupted build: kbuild trusts no object without its command file.
 debug_resumes() { :; }
 debug_needs() { printf 'root source\n'; }
 debug_mib() { printf '5000\n'; }
@@ -30,7 +30,7 @@ debug_configure() {
 	config_kept "$1/asked.config" "$1/.config"
 }
 
-# config_kept ASKED FINAL: Kconfig drops what it cannot give without a word.
+# config_kept ASKED FINAL: fails if an option is missing; Kconfig silently drops those with unmet dependencies.
 config_kept() {
 	local line bad=0
 	while read -r line; do

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The guest's userland: Debian trixie in a read-only image. erofs, uncompressed: under TCG
-# nothing is cheaper to read, and any number of guests share one file and its page cache.
+# The guest's userland: Debian trixie in a read-only image. Uncompressed erofs is the cheapest
+# to read under TCG, and all guests share one file and its page cache.
 
 GUEST_PACKAGES='
 coreutils util-linux mount attr acl xfsprogs btrfs-progs e2fsprogs fio strace
@@ -26,7 +26,7 @@ guest_make() {
 			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
 			--dpkgopt='path-exclude=/usr/share/info/*' \
 			"$ROOT_SUITE" "$1/tree" "deb $mirror $ROOT_SUITE main"
-		# The guest's first process makes what is below these on every boot.
+		# The guest's first process fills these directories on every boot.
 		mkdir -p "$1/tree/share" "$1/tree/mnt/reflinkfs" "$1/tree/lib/modules"
 		printf 'guest\n' >"$1/tree/etc/hostname"
 		printf '127.0.0.1 localhost guest\n' >"$1/tree/etc/hosts"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What this machine must have, and where its packages come from.
+# The packages that this machine needs, and the archive they come from.
 
-# command:package, one a line. Everything else (compilers, kernel tools, QEMU, virtiofsd) lives in
-# the toolchain root; nothing of another suite is ever installed here.
+# command:package, one a line. Everything else (compilers, kernel tools, QEMU, virtiofsd) is in
+# the toolchain root; no package of another suite is installed on this machine.
 HOST_NEEDS='
 mmdebstrap:mmdebstrap
 cpio:cpio
@@ -41,7 +41,7 @@ host_check() {
 	step "$LOGS/host.log" "installing on this machine: ${missing[*]}" install_missing
 }
 
-# host_mirror: the Debian archive this machine's apt uses (deb822 or one-line), or $MIRROR.
+# host_mirror: prints the Debian archive of this machine's apt (deb822 or one-line), or $MIRROR.
 host_mirror() {
 	local uri
 	if [ -n "${MIRROR:-}" ]; then

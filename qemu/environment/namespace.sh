@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Running inside the toolchain root. Mounts happen in a private namespace, so none can outlive
-# the command; the process namespace ends with its first process, so neither can a process.
+# Runs commands in the toolchain root. Mount and process namespace are private, so no mount and no
+# process outlives the command.
 
 NAMESPACE=(unshare --mount --pid --fork --kill-child)
-# An ordinary user is "root" of a user namespace (needs /etc/subuid), always with the same numbers,
-# so mmdebstrap must not make its own.
+# An ordinary user becomes root of a user namespace (needs /etc/subuid), always with the same ids;
+# so mmdebstrap must not create another one.
 ((EUID == 0)) || NAMESPACE+=(--map-root-user --map-auto)
 
-# in_root [-b SOURCE:TARGET]... COMMAND...: the root is read-only, /tmp is fresh; TARGETs are
-# among the mount points that parts/root.sh makes.
+# in_root [-b SOURCE:TARGET]... COMMAND...: runs the command in the root, which is read-only, with an
+# empty /tmp. Each TARGET is one of the mount points of environment/root.sh.
 in_root() {
 	local binds=()
 	while [ "$1" = -b ]; do
@@ -20,7 +20,7 @@ in_root() {
 }
 
 # root_program PATH: sets ROOT_PROGRAM to a command that runs a program of the root on this
-# machine, with the root's libraries and no namespace: the same QEMU and virtiofsd everywhere.
+# machine, with the root's libraries and without a namespace: QEMU and virtiofsd are the same everywhere.
 # shellcheck disable=SC2034 # for the caller
 root_program() {
 	local root

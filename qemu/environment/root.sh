@@ -11,7 +11,7 @@ shellcheck mandoc sparse
 qemu-system-x86 erofs-utils virtiofsd busybox-static
 libaio-dev libacl1-dev libattr1-dev liburing-dev uuid-dev
 '
-# Where in_root may mount things.
+# The directories that in_root can mount on.
 ROOT_MOUNT_POINTS='/source /kernel/stock /kernel/debug /kernel/user /src /out /cargo'
 
 root_hint() { printf 'is the Debian archive reachable, and does it have this? MIRROR= names another\n'; }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Debian's kernel as packaged: the source, and of the stock kernel its configuration, symbols, image and modules.
+# Debian's kernel as packaged: its source, configuration, symbols, image and modules.
 
-# kernel_version: the release to use, such as 7.3.4+deb13-cloud-amd64. What the archive had
-# when it was first asked is recorded; `qemu/env --update` asks again.
+# kernel_version: prints the release to use, such as 7.3.4+deb13-cloud-amd64. The first query of
+# the archive records it; `qemu/env --update` queries again.
 KERNEL_RECORD=$CACHE/kernel-version
 
 kernel_version() {
@@ -14,7 +14,7 @@ kernel_version() {
 	fi
 }
 
-# The package lists live in the cache, not in the root, which stays as it was made.
+# The package lists are in the cache, not in the root, which never changes.
 apt_in_root() {
 	mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/archives/partial"
 	in_root -b "$CACHE/apt:/out" "$@"
@@ -28,9 +28,9 @@ archive_newest_kernel() {
 		sed -E 's/^linux-headers-([^ ]*) .*/\1/' | sort -V | tail -n1
 }
 
-# kernel_resolve [update]: fills the record. The archive is asked when there is no record, when
-# what it names is not in the cache (the archive may have moved on), and on request; if it does
-# not answer, what the cache has serves.
+# kernel_resolve [update]: fills the record. Queries the archive if there is no record, if the
+# recorded kernel is not in the cache (the archive may no longer have it), and on request. If the
+# archive does not answer, uses the kernel in the cache.
 kernel_resolve() {
 	local newest cached
 	[ -z "${KERNEL_VERSION:-}" ] || return 0

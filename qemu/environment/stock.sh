@@ -3,7 +3,7 @@
 # The stock kernel: Debian's own image and modules, and a tree prepared from the same source
 # and configuration, with the Rust metadata that Debian's headers package lacks.
 
-STOCK_OBJECTS=210 # what the preparation prints, for the progress line only
+STOCK_OBJECTS=210 # lines that the preparation prints; for progress messages only
 
 stock_hint() { :; }
 stock_needs() { printf 'root source\n'; }
@@ -20,8 +20,7 @@ stock_make() {
 		cp "$source/stock/config" "$1/.config"
 		cp "$source/stock/Module.symvers" "$1/"
 		cp "$source/release" "$1/"
-		# Debian's image without its wrapping: QEMU starts it at once, while unpacking takes
-		# seconds under TCG.
+		# Extracts Debian's image: QEMU starts it at once, while unpacking takes seconds under TCG.
 		in_root -b "$source:/source" -b "$1:/out" sh -c \
 			'sh /source/linux/scripts/extract-vmlinux /source/stock/vmlinuz >/out/vmlinux'
 		# KERNELRELEASE must be Debian's, or the modules' version magic does not match.
@@ -29,7 +28,7 @@ stock_make() {
 			make -C /source O=/kernel/stock olddefconfig
 			make -C /source O=/kernel/stock -j"$(nproc)" KERNELRELEASE="$(cat /kernel/stock/release)" prepare modules_prepare'
 	}
-	# One image of all modules, for the guest's /lib/modules.
+	# Packs all modules into one image, for the guest's /lib/modules.
 	stock_modules() {
 		in_root -b "$source/stock:/source" -b "$1:/out" sh -ec '
 			mkdir -p /tmp/m/lib

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The same source as a process (User-Mode Linux): a kernel without emulation, for what needs
-# neither a second processor nor KASAN.
+# User-Mode Linux from the same source: the kernel runs as a process, without emulation, for tests
+# that need neither a second processor nor KASAN.
 
 UML_CONFIG=$QEMU_DIR/environment/config/uml.config
-UML_OBJECTS=1300 # what the build prints, for the progress line only
+UML_OBJECTS=1300 # lines that the build prints; for progress messages only
 
 uml_hint() { :; }
-# make goes on where it was stopped: kbuild trusts no object without its command file.
+# make resumes an interrupted build: kbuild trusts no object without its command file.
 uml_resumes() { :; }
 uml_needs() { printf 'root source\n'; }
 uml_mib() { printf '2500\n'; }

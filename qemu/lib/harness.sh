@@ -2,14 +2,14 @@
 # shellcheck shell=bash
 # The userspace harness: built with the toolchain root's cargo, run in a guest.
 
-# The library, as the toolchain root sees it.
+# The manifest of samples/copy_fr, as the toolchain root sees it.
 # shellcheck disable=SC2034 # for the callers
 CRATE=/src/samples/copy_fr/Cargo.toml
-# And the benchmark.
+# The manifest of the benchmark.
 # shellcheck disable=SC2034
 MEASURE=/src/qemu/measure/Cargo.toml
 
-# cargo_in_root ARGUMENT...: cargo's home is in the cache, what it builds in build/harness.
+# cargo_in_root ARGUMENT...: runs cargo with its home in the cache and its target in build/harness.
 cargo_in_root() {
 	mkdir -p "$CACHE/cargo" "$TOP/build/harness"
 	[ ! -e "$HOME/.cargo/config.toml" ] || cp "$HOME/.cargo/config.toml" "$CACHE/cargo/"
@@ -20,7 +20,7 @@ cargo_in_root() {
 
 harness_build() {
 	cargo_in_root build --release --locked
-	# The guest sees a directory that holds nothing else.
+	# Shares with the guest a directory without anything else.
 	mkdir -p "$TOP/build/guest/programs"
 	cp "$TOP/build/harness/release/harness" "$TOP/build/guest/"
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
@@ -29,11 +29,11 @@ harness_build() {
 	cp "$TOP"/build/samples/{copy_file_range,copy_fr_dedup,copy_fr_once,copy_fr_once-rust,copy_fr_reflink,ficlone,fideduperange} "$TOP/build/guest/programs/"
 }
 
-# Emulated, programs that run from a share crash now and then (seen: 2 of 9 starts on the debug
-# kernel, none from /tmp): virtiofsd writes to the guest's memory behind the emulator's back.
+# Under emulation, programs that run from a share sometimes crash (2 of 9 starts on the debug
+# kernel, none from /tmp): virtiofsd writes to the guest's memory, and the emulator does not notice.
 copy_harness='cp /share/guest/harness /tmp/ || exit 1'
 
-# harness_run KERNEL FS ARGUMENT...: the output is libtest's.
+# harness_run KERNEL FS ARGUMENT...: prints libtest's output.
 harness_run() {
 	local kernel=$1 fs=$2 options=(--share "$TOP/build/guest")
 	shift 2
@@ -51,16 +51,16 @@ harness_run() {
 				esac || exit 1
 				'"$copy_harness"'; exec /tmp/harness --fs $fs --dir /mnt/test "$@"' - "$fs" "$@"
 		;;
-	*) die "FS=$fs: reflinkfs, tmpfs, xfs or btrfs" ;;
+	*) die "FS is reflinkfs, tmpfs, xfs or btrfs, not '$fs'" ;;
 	esac
 }
 
-# flags_run KERNEL ARGUMENT...: the flags of copy_file_range(2) on every filesystem that the kernel
-# has, and the module that brings them, in one guest. The output is libtest's, several times.
+# flags_run KERNEL ARGUMENT...: tests the flags of copy_file_range(2) on every filesystem that the
+# kernel has, and the module copy_fr, in one guest. Prints libtest's output, several times.
 flags_run() {
 	local kernel=$1 options=(--share "$TOP/build/guest") filesystems='reflinkfs tmpfs'
 	shift
-	# Our debug kernel has ext4, too, which is as tmpfs is to the flags.
+	# The debug kernel has ext4, too; to the flags it is like tmpfs.
 	[ "$kernel" = debug ] || filesystems+=' xfs btrfs ext4'
 	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G "${GUEST_LIMITS[@]}" -- \
 		bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/ || exit 1

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# KUnit, on the debug kernel or the one that is a process. The suites run when their module is loaded; each one's results are
-# read from debugfs, one file a suite, and judged by the kernel's own kunit.py: given a whole
-# console it would stop at the first plan, which is that of a suite in the kernel itself.
+# KUnit, on the debug kernel or in UML. Loading the module runs its suites. Their results are read
+# from debugfs, one file for each suite, and judged by the kernel's own kunit.py: in a whole console
+# it would stop at the first plan, that of a suite built into the kernel.
 
-# kunit_expected: "SUITE COUNT" lines, from the sources: a suite that did not run must be noticed.
+# kunit_expected: prints "SUITE COUNT" lines, from the sources, so that a missing suite is noticed.
 kunit_expected() { in_root -b "$TOP:/src" /src/kunit-tests/suites.py; }
 
-# kunit_run FILTER [KERNEL]: on the debug kernel unless another is named; prints kunit.py's lines, ends with a `test result:` line like libtest's.
+# kunit_run FILTER [KERNEL]: runs the suites on KERNEL (default: debug). Prints kunit.py's lines and a
+# `test result:` line like libtest's.
 kunit_run() {
 	local kernel=${2:-debug}
 	local out=$TOP/build/kunit-$kernel/kunit status=0 suite count file summary ran word
@@ -21,7 +22,7 @@ kunit_run() {
 	fi
 	"$QEMU_DIR/vm" --kernel "$kernel" --share "$out" --console "$out/console" "${GUEST_LIMITS[@]}" ${filter[@]+"${filter[@]}"} -- \
 		bash -c 'cd /sys/kernel/debug || exit 1
-			# For the suite that has allocations fail: those that may wait, and single pages, too.
+			# For the suite with failing allocations: let those that may wait, and single pages, fail, too.
 			for name in failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-{wait,highmem}; do echo N >$name; done
 			for name in fail_page_alloc/{min-order,verbose} failslab/verbose; do echo 0 >$name; done
 			insmod /run/vm/modules/reflinkfs_kunit.ko || exit 1
@@ -52,9 +53,9 @@ kunit_run() {
 			failed=$((failed + 1))
 		fi
 	done < <(kunit_expected)
-	# What a check of a test said.
+	# Shows the messages of failed checks.
 	((failed == 0)) || grep -o 'reflinkfs_kunit: .*' "$out/console" || true
-	((status == 0)) || { printf 'the guest: status %d\n' "$status"; failed=$((failed + 1)); }
+	((status == 0)) || { printf 'the guest exited with status %d\n' "$status"; failed=$((failed + 1)); }
 	printf 'test result: %s. %d passed; %d failed; %d ignored\n' "$( ((failed)) && echo FAILED || echo ok)" $passed $failed $skipped
 	((failed == 0))
 }

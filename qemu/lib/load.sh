@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# All of the functions of qemu/, in the order they build on each other.
+# Loads all functions of qemu/, in the order of their dependencies.
 # shellcheck disable=SC2034
 TOP=$(dirname "$QEMU_DIR")
-# Not in an ordinary user's path: chroot.
+# An ordinary user's path lacks chroot.
 PATH=$PATH:/usr/sbin:/sbin
 for file in lib/{say,step} environment/{cache,host,namespace,root,source,stock,debug,uml,guest} \
 	machine/{accel,emulated,process,watchdog} lib/{harness,kunit,soak,torture,totals} shell-tests/{run,fsx}; do

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What the scripts say: facts on stderr, so that a command's own output stays alone on stdout.
+# Messages of the scripts. They go to stderr, so that stdout has only the output of commands.
 
 say()  { printf '%s\n' "reflinkfs: $*" >&2; }
 note() { printf '%s\n' "reflinkfs: note: $*" >&2; }

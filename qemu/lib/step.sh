@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Long steps: run with the output in a log, tell what and how far, end every child with us.
+# Long steps: writes their output to a log, shows progress, and kills every child on exit.
 
 STEP_PID=
-STEP_HINT= # what a failure of the step that follows may mean
+STEP_HINT= # a possible reason for a failure of the next step
 
-# kill_tree PID: the process and everything below it. KILL, because unshare(1)
-# blocks INT and TERM while it waits; what it forked dies with it (--kill-child).
+# kill_tree PID: kills the process and all its descendants. KILL, because unshare(1)
+# blocks INT and TERM while it waits; its children die with it (--kill-child).
 kill_tree() {
 	local child
 	for child in $(ps -o pid= --ppid "$1" 2>/dev/null); do kill_tree "$child"; done
@@ -63,7 +63,7 @@ step() {
 		printf '%s\n' "---- the end of $log" >&2
 		tail -n 40 "$log" >&2
 		printf '%s\n' '----' >&2
-		die "$title failed (status $rc); ${STEP_HINT:+$STEP_HINT; }the whole log: $log"
+		die "$title failed (status $rc); ${STEP_HINT:+$STEP_HINT; }see the whole log: $log"
 	fi
 	say "$title: done in $(elapsed $((SECONDS - start)))"
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What tries to break it, in a guest of its own each: the parts of qemu/torture.
+# The parts of qemu/torture, each in its own guest.
 
 # torture_guest KERNEL SECONDS HARNESS_ARGUMENTS...: runs the harness once with each of these strings of
-# arguments, in one guest. The output is libtest's, several times.
+# arguments, in one guest. Prints libtest's output, several times.
 torture_guest() {
 	local kernel=$1 seconds=$2 options=()
 	shift 2
@@ -18,32 +18,32 @@ torture_guest() {
 			exit $status' - "$@"
 }
 
-# torture_bombs_run KERNEL SECONDS SEED: every call on files of 2^62 bytes, for about so long.
+# torture_bombs_run KERNEL SECONDS SEED: makes every call on files of 2^62 bytes, for about SECONDS.
 torture_bombs_run() {
 	local tests=340
 	torture_guest "$1" "$2" "--seed $3 --bomb-seconds $(awk -v s="$2" -v n=$tests 'BEGIN { print s / n + 0.05 }') bombs::"
 }
 
-# torture_faults_run KERNEL SECONDS SEED: everything that can fail in a call, in turn; takes as long as it takes.
+# torture_faults_run KERNEL SECONDS SEED: lets each fallible step of a call fail in turn. SECONDS does not limit it.
 torture_faults_run() {
 	local arguments=("--seed $3 failures::" "--seed $3 sweeps::" "--seed $3 costs::")
-	# There are no flags in the kernel that is a process.
+	# UML has no copy_fr.
 	[ "$1" = uml ] || arguments+=("--seed $3 --group hook --test-threads 1 flag_faults::")
 	torture_guest "$1" "$2" "${arguments[@]}"
 }
 
-# torture_calls_run KERNEL SECONDS SEED: system calls at random.
+# torture_calls_run KERNEL SECONDS SEED: makes random system calls.
 torture_calls_run() {
 	torture_guest "$1" "$2" "--group torture --seed $3 --torture-seconds $2 calls_at_random"
 }
 
-# torture_memory_run KERNEL SECONDS SEED: whatever takes memory.
+# torture_memory_run KERNEL SECONDS SEED: makes calls that take memory.
 torture_memory_run() {
 	torture_guest "$1" "$2" "--group torture --seed $3 --torture-seconds $2 memory_is_bounded"
 }
 
-# torture_races_run KERNEL SECONDS SEED: who comes across a file's pages in the kernel, beside everything
-# else; a tenth of the time for each race, of which there are about twenty, two at a time.
+# torture_races_run KERNEL SECONDS SEED: races users of a file's pages in the kernel against everything
+# else; about twenty races, two at a time, each for a tenth of the time.
 torture_races_run() {
 	local part arguments=()
 	for part in races:: isolation:: userfaultfd:: registered_buffers:: io_uring:: futex:: madvise:: mmap:: zero_copy::; do
@@ -52,10 +52,10 @@ torture_races_run() {
 	torture_guest "$1" "$2" "${arguments[@]}"
 }
 
-# told_by_torture LOG: what the parts counted.
+# told_by_torture LOG: prints the counts of the parts.
 told_by_torture() { grep -h '^torture: ' "$1" || true; }
 
-# coverage_places MODULE: how many places of it tell that they are passed.
+# coverage_places MODULE: prints the number of instrumented places of the module.
 coverage_places() {
 	in_root -b "$TOP:/src" objdump -dr --no-show-raw-insn "$1" | grep -c '__sanitizer_cov_trace_pc' || true
 }

@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Running several test programs, two at a time, and counting what they said, suspicious of each:
-# one that ends without its result, or with a status that its result does not explain, counts as
-# a failure.
+# Runs several test programs, two at a time, and adds up their results. A program that ends without
+# a result, or with a status that its result does not explain, counts as a failure.
 
 PASSED=0 FAILED=0 SKIPPED=0
 
-# A guest keeps one of our processors busy, seldom two.
+# A guest keeps one processor of this machine busy, seldom two.
 PARTS_AT_ONCE=2
 
-# When, in seconds from the start of this program, the guests that parts have are stopped.
-# Without it, when they are stuck.
+# The time, in seconds from the start of this program, at which the guests of parts are stopped.
+# Empty: a guest is stopped only when it is stuck.
 PARTS_END=
 
-# By the order in which they were started: titles, processes; how many have been shown; which of
-# them failed.
+# The parts in the order of their start: titles and processes; the number of parts shown so far;
+# the numbers of those that failed.
 PART_TITLES=() PART_PIDS=()
 PARTS_SHOWN=0
 PARTS_FAILED=()
 PARTS_DIR=
 
-# count_libtest TITLE COMMAND...: runs it in the background as soon as there is room. What it says
-# is shown when it has ended, and its `test result:` lines are added up.
+# count_libtest TITLE COMMAND...: starts the command in the background, as soon as fewer than
+# PARTS_AT_ONCE run. Shows its output when it has ended, and adds up its `test result:` lines.
 count_libtest() {
 	local title=$1 number=${#PART_TITLES[@]}
 	shift
@@ -60,7 +59,7 @@ end_parts() {
 	rm -rf "$PARTS_DIR"
 }
 
-# show_parts: those that have ended, in the order in which they were started.
+# show_parts: shows the parts that have ended, in the order of their start.
 show_parts() {
 	while ((PARTS_SHOWN < ${#PART_PIDS[@]})) && ! kill -0 "${PART_PIDS[PARTS_SHOWN]}" 2>/dev/null; do
 		wait "${PART_PIDS[PARTS_SHOWN]}" 2>/dev/null || true
@@ -69,10 +68,10 @@ show_parts() {
 	done
 }
 
-# show_part NUMBER: prints and counts.
+# show_part NUMBER: prints the part's output and adds up its results.
 show_part() {
 	local title=${PART_TITLES[$1]} log=$PARTS_DIR/$1.log status=unknown seconds=0 line results=0 failed_before=$FAILED unexplained=''
-	# Not there where it was killed.
+	# A killed part has no status file.
 	[ ! -e "$PARTS_DIR/$1.status" ] || read -r status seconds <"$PARTS_DIR/$1.status"
 	printf '\n==== %s (%s)\n' "$title" "$(elapsed "$seconds")"
 	cat "$log"
@@ -95,7 +94,7 @@ show_part() {
 	((FAILED == failed_before)) || PARTS_FAILED+=("$1")
 }
 
-# show_failures: once more at the end, where they are not missed; the whole logs stay.
+# show_failures: repeats the failures at the end, where they are not missed, and keeps the whole logs.
 show_failures() {
 	local number kept
 	for number in ${PARTS_FAILED[@]+"${PARTS_FAILED[@]}"}; do
@@ -107,8 +106,8 @@ show_failures() {
 	done
 }
 
-# said_of_failures LOG: what libtest (in a part of its own), shell tests (indented, behind a test's
-# line), KUnit (in front of it) and our own scripts say of what failed; the first 40 lines of it.
+# said_of_failures LOG: prints the first 40 lines about failures: of libtest (a separate section), of
+# shell tests (indented, after a test's line), of KUnit (before the test's line), and of these scripts.
 said_of_failures() {
 	awk 'function show() { if (++shown <= 40) print }
 		/^failures:$/ { details = 1; next }
@@ -121,7 +120,7 @@ said_of_failures() {
 		END { if (shown > 40) print "(" shown - 40 " lines more)" }' "$1"
 }
 
-# wait_for_parts: all of them.
+# wait_for_parts: waits for all parts, and shows them.
 wait_for_parts() {
 	while ((PARTS_SHOWN < ${#PART_PIDS[@]})); do
 		show_parts

@@ -9,10 +9,10 @@
 //! |---|---|
 //! | [`copy_file_range`] | what a call does, one file per concern |
 //! | [`hook`] | how it comes here: ftrace |
-//! | [`file`] | open files of any filesystem, and ranges of them |
+//! | [`mod@file`] | open files of any filesystem, and ranges of them |
 //! | [`debugfs`] | statistics of the calls, for an administrator |
 //!
-//! `unsafe` is in [`hook`], [`file`] and [`debugfs`].
+//! `unsafe` is in [`hook`], [`mod@file`] and [`debugfs`].
 
 // Nothing leads there on a kernel where the hook refuses.
 #![cfg_attr(

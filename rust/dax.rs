@@ -83,7 +83,8 @@ pub(crate) fn init_inode<T: Dax>(inode: &NewInode<T>) {
     inode.set_private(&raw const *T::dax_info(inode).mapped());
 }
 
-/// Ends what blocks carry of the inode: for [`SuperOperations::evict_inode`].
+/// Ends what blocks carry of the inode, for
+/// [`SuperOperations::evict_inode`](crate::vfs::SuperOperations::evict_inode).
 pub(crate) fn evict_inode<T: Dax>(inode: &Inode<T>) {
     T::dax_info(inode).mapped().disassociate_all();
 }

@@ -106,8 +106,8 @@ impl InodeInfo {
     }
 }
 
-/// Gives back what an inode has of this layer, and uncharges it and its blocks: for
-/// [`SuperOperations::evict_inode`], before the blocks go.
+/// Gives back what an inode has of this layer, and uncharges it and its blocks, before the blocks
+/// go: for [`SuperOperations::evict_inode`](crate::vfs::SuperOperations::evict_inode).
 pub(crate) fn evict_inode<T: MemFs>(inode: &Inode<T>) {
     let info = T::info(inode);
     info.dir_offsets.clear();

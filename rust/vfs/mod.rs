@@ -24,7 +24,7 @@
 //! | [`xattr`] | `struct xattr_handler` |
 //! | [`exportfs`] | `struct export_operations` |
 //! | [`dquot`] | `i_dquot` |
-//! | [`file`] | `struct file`, `struct kiocb`, `struct dir_context` |
+//! | [`mod@file`] | `struct file`, `struct kiocb`, `struct dir_context` |
 //! | [`file_operations`] | `struct file_operations` |
 //! | [`change`] | `file_modified` |
 //! | [`remap`] | `generic_remap_file_range_prep`, the locks of two files |

@@ -48,7 +48,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the limit is exceeded by [`MAX_OVERCOMMIT_BLOCKS`] already, as blocks that such
+    /// `ENOSPC` if the limit is exceeded by `MAX_OVERCOMMIT_BLOCKS` already, as blocks that such
     /// operations freed are orphans; `ENOMEM`.
     pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
         BlockBatch::overcommit(self).take()

@@ -50,7 +50,7 @@ pub(super) struct Orphans {
     pub(super) count: Atomic<u64>,
     #[pin]
     pub(super) work: Opaque<bindings::delayed_work>,
-    /// Whether [`Pool::close`] was called. Then `work` is not queued any more.
+    /// Whether [`Pool::close`](super::Pool::close) was called. Then `work` is not queued any more.
     pub(super) closed: Atomic<bool>,
 }
 

@@ -12,15 +12,16 @@ use crate::{
     dax::{self, DaxAddressSpaceOps},
     memfs::{
         attr,
-        namei::DirInodeOps, //
+        namei::AttrInodeOps,
+        posix_acl, //
     },
     trace::{self, Remapped},
     vfs::{
         cond_resched_killable,
         file_operations::{FMODE_CAN_ODIRECT, FMODE_NOWAIT, FOP_BUFFER_WASYNC, FOP_DONTCACHE},
-        remap, AclType, AddressSpaceOps, FiemapExtentInfo, FileKattr, FileOperations, FileOps,
-        FileRange, Iattr, IdMap, InodeOperations, InodeOps, Kiocb, Kstat, NewInode, NewVma, Pipe,
-        PosixAcl, VmOps, SEEK_DATA, SEEK_HOLE,
+        remap, AclType, AddressSpaceOps, FiemapExtentInfo, FileOperations, FileOps, FileRange,
+        Iattr, IdMap, InodeOperations, InodeOps, Kiocb, NewInode, NewVma, Pipe, PosixAcl, VmOps,
+        SEEK_DATA, SEEK_HOLE,
     },
 };
 use core::ops::Range;
@@ -163,16 +164,10 @@ impl FileOperations for RegularFile {
 impl InodeOperations for RegularFile {
     type FileSystem = ReflinkFs;
 
+    const BASE: &'static InodeOps<ReflinkFs> = InodeOps::new::<AttrInodeOps<ReflinkFs>>();
+
     fn setattr(idmap: IdMap<'_>, dentry: &Dentry, inode: &LockedInode, attr: Iattr<'_>) -> Result {
         attr::setattr(idmap, dentry, inode, attr, truncate::truncate)
-    }
-
-    fn getattr(idmap: IdMap<'_>, inode: &Inode, stat: Kstat<'_>, request_mask: u32) -> Result {
-        DirInodeOps::getattr(idmap, inode, stat, request_mask)
-    }
-
-    fn listxattr(inode: &Inode, list: &mut [u8]) -> Result<usize> {
-        DirInodeOps::listxattr(inode, list)
     }
 
     fn set_acl(
@@ -181,15 +176,7 @@ impl InodeOperations for RegularFile {
         acl: Option<&PosixAcl>,
         kind: AclType,
     ) -> Result {
-        DirInodeOps::set_acl(idmap, inode, acl, kind)
-    }
-
-    fn fileattr_get(inode: &Inode, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_get(inode, fa)
-    }
-
-    fn fileattr_set(inode: &LockedInode, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_set(inode, fa)
+        posix_acl::set_acl(idmap, inode, acl, kind)
     }
 
     fn fiemap(inode: &Inode, info: FiemapExtentInfo<'_>, start: u64, len: u64) -> Result {

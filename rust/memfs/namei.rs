@@ -57,6 +57,8 @@ pub(crate) struct DirInodeOps<T: MemFs>(PhantomData<T>);
 impl<T: MemFs> InodeOperations for DirInodeOps<T> {
     type FileSystem = T;
 
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
+
     fn lookup(dir: &Inode<T>, dentry: &Dentry<T>) -> Result {
         dentry.simple_lookup(dir)
     }
@@ -153,24 +155,6 @@ impl<T: MemFs> InodeOperations for DirInodeOps<T> {
         Ok(())
     }
 
-    fn setattr(
-        idmap: IdMap<'_>,
-        dentry: &Dentry<T>,
-        inode: &LockedInode<T>,
-        attr: Iattr<'_>,
-    ) -> Result {
-        attr::setattr(idmap, dentry, inode, attr, |_, _| Err(EINVAL))
-    }
-
-    fn getattr(idmap: IdMap<'_>, inode: &Inode<T>, stat: Kstat<'_>, request_mask: u32) -> Result {
-        attr::getattr(idmap, inode, stat, request_mask);
-        Ok(())
-    }
-
-    fn listxattr(inode: &Inode<T>, list: &mut [u8]) -> Result<usize> {
-        xattr::list(inode, list)
-    }
-
     fn set_acl(
         idmap: IdMap<'_>,
         inode: &LockedInode<T>,
@@ -178,15 +162,6 @@ impl<T: MemFs> InodeOperations for DirInodeOps<T> {
         kind: AclType,
     ) -> Result {
         posix_acl::set_acl(idmap, inode, acl, kind)
-    }
-
-    fn fileattr_get(inode: &Inode<T>, fa: FileKattr<'_>) -> Result {
-        fileattr::get(inode, fa);
-        Ok(())
-    }
-
-    fn fileattr_set(inode: &LockedInode<T>, fa: FileKattr<'_>) -> Result {
-        fileattr::set(inode, fa)
     }
 }
 
@@ -382,14 +357,13 @@ fn rename<T: MemFs>(
     }
 }
 
-/// The operations of a symbolic link.
-struct SymlinkInodeOps<T: MemFs>(PhantomData<T>);
+/// The operations of any inode: attributes, without access control lists, which symbolic links do
+/// not have.
+pub(crate) struct AttrInodeOps<T: MemFs>(PhantomData<T>);
 
 #[vtable]
-impl<T: MemFs> InodeOperations for SymlinkInodeOps<T> {
+impl<T: MemFs> InodeOperations for AttrInodeOps<T> {
     type FileSystem = T;
-
-    const IS_SYMLINK: bool = true;
 
     fn setattr(
         idmap: IdMap<'_>,
@@ -397,24 +371,38 @@ impl<T: MemFs> InodeOperations for SymlinkInodeOps<T> {
         inode: &LockedInode<T>,
         attr: Iattr<'_>,
     ) -> Result {
-        DirInodeOps::setattr(idmap, dentry, inode, attr)
+        attr::setattr(idmap, dentry, inode, attr, |_, _| Err(EINVAL))
     }
 
     fn getattr(idmap: IdMap<'_>, inode: &Inode<T>, stat: Kstat<'_>, request_mask: u32) -> Result {
-        DirInodeOps::getattr(idmap, inode, stat, request_mask)
+        attr::getattr(idmap, inode, stat, request_mask);
+        Ok(())
     }
 
     fn listxattr(inode: &Inode<T>, list: &mut [u8]) -> Result<usize> {
-        DirInodeOps::listxattr(inode, list)
+        xattr::list(inode, list)
     }
 
     fn fileattr_get(inode: &Inode<T>, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_get(inode, fa)
+        fileattr::get(inode, fa);
+        Ok(())
     }
 
     fn fileattr_set(inode: &LockedInode<T>, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_set(inode, fa)
+        fileattr::set(inode, fa)
     }
+}
+
+/// The operations of a symbolic link.
+struct SymlinkInodeOps<T: MemFs>(PhantomData<T>);
+
+#[vtable]
+impl<T: MemFs> InodeOperations for SymlinkInodeOps<T> {
+    type FileSystem = T;
+
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
+
+    const IS_SYMLINK: bool = true;
 }
 
 /// The operations of a device node, FIFO or socket.
@@ -424,22 +412,7 @@ struct SpecialInodeOps<T: MemFs>(PhantomData<T>);
 impl<T: MemFs> InodeOperations for SpecialInodeOps<T> {
     type FileSystem = T;
 
-    fn setattr(
-        idmap: IdMap<'_>,
-        dentry: &Dentry<T>,
-        inode: &LockedInode<T>,
-        attr: Iattr<'_>,
-    ) -> Result {
-        DirInodeOps::setattr(idmap, dentry, inode, attr)
-    }
-
-    fn getattr(idmap: IdMap<'_>, inode: &Inode<T>, stat: Kstat<'_>, request_mask: u32) -> Result {
-        DirInodeOps::getattr(idmap, inode, stat, request_mask)
-    }
-
-    fn listxattr(inode: &Inode<T>, list: &mut [u8]) -> Result<usize> {
-        DirInodeOps::listxattr(inode, list)
-    }
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
 
     fn set_acl(
         idmap: IdMap<'_>,
@@ -447,14 +420,6 @@ impl<T: MemFs> InodeOperations for SpecialInodeOps<T> {
         acl: Option<&PosixAcl>,
         kind: AclType,
     ) -> Result {
-        DirInodeOps::set_acl(idmap, inode, acl, kind)
-    }
-
-    fn fileattr_get(inode: &Inode<T>, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_get(inode, fa)
-    }
-
-    fn fileattr_set(inode: &LockedInode<T>, fa: FileKattr<'_>) -> Result {
-        DirInodeOps::fileattr_set(inode, fa)
+        posix_acl::set_acl(idmap, inode, acl, kind)
     }
 }

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h). Reference:
 //! <https://docs.kernel.org/filesystems/nfs/exporting.html>
 
-use super::{Dentry, FileSystem, Inode, SuperBlock};
+use super::{Dentry, ExportOps, FileSystem, Inode, SuperBlock};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -17,17 +17,10 @@ use kernel::{
     transmute::{AsBytes, FromBytes}, //
 };
 
-/// A table of export operations for superblocks of `T`.
-pub struct ExportOps<T: FileSystem>(bindings::export_operations, PhantomData<T>);
-
 impl<T: FileSystem> ExportOps<T> {
     /// Returns the table of the operations of `U`.
     pub const fn new<U: ExportOperations<FileSystem = T>>() -> &'static Self {
         &Table::<U>::TABLE
-    }
-
-    pub(super) const fn as_raw(&self) -> *const bindings::export_operations {
-        &raw const self.0
     }
 }
 
@@ -60,16 +53,13 @@ pub trait ExportOperations {
 struct Table<U: ExportOperations>(PhantomData<U>);
 
 impl<U: ExportOperations> Table<U> {
-    const TABLE: ExportOps<U::FileSystem> = ExportOps(
-        bindings::export_operations {
-            encode_fh: Some(Self::encode_fh),
-            fh_to_dentry: Some(Self::fh_to_dentry),
-            fh_to_parent: Some(Self::fh_to_parent),
-            get_parent: Some(Self::get_parent),
-            ..pin_init::zeroed()
-        },
-        PhantomData,
-    );
+    const TABLE: ExportOps<U::FileSystem> = ExportOps::from_raw(bindings::export_operations {
+        encode_fh: Some(Self::encode_fh),
+        fh_to_dentry: Some(Self::fh_to_dentry),
+        fh_to_parent: Some(Self::fh_to_parent),
+        get_parent: Some(Self::get_parent),
+        ..pin_init::zeroed()
+    });
 
     /// How many words a handle has.
     const WORDS: usize = {

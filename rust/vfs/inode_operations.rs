@@ -38,7 +38,8 @@ impl<T: FileSystem> InodeOps<T> {
     }
 }
 
-/// The operations of an inode. What is not implemented is not in the table.
+/// The operations of an inode. What is not implemented is taken from [`InodeOperations::BASE`], or
+/// not in the table.
 ///
 /// The locks that the VFS holds are in the types: a [`LockedInode`] is locked exclusive.
 #[vtable]
@@ -190,6 +191,9 @@ pub trait InodeOperations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// A table of operations that this one has, too, where it does not implement them.
+    const BASE: &'static InodeOps<Self::FileSystem> = &InodeOps::from_raw(pin_init::zeroed());
+
     /// Whether the inode is a symbolic link, whose target
     /// [`NewInode::set_link`](super::NewInode::set_link) has set.
     const IS_SYMLINK: bool = false;
@@ -205,7 +209,7 @@ macro_rules! entry {
         if U::$has {
             Some(Self::$method)
         } else {
-            None
+            U::BASE.as_raw().$method
         }
     };
 }

@@ -87,7 +87,7 @@ pub use self::{
     change::Changing,
     dentry::Dentry,
     dquot::Dquots,
-    exportfs::{ExportOperations, ExportOps},
+    exportfs::ExportOperations,
     fiemap::{FiemapExtent, FiemapExtentInfo},
     file::{DirContext, File, Kiocb, TmpFile},
     file_operations::FileOperations,
@@ -104,8 +104,8 @@ pub use self::{
     splice::{IntoPage, Pipe},
     super_block::SuperBlock,
     super_operations::{StatFs, SuperOperations},
-    tables::{AddressSpaceOps, FileOps, InodeOps},
-    vm_fault::{Fault, NewVma, PageRef, VmFault, VmOperations, VmOps},
+    tables::{AddressSpaceOps, ExportOps, FileOps, InodeOps, VmOps},
+    vm_fault::{Fault, NewVma, PageRef, VmFault, VmOperations},
     xattr::{XattrHandler, XattrHandlers},
 };
 

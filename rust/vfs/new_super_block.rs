@@ -62,7 +62,7 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
         // `kernel::bindings` only has the type's name.
         // SAFETY: `assume` was promised that nothing else accesses the superblock; the table is
         // static, and of `T`.
-        unsafe { (*self.as_raw()).s_export_op = ops.as_raw().cast() };
+        unsafe { (*self.as_raw()).s_export_op = (&raw const *ops.as_raw()).cast() };
     }
 
     /// Sets `s_xattr`.

@@ -1,52 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables of operations, as values that an inode is given.
+//! Tables of operations, as values that an inode, a mapping or a superblock is given.
 
-use super::FileSystem;
 use crate::bindings;
 use core::marker::PhantomData;
 
-/// A table of inode operations for inodes of `T`. Made by `new`, see
-/// [`InodeOperations`](super::InodeOperations).
-pub struct InodeOps<T: FileSystem>(bindings::inode_operations, PhantomData<T>);
+/// A table `R` of operations, for what is of the filesystem `T`. Made by `new`, see the traits.
+pub struct OpsTable<R, T>(R, PhantomData<T>);
 
-impl<T: FileSystem> InodeOps<T> {
-    /// Returns the callbacks are for inodes of `T`.
-    pub(super) const fn from_raw(table: bindings::inode_operations) -> Self {
-        Self(table, PhantomData)
-    }
+/// A table of the operations of inodes, see [`InodeOperations`](super::InodeOperations).
+pub type InodeOps<T> = OpsTable<bindings::inode_operations, T>;
 
-    pub(super) const fn as_raw(&self) -> *const bindings::inode_operations {
-        &raw const self.0
-    }
-}
+/// A table of the operations of files, see [`FileOperations`](super::FileOperations).
+pub type FileOps<T> = OpsTable<bindings::file_operations, T>;
 
-/// A table of file operations for files of `T`. Made by `new`, see
-/// [`FileOperations`](super::FileOperations).
-pub struct FileOps<T: FileSystem>(bindings::file_operations, PhantomData<T>);
-
-impl<T: FileSystem> FileOps<T> {
-    /// Returns the callbacks are for files of `T`.
-    pub(super) const fn from_raw(table: bindings::file_operations) -> Self {
-        Self(table, PhantomData)
-    }
-
-    pub(super) const fn as_raw(&self) -> *const bindings::file_operations {
-        &raw const self.0
-    }
-}
-
-/// A table of address space operations for inodes of `T`. Made by `new`, see
+/// A table of the operations of address spaces, see
 /// [`AddressSpaceOperations`](super::AddressSpaceOperations).
-pub struct AddressSpaceOps<T: FileSystem>(bindings::address_space_operations, PhantomData<T>);
+pub type AddressSpaceOps<T> = OpsTable<bindings::address_space_operations, T>;
 
-impl<T: FileSystem> AddressSpaceOps<T> {
-    /// Returns the callbacks are for inodes of `T`.
-    pub(super) const fn from_raw(table: bindings::address_space_operations) -> Self {
+/// A table of the operations of mappings, see [`VmOperations`](super::VmOperations).
+pub type VmOps<T> = OpsTable<bindings::vm_operations_struct, T>;
+
+/// A table of export operations, see [`ExportOperations`](super::ExportOperations).
+pub type ExportOps<T> = OpsTable<bindings::export_operations, T>;
+
+impl<R, T> OpsTable<R, T> {
+    /// Returns a table whose callbacks are for what is of `T`.
+    pub(super) const fn from_raw(table: R) -> Self {
         Self(table, PhantomData)
     }
 
-    pub(super) const fn as_raw(&self) -> *const bindings::address_space_operations {
-        &raw const self.0
+    pub(super) const fn as_raw(&self) -> &R {
+        &self.0
     }
 }

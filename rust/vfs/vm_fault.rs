@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h).
 
-use super::{FileSystem, Inode, InvalidateSharedGuard};
+use super::{FileSystem, Inode, InvalidateSharedGuard, VmOps};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -30,9 +30,6 @@ pub trait VmOperations {
     fn fault(fault: &mut Fault<'_, Self::FileSystem>) -> VmFault;
 }
 
-/// A table of the operations of mappings of files of `T`.
-pub struct VmOps<T: FileSystem>(bindings::vm_operations_struct, PhantomData<T>);
-
 impl<T: FileSystem> VmOps<T> {
     /// Returns the table of the operations of `U`.
     pub const fn new<U: VmOperations<FileSystem = T>>() -> &'static Self {
@@ -43,15 +40,12 @@ impl<T: FileSystem> VmOps<T> {
 struct Table<U: VmOperations>(PhantomData<U>);
 
 impl<U: VmOperations> Table<U> {
-    const TABLE: VmOps<U::FileSystem> = VmOps(
-        bindings::vm_operations_struct {
-            fault: Some(Self::fault),
-            page_mkwrite: Some(Self::fault),
-            map_pages: Some(Self::map_pages),
-            ..pin_init::zeroed()
-        },
-        PhantomData,
-    );
+    const TABLE: VmOps<U::FileSystem> = VmOps::from_raw(bindings::vm_operations_struct {
+        fault: Some(Self::fault),
+        page_mkwrite: Some(Self::fault),
+        map_pages: Some(Self::map_pages),
+        ..pin_init::zeroed()
+    });
 
     /// # Safety
     ///
@@ -96,7 +90,7 @@ impl<T: FileSystem> NewVma<'_, T> {
     pub fn set_vm_ops(self, ops: &'static VmOps<T>) {
         // SAFETY: `from_raw` was promised a mapping that nothing else accesses; the table is
         // static, and of `T`.
-        unsafe { (*self.0).vm_ops = &raw const ops.0 };
+        unsafe { (*self.0).vm_ops = ops.as_raw() };
     }
 }
 
@@ -239,10 +233,15 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         !is_forbidden && (is_cow || vma.flags() & (flags::WRITE | flags::MAYWRITE) == 0)
     }
 
+    /// Removes a write-protect marker of userfaultfd(2), if there is one.
+    fn clear_uffd_wp_marker(&mut self) -> Result {
+        // SAFETY: `vmf` is a fault that is being handled, by the type invariant.
+        to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) })
+    }
+
     /// Maps the kernel's page of zeros, which is not counted and cannot be pinned.
     pub fn map_zero_page(&mut self, _lock: &InvalidateSharedGuard<'_, T>) -> VmFault {
-        // SAFETY: `vmf` is a fault that is being handled, by the type invariant.
-        if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
+        if let Err(err) = self.clear_uffd_wp_marker() {
             return err.into();
         }
         // SAFETY: By the type invariant; the page is always there.
@@ -281,8 +280,7 @@ impl<'a, T: FileSystem> Fault<'a, T> {
                 return result.into();
             }
         }
-        // SAFETY: `vmf` is a fault that is being handled, by the type invariant.
-        if let Err(err) = to_result(unsafe { bindings::reflinkfs_clear_uffd_wp_marker(self.vmf) }) {
+        if let Err(err) = self.clear_uffd_wp_marker() {
             return err.into();
         }
         if write && self.may_map_around(true) {

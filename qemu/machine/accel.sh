@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The emulator, from the toolchain root: Debian 12's QEMU 7.2 loses a race when a kernel patches
+# The emulator, from the toolchain root. Debian 12's QEMU 7.2 loses a race when a kernel patches
 # its own code on one processor while the other runs it ("Oops: int3", two boots in seven);
-# that was mended in 8.1 but for something that is left, see lost_race in qemu/vm.
-# And KVM where it truly works, TCG elsewhere. /dev/kvm may exist and still not run a kernel
-# (nested virtualisation), so the question is asked by starting one.
+# 8.1 fixed most of that, see lost_race in qemu/vm.
+# It uses KVM where KVM works, TCG elsewhere. /dev/kvm may exist and still run no kernel
+# (nested virtualisation), so kvm_works starts one.
 
 emulator() {
 	local root
@@ -13,7 +13,7 @@ emulator() {
 	QEMU=("${ROOT_PROGRAM[@]}" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios")
 }
 
-# kvm_works VMLINUX: the answer holds until the machine boots again.
+# kvm_works VMLINUX: returns whether KVM runs this kernel. Caches the answer until this machine reboots.
 kvm_works() {
 	local record log
 	[ -w /dev/kvm ] || return 1
@@ -21,7 +21,7 @@ kvm_works() {
 	if [ ! -e "$record" ]; then
 		say "trying KVM"
 		log=$(mktemp)
-		# Without a root to mount, a kernel that runs ends in a panic that says so.
+		# A kernel that runs panics, as it has no root to mount.
 		(timeout -k 1 20 "${QEMU[@]}" -accel kvm -cpu host -m 512 -nodefaults -no-reboot -display none \
 			-kernel "$1" -append 'console=ttyS0 panic=-1' -serial "file:$log" </dev/null || true) >/dev/null 2>&1
 		rm -f "$CACHE/kvm-$EUID"-*
@@ -32,16 +32,16 @@ kvm_works() {
 	[ "$(cat "$record")" = yes ]
 }
 
-# What TCG emulates. The 57-bit address space only makes its page walks longer. And its string
-# instructions go byte by byte, where a processor's take a cache line at a time: without them (erms,
-# fsrm, fsrs) the kernel copies and clears by the word.
+# The processor that TCG emulates. A 57-bit address space would only make page walks longer. TCG
+# emulates string instructions byte by byte, while a processor moves a cache line at a time: without
+# them (erms, fsrm, fsrs) the kernel copies and clears by the word.
 TCG_BY_WORD=max,la57=off,-erms,-fsrm,-fsrs
 # shellcheck disable=SC2034 # for qemu/bench
 TCG_BY_BYTE=max,la57=off
 
 # shellcheck disable=SC2034 # for the caller
-# accel_options VMLINUX CPU ICOUNT: sets ACCEL; CPU is what to emulate where there is no KVM. With
-# ICOUNT to one emulated processor, on which each instruction takes a nanosecond.
+# accel_options VMLINUX CPU ICOUNT: sets ACCEL. CPU is the model to emulate without KVM. With ICOUNT
+# there is one emulated processor, on which each instruction takes a nanosecond.
 accel_options() {
 	local tcg='tcg,tb-size=512' cpu=${2:-$TCG_BY_WORD}
 	if [ -n "$3" ]; then

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The machine of qemu/vm that QEMU emulates, or runs with KVM. It and machine/process.sh have
-# the same functions, which use what qemu/vm has set.
+# The machine of qemu/vm in QEMU, emulated or with KVM. machine/process.sh has the same functions.
+# They use variables of qemu/vm.
 # shellcheck disable=SC2154,SC2034
 
 emulated_begin() {
@@ -15,7 +15,7 @@ emulated_begin() {
 	virtiofsd=("${ROOT_PROGRAM[@]}")
 }
 
-# emulated_disk FILE ro|rw: sets disk to its name in the guest.
+# emulated_disk FILE ro|rw: adds a disk, and sets `disk` to its name in the guest.
 emulated_disk() {
 	local options='cache=unsafe,discard=unmap'
 	[ "$2" = rw ] || options='readonly=on,file.locking=off'
@@ -24,12 +24,12 @@ emulated_disk() {
 	letters=${letters:1}
 }
 
-# The command's output: virtio ports 1 and 2, each into a pipe of ours; port 3: the agent's report;
-# port 5: the watchdog's.
+# Virtio ports 1 and 2 are pipes for the command's output; port 3 is the agent's report, port 5 the
+# watchdog's.
 emulated_ports() {
 	local name
 	qemu+=(-device virtio-serial-pci)
-	# Opened for reading too, a pipe keeps no writer waiting.
+	# Opens the pipes for reading, too, so that no writer waits.
 	for name in monitor stuck; do
 		mkfifo "$run/$name.in" "$run/$name.out"
 		qemu+=(-chardev "pipe,id=$name,path=$run/$name")
@@ -56,15 +56,15 @@ emulated_share() {
 	qemu+=(-chardev "socket,id=fs-$2,path=$run/$2.sock" -device "vhost-user-fs-pci,chardev=fs-$2,tag=share-$2")
 }
 
-# emulated_start WORDS: of the kernel's command line, behind ours.
+# emulated_start WORDS: starts QEMU, with WORDS at the end of the kernel's command line.
 emulated_start() {
 	local backend='memory-backend-ram' stdin=/dev/null
 	[ -z "$share_names" ] || backend='memory-backend-memfd,share=on'
 	qemu+=(-object "$backend,id=ram,size=$memory,prealloc=$prealloc" -machine memory-backend=ram)
 	[ -z "$tty" ] || stdin=/dev/tty
-	# The kernel's watchdogs wait longer than usual: an emulated processor on a busy machine is late,
-	# not stuck; nor does a timer work less that is late ("IO-APIC + timer doesn't work!", at a load
-	# of 15). The interrupt that is not known is our own watchdog's.
+	# The kernel's watchdogs wait longer than usual, and no_timer_check accepts a late timer ("IO-APIC
+	# + timer doesn't work!", at a load of 15): an emulated processor on a busy machine is late, not
+	# stuck. unknown_nmi_panic is for emulated_interrupt.
 	"${qemu[@]}" -append "console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=/init printk.devkmsg=on \
 unknown_nmi_panic panic_sys_info=tasks,all_bt no_timer_check tsc=nowatchdog nokaslr mitigations=off \
 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 \
@@ -72,5 +72,5 @@ sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=240 $1" <$
 	machine_pid=$!
 }
 
-# A non-maskable interrupt makes the kernel say what each processor and each task does, and panic.
+# Sends a non-maskable interrupt: the kernel prints the stacks of all processors and tasks, and panics.
 emulated_interrupt() { echo nmi >&"$MONITOR"; }

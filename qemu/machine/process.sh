@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The machine of qemu/vm that is a process: User-Mode Linux. See machine/emulated.sh.
+# The machine of qemu/vm that is a process, User-Mode Linux. See machine/emulated.sh.
 # shellcheck disable=SC2154,SC2034
 
 process_begin() {
-	[ "$tty$icount$cpu$prealloc" = off ] || die '--tty, --icount, --cpu and --prealloc are not for uml'
-	# With more than one a page that is taken away from a process on another processor is not gone
-	# before the call returns.
+	[ "$tty$icount$cpu$prealloc" = off ] || die 'uml has no --tty, --icount, --cpu and --prealloc; use --kernel stock'
+	# With several processors UML unmaps a page of a process on another one only after the call that
+	# unmaps it has returned.
 	uml=("$kernel_dir/vmlinux" "mem=$memory" ncpus=1 seccomp=on "uml_dir=$run/uml" umid=guest "initrd=$run/initrd"
 		con=null ssl=null)
 	letters=abcdefghijklmnop
@@ -20,7 +20,7 @@ process_disk() {
 	letters=${letters:1}
 }
 
-# Each end of its lines must be a pipe of its own, as it waits for them.
+# Each end of a serial line must be a separate pipe, as UML waits for them.
 process_ports() {
 	local name in fd
 	mkfifo "$run/console.pipe" "$run/report.pipe" "$run/stuck"
@@ -30,7 +30,7 @@ process_ports() {
 	uml+=("ssl5=fd:$STUCK")
 	process_fds=()
 	for name in console.pipe out err report.pipe; do
-		# Its reader is there, and begun before, so that it sees the end.
+		# The pipe's reader was started before, so that it does not keep the pipe open itself.
 		exec {fd}>"$run/$name"
 		mkfifo "$run/$name.in"
 		exec {in}<>"$run/$name.in"
@@ -39,19 +39,20 @@ process_ports() {
 	done
 }
 
-# hostfs finds it by its path.
+# hostfs finds the directory by its path.
 process_share() { :; }
 
-# Its memory is a file, mapped executable: a tmpfs of its own, on this machine it may not be allowed.
+# UML's memory is a file that it maps executable. It gets a private tmpfs, as /dev/shm of this machine
+# may be mounted noexec.
 process_start() {
 	"${NAMESPACE[@]}" sh -c 'mount -t tmpfs -o size=100% tmpfs /dev/shm && exec "$@"' - \
 		env -i PATH="$PATH" HOME="$run" TMPDIR=/dev/shm "${uml[@]}" \
 		console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=/init printk.devkmsg=on \
 		sysctl.kernel.hung_task_timeout_secs=240 $1 </dev/null >"$run/machine.err" 2>&1 &
 	machine_pid=$!
-	# So that the readers see an end.
+	# Closes the writing ends, so that the readers see the end of file.
 	for fd in "${process_fds[@]}"; do exec {fd}>&-; done
 }
 
-# It has no such interrupt.
+# UML has no such interrupt.
 process_interrupt() { kill_tree "$machine_pid"; }

@@ -1,35 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The watchdog of a guest, for qemu/vm. How slow a machine is says nothing about what runs on it, and
-# an emulated guest's clock may go wrong: so what decides is this machine's clock, and whether
-# anything still comes from the guest. Its command's output, its console and its report count.
+# The watchdog of a guest, for qemu/vm. A slow machine is no fault, and an emulated guest's clock may
+# be wrong. So the watchdog stops a guest when, by this machine's clock, no output has come from it
+# for a while: none of the command, the console, or the report.
 #
-# All of this uses what qemu/vm has set: run, console, machine_pid, timeout, idle, started.
+# It uses variables of qemu/vm: run, console, machine_pid, timeout, idle, started.
 # shellcheck disable=SC2154,SC2034
 
-# How long nothing may come from a guest of ours before it counts as stuck: longer than any test
+# After so many seconds without output a guest of `make test` counts as stuck: longer than any test
 # takes on a slow and busy machine.
 IDLE=600
 
-# Options of qemu/vm, for the guests of `make test` and their like; see PARTS_END in totals.sh, too.
+# Options of qemu/vm for the guests of `make test` and the like; see PARTS_END in totals.sh, too.
 # shellcheck disable=SC2034 # for the callers
 GUEST_LIMITS=(--timeout 0 --idle "$IDLE")
 
-# first_report FILE: the line, with its number, in which the kernel says that something is wrong.
+# first_report FILE: prints the line, with its number, of the kernel's first report of a fault.
 first_report() { grep -v '^#' "$QEMU_DIR/machine/console-patterns" | grep -m1 -n -E -f - "$1"; }
 
-# what_came: how much did, in words that only change. A kernel that has reported a problem may go on
-# complaining for ever, so then its console is no progress.
+# what_came: prints the sizes of the guest's outputs, which change with each output. Leaves out the
+# console of a kernel that has reported a problem, as it may go on reporting for ever.
 what_came() {
 	local files=("$run/report" "$run/out.log" "$run/err.log")
 	first_report "$console" >/dev/null || files+=("$console")
 	stat -c %s "${files[@]}" 2>/dev/null | xargs
 }
 
-# watch_guest: until the machine has ended. Sets stopped to why the guest was stopped, if it was, and
-# said_by_then to the size of its console at that time. When nothing has come for `idle` seconds
-# whatever in the guest reads its port 5 is told, and may end what is stuck; the guest is stopped
-# when nothing has come for a quarter of that time more.
+# watch_guest: waits for the end of the machine. If it stops the guest, sets stopped to the reason and
+# said_by_then to the size of the console at that time. After `idle` seconds without output it writes
+# a line to port 5, whose reader in the guest may kill a stuck test; after another quarter of that
+# time it stops the guest.
 watch_guest() {
 	local looked=$SECONDS since=$SECONDS last='' came told=''
 	while kill -0 "$machine_pid" 2>/dev/null; do
@@ -50,12 +50,12 @@ watch_guest() {
 	done
 }
 
-# stop_guest WHY: it is made to say what it does, and to panic. If it does not even do that it is killed.
+# stop_guest WHY: makes the guest's kernel print its stacks and panic; kills the machine if it does not.
 stop_guest() {
 	local size last=-1 i
 	stopped=$1 said_by_then=$(stat -c %s "$console")
 	${machine}_interrupt
-	# It writes some hundred lines for each second that it takes.
+	# Printing the stacks takes a second for some hundred lines.
 	for ((i = 0; i < 600; i++)); do
 		kill -0 "$machine_pid" 2>/dev/null || return 0
 		sleep 0.1
@@ -67,8 +67,8 @@ stop_guest() {
 	kill "$machine_pid" 2>/dev/null || true
 }
 
-# running_tests: those that the console says have begun (see qemu/shell-tests/report.sh) and the output
-# does not say have ended.
+# running_tests: prints the tests that have begun by the console (see qemu/shell-tests/report.sh) and not
+# ended by the output.
 running_tests() {
 	awk 'FNR == NR { if ($1 == "test" && $3 == "...") running[$2]--; next }
 		match($0, /test [^ ]+ begins/) { running[substr($0, RSTART + 5, RLENGTH - 12)]++ }
@@ -76,7 +76,7 @@ running_tests() {
 		"$run/out.log" <(head -c "$said_by_then" "$console")
 }
 
-# what_it_did: of a guest that was stopped.
+# what_it_did: prints the running tests, the last output, and the stacks of a guest that was stopped.
 what_it_did() {
 	local running file
 	running=$(running_tests)
@@ -88,8 +88,8 @@ what_it_did() {
 	printf -- '---- what ran, from the console:\n%s\n' "$(tail -c "+$((said_by_then + 1))" "$console" | what_ran)"
 }
 
-# what_ran: of what a kernel says at such an end (stdin), where the processors were, and the tasks that
-# are no threads of the kernel's; without what was left on their stacks (`?`).
+# what_ran: filters a kernel's last messages (stdin): prints the stacks of processors and of user
+# tasks, without stale entries (`?`).
 what_ran() {
 	awk '/^\[[^]]*\]  \? / { next }
 		/ task:[^ ]+ .* pid:[0-9]/ { tasks = 1; shown = !/ ppid:2 / && !/ pid:2 / }

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# fsx, the crate: random operations on one file, what is read compared with what was written.
+# The crate fsx: compares the results of random operations on one file with a model.
 
 FSX_VERSION=0.3.2
 
-# Built once, with the toolchain root's cargo, into build/.
+# Builds fsx once, with the toolchain root's cargo, into build/.
 fsx_build() {
 	local root=fsx-$FSX_VERSION
 	[ -x "$TOP/build/$root/bin/fsx" ] ||
@@ -14,7 +14,7 @@ fsx_build() {
 	cp "$TOP/build/$root/bin/fsx" "$QEMU_DIR"/shell-tests/fsx-config/*.toml "$TOP/build/soak/fsx/"
 }
 
-# fsx_run KERNEL OPERATIONS SEED [OPTION]...: options are qemu/vm's. The output is like libtest's.
+# fsx_run KERNEL OPERATIONS SEED [OPTION]...: runs fsx; options are qemu/vm's. Prints output like libtest's.
 fsx_run() {
 	local kernel=$1 operations=$2 seed=$3
 	shift 3

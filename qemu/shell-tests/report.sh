@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# In a guest: what shell tests are written with. The lines are like libtest's; the script that this
-# is put before ends with `results`.
+# Functions for shell tests, in a guest. Their lines are like libtest's. guest_script puts this file
+# before a test script, which ends with `results`.
 export LC_ALL=C
 passed=0 failed=0 ignored=0
 said=$(mktemp) || exit 1
 
-# tell TEXT: on the console, where the watchdog outside sees that something goes on, and what.
+# tell TEXT: writes to the console, where the watchdog on the host sees progress and the running test.
 tell() { echo "$*" >/dev/kmsg; }
 
-# run GROUP NAME [ARGUMENT]...: the function NAME with its arguments; what it said is shown if it
-# fails, its last line if not.
+# run GROUP NAME [ARGUMENT]...: runs the test function NAME with its arguments. Prints its output if it
+# fails, the last line of its output if not.
 run() {
 	local name start=$EPOCHREALTIME took
 	name=$1::$2
@@ -30,7 +30,7 @@ run() {
 	fi
 }
 
-# ignore GROUP NAME WHY
+# ignore GROUP NAME WHY: reports a test as ignored.
 ignore() {
 	ignored=$((ignored + 1))
 	printf 'test %s::%s ... ignored, %s\n' "$1" "$2" "$3"
@@ -47,5 +47,5 @@ expect_eq() { [ "$1" = "$2" ] || { echo "$3: expected '$2', got '$1'"; return 1;
 # expect_at_most SEEN LIMIT WHAT
 expect_at_most() { (($1 <= $2)) || { echo "$3: at most $2 expected, got $1"; return 1; }; }
 
-# blocks_in_use DIRECTORY: of its filesystem, of 4096 bytes.
+# blocks_in_use DIRECTORY: prints the number of blocks of 4096 bytes in use on its filesystem.
 blocks_in_use() { stat -f -c '%b %f %S' "$1" | { read -r all free size && echo $(((all - free) * size / 4096)); }; }

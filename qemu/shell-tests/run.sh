@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The shell tests, each in a boot of its own: on this machine.
+# Runs the shell tests from this machine, each in its own boot.
 
-# guest_script NAME: the words that run qemu/shell-tests/NAME with what shell tests are written with.
+# guest_script NAME: prints qemu/shell-tests/NAME with the functions for shell tests before it.
 guest_script() { cat "$QEMU_DIR/shell-tests/report.sh" "$QEMU_DIR/shell-tests/$1"; }
 
-# above_run KERNEL SCRIPT FS: NFS, or overlayfs and loop devices, above an instance of FS that is the
-# test's own. The output is like libtest's.
+# above_run KERNEL SCRIPT FS: tests NFS, or overlayfs and loop devices, above a new instance of FS.
+# Prints output like libtest's.
 above_run() {
 	local kernel=$1 script=$2 fs=$3 options=()
 	[ "$fs" = reflinkfs ] || options=(--no-modules --disk 2G)
@@ -20,8 +20,8 @@ above_run() {
 		exec bash -c "$2" "$3" /mnt/above' - "$fs" "$(guest_script "$script")" "$script"
 }
 
-# module_cycles_run KERNEL: the module is loaded, used, refused and removed over and over, which the
-# harness cannot do, as it works on a filesystem that stays mounted. The output is like libtest's.
+# module_cycles_run KERNEL: loads, uses and unloads the modules again and again, which the harness
+# cannot do on its mounted filesystem. Prints output like libtest's.
 module_cycles_run() {
 	local rounds=20 seconds=15
 	[ "$1" = stock ] || rounds=5 seconds=30

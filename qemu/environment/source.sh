@@ -61,34 +61,77 @@ source_needs() { printf 'root\n'; }
 source_mib() { printf '4000\n'; }
 source_inputs() { kernel_version; }
 
+# archive_version PACKAGE: the version that the archive has.
+archive_version() {
+	apt_in_root apt-cache "${APT_OPTIONS[@]}" show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p' || true
+}
+
+# archive_download PACKAGE[=VERSION]...: into $CACHE/apt/debs.
+archive_download() {
+	apt_in_root sh -c 'cd /out/debs && exec apt-get "$@"' - "${APT_OPTIONS[@]}" download "$@"
+}
+
+# kernel_check CONFIG RELEASE: whether our modules can be built for it, with the compilers that there are.
+kernel_check() {
+	local symbol wanted ours
+	for symbol in RUST QUOTA; do
+		grep -qx "CONFIG_$symbol=y" "$1" ||
+			die "Debian's kernel $2 is built without CONFIG_$symbol, which reflinkfs needs; name another with KERNEL_VERSION="
+	done
+	wanted=$(sed -n 's/^CONFIG_RUSTC_VERSION=//p' "$1")
+	ours=$(in_root rustc --version | sed -E 's/^rustc ([0-9]+)\.([0-9]+)\.([0-9]+).*/\1 \2 \3/')
+	# shellcheck disable=SC2086 # three numbers
+	ours=$(printf '%d%03d%02d' $ours)
+	[ "$wanted" = "$ours" ] ||
+		die "Debian's kernel $2 is built with rustc $wanted (CONFIG_RUSTC_VERSION), Debian $ROOT_SUITE has $ours, and what the one compiles the other cannot use; name another kernel with KERNEL_VERSION="
+}
+
 source_make() {
-	local release minor
+	local release version minor
 	release=$(kernel_version)
 	minor=${release%%+*}
 	minor=${minor%.*}
-	source_download() {
-		local debs=("linux-source-$minor" "linux-headers-$release" "linux-binary-$release" "linux-modules-$release")
+	if [ ! -d "$CACHE/apt/lists" ] || [ -z "$(archive_version "linux-headers-$release")" ]; then
+		archive_newest_kernel >/dev/null || true
+	fi
+	version=$(archive_version "linux-headers-$release")
+	[ -n "$version" ] ||
+		die "the archive has no linux-headers-$release; what it has: qemu/env --list, another archive: MIRROR="
+	source_headers() {
 		rm -rf "$CACHE/apt/debs"
 		mkdir "$CACHE/apt/debs"
-		apt_in_root sh -c 'cd /out/debs && exec apt-get "$@"' - "${APT_OPTIONS[@]}" download "${debs[@]}"
+		archive_download "linux-headers-$release"
+		in_root -b "$CACHE/apt/debs:/out" -b "$1:/source" sh -ec '
+			mkdir /source/stock
+			dpkg-deb -x /out/linux-headers-*.deb /source/deb
+			cp /source/deb/usr/src/linux-headers-"$1"/.config /source/stock/config
+			cp /source/deb/usr/src/linux-headers-"$1"/Module.symvers /source/stock/
+			rm -rf /source/deb' - "$release"
+	}
+	source_download() {
+		archive_download {"linux-source-$minor","linux-binary-$release","linux-modules-$release"}="$version"
 	}
 	source_unpack() {
 		in_root -b "$CACHE/apt/debs:/out" -b "$1:/source" sh -ec '
 			for deb in /out/*.deb; do echo "$deb"; dpkg-deb -x "$deb" /source/deb; done
-			mkdir /source/linux /source/stock
+			mkdir /source/linux
 			tar -xf /source/deb/usr/src/linux-source-*.tar.xz --strip-components=1 -C /source/linux
 			rm /source/deb/usr/src/linux-source-*.tar.xz
-			cp /source/deb/usr/src/linux-headers-*-cloud-amd64/.config /source/stock/config
-			cp /source/deb/usr/src/linux-headers-*-cloud-amd64/Module.symvers /source/stock/
 			mv /source/deb/usr/lib/modules/*/vmlinuz /source/stock/
 			mv /source/deb/usr/lib/modules /source/stock/modules
 			rm -rf /source/deb'
 		printf '%s\n' "$release" >"$1/release"
 		rm -rf "$CACHE/apt/debs"
 	}
-	if [ ! -d "$CACHE/apt/lists" ]; then archive_newest_kernel >/dev/null || true; fi
-	step "$LOGS/source-download.log" "downloading Debian's kernel $release" source_download
-	step "$LOGS/source-unpack.log" "unpacking it" source_unpack "$1"
-	grep -qx CONFIG_RUST=y "$1/stock/config" ||
-		die "Debian's kernel $release is built without CONFIG_RUST; name another with KERNEL_VERSION="
+	step "$LOGS/source-headers.log" "asking Debian's kernel $release ($version) what it is" source_headers "$1"
+	kernel_check "$1/stock/config" "$release"
+	step "$LOGS/source-download.log" 'downloading it and its source' source_download
+	step "$LOGS/source-unpack.log" 'unpacking both' source_unpack "$1"
+}
+
+# kernel_list: the kernels of the archive that may do, newest last.
+kernel_list() {
+	archive_newest_kernel >/dev/null || die "the package archive did not answer (log: $LOGS/apt-update.log)"
+	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only '^linux-headers-.*-amd64$' |
+		sed -nE 's/^linux-headers-([0-9][^ ]*) .*/\1/p' | sort -V
 }

@@ -5,6 +5,8 @@
  */
 
 #include <linux/iversion.h>
+/* Linux 7.2: leafops.h does not include all that it uses. */
+#include <linux/swap.h>
 #include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/userfaultfd_k.h>

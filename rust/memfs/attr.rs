@@ -2,7 +2,7 @@
 
 //! `getattr` and `setattr`.
 
-use super::{fileattr, quota, MemFs};
+use super::{fileattr, posix_acl, quota, MemFs};
 use crate::{
     bindings,
     vfs::{Changing, Dentry, Iattr, IdMap, Inode, Kstat, LockedInode},
@@ -33,11 +33,14 @@ pub(crate) fn getattr<T: MemFs>(
 }
 
 /// Changes attributes. `truncate` changes the size, also to the size that the file has, as there
-/// may be blocks beyond the end. Compare `ext4_setattr`.
+/// may be blocks beyond the end. Compare `ext4_setattr`, which changes the mode before it knows
+/// whether there is memory for the access control list that goes with it.
 ///
 /// # Errors
 ///
-/// `EPERM`, `EDQUOT`, `ENOMEM`, and those of `truncate`.
+/// `EPERM`, `EDQUOT`, `ENOMEM`, and those of `truncate`; `EINVAL` where both size and owner are to
+/// change. Nothing has changed then, but that a file whose size was to change has lost set-id bits
+/// and capabilities, as by a write that fails.
 pub(crate) fn setattr<T: MemFs>(
     idmap: IdMap<'_>,
     dentry: &Dentry<T>,
@@ -50,19 +53,25 @@ pub(crate) fn setattr<T: MemFs>(
         return Err(EPERM);
     }
     attr.prepare(idmap, dentry)?;
+    let changes_owner = attr.valid() & (bindings::ATTR_UID | bindings::ATTR_GID) != 0;
+    // Each of the two may fail, and neither can be undone. Nothing in the kernel asks for both:
+    // `do_truncate` does not, and nfsd makes two calls of it.
+    if changes_owner && attr.size().is_some() {
+        return Err(EINVAL);
+    }
+    let chmod = posix_acl::Chmod::prepare(inode, attr.mode())?;
     let resized = attr.size().is_some_and(|size| size != inode.size());
     if let Some(size) = attr.size() {
         truncate(&Changing::begin_setattr(inode, idmap, dentry, &attr)?, size)?;
     }
-    if attr.valid() & (bindings::ATTR_UID | bindings::ATTR_GID) != 0 {
+    if changes_owner {
         quota::transfer(inode, idmap, &attr)?;
     }
+    // Nothing fails from here on.
     attr.copy(idmap, inode);
     if resized {
         inode.set_mtime_ctime_current();
     }
-    if attr.valid() & bindings::ATTR_MODE != 0 {
-        dentry.posix_acl_chmod(idmap, inode.mode())?;
-    }
+    chmod.commit(inode);
     Ok(())
 }

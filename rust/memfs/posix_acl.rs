@@ -7,7 +7,7 @@
 
 use super::{xattr, MemFs};
 use crate::vfs::{AclType, IdMap, Inode, LockedInode, NewInode, PosixAcl};
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::aref::ARef};
 
 /// Charges for a list and puts it into the inode's cache. The kernel never drops a list that is
 /// cached, so that this is where it lives, as on tmpfs.
@@ -55,4 +55,28 @@ pub(crate) fn set_acl<T: MemFs>(
     inode.set_mode(mode);
     inode.set_ctime_current();
     Ok(())
+}
+
+/// The access list that goes with the mode that an inode is about to get.
+pub(super) struct Chmod(Option<ARef<PosixAcl>>);
+
+impl Chmod {
+    /// Makes it, where the inode has one and `mode` is a new one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn prepare<T: MemFs>(inode: &LockedInode<T>, mode: Option<u16>) -> Result<Self> {
+        match mode {
+            Some(mode) => inode.posix_acl_chmod(mode).map(Self),
+            None => Ok(Self(None)),
+        }
+    }
+
+    /// Puts it in the place of the other, which counts as much: it has as many entries.
+    pub(super) fn commit<T: MemFs>(self, inode: &LockedInode<T>) {
+        if let Some(acl) = self.0 {
+            inode.set_cached_acl(AclType::Access, Some(&acl));
+        }
+    }
 }

@@ -46,6 +46,12 @@ impl Iattr<'_> {
         (self.valid() & bindings::ATTR_SIZE != 0).then(|| unsafe { (*self.0).ia_size } as u64)
     }
 
+    /// Returns the mode, where `ATTR_MODE` is among those.
+    pub fn mode(&self) -> Option<u16> {
+        // SAFETY: By the promise of `from_raw`.
+        (self.valid() & bindings::ATTR_MODE != 0).then(|| unsafe { (*self.0).ia_mode })
+    }
+
     /// Checks whether the caller may make these changes, `setattr_prepare`.
     ///
     /// # Errors

@@ -4,11 +4,11 @@
 //!
 //! C header: [`include/linux/posix_acl.h`](srctree/include/linux/posix_acl.h).
 
-use super::{Dentry, FileSystem, IdMap, Inode, LockedInode, NewInode};
+use super::{FileSystem, IdMap, Inode, LockedInode, NewInode};
 use crate::bindings;
 use core::ptr::{null_mut, NonNull};
 use kernel::{
-    error::to_result,
+    error::{from_err_ptr, to_result},
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque, //
@@ -135,16 +135,29 @@ impl<T: FileSystem> LockedInode<T> {
         })?;
         Ok((mode, acl.filter(|_| !raw.is_null())))
     }
-}
 
-impl<T: FileSystem> Dentry<T> {
-    /// Changes the access list after the inode's mode was changed, `posix_acl_chmod`.
+    /// Returns the access list that goes with another mode, of as many entries as the inode's is:
+    /// the first half of `posix_acl_chmod`. `None` where the inode has none.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of `->set_acl`.
-    pub fn posix_acl_chmod(&self, idmap: IdMap<'_>, mode: u16) -> Result {
-        // SAFETY: All are valid; the inode is locked.
-        to_result(unsafe { bindings::posix_acl_chmod(idmap.as_raw(), self.as_raw(), mode) })
+    /// `ENOMEM`.
+    pub fn posix_acl_chmod(&self, mode: u16) -> Result<Option<ARef<PosixAcl>>> {
+        // SAFETY: The inode is live. Returns a list with a reference, null, or an error.
+        let acl = unsafe { bindings::get_inode_acl(self.as_raw(), AclType::Access.as_raw()) };
+        let mut acl = from_err_ptr(acl)?;
+        if acl.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: There is a reference to the list, which the function gives up. The reference to
+        // the copy that it leaves in the place goes to the result; there is none where it fails.
+        unsafe {
+            to_result(bindings::__posix_acl_chmod(
+                &mut acl,
+                bindings::GFP_KERNEL,
+                mode,
+            ))?;
+            Ok(NonNull::new(acl.cast()).map(|acl| ARef::from_raw(acl)))
+        }
     }
 }

@@ -14,11 +14,13 @@ use crate::case::{case, Case, Test};
 use crate::extents::fiemap;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
 use crate::filesystem::Need;
+use crate::flags_of_files::{set_flags, NODUMP};
 use crate::instance::{Configuration, Instance, Space};
 use crate::mapping::Mapping;
 use crate::pattern::{pattern, BLOCK, BLOCK64};
-use crate::posix_acl::encode;
-use crate::sys::{check, chmod, chown, clone_range, lstat, new_clone, symlink, unlink, File};
+use crate::posix_acl::{self, encode};
+use crate::quota;
+use crate::sys::{check, chmod, chown, clone_range, link, lstat, mkdir, new_clone, symlink, File};
 
 const NEEDS: &[Need] = &[
     Need::Reflink,
@@ -52,6 +54,8 @@ struct Scene {
 
 const BLOCKS: usize = 70;
 
+const LIST: &str = "u::rwx u:1000:rwx g::rx m::rwx o::";
+
 fn scene(fs: &Instance) -> Outcome<Scene> {
     let file = fs.create_with("file", &pattern(1, BLOCKS * BLOCK + 123))?;
     let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -62,6 +66,14 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
     let other = fs.create_with("other", &pattern(2, 3 * BLOCK))?;
     xattr::set(&file.path, "user.old", b"old", 0).or_fail("setxattr")?;
     symlink("target", fs.path("link")).or_fail("symlink")?;
+    // Set-user-ID, and somebody else's, with a list: a change of one changes the other.
+    let listed = fs.create_with("listed", &pattern(3, BLOCK))?;
+    chmod(&listed.path, 0o4750).or_fail("chmod")?;
+    xattr::set(&listed.path, posix_acl::ACCESS, &encode(LIST), 0).or_fail("an access list")?;
+    mkdir(fs.path("directory"), 0o755).or_fail("mkdir")?;
+    for name in [posix_acl::ACCESS, posix_acl::DEFAULT] {
+        xattr::set(fs.path("directory"), name, &encode(LIST), 0).or_fail(name)?;
+    }
     Ok(Scene {
         map: Mapping::shared(&clone, BLOCKS * BLOCK)?,
         file,
@@ -71,7 +83,7 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
 }
 
 /// All that can be seen of a file.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     mode: u32,
     owner: (u32, u32),
@@ -87,13 +99,16 @@ struct Seen {
 fn look(path: &Path) -> Outcome<Seen> {
     let stat = lstat(path).or_fail("lstat")?;
     let (mut contents, mut attributes, mut blocks_at) = (Vec::new(), Vec::new(), Vec::new());
-    if stat.st_mode & libc::S_IFMT == libc::S_IFREG {
-        let file = File::open(path, libc::O_RDONLY).or_fail("open")?;
-        contents = file.contents()?;
+    let kind = stat.st_mode & libc::S_IFMT;
+    if kind == libc::S_IFREG || kind == libc::S_IFDIR {
         for name in xattr::list(path)? {
             let value = xattr::get(path, &name).or_fail("getxattr")?;
             attributes.push((name, value));
         }
+    }
+    if kind == libc::S_IFREG {
+        let file = File::open(path, libc::O_RDONLY).or_fail("open")?;
+        contents = file.contents()?;
         let (_, found) = fiemap(&file, 0, u64::MAX, 0, 200).or_fail("FIEMAP")?;
         for extent in found {
             // Block by block: how they are told together does not matter.
@@ -113,17 +128,38 @@ fn look(path: &Path) -> Outcome<Seen> {
     })
 }
 
-/// All that can be seen of the filesystem.
-type World = (BTreeMap<String, Seen>, Space);
+/// All that can be seen of the filesystem: files, room, and what owners are charged.
+type World = (BTreeMap<String, Seen>, Space, Vec<(u64, u64)>);
+
+/// The bytes and inodes that the users and groups of the files are charged; none without quotas.
+fn charged(fs: &Instance) -> Outcome<Vec<(u64, u64)>> {
+    let mut charged = Vec::new();
+    for kind in [quota::User, quota::Group] {
+        for id in [0, 1, 1000] {
+            match quota::get(&fs.root, kind, id) {
+                Ok(quota) => charged.push((quota.space, quota.inodes)),
+                Err(Errno(libc::ENOSYS | libc::ESRCH)) => (),
+                Err(error) => return Err(error).or_fail("Q_GETQUOTA"),
+            }
+        }
+    }
+    Ok(charged)
+}
 
 fn look_around(fs: &Instance) -> Outcome<World> {
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
-        let entry = entry.or_fail("readdir")?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        files.insert(name, look(&entry.path())?);
+    let mut directories = vec![fs.root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).or_fail("opendir")? {
+            let path = entry.or_fail("readdir")?.path();
+            let name = path.strip_prefix(&fs.root).or_fail("a path")?;
+            files.insert(name.to_string_lossy().into_owned(), look(&path)?);
+            if path.symlink_metadata().or_fail("lstat")?.is_dir() {
+                directories.push(path);
+            }
+        }
     }
-    Ok((files, fs.space()?))
+    Ok((files, fs.space()?, charged(fs)?))
 }
 
 /// Expects the two to be the same, and says in what they differ, but not all of their bytes.
@@ -145,7 +181,8 @@ fn expect_same(seen: &World, expected: &World, what: &str) -> Outcome {
             expect_eq(rest(file), rest(other), format_args!("{what}: {name}"))?;
         }
     }
-    expect_eq(seen.1, expected.1, format_args!("{what}: space"))
+    expect_eq(seen.1, expected.1, format_args!("{what}: space"))?;
+    expect_eq(&seen.2, &expected.2, format_args!("{what}: charges"))
 }
 
 /// Expects each block of the file to be as before a call or as after it, and the rest as before.
@@ -181,7 +218,17 @@ fn sweep(t: &Test, steps: &[Step<'_>]) -> Outcome {
 type Refused = fn(&World, &World, &World) -> Outcome;
 
 fn sweep_with(t: &Test, steps: &[Step<'_>], refused: Refused) -> Outcome {
-    let fs = failures::mount_with(t, false)?;
+    sweep_on(failures::mount_with(t, false)?, steps, refused)
+}
+
+/// As [`sweep`], and once more where owners are charged, which takes more that can fail.
+fn sweep_either_way(t: &Test, steps: &[Step<'_>]) -> Outcome {
+    sweep(t, steps).or_fail("without quotas")?;
+    let refused: Refused = |seen, before, _| expect_same(seen, before, "refused");
+    sweep_on(failures::mount_with(t, true)?, steps, refused).or_fail("with quotas")
+}
+
+fn sweep_on(fs: Instance, steps: &[Step<'_>], refused: Refused) -> Outcome {
     let injection = Injection::new()?;
     for (name, step) in steps {
         let made = scene(&fs)?;
@@ -189,9 +236,7 @@ fn sweep_with(t: &Test, steps: &[Step<'_>], refused: Refused) -> Outcome {
         step(&fs, &made).or_fail(format_args!("{name}, with nothing failing"))?;
         let after = look_around(&fs)?;
         drop(made);
-        for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
-            unlink(entry.or_fail("readdir")?.path()).or_fail("unlink")?;
-        }
+        failures::remove_names(&fs.root)?;
         let check = |fs: &Instance, _: &Scene, result: Sys<usize>| {
             let seen = look_around(fs)?;
             match result {
@@ -257,7 +302,7 @@ fn truncation_is_done_or_not(t: &Test) -> Outcome {
 
 fn attributes_are_changed_or_not(t: &Test) -> Outcome {
     let acl = encode("u::rw u:1000:rw g::r m::rw o::r");
-    sweep(
+    sweep_either_way(
         t,
         &[
             ("setxattr", &|fs, _| {
@@ -283,6 +328,28 @@ fn attributes_are_changed_or_not(t: &Test) -> Outcome {
             }),
             ("chmod", &|fs, _| chmod(fs.path("other"), 0o600)),
             ("chown", &|fs, _| chown(fs.path("other"), 0, 1000)),
+            ("chmod beside a list", &|fs, _| {
+                chmod(fs.path("listed"), 0o600)
+            }),
+            ("chmod of a directory with lists", &|fs, _| {
+                chmod(fs.path("directory"), 0o700)
+            }),
+            ("chown beside a list, set-user-ID", &|fs, _| {
+                chown(fs.path("listed"), 1, 1000)
+            }),
+            ("O_TRUNC beside a list, set-user-ID", &|fs, _| {
+                File::open(fs.path("listed"), libc::O_RDWR | libc::O_TRUNC).map(drop)
+            }),
+            ("removing a list", &|fs, _| {
+                xattr::remove(fs.path("listed"), posix_acl::ACCESS)
+            }),
+            ("a default list", &|fs, _| {
+                xattr::set(fs.path("directory"), posix_acl::DEFAULT, &acl, 0)
+            }),
+            ("chattr", &|fs, _| {
+                let file = File::open(fs.path("other"), libc::O_RDONLY)?;
+                set_flags(&file, NODUMP)
+            }),
         ],
     )
 }
@@ -304,9 +371,28 @@ fn names_are_changed_or_not(t: &Test) -> Outcome {
         })
         .map(drop)
     };
-    sweep(
+    sweep_either_way(
         t,
         &[
+            ("creating under a default list", &|fs, _| {
+                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
+                File::open(fs.path("directory/file"), flags).map(drop)
+            }),
+            ("mkdir under a default list", &|fs, _| {
+                mkdir(fs.path("directory/directory"), 0o777)
+            }),
+            ("a long symlink under a default list", &|fs, _| {
+                symlink("target/".repeat(20), fs.path("directory/link"))
+            }),
+            ("link", &|fs, _| {
+                link(fs.path("listed"), fs.path("directory/listed"))
+            }),
+            ("rename over another, into a directory", &|fs, _| {
+                rename2(fs, "other", "directory/other", 0)
+            }),
+            ("RENAME_WHITEOUT over another", &|fs, _| {
+                rename2(fs, "other", "listed", libc::RENAME_WHITEOUT)
+            }),
             ("RENAME_EXCHANGE", &|fs, _| {
                 rename2(fs, "file", "link", libc::RENAME_EXCHANGE)
             }),
@@ -370,7 +456,7 @@ fn mappings_are_made_and_filled_or_not(t: &Test) -> Outcome {
         Ok(result) => result.map(drop),
         Err(_) => Err(Errno(libc::ENOMEM)),
     };
-    sweep(
+    sweep_with(
         t,
         &[
             ("mmap", &|_, scene| {
@@ -382,6 +468,16 @@ fn mappings_are_made_and_filled_or_not(t: &Test) -> Outcome {
                 scene.map.advise(libc::MADV_POPULATE_READ)
             }),
         ],
+        // The block of zeros that stands for the file's holes stays once it is made, as a page of a
+        // page cache does where there is no memory to map it.
+        |seen, before, after| {
+            let space = if seen.1 == after.1 { after.1 } else { before.1 };
+            expect_same(
+                seen,
+                &(before.0.clone(), space, before.2.clone()),
+                "refused",
+            )
+        },
     )
 }
 

@@ -151,6 +151,19 @@ impl AnyFile {
         self.operations().fop_flags & FOP_COPY_FLAGS != 0
     }
 
+    /// Returns whether the filesystem that has the file's data takes flags, which lies below this
+    /// one where that is overlayfs.
+    ///
+    /// The file is open for writing: so it is overlayfs's upper file, and stays so.
+    pub(crate) fn data_takes_copy_flags(&self) -> bool {
+        // SAFETY: An open file has a dentry, which does not change and holds its inode; below it
+        // overlayfs holds the inode that has the data. Each has operations, which live as long.
+        unsafe {
+            let inode = bindings::d_real_inode((*self.as_raw()).__bindgen_anon_1.f_path.dentry);
+            (*(*inode).__bindgen_anon_3.i_fop).fop_flags & FOP_COPY_FLAGS != 0
+        }
+    }
+
     /// Returns whether the filesystem can share ranges at all.
     pub(crate) fn can_remap(&self) -> bool {
         self.operations().remap_file_range.is_some()

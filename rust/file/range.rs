@@ -62,10 +62,18 @@ impl<'a> Range<'a> {
 
     /// Shares the range, as `FICLONERANGE` does. Returns how many bytes.
     ///
+    /// Where a filesystem that takes flags is below overlayfs, which passes these on: fewer than
+    /// all where it cannot share what follows. No ioctl has it cut a clone short: so it knows that
+    /// this is none, and copies nothing (see [`FOP_COPY_FLAGS`](crate::copy_flags::FOP_COPY_FLAGS)).
+    ///
     /// # Errors
     ///
-    /// See the manual page of `ioctl_ficlonerange`.
+    /// See the manual page of `ioctl_ficlonerange`; `EBUSY` where it cannot share the beginning.
     pub(crate) fn share(&self) -> Result<u64> {
+        let flags = match self.to.data_takes_copy_flags() {
+            true => bindings::REMAP_FILE_CAN_SHORTEN,
+            false => 0,
+        };
         // SAFETY: Both files are open.
         to_count(unsafe {
             bindings::vfs_clone_file_range(
@@ -74,13 +82,14 @@ impl<'a> Range<'a> {
                 self.to.as_raw(),
                 self.to_pos as i64,
                 self.len as i64,
-                0,
+                flags,
             )
         })
     }
 
     /// Shares the range if both files hold the same bytes, as `FIDEDUPERANGE` does, but for its
-    /// limit to the length. Returns how many bytes.
+    /// limit to the length, and that a length which is not aligned is an error. Returns how many
+    /// bytes.
     ///
     /// # Errors
     ///

@@ -137,11 +137,14 @@ impl FileOperations for RegularFile {
         })
     }
 
+    /// `CAN_SHORTEN` tells a call with a flag that came through overlayfs from an ioctl: see
+    /// [`FOP_COPY_FLAGS`].
     fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
         if flags & !(remap::DEDUP | remap::ADVISORY) != 0 {
             return Err(EINVAL);
         }
         let dedupes = flags & remap::DEDUP != 0;
+        let can_shorten = flags & remap::CAN_SHORTEN != 0;
         run(&RemapRequest {
             range,
             kind: if dedupes {
@@ -149,9 +152,9 @@ impl FileOperations for RegularFile {
             } else {
                 RemapKind::Clone
             },
-            may_shorten: flags & remap::CAN_SHORTEN != 0,
+            may_shorten: dedupes && can_shorten,
             may_stop: false,
-            only_shared: false,
+            only_shared: dedupes != can_shorten,
         })
     }
 

@@ -9,6 +9,7 @@
 #define __rust_helper notrace
 
 #include "compat.c"
+#include "dcache.c"
 #include "fs.c"
 #include "fsnotify.c"
 #include "ftrace.c"

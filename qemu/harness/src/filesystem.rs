@@ -108,6 +108,8 @@ pub enum Need {
     Questions,
     /// A kernel with tracepoints: `CONFIG_EVENT_TRACING`.
     Tracing,
+    /// A kernel with overlayfs: `CONFIG_OVERLAY_FS`.
+    Overlayfs,
 }
 
 impl Need {
@@ -134,6 +136,9 @@ impl Need {
             ),
             (Self::Tracing, _) => (!Path::new("/sys/kernel/tracing").exists())
                 .then_some("this kernel has no tracepoints (/sys/kernel/tracing)"),
+            (Self::Overlayfs, _) => Configuration::open("overlay")
+                .is_err()
+                .then_some("this kernel has no overlayfs (CONFIG_OVERLAY_FS)"),
             (_, Reflinkfs) => None,
             (Self::Quota, Tmpfs) => Configuration::open("tmpfs")
                 .and_then(|tmpfs| tmpfs.set_flag("quota"))

@@ -3,12 +3,14 @@
 //! may still write to it.
 
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use super::{copy, range, DEDUP, PLAIN, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_nothing_shared, expect_shared};
 use crate::failure::{expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::Need;
+use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::sys::{check, clone_file, dedupe, pipe, Deduped, File};
@@ -16,13 +18,18 @@ use crate::sys::{check, clone_file, dedupe, pipe, Deduped, File};
 pub const CASES: &[Case] = &[
     case!(a_pinned_block_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
     case!(a_pinned_block_among_many_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
+    case!(a_pinned_block_below_overlayfs_is_not_said_to_be_shared)
+        .needs(&[Need::Reflinkfs, Need::Overlayfs]),
 ];
 
-/// Expects what each call does while block `pinned` of a file of `n` is pinned, and afterwards.
-fn expect_honest(t: &Test, n: usize, pinned: usize) -> Outcome {
+/// Expects what each call does in `dir` while block `pinned` of a file of `n` is pinned, and
+/// afterwards.
+fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
+    let create_with = |name: &str, bytes: &[u8]| File::create_with(dir.join(name), bytes);
+    let create = |name: &str| File::create(dir.join(name));
     let data = blocks(1, n);
     let len = n * BLOCK;
-    let source = t.create_with("source", &data)?;
+    let source = create_with("source", &data)?;
     let map = Mapping::shared(&source, len)?;
     let at = pinned * BLOCK;
     map.store(at, &data[at..at + 1]);
@@ -37,8 +44,8 @@ fn expect_honest(t: &Test, n: usize, pinned: usize) -> Outcome {
 
     let fresh = |flags| -> Outcome<File> {
         match flags {
-            DEDUP => t.create_with("to", &data),
-            _ => t.create("to"),
+            DEDUP => create_with("to", &data),
+            _ => create("to"),
         }
     };
     for flags in [REFLINK, DEDUP] {
@@ -82,8 +89,8 @@ fn expect_honest(t: &Test, n: usize, pinned: usize) -> Outcome {
     drop((output, input, map));
     for flags in [REFLINK, DEDUP] {
         let to = match flags {
-            DEDUP => t.create_with("to", &changed)?,
-            _ => t.create("to")?,
+            DEDUP => create_with("to", &changed)?,
+            _ => create("to")?,
         };
         let done = copy(&source, &to, range(0, 0, len), flags).or_fail("the call")?;
         expect_eq(done, len, "bytes shared, as nothing is pinned any more")?;
@@ -94,7 +101,7 @@ fn expect_honest(t: &Test, n: usize, pinned: usize) -> Outcome {
 
 fn a_pinned_block_is_not_said_to_be_shared(t: &Test) -> Outcome {
     for pinned in [0, 3, 7] {
-        expect_honest(t, 8, pinned)?;
+        expect_honest(&t.dir, 8, pinned)?;
     }
     Ok(())
 }
@@ -102,7 +109,38 @@ fn a_pinned_block_is_not_said_to_be_shared(t: &Test) -> Outcome {
 /// So many that they are compared without the locks, and shared as a whole.
 fn a_pinned_block_among_many_is_not_said_to_be_shared(t: &Test) -> Outcome {
     for pinned in [0, 700] {
-        expect_honest(t, 1200, pinned)?;
+        expect_honest(&t.dir, 1200, pinned)?;
+    }
+    Ok(())
+}
+
+/// The call reaches this filesystem through overlayfs, whose upper layer is on it, as a clone or a
+/// deduplication.
+fn a_pinned_block_below_overlayfs_is_not_said_to_be_shared(t: &Test) -> Outcome {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| t.mkdir(name));
+    let (lower, upper, work) = (lower?, upper?, work?);
+    let merged = t.elsewhere.join("merged");
+    let options = [
+        ("lowerdir", lower.to_str()),
+        ("upperdir", upper.to_str()),
+        ("workdir", work.to_str()),
+    ];
+    let options = options.map(|(key, path)| (key, path.unwrap_or_default()));
+    let overlay = Instance::mount("overlay", merged, &options)?;
+    for pinned in [0, 3, 7] {
+        expect_honest(&overlay.root, 8, pinned)?;
+    }
+    for pinned in [0, 700] {
+        expect_honest(&overlay.root, 1200, pinned)?;
+    }
+    // What is not aligned is refused as it is without overlayfs, though the length may be cut short.
+    let data = blocks(1, 3);
+    let source = File::create_with(overlay.path("source"), &data)?;
+    for flags in [REFLINK, DEDUP] {
+        let to = File::create_with(overlay.path("to"), &data)?;
+        let done = copy(&source, &to, range(0, 0, BLOCK + 1), flags);
+        expect_errno(done, libc::EINVAL, "a length that is not aligned")?;
+        expect_nothing_shared(&source, &to)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::failure::{expect, Context, Failure, Outcome};
-use crate::filesystem::{Filesystem, Need};
+use crate::filesystem::{Feature, Filesystem};
 use crate::instance::{bind_read_only, Instance};
 use crate::sys::File;
 
@@ -16,7 +16,7 @@ use crate::sys::File;
 pub struct Case {
     pub name: &'static str,
     pub run: fn(&Test) -> Outcome,
-    needs: &'static [Need],
+    needs: &'static [Feature],
     exceptions: [Option<(Filesystem, &'static str)>; 3],
 }
 
@@ -31,7 +31,7 @@ impl Case {
     }
 
     /// Runs only where the filesystem has all of these.
-    pub const fn needs(mut self, needs: &'static [Need]) -> Self {
+    pub const fn needs(mut self, needs: &'static [Feature]) -> Self {
         self.needs = needs;
         self
     }
@@ -71,7 +71,7 @@ pub(crate) use case;
 
 /// How much work the tests do.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Settings {
     /// Repetitions are divided by this.
     pub divisor: usize,
     /// How long each race goes on.
@@ -96,7 +96,7 @@ pub struct Test {
     pub dir: PathBuf,
     /// A directory of another filesystem.
     pub elsewhere: PathBuf,
-    pub effort: Effort,
+    pub settings: Settings,
 }
 
 impl Test {
@@ -153,13 +153,13 @@ impl Test {
 
     /// Fewer repetitions where everything is slow.
     pub fn rounds(&self, full: usize) -> usize {
-        (full / self.effort.divisor).max(1)
+        (full / self.settings.divisor).max(1)
     }
 
     /// Runs workers against one another for a while, each over and over.
     #[track_caller]
     pub fn race(&self, workers: Vec<Worker<'_>>) -> Outcome {
-        race_for(self.effort.race, workers)
+        race_for(self.settings.race, workers)
     }
 }
 

@@ -75,7 +75,7 @@ impl Filesystem {
 
 /// What a test needs of the filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Feature {
     /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`.
     Reflink,
     /// `FS_IOC_FIEMAP`.
@@ -112,7 +112,7 @@ pub enum Need {
     Overlayfs,
 }
 
-impl Need {
+impl Feature {
     /// Why a filesystem cannot meet the need, if it cannot.
     pub fn unmet_by(self, filesystem: Filesystem) -> Option<&'static str> {
         match (self, filesystem) {
@@ -164,12 +164,12 @@ impl Need {
 }
 
 // What many tests need.
-pub const CLONES: &[Need] = &[Need::Reflink];
-pub const CLONES_SHOWN: &[Need] = &[Need::Reflink, Need::Fiemap];
-pub const CLONES_COUNTED: &[Need] = &[Need::Reflink, Need::Instance];
-pub const QUOTA: &[Need] = &[Need::Quota];
-pub const CLONES_CHARGED: &[Need] = &[Need::Reflink, Need::Quota];
-pub const INSTANCE: &[Need] = &[Need::Instance];
+pub const CLONES: &[Feature] = &[Feature::Reflink];
+pub const CLONES_SHOWN: &[Feature] = &[Feature::Reflink, Feature::Fiemap];
+pub const CLONES_COUNTED: &[Feature] = &[Feature::Reflink, Feature::Instance];
+pub const QUOTA: &[Feature] = &[Feature::Quota];
+pub const CLONES_CHARGED: &[Feature] = &[Feature::Reflink, Feature::Quota];
+pub const INSTANCE: &[Feature] = &[Feature::Instance];
 
 /// Why btrfs says otherwise which blocks are shared.
 pub const WHOLE_EXTENTS: &str = "marks a whole extent shared when a part of it is";

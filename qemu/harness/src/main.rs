@@ -18,7 +18,6 @@ mod mapping;
 mod memory;
 mod model;
 mod notification;
-mod patience;
 mod pattern;
 mod posix_acl;
 mod process;
@@ -30,6 +29,7 @@ mod sys;
 mod tests;
 mod torture;
 mod uffd;
+mod wait;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use case::Effort;
+use case::Settings;
 use failure::{expect, Context, Outcome};
 use filesystem::Filesystem;
 use runner::{KernelLog, Run};
@@ -151,7 +151,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
         filesystem: arguments.fs,
         dir,
         scratch: absolute(&arguments.scratch)?,
-        effort: Effort {
+        settings: Settings {
             divisor: arguments.scale.unwrap_or(if debug { 5 } else { 1 }).max(1),
             race: Duration::from_secs_f64(race),
             soak,
@@ -177,7 +177,7 @@ fn main() -> ExitCode {
             filesystem: arguments.fs,
             dir: PathBuf::new(),
             scratch: PathBuf::new(),
-            effort: Effort {
+            settings: Settings {
                 divisor: 1,
                 race: Duration::ZERO,
                 soak: Duration::ZERO,

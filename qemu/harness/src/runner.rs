@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::case::{Case, Effort, Test};
+use crate::case::{Case, Settings, Test};
 use crate::failure::{Context, Failure, Outcome};
 use crate::filesystem::Filesystem;
 use crate::known_failures;
@@ -27,7 +27,7 @@ pub struct Run {
     pub filesystem: Filesystem,
     pub dir: PathBuf,
     pub scratch: PathBuf,
-    pub effort: Effort,
+    pub settings: Settings,
     /// A test that takes longer is told.
     pub slow: Duration,
     pub watchdog: Watchdog,
@@ -79,7 +79,7 @@ impl Run {
             filesystem: self.filesystem,
             dir: self.dir.join(&name),
             elsewhere: self.scratch.join(&name),
-            effort: self.effort,
+            settings: self.settings,
         };
         for dir in [&test.dir, &test.elsewhere] {
             mkdir(dir, 0o755).or_fail(format_args!("mkdir {}", dir.display()))?;

@@ -14,7 +14,7 @@ const REGISTER_MODE_MISSING: u64 = 1;
 const MESSAGE: usize = 32;
 
 /// How long a call may take to come to its buffer.
-const PATIENCE_MS: i32 = 240_000;
+const TIMEOUT_MS: i32 = 240_000;
 
 /// A buffer of one page that is not there yet: who touches it waits.
 pub struct Stall {
@@ -69,7 +69,7 @@ impl Stall {
             revents: 0,
         };
         // SAFETY: one valid pollfd.
-        if unsafe { libc::poll(&mut poll, 1, PATIENCE_MS) } != 1 {
+        if unsafe { libc::poll(&mut poll, 1, TIMEOUT_MS) } != 1 {
             return Err(Failure::new("the call never came to its buffer"));
         }
         let mut message = [0; MESSAGE];

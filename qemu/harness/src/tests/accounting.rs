@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, Block};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Need, CLONES_COUNTED, INSTANCE};
+use crate::filesystem::{Feature, CLONES_COUNTED, INSTANCE};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
@@ -13,7 +13,7 @@ use crate::sys::{
     File,
 };
 
-const ALL: &[Need] = &[Need::Reflink, Need::Instance, Need::Fiemap];
+const ALL: &[Feature] = &[Feature::Reflink, Feature::Instance, Feature::Fiemap];
 
 pub const CASES: &[Case] = &[
     case!(a_full_filesystem_takes_writes_to_the_source_of_a_removed_clone).needs(CLONES_COUNTED),

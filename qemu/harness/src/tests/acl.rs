@@ -6,7 +6,7 @@ use std::path::Path;
 use super::xattr::{get, list, remove, set};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::{Need, CLONES};
+use crate::filesystem::{Feature, CLONES};
 use crate::posix_acl::{decode, encode, entry, ACCESS, DEFAULT};
 use crate::process::{as_user, run_program, Child, End};
 use crate::sys::{
@@ -33,8 +33,8 @@ pub const CASES: &[Case] = &[
     case!(setting_an_acl_changes_the_change_time),
     case!(a_link_has_the_acl_and_a_clone_has_it_not).needs(CLONES),
     case!(an_acl_of_many_entries_is_kept),
-    case!(acls_are_counted_and_given_back).needs(&[Need::Reflinkfs]),
-    case!(acls_without_room_are_enospc_and_change_nothing).needs(&[Need::Reflinkfs]),
+    case!(acls_are_counted_and_given_back).needs(&[Feature::Reflinkfs]),
+    case!(acls_without_room_are_enospc_and_change_nothing).needs(&[Feature::Reflinkfs]),
     case!(getfacl_and_setfacl_work),
     case!(chmod_and_acls_race_and_agree),
 ];

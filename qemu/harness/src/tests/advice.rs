@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::filesystem::{Btrfs, Feature, Xfs};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::in_child;
@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
     case!(copying_out_for_io_is_harmless),
     case!(mapping_with_huge_alignment_is_harmless),
     case!(a_core_dump_of_mappings_is_harmless),
-    case!(all_of_it_on_a_clone_is_harmless).needs(&[Need::Reflink]),
+    case!(all_of_it_on_a_clone_is_harmless).needs(&[Feature::Reflink]),
 ];
 
 /// A file of data, a hole and a partial last block, what it holds, and a mapping of it.

@@ -10,16 +10,16 @@ use super::fallocate::fallocate;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::{Need, Tmpfs, CLONES_COUNTED, INSTANCE};
+use crate::filesystem::{Feature, Tmpfs, CLONES_COUNTED, INSTANCE};
 use crate::instance::{Instance, Space};
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
 use crate::process::as_user;
 use crate::sys::{
     check, clone_file, clone_range, link, mkdir, new_clone, pipe, rename, rmdir, symlink, unlink,
     File,
 };
+use crate::wait::eventually;
 
 const OTHER_COUNTS: &str = "has no trees of its own to count";
 
@@ -40,10 +40,11 @@ pub const CASES: &[Case] = &[
     case!(truncation_that_gives_back_works_in_a_full_mount).needs(CLONES_COUNTED),
     case!(truncating_to_the_same_size_gives_back_what_is_behind),
     case!(everything_that_was_made_is_given_back).needs(CLONES_COUNTED),
-    case!(the_defaults_leave_a_third_of_memory).needs(&[Need::Reflinkfs]),
-    case!(an_inode_takes_no_more_than_the_manual_says).needs(&[Need::Reflinkfs, Need::FastKernel]),
-    case!(the_summary_of_a_mount_says_what_it_holds).needs(&[Need::Reflinkfs]),
-    case!(a_mount_of_a_user_namespace_has_a_summary_for_root).needs(&[Need::Reflinkfs]),
+    case!(the_defaults_leave_a_third_of_memory).needs(&[Feature::Reflinkfs]),
+    case!(an_inode_takes_no_more_than_the_manual_says)
+        .needs(&[Feature::Reflinkfs, Feature::FastKernel]),
+    case!(the_summary_of_a_mount_says_what_it_holds).needs(&[Feature::Reflinkfs]),
+    case!(a_mount_of_a_user_namespace_has_a_summary_for_root).needs(&[Feature::Reflinkfs]),
 ];
 
 fn vmsplice(to: &impl AsRawFd, from: *mut u8, len: usize) -> Sys<usize> {
@@ -509,7 +510,7 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
         let at = format!("fs-{round}");
         let fs = t.mount_at(&at, &[("size", "1M"), ("nr_inodes", "40")])?;
         let before = fs.space()?;
-        let mut random = Random::new(t.effort.seed ^ round);
+        let mut random = Random::new(t.settings.seed ^ round);
         let mut pipes = Vec::new();
         for _ in 0..300 {
             do_something(&fs, &mut random, &mut pipes)?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
-use crate::filesystem::{Btrfs, Ext4, Need, Xfs};
+use crate::filesystem::{Btrfs, Ext4, Feature, Xfs};
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::{signal_name, Child, End};
 use crate::sys::{mkdir, rmdir, sleep_ms, unlink, File};
+use crate::wait::eventually;
 
 const LATER: &str = "gives it back when it likes";
 const RECLAIMS: &str = "writes to its disk what does not fit";
@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
         .except(Xfs, LATER)
         .except(Btrfs, LATER)
         .except(Ext4, LATER),
-    case!(a_clone_is_charged_for_what_it_changes).needs(&[Need::Reflinkfs]),
+    case!(a_clone_is_charged_for_what_it_changes).needs(&[Feature::Reflinkfs]),
     case!(a_group_without_memory_fails_alone)
         .except(Xfs, RECLAIMS)
         .except(Btrfs, RECLAIMS)

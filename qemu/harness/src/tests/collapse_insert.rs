@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::case::{case, worker, Case, Test};
 use crate::extents::{block_map, expect_letters, expect_shared};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
-use crate::filesystem::{Btrfs, Need, Tmpfs};
+use crate::filesystem::{Btrfs, Feature, Tmpfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::{limit_file_size, Child};
@@ -24,10 +24,10 @@ pub const CASES: &[Case] = &[
     moves(case!(a_collapsed_range_is_gone_and_the_rest_moves_up)),
     moves(case!(an_inserted_range_is_zeros_and_the_rest_moves_down)),
     moves(case!(inserting_undoes_collapsing)),
-    moves(case!(a_clone_is_left_alone)).needs(&[Need::Reflink]),
-    moves(case!(what_moves_stays_shared)).needs(&[Need::Reflink, Need::Fiemap]),
+    moves(case!(a_clone_is_left_alone)).needs(&[Feature::Reflink]),
+    moves(case!(what_moves_stays_shared)).needs(&[Feature::Reflink, Feature::Fiemap]),
     moves(case!(holes_and_data_are_found_at_once)),
-    moves(case!(blocks_are_counted_exactly)).needs(&[Need::ExactBlocks]),
+    moves(case!(blocks_are_counted_exactly)).needs(&[Feature::ExactBlocks]),
     moves(case!(room_behind_the_end_is_given_back_or_reads_as_zeros)),
     moves(case!(mappings_see_what_moved)),
     moves(case!(a_private_copy_stays_where_it_is)),
@@ -35,8 +35,8 @@ pub const CASES: &[Case] = &[
     moves(case!(what_makes_no_sense_is_refused)),
     moves(case!(the_largest_size_is_kept)),
     moves(case!(random_calls_agree_with_a_model)),
-    moves(case!(random_calls_on_clones_agree_with_a_model)).needs(&[Need::Reflink]),
-    moves(case!(a_full_filesystem_can_do_both)).needs(&[Need::Reflink, Need::Instance]),
+    moves(case!(random_calls_on_clones_agree_with_a_model)).needs(&[Feature::Reflink]),
+    moves(case!(a_full_filesystem_can_do_both)).needs(&[Feature::Reflink, Feature::Instance]),
     moves(case!(times_change)),
     moves(case!(a_kill_in_the_middle_leaves_a_file_of_before_or_after)),
     moves(case!(readers_and_stores_race_with_moving)),
@@ -422,7 +422,7 @@ fn the_largest_size_is_kept(t: &Test) -> Outcome {
 
 fn random_history(t: &Test, clones: bool) -> Outcome {
     for round in 0..t.rounds(10) as u64 {
-        let seed = t.effort.seed + round;
+        let seed = t.settings.seed + round;
         let mut random = Random::new(seed);
         let mut model = pattern(1, 100 * BLOCK + random.below(BLOCK));
         let file = t.create_with("file", &model)?;
@@ -574,7 +574,10 @@ fn readers_and_stores_race_with_moving(t: &Test) -> Outcome {
     file.write_at(&fresh, 0)?;
     let map = Mapping::shared(&file, count * BLOCK)?;
     let (file, map) = (&file, &map);
-    let (mut moving, mut storing) = (Random::new(t.effort.seed), Random::new(t.effort.seed + 1));
+    let (mut moving, mut storing) = (
+        Random::new(t.settings.seed),
+        Random::new(t.settings.seed + 1),
+    );
     let added = std::sync::atomic::AtomicU64::new(0);
     t.race(vec![
         worker("inserting and collapsing", move || {

@@ -5,12 +5,12 @@
 use super::injection::Injection;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, Context, Errno, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::instance::Instance;
 use crate::pattern::{pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_file, clone_range, dedupe, new_clone, unlink, Deduped, File};
 
-const NEEDS: &[Need] = &[Need::Reflink, Need::Instance, Need::FaultInjection];
+const NEEDS: &[Feature] = &[Feature::Reflink, Feature::Instance, Feature::FaultInjection];
 
 pub const CASES: &[Case] = &[
     case!(a_clone_allocates_nothing).needs(NEEDS),

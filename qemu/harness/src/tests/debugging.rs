@@ -6,16 +6,16 @@ use std::path::Path;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Errno, Failure, Outcome};
-use crate::filesystem::{Need, CLONES};
+use crate::filesystem::{Feature, CLONES};
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::{Child, End};
 use crate::sys::{c_path, check, clone_file, pipe, read_all, write_all, File};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(a_debugger_changes_a_running_programs_text_for_it_alone),
-    case!(a_debugger_changes_a_cloned_programs_text_for_it_alone).needs(&[Need::Reflink]),
+    case!(a_debugger_changes_a_cloned_programs_text_for_it_alone).needs(&[Feature::Reflink]),
     case!(another_process_stores_to_a_shared_mapping).needs(CLONES),
     case!(another_process_stores_to_a_private_mapping),
     case!(a_program_that_lives_here_dumps_its_core_here),

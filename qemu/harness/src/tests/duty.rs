@@ -6,16 +6,16 @@ use std::path::Path;
 use super::xattr;
 use crate::case::Test;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Filesystem, Need};
+use crate::filesystem::{Feature, Filesystem};
 use crate::flags_of_files::{Flagged, APPEND, IMMUTABLE};
 use crate::frozen::while_frozen;
 use crate::mapping::Mapping;
 use crate::notification::Watch;
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{as_user, count_signals, in_child, limit_file_size, signals_seen, Child};
 use crate::quota;
 use crate::sys::{check, chmod, chown, lstat, mkdir, sleep_ms, wait_for_the_clock, File};
+use crate::wait::eventually;
 use std::os::fd::AsRawFd;
 
 /// One duty of who changes a file's data or size.
@@ -232,7 +232,7 @@ impl Way {
     }
 
     fn keeps_to_the_quota(&self, t: &Test) -> Outcome {
-        if Need::Quota.unmet_by(t.filesystem).is_some() {
+        if Feature::Quota.unmet_by(t.filesystem).is_some() {
             return Ok(());
         }
         let fs = quota::mount_for_alice(t, LEN / BLOCK64, 0)?;

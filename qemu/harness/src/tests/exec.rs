@@ -5,23 +5,23 @@ use std::path::Path;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::{Mapping, READ};
-use crate::patience::eventually;
 use crate::pattern::BLOCK64;
 use crate::process::{run_program, Child, End};
 use crate::sys::{chmod, new_clone, rename, unlink, File};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(a_program_copied_here_runs),
-    case!(a_clone_of_a_program_runs).needs(&[Need::Reflink]),
+    case!(a_clone_of_a_program_runs).needs(&[Feature::Reflink]),
     case!(a_large_program_runs),
     case!(a_script_runs),
     case!(a_program_without_permission_does_not_run),
     case!(a_file_that_is_no_program_is_enoexec),
     case!(a_running_program_cannot_be_written),
     case!(a_file_open_for_writing_cannot_be_run),
-    case!(a_clone_of_a_running_program_can_be_written).needs(&[Need::Reflink]),
+    case!(a_clone_of_a_running_program_can_be_written).needs(&[Feature::Reflink]),
     case!(a_running_program_can_be_replaced_by_rename),
     case!(code_in_a_mapping_runs),
     case!(a_shared_library_loads_from_here),

@@ -13,7 +13,7 @@ use crate::failure::{
     expect, expect_bytes, expect_eq, expect_errno, expect_one_of, Context, Errno, Failure, Outcome,
     Sys,
 };
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::instance::{self, unmount, Configuration, Instance, Space};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
@@ -23,11 +23,11 @@ use crate::sys::{
     rmdir, symlink, unlink, write_all, Deduped, File,
 };
 
-const CLONES_COUNTED: &[Need] = &[
-    Need::Reflink,
-    Need::Instance,
-    Need::Fiemap,
-    Need::FaultInjection,
+const CLONES_COUNTED: &[Feature] = &[
+    Feature::Reflink,
+    Feature::Instance,
+    Feature::Fiemap,
+    Feature::FaultInjection,
 ];
 
 const NO_INODE: &str = "says ENOSPC where there is no memory for an inode";
@@ -42,10 +42,10 @@ pub const CASES: &[Case] = &[
     case!(a_truncation_inside_a_shared_block_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_deduplication_fails_without_harm).needs(CLONES_COUNTED),
     case!(a_change_of_names_fails_without_harm)
-        .needs(&[Need::Instance, Need::FaultInjection])
+        .needs(&[Feature::Instance, Feature::FaultInjection])
         .except(Tmpfs, NO_INODE),
     case!(a_mount_fails_without_harm)
-        .needs(&[Need::Instance, Need::FaultInjection])
+        .needs(&[Feature::Instance, Feature::FaultInjection])
         .except(Tmpfs, NO_INODE),
 ];
 
@@ -100,7 +100,7 @@ pub(super) fn mount_with(t: &Test, quota: bool) -> Outcome<Instance> {
 }
 
 fn has_quota(t: &Test) -> bool {
-    Need::Quota.unmet_by(t.filesystem).is_none()
+    Feature::Quota.unmet_by(t.filesystem).is_none()
 }
 
 /// Expects root, whose all files are, to be charged what they have.

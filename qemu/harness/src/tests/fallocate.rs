@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use crate::case::{case, worker, Case, Test};
 use crate::extents::extents;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::{Btrfs, Need, Tmpfs, CLONES, CLONES_COUNTED, CLONES_SHOWN, INSTANCE};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, CLONES, CLONES_COUNTED, CLONES_SHOWN, INSTANCE};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::sys::{check, new_clone, File};
@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
     case!(room_behind_the_end_reads_as_zeros_once_the_file_grows)
         .except(Tmpfs, "shows what was stored behind the end"),
     case!(a_punched_hole_reads_as_zeros_and_the_rest_stays),
-    case!(punching_gives_whole_blocks_back).needs(&[Need::ExactBlocks]),
+    case!(punching_gives_whole_blocks_back).needs(&[Feature::ExactBlocks]),
     case!(punching_works_on_a_full_filesystem).needs(CLONES_COUNTED),
     case!(punching_parts_of_shared_blocks_takes_room).needs(CLONES_COUNTED),
     case!(a_clone_leaves_the_room_behind_the_end_to_the_source).needs(CLONES_COUNTED),
@@ -419,7 +419,7 @@ fn what_makes_no_sense_is_refused(t: &Test) -> Outcome {
 
 fn random_calls_agree_with_a_model(t: &Test) -> Outcome {
     const SIZE: usize = 130 * BLOCK;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let file = t.create("file")?;
     let mut model = Vec::new();
     for step in 0..t.rounds(400) {

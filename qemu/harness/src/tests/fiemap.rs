@@ -9,13 +9,13 @@ use crate::extents::{
     FLAG_XATTR,
 };
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs, CLONES_SHOWN, WHOLE_EXTENTS};
+use crate::filesystem::{Btrfs, Feature, Xfs, CLONES_SHOWN, WHOLE_EXTENTS};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_range, dedupe, new_clone, unlink, File};
 
-const SHOWN: &[Need] = &[Need::Fiemap];
+const SHOWN: &[Feature] = &[Feature::Fiemap];
 const ALLOCATES_LATER: &str = "allocates when it writes back, and may shape extents otherwise";
 const PREALLOCATES: &str = "preallocates behind the end of what is written";
 
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
         .needs(SHOWN)
         .except(Xfs, ALLOCATES_LATER)
         .except(Btrfs, ALLOCATES_LATER),
-    case!(what_comes_in_any_order_is_in_a_few_extents).needs(&[Need::Reflinkfs]),
+    case!(what_comes_in_any_order_is_in_a_few_extents).needs(&[Feature::Reflinkfs]),
     case!(the_last_extent_and_no_other_is_marked_last).needs(SHOWN),
     case!(both_owners_of_a_block_show_the_same_address).needs(CLONES_SHOWN),
     case!(shared_and_private_stretches_are_kept_apart)
@@ -67,7 +67,7 @@ pub const CASES: &[Case] = &[
     case!(bad_arguments_are_refused).needs(SHOWN),
     case!(unknown_flags_are_ebadr_and_xattr_is_answered).needs(SHOWN),
     case!(a_bad_pointer_is_efault).needs(SHOWN),
-    case!(addresses_say_nothing_of_physical_memory).needs(&[Need::Reflinkfs]),
+    case!(addresses_say_nothing_of_physical_memory).needs(&[Feature::Reflinkfs]),
     case!(a_partial_last_block_is_a_whole_block)
         .needs(SHOWN)
         .except(Btrfs, "keeps small files inline"),

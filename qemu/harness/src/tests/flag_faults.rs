@@ -8,16 +8,16 @@ use super::failures::{expect_no_harm, old_contents, Change, COMMON, OTHER, SOURC
 use super::flags::{copy, copy_all, range, run, Disk, Range, COPY, DEDUP, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Ext4, Need, Xfs};
+use crate::filesystem::{Ext4, Feature, Xfs};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::as_user;
 use crate::sys::{chmod, copy_file_range, File};
 
-const NEEDS: &[Need] = &[
-    Need::Reflink,
-    Need::Instance,
-    Need::Fiemap,
-    Need::FaultInjection,
+const NEEDS: &[Feature] = &[
+    Feature::Reflink,
+    Feature::Instance,
+    Feature::Fiemap,
+    Feature::FaultInjection,
 ];
 
 pub const CASES: &[Case] = &[
@@ -25,8 +25,8 @@ pub const CASES: &[Case] = &[
     case!(a_flagged_copy_at_any_offset_fails_without_harm).needs(NEEDS),
     case!(a_flagged_reflink_fails_without_harm).needs(NEEDS),
     case!(a_flagged_deduplication_fails_without_harm).needs(NEEDS),
-    case!(a_disk_that_fails_gives_eio).needs(&[Need::FaultInjection]),
-    case!(a_quota_gives_a_short_count_then_edquot).needs(&[Need::XfsQuota]),
+    case!(a_disk_that_fails_gives_eio).needs(&[Feature::FaultInjection]),
+    case!(a_quota_gives_a_short_count_then_edquot).needs(&[Feature::XfsQuota]),
 ];
 
 /// One call with NULL offsets, whose positions must then be where its result says. Setting and

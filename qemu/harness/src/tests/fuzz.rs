@@ -8,14 +8,14 @@ use crate::fuzz::fuzz;
 pub const CASES: &[Case] = &[case!(two_files)];
 
 fn two_files(t: &Test) -> Outcome {
-    let effort = t.effort;
+    let settings = t.settings;
     if !t.is_reflinkfs() {
-        fuzz(&t.dir, t.filesystem, effort.seed, effort.fuzz)?;
+        fuzz(&t.dir, t.filesystem, settings.seed, settings.fuzz)?;
         return Ok(());
     }
     let fs = t.mount(&[])?;
     let before = fs.used()?;
-    fuzz(&fs.root, t.filesystem, effort.seed, effort.fuzz)?;
+    fuzz(&fs.root, t.filesystem, settings.seed, settings.fuzz)?;
     expect_eq(fs.used()?, before, "blocks in use after all are removed")?;
     fs.unmount()
 }

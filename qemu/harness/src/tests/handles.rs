@@ -334,7 +334,7 @@ fn a_damaged_handle_is_stale(t: &Test) -> Outcome {
     let file = t.create_with("file", &data)?;
     let root = root_of(&t.dir)?;
     let handle = handle_of(&file.path)?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     for bit in 0..handle.len as usize * 8 {
         let mut damaged = handle;
         damaged.bytes[bit / 8] ^= 1 << (bit % 8);

@@ -13,11 +13,11 @@ use super::flags::{
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
 use crate::filesystem::{Reflinkfs, Xfs};
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
 use crate::runner::KernelLog;
 use crate::sys::{c_path, check, sleep_ms, File};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(without_the_module_the_kernel_is_as_before),
@@ -132,7 +132,7 @@ fn loading_takes_less_than_a_second(t: &Test) -> Outcome {
     }
     eprintln!("hook: loading copy_fr took {took:?}");
     // What the debug kernel checks of a module takes its time.
-    let limit = Duration::from_secs(if t.effort.divisor > 1 { 10 } else { 1 });
+    let limit = Duration::from_secs(if t.settings.divisor > 1 { 10 } else { 1 });
     let fastest = took.iter().min().copied().unwrap_or_default();
     expect(fastest < limit, format_args!("loading took {took:?}"))
 }
@@ -230,7 +230,7 @@ fn loading_and_unloading_under_traffic_gives_old_or_new_results(t: &Test) -> Out
             Ok(())
         }));
     }
-    crate::case::race_for(t.effort.race * 5, workers)?;
+    crate::case::race_for(t.settings.race * 5, workers)?;
     let (loads, refusals) = (loads.into_inner(), refusals.into_inner());
     eprintln!("hook: loaded {loads} times under traffic, unloading was refused {refusals} times");
     expect(loads > 1, format_args!("it was loaded {loads} times"))?;

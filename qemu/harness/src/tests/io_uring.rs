@@ -9,11 +9,11 @@ use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::{CLONES, INSTANCE};
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::ring::{fd, Ring, DEPTH};
 use crate::sys::{c_path, exists, lstat, new_clone, pipe, sleep_ms, File};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(bytes_are_written_and_read_by_every_request),
@@ -302,7 +302,7 @@ fn round_blocks(round: u8, count: usize) -> Vec<u8> {
 
 fn many_writes_under_way_all_arrive(t: &Test) -> Outcome {
     let mut ring = Ring::new()?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let file = t.create("file")?;
     let mut model = vec![0u8; 200 * BLOCK];
     file.truncate(model.len() as u64)?;

@@ -274,7 +274,7 @@ fn a_store_under_way_to_a_destination_stays_out_of_the_source(t: &Test) -> Outco
 
 fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
     // Long enough for a store to come in the middle of the comparison.
-    let size = if t.effort.divisor > 1 {
+    let size = if t.settings.divisor > 1 {
         16 << 20
     } else {
         64 << 20
@@ -333,7 +333,7 @@ fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
 }
 
 fn a_mapped_block_survives_the_file_that_shared_it(t: &Test) -> Outcome {
-    let deadline = Instant::now() + t.effort.race;
+    let deadline = Instant::now() + t.settings.race;
     let mut turn = 0;
     while turn < 2 || Instant::now() < deadline {
         let source = t.create_with("source", &[b'a'; BLOCK])?;

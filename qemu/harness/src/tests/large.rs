@@ -38,12 +38,12 @@ const TRIES: usize = 5;
 /// Within what time something ends that takes no time but for the machine's being slow, by a clock that
 /// may be several times too fast. What is not bounded takes hours.
 fn soon(t: &Test) -> Duration {
-    Duration::from_secs(if t.effort.divisor > 1 { 90 } else { 30 })
+    Duration::from_secs(if t.settings.divisor > 1 { 90 } else { 30 })
 }
 
 /// An instance with room for so many nodes of trees that to fill it takes a while.
 fn roomy(t: &Test) -> Outcome<Instance> {
-    let size = if t.effort.divisor > 1 { "8M" } else { "64M" };
+    let size = if t.settings.divisor > 1 { "8M" } else { "64M" };
     t.mount(&[("size", size)])
 }
 
@@ -148,7 +148,7 @@ fn expect_to_stop_when_killed(
 /// that had to wait for that would take as long.
 fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> Outcome) -> Outcome {
     const READS: usize = 50;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let started = Instant::now();
     call()?;
     let whole = started.elapsed();

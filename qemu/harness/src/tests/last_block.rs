@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{extents, fiemap, Extent};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, Tmpfs, CLONES, CLONES_SHOWN};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, CLONES, CLONES_SHOWN};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_file, clone_range, copy_once, dedupe, new_clone, Deduped, File};
 
@@ -13,7 +13,7 @@ use super::fallocate::{fallocate, PUNCH};
 pub const CASES: &[Case] = &[
     case!(it_is_written_read_and_cut),
     case!(data_and_holes_are_found).except(Btrfs, "gives a negative offset as the hole behind it"),
-    case!(it_is_an_extent).needs(&[Need::Fiemap]),
+    case!(it_is_an_extent).needs(&[Feature::Fiemap]),
     case!(it_is_given_room).except(Tmpfs, "gives room to a block less"),
     case!(it_is_punched),
     case!(it_is_cloned_there_and_back).needs(CLONES),

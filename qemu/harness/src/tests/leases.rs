@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
 use crate::filesystem::CLONES;
-use crate::patience::eventually;
 use crate::process::{as_user, count_signals, in_child, signals_seen, Child};
 use crate::sys::{
     check, chmod, link, new_clone, pipe, read_all, rename, sleep_ms, truncate, write_all, File,
 };
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(leases_are_taken_shown_and_given_back),

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Btrfs, Ext4, Need, Xfs};
+use crate::filesystem::{Btrfs, Ext4, Feature, Xfs};
 use crate::pattern::Random;
 use crate::sys::{c_path, exists, link, lstat, mkdir, readlink, rmdir, symlink, unlink, File};
 
-const FAST: &[Need] = &[Need::FastKernel];
+const FAST: &[Feature] = &[Feature::FastKernel];
 
 pub const CASES: &[Case] = &[
     case!(a_file_has_more_than_65535_links)
@@ -151,7 +151,7 @@ fn a_place_in_a_large_directory_is_found_again(t: &Test) -> Outcome {
         entries.push(entry);
     }
     expect_eq(entries.len(), count + 2, "names")?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     for _ in 0..t.rounds(300) {
         let i = random.below(entries.len() - 1);
         listing.seek(entries[i].1);
@@ -172,7 +172,7 @@ fn names_that_stay_are_seen_once_while_others_go(t: &Test) -> Outcome {
     fill(&dir, count)?;
     let mut listing = Listing::open(&dir)?;
     let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut made = 0;
     while let Some((name, _)) = listing.next() {
         *seen.entry(name).or_default() += 1;
@@ -202,7 +202,7 @@ fn names_that_stay_are_seen_once_while_others_go(t: &Test) -> Outcome {
 
 fn symlinks_of_every_length_are_read_whole(t: &Test) -> Outcome {
     let path = t.path("symlink");
-    let step = if t.effort.divisor > 1 { 17 } else { 1 };
+    let step = if t.settings.divisor > 1 { 17 } else { 1 };
     for len in (1..=4095).step_by(step).chain([4095]) {
         let target = "abcdefgh/".repeat(456)[..len].to_owned();
         symlink(&target, &path).or_fail(format_args!("symlink of {len} bytes"))?;

@@ -8,7 +8,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{
     expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Failure, Outcome,
 };
-use crate::filesystem::{Filesystem, Need, CLONES};
+use crate::filesystem::{Feature, Filesystem, CLONES};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{expect_killed, Child, End};
@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
     of_memory(case!(clones_share_what_is_lost)).needs(CLONES),
     of_memory(case!(lost_bytes_equal_no_others)).needs(CLONES),
     of_memory(case!(a_lost_block_in_use_fails_a_clone)).needs(CLONES),
-    of_memory(case!(a_filesystem_with_lost_blocks_is_unmounted)).needs(&[Need::Instance]),
+    of_memory(case!(a_filesystem_with_lost_blocks_is_unmounted)).needs(&[Feature::Instance]),
 ];
 
 /// Those of a disk read again what is on it.

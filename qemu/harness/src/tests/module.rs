@@ -3,12 +3,12 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::sys::check;
 
 pub const CASES: &[Case] = &[
-    case!(a_module_in_use_cannot_be_removed).needs(&[Need::Reflinkfs]),
-    case!(the_module_is_loaded_once).needs(&[Need::Reflinkfs]),
+    case!(a_module_in_use_cannot_be_removed).needs(&[Feature::Reflinkfs]),
+    case!(the_module_is_loaded_once).needs(&[Feature::Reflinkfs]),
 ];
 
 fn remove() -> crate::failure::Sys<usize> {

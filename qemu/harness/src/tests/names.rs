@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::filesystem::{Btrfs, Feature, Xfs};
 use crate::process::as_user;
 use crate::sys::{
     chmod, exists, link, lstat, mkdir, readlink, rename, rmdir, symlink, unlink, File,
@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
     case!(many_names_can_be_made_and_removed),
     case!(names_cannot_be_made_without_permission),
     case!(every_file_has_an_inode_number_of_its_own),
-    case!(two_instances_are_separate).needs(&[Need::Instance]),
+    case!(two_instances_are_separate).needs(&[Feature::Instance]),
 ];
 
 pub(super) fn links(path: impl AsRef<Path>) -> Outcome<u64> {

@@ -7,20 +7,20 @@ use super::handles::handle_of;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
-use crate::filesystem::{Btrfs, Need, CLONES, INSTANCE};
+use crate::filesystem::{Btrfs, Feature, CLONES, INSTANCE};
 use crate::flags_of_files::{set_flags, NODUMP};
 use crate::notification::{
     Event, Group, Watch, FAN_ACCESS_PERM, FAN_CLASS_CONTENT, FAN_EVENT_ON_CHILD,
     FAN_MARK_FILESYSTEM, FAN_ONDIR, FAN_OPEN_PERM, FAN_REPORT_DIR_FID, FAN_REPORT_FID,
     FAN_REPORT_NAME,
 };
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::Child;
 use crate::sys::{
     check, chmod, chown, clone_file, clone_range, copy_once, dedupe, link, mkdir, pipe, rename,
     rmdir, set_times, sleep_ms, symlink, timespec, unlink, write_all, File,
 };
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(changes_of_names_are_told),
@@ -31,8 +31,8 @@ pub const CASES: &[Case] = &[
     case!(unmounting_is_told).needs(INSTANCE),
     case!(fanotify_tells_handles_and_names),
     case!(fanotify_watches_a_whole_filesystem).except(Btrfs, "a subvolume is not the filesystem"),
-    case!(opening_asks_for_permission).needs(&[Need::Questions]),
-    case!(reading_asks_for_permission).needs(&[Need::Questions]),
+    case!(opening_asks_for_permission).needs(&[Feature::Questions]),
+    case!(reading_asks_for_permission).needs(&[Feature::Questions]),
 ];
 
 const ALL: u32 = 0xfff;

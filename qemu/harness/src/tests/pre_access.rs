@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::mapping::{Mapping, READ};
 use crate::notification::{Group, FAN_CLASS_PRE_CONTENT, FAN_PRE_ACCESS};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
@@ -19,12 +19,12 @@ const REFUSES: &str = "is not among those that may be asked about";
 
 pub const CASES: &[Case] = &[
     case!(every_access_is_told_with_its_range)
-        .needs(&[Need::Questions])
+        .needs(&[Feature::Questions])
         .except(Tmpfs, REFUSES),
     case!(every_access_through_sharing_is_told_with_its_range)
-        .needs(&[Need::Questions, Need::Reflink]),
+        .needs(&[Feature::Questions, Feature::Reflink]),
     case!(what_is_wanted_can_be_filled_in_before_it_is_read)
-        .needs(&[Need::Questions])
+        .needs(&[Feature::Questions])
         .except(Tmpfs, REFUSES),
 ];
 

@@ -4,7 +4,7 @@
 use crate::case::{case, Case, Test};
 use crate::extents::extents;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs, CLONES, CLONES_COUNTED};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs, CLONES, CLONES_COUNTED};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::sys::{clone_range, new_clone, File};
@@ -23,8 +23,8 @@ pub const CASES: &[Case] = &[
         .needs(CLONES)
         .except(Btrfs, "takes cloned room behind data for data"),
     case!(extents_show_what_is_unwritten).except(Tmpfs, NO_EXTENTS),
-    case!(seeks_over_room_without_end_are_right).needs(&[Need::Reflinkfs]),
-    case!(seeks_over_data_with_some_room_are_right).needs(&[Need::Reflinkfs]),
+    case!(seeks_over_room_without_end_are_right).needs(&[Feature::Reflinkfs]),
+    case!(seeks_over_data_with_some_room_are_right).needs(&[Feature::Reflinkfs]),
     case!(a_failed_write_leaves_nothing_in_the_room_behind_the_end).needs(CLONES_COUNTED),
 ];
 

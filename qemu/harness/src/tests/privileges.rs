@@ -9,7 +9,7 @@ use io_uring::{opcode, squeue};
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
-use crate::filesystem::{Ext4, Need, Reflinkfs, Tmpfs, Xfs};
+use crate::filesystem::{Ext4, Feature, Reflinkfs, Tmpfs, Xfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::as_user;
@@ -22,8 +22,8 @@ use crate::sys::{
 pub const CASES: &[Case] = &[
     case!(every_change_by_the_owner_takes_the_bits),
     case!(every_change_takes_the_capabilities),
-    case!(every_way_of_cloning_takes_both).needs(&[Need::Reflink]),
-    case!(what_changes_nothing_takes_nothing).needs(&[Need::Reflink]),
+    case!(every_way_of_cloning_takes_both).needs(&[Feature::Reflink]),
+    case!(what_changes_nothing_takes_nothing).needs(&[Feature::Reflink]),
     case!(root_keeps_the_bits),
     case!(a_set_group_bit_without_execution_goes_with_who_is_not_in_the_group),
     case!(who_is_not_in_the_group_makes_no_set_group_program),

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs, CLONES};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::limit_file_size;
@@ -17,7 +17,8 @@ pub const CASES: &[Case] = &[
         .except(Tmpfs, WAITS)
         .except(Btrfs, "always says EAGAIN here"),
     case!(writing_without_waiting_to_a_clone_keeps_the_source).needs(CLONES),
-    case!(writing_without_waiting_or_room_loses_nothing).needs(&[Need::Instance, Need::Reflink]),
+    case!(writing_without_waiting_or_room_loses_nothing)
+        .needs(&[Feature::Instance, Feature::Reflink]),
     case!(appending_goes_to_the_end),
     case!(not_appending_goes_to_the_offset),
     case!(synchronous_writing_writes),
@@ -371,7 +372,7 @@ fn offsets_and_positions_work_with_flags(t: &Test) -> Outcome {
 }
 
 fn random_calls_agree_with_a_model(t: &Test) -> Outcome {
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let file = t.create("file")?;
     let mut model = Vec::new();
     for _ in 0..t.rounds(400) {

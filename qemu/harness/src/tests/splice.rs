@@ -6,12 +6,12 @@ use std::os::fd::AsRawFd;
 use super::races::contents::appends;
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{count_signals, limit_file_size, signals_seen};
 use crate::sys::{check, new_clone, pipe, read_all, unlink, write_all, File};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(a_file_goes_into_a_pipe_from_any_offset),
@@ -25,17 +25,17 @@ pub const CASES: &[Case] = &[
     case!(sendfile_moves_the_position_or_the_offset),
     case!(sendfile_to_a_socket_and_back_is_right),
     case!(bytes_in_a_pipe_survive_the_file),
-    case!(bytes_in_a_pipe_are_not_changed_by_a_clones_write).needs(&[Need::Reflink]),
+    case!(bytes_in_a_pipe_are_not_changed_by_a_clones_write).needs(&[Feature::Reflink]),
     case!(bytes_in_a_pipe_are_not_taken_over_by_the_file),
     case!(tee_gives_two_of_the_same),
     case!(vmsplice_of_a_mapping_gives_its_bytes),
-    case!(a_pipe_of_mapped_pages_survives_a_clone).needs(&[Need::Reflink]),
+    case!(a_pipe_of_mapped_pages_survives_a_clone).needs(&[Feature::Reflink]),
     case!(a_chain_of_pipes_copies_a_file),
     case!(splice_keeps_the_size_limit_of_a_process),
-    case!(splice_into_a_full_filesystem_is_enospc).needs(&[Need::Instance]),
+    case!(splice_into_a_full_filesystem_is_enospc).needs(&[Feature::Instance]),
     case!(splice_races_with_writes_and_truncation),
     case!(what_is_spliced_while_a_file_grows_is_what_was_written),
-    case!(space_held_by_a_pipe_comes_back).needs(&[Need::Instance]),
+    case!(space_held_by_a_pipe_comes_back).needs(&[Feature::Instance]),
 ];
 
 fn splice(

@@ -13,7 +13,7 @@ use super::{failures, xattr};
 use crate::case::{case, Case, Test};
 use crate::extents::fiemap;
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Failure, Outcome, Sys};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::flags_of_files::{set_flags, NODUMP};
 use crate::instance::{Configuration, Instance, Space};
 use crate::mapping::Mapping;
@@ -22,12 +22,12 @@ use crate::posix_acl::{self, encode};
 use crate::quota;
 use crate::sys::{check, chmod, chown, clone_range, link, lstat, mkdir, new_clone, symlink, File};
 
-const NEEDS: &[Need] = &[
-    Need::Reflink,
-    Need::Instance,
-    Need::Fiemap,
-    Need::FaultInjection,
-    Need::FastKernel,
+const NEEDS: &[Feature] = &[
+    Feature::Reflink,
+    Feature::Instance,
+    Feature::Fiemap,
+    Feature::FaultInjection,
+    Feature::FastKernel,
 ];
 
 pub const CASES: &[Case] = &[

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::sys::{clone_file, copy_file_range, dedupe, mkdir, rmdir, File};
 
-const TRACED: &[Need] = &[Need::Reflinkfs, Need::Tracing];
+const TRACED: &[Feature] = &[Feature::Reflinkfs, Feature::Tracing];
 
 pub const CASES: &[Case] = &[
     case!(clones_copies_and_deduplications_are_traced).needs(TRACED),

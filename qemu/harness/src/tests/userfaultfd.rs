@@ -9,11 +9,11 @@ use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Outcome};
 use crate::filesystem::CLONES;
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, BLOCK};
 use crate::process::Child;
 use crate::sys::{new_clone, File};
 use crate::uffd::{self, request, UFFDIO_API, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT, UFFD_API};
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(protected_pages_that_are_not_there_yet_can_be_read_and_written),

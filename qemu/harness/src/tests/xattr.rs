@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, expect_one_of, Context, Outcome, Sys};
-use crate::filesystem::{Ext4, Need, Tmpfs, INSTANCE};
+use crate::filesystem::{Ext4, Feature, Tmpfs, INSTANCE};
 use crate::pattern::{pattern, Random};
 use crate::process::as_user;
 use crate::sys::{c_path, check, chmod, mkdir, new_clone, symlink, unlink};
@@ -34,7 +34,7 @@ pub const CASES: &[Case] = &[
     case!(attributes_are_counted_and_given_back).needs(INSTANCE),
     case!(attributes_without_room_are_enospc).needs(INSTANCE),
     case!(capabilities_of_a_file_go_with_a_write),
-    case!(a_clone_has_no_attributes_of_the_source).needs(&[Need::Reflink]),
+    case!(a_clone_has_no_attributes_of_the_source).needs(&[Feature::Reflink]),
     case!(random_changes_agree_with_a_model),
     case!(readers_and_writers_race_without_tearing),
 ];
@@ -445,7 +445,7 @@ fn a_clone_has_no_attributes_of_the_source(t: &Test) -> Outcome {
 fn random_changes_agree_with_a_model(t: &Test) -> Outcome {
     t.create("file")?;
     let file = t.path("file");
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut model = BTreeMap::new();
     for _ in 0..t.rounds(500) {
         let name = format!("user.{}", random.below(12));

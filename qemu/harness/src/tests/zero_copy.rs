@@ -6,15 +6,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, Block};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::Mapping;
 use crate::memory;
 use crate::pattern::{blocks, BLOCK};
 use crate::sys::{check, pipe, read_all, write_all, File};
 
 pub const CASES: &[Case] = &[
-    case!(a_block_that_was_handed_on_is_not_written_in_place).needs(&[Need::Reflinkfs]),
-    case!(a_block_that_is_mapped_writable_is_copied).needs(&[Need::Reflinkfs]),
+    case!(a_block_that_was_handed_on_is_not_written_in_place).needs(&[Feature::Reflinkfs]),
+    case!(a_block_that_is_mapped_writable_is_copied).needs(&[Feature::Reflinkfs]),
     case!(what_lies_in_pipes_takes_no_memory),
 ];
 

@@ -10,13 +10,13 @@ use crate::failure::{expect, Context, Errno, Failure, Outcome, Sys};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::memory;
-use crate::patience::eventually;
 use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
 use crate::process::{become_user, Child};
 use crate::sys::{
     check, clone_range, link, mkdir, pipe, read_all, symlink, unlink, write_all, File,
 };
 use crate::tests::xattr;
+use crate::wait::eventually;
 
 const MIB: u64 = 1 << 20;
 
@@ -59,7 +59,7 @@ struct User<'a> {
 
 /// Most of them one after the other, in an order that the seed says.
 pub fn memory_is_bounded(t: &Test) -> Outcome {
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut ways: Vec<_> = WAYS.iter().collect();
     for i in (1..ways.len()).rev() {
         ways.swap(i, random.below(i + 1));
@@ -73,7 +73,7 @@ pub fn memory_is_bounded(t: &Test) -> Outcome {
     for way in ways {
         hold(std::slice::from_ref(way)).or_fail(way.0)?;
     }
-    while started.elapsed() < t.effort.torture {
+    while started.elapsed() < t.settings.torture {
         let some: Vec<_> = WAYS.iter().copied().filter(|_| random.one_in(2)).collect();
         hold(&some).or_fail(format_args!(
             "{:?}",

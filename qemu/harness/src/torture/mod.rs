@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 use crate::case::{case, Case};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use memory::memory_is_bounded;
 use random::calls_at_random;
 pub use run::expect_bounded;
@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
     case!(memory_is_bounded).needs(NEEDS),
 ];
 
-const NEEDS: &[Need] = &[Need::Reflink, Need::Instance];
+const NEEDS: &[Feature] = &[Feature::Reflink, Feature::Instance];
 
 /// Tells what was done, in one piece, as others write, too.
 pub fn tell(what: impl Display) {

@@ -56,7 +56,7 @@ impl Others {
         })?;
         let others = Self(vec![users, freezer]);
         // Each has its turn before anything is judged.
-        crate::patience::eventually("each of the others has made a step", || {
+        crate::wait::eventually("each of the others has made a step", || {
             expect(!others.0.iter().any(Child::is_over), others.said())?;
             Ok((0..NAMES.len()).all(|slot| board.steps(slot) > 0))
         })?;

@@ -11,10 +11,10 @@ use super::speed;
 use crate::case::Test;
 use crate::failure::{expect, Context, Failure, Outcome};
 use crate::instance::Instance;
-use crate::patience::eventually;
 use crate::pattern::Random;
 use crate::process::{become_user, Child, End};
 use crate::sys::{sleep_ms, unlink};
+use crate::wait::eventually;
 
 /// How often what a busy machine can spoil is tried before it is a failure.
 const TRIES: usize = 3;
@@ -46,9 +46,9 @@ pub fn expect_bounded(t: &Test, shape: Shape, call: Call) -> Outcome {
 /// What took too long, if something did.
 fn one_round(t: &Test, shape: Shape, call: Call, round: usize) -> Outcome<Option<String>> {
     // Small: what is all or nothing may take as long as it takes to use up the nodes that there are.
-    let size = if t.effort.divisor > 1 { "2M" } else { "4M" };
+    let size = if t.settings.divisor > 1 { "2M" } else { "4M" };
     let fs = t.mount_at(&format!("instance-{round}"), &[("size", size)])?;
-    let seed = t.effort.seed.wrapping_add(round as u64);
+    let seed = t.settings.seed.wrapping_add(round as u64);
     let bomb = Bomb::new(&fs, shape)?;
     let before = speed::second(&bomb.file)?;
     let board = Shared::new()?;
@@ -64,7 +64,7 @@ fn one_round(t: &Test, shape: Shape, call: Call, round: usize) -> Outcome<Option
     eventually("the caller has begun", || {
         Ok(board.current(CALLER).is_some() || board.steps(CALLER) > 0 || caller.is_over())
     })?;
-    let_it_run(t.effort.bomb, before, &board);
+    let_it_run(t.settings.bomb, before, &board);
     let killed = Instant::now();
     caller.kill(libc::SIGKILL);
     let end = caller.wait_for(before * NO_END)?;

@@ -42,7 +42,7 @@ fn an_unlinked_open_file_can_be_cloned(t: &Test) -> Outcome {
 }
 
 fn a_chain_of_clones_keeps_every_version(t: &Test) -> Outcome {
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut model = blocks(52, 20);
     let mut newest = t.create_with("version-0", &model)?;
     let mut versions = Vec::new();
@@ -96,7 +96,7 @@ fn random_histories_match_the_model(t: &Test) -> Outcome {
         mappings: true,
     };
     for (round, max_blocks) in [(0, 12), (1, 30), (2, 150)] {
-        let seed = t.effort.seed + round;
+        let seed = t.settings.seed + round;
         let mut history = History::new(&t.dir, seed, 4, max_blocks, repertoire)?;
         history.run(t.rounds(250))?;
     }
@@ -111,7 +111,7 @@ fn random_histories_leave_no_space_behind(t: &Test) -> Outcome {
         mappings: true,
     };
     for round in 0..4 {
-        let seed = t.effort.seed + 100 + round;
+        let seed = t.settings.seed + 100 + round;
         let mut history = History::new(&fs.root, seed, 4, 80, repertoire)?;
         history.run(t.rounds(150))?;
         drop(history);

@@ -4,14 +4,14 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_letters, expect_shared};
 use crate::failure::{expect_eq, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, CLONES, CLONES_COUNTED, CLONES_SHOWN, WHOLE_EXTENTS};
+use crate::filesystem::{Btrfs, Feature, CLONES, CLONES_COUNTED, CLONES_SHOWN, WHOLE_EXTENTS};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_file, clone_range, new_clone, unlink};
 
 pub const CASES: &[Case] = &[
     case!(a_clone_shares_every_block).needs(CLONES_SHOWN),
     case!(a_clone_costs_no_space).needs(CLONES_COUNTED),
-    case!(st_blocks_of_a_clone_is_right_at_once).needs(&[Need::Reflink, Need::ExactBlocks]),
+    case!(st_blocks_of_a_clone_is_right_at_once).needs(&[Feature::Reflink, Feature::ExactBlocks]),
     case!(writes_to_either_side_stay_there).needs(CLONES),
     case!(a_write_makes_only_its_blocks_private)
         .needs(CLONES_SHOWN)

@@ -4,15 +4,15 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{pattern, BLOCK, BLOCK64};
 use crate::sys::{clone_range, copy_once, File};
 
 pub const CASES: &[Case] = &[
-    case!(a_hole_of_any_length_is_copied_in_pieces).needs(&[Need::Reflinkfs]),
-    case!(what_is_shared_block_by_block_is_shared_in_pieces).needs(&[Need::Reflinkfs]),
-    case!(what_is_shared_as_a_whole_is_shared_in_one_call).needs(&[Need::Reflinkfs]),
-    case!(a_clone_that_takes_too_many_nodes_does_nothing).needs(&[Need::Reflinkfs]),
+    case!(a_hole_of_any_length_is_copied_in_pieces).needs(&[Feature::Reflinkfs]),
+    case!(what_is_shared_block_by_block_is_shared_in_pieces).needs(&[Feature::Reflinkfs]),
+    case!(what_is_shared_as_a_whole_is_shared_in_one_call).needs(&[Feature::Reflinkfs]),
+    case!(a_clone_that_takes_too_many_nodes_does_nothing).needs(&[Feature::Reflinkfs]),
 ];
 
 /// The largest file that doubling makes, in bytes.

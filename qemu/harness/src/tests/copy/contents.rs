@@ -32,7 +32,7 @@ fn any_offsets_and_lengths_copy_the_right_bytes(t: &Test) -> Outcome {
     let offsets = [0, 1, 100, 4095, 4096, 4097, 8192, 20480, 20500];
     let lengths = [1, 99, 4095, 4096, 4097, 8192, 8200, 12288, 20603, 30000];
     let old = pattern(2, 7 * BLOCK);
-    let divisor = t.effort.divisor;
+    let divisor = t.settings.divisor;
     let mut number = 0;
     for off_in in offsets {
         for off_out in offsets {

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{count_signals, limit_file_size, signals_seen};
 use crate::sys::{
@@ -22,10 +22,10 @@ pub const CASES: &[Case] = &[
     case!(bad_pointers_are_efault),
     case!(offsets_that_overflow_are_refused),
     case!(another_filesystem_is_exdev_and_copies_nothing),
-    case!(two_instances_never_copy_wrongly).needs(&[Need::Instance]),
+    case!(two_instances_never_copy_wrongly).needs(&[Feature::Instance]),
     case!(files_that_hide_their_size_are_never_called_copied),
     case!(the_size_limit_of_a_process_is_kept),
-    case!(a_full_filesystem_gives_a_short_count_then_enospc).needs(&[Need::Instance]),
+    case!(a_full_filesystem_gives_a_short_count_then_enospc).needs(&[Feature::Instance]),
 ];
 
 fn overlapping_ranges_of_one_file_are_einval(t: &Test) -> Outcome {

@@ -4,24 +4,25 @@
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, expect_letters, expect_nothing_shared, expect_shared, Block};
 use crate::failure::{expect, expect_bytes, expect_eq, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::copy_loop;
 
 pub const CASES: &[Case] = &[
-    case!(whole_blocks_are_shared_when_aligned).needs(&[Need::Reflink, Need::Fiemap]),
+    case!(whole_blocks_are_shared_when_aligned).needs(&[Feature::Reflink, Feature::Fiemap]),
     case!(only_ragged_ends_are_copied_when_congruent).needs(&[
-        Need::Reflink,
-        Need::Fiemap,
-        Need::RaggedSharing,
+        Feature::Reflink,
+        Feature::Fiemap,
+        Feature::RaggedSharing,
     ]),
     case!(a_ragged_end_inside_the_source_is_copied).needs(&[
-        Need::Reflink,
-        Need::Fiemap,
-        Need::RaggedSharing,
+        Feature::Reflink,
+        Feature::Fiemap,
+        Feature::RaggedSharing,
     ]),
-    case!(nothing_is_shared_when_offsets_are_not_congruent).needs(&[Need::Reflink, Need::Fiemap]),
-    case!(sharing_costs_no_space).needs(&[Need::Reflink, Need::Instance]),
+    case!(nothing_is_shared_when_offsets_are_not_congruent)
+        .needs(&[Feature::Reflink, Feature::Fiemap]),
+    case!(sharing_costs_no_space).needs(&[Feature::Reflink, Feature::Instance]),
     case!(holes_stay_holes).except(Tmpfs, "copies holes as zeros"),
     case!(holes_replace_data_in_the_destination),
 ];

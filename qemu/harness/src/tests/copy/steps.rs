@@ -4,7 +4,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome};
-use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs};
 use crate::flags_of_files::{set_flags, IMMUTABLE};
 use crate::pattern::{BLOCK, BLOCK64};
 use crate::process::Child;
@@ -21,7 +21,7 @@ const OTHERS_OWE: &str = "writes through a pipe, and looks at the flag when the 
 pub const CASES: &[Case] = &[
     case!(a_program_made_in_the_middle_of_a_copy_loses_its_bits),
     case!(a_program_made_while_a_copy_waits_for_its_source_loses_its_bits)
-        .needs(&[Need::Reflinkfs]),
+        .needs(&[Feature::Reflinkfs]),
     case!(capabilities_given_in_the_middle_of_a_copy_are_lost),
     case!(a_copy_ends_where_the_file_becomes_immutable)
         .except(Tmpfs, OTHERS_OWE)

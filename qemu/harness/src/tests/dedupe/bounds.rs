@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::case::{case, race_for, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, Context, Errno, Failure, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs, CLONES};
+use crate::filesystem::{Btrfs, Feature, Xfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{pattern, Random, BLOCK, BLOCK64};
 use crate::sys::{clone_range, dedupe, Deduped, File};
 
 pub const CASES: &[Case] = &[
-    case!(faults_go_on_while_a_long_range_is_compared).needs(&[Need::Reflinkfs]),
+    case!(faults_go_on_while_a_long_range_is_compared).needs(&[Feature::Reflinkfs]),
     case!(a_long_range_that_differs_at_its_end_stays_unshared).needs(CLONES),
     case!(writes_meanwhile_stay_what_they_are).needs(CLONES),
     case!(stores_meanwhile_stay_what_they_are)
@@ -98,7 +98,7 @@ fn expect_unchanged(
     for (file, model) in files.iter().zip(&models) {
         file.write_at(model, 0)?;
     }
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let changes = worker("changes", || {
         // Now and then both are equal again.
         let (which, block) = (random.below(2), random.below(BLOCKS));
@@ -138,7 +138,7 @@ fn expect_unchanged(
         }
         Ok(())
     });
-    race_for(t.effort.race, vec![changes, dedupes])?;
+    race_for(t.settings.race, vec![changes, dedupes])?;
     for (which, (file, model)) in files.iter().zip(&models).enumerate() {
         let what = format!("file {which} in the end");
         expect_bytes(&file.contents()?, model, what)?;

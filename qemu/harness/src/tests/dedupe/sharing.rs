@@ -401,7 +401,7 @@ fn a_destination_that_was_itself_cloned_is_deduplicated(t: &Test) -> Outcome {
 
 fn a_large_range_is_deduplicated(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "64M")])?;
-    let count = 4200 / t.effort.divisor.min(4);
+    let count = 4200 / t.settings.divisor.min(4);
     let data: Vec<u8> = blocks(38, 8)
         .into_iter()
         .cycle()

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
-use crate::filesystem::{Btrfs, Need, Tmpfs, Xfs};
+use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs};
 use crate::flags_of_files::{set_flags, APPEND, IMMUTABLE};
 use crate::frozen::{ioctl, FIFREEZE, FITHAW};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
@@ -21,11 +21,11 @@ const AT_ONCE: &str = "allocates one extent, at once";
 
 pub const CASES: &[Case] = &[
     case!(a_write_that_waits_for_its_buffer_is_one_change),
-    case!(a_filesystem_is_frozen_after_a_write_that_waits).needs(&[Need::Reflinkfs]),
+    case!(a_filesystem_is_frozen_after_a_write_that_waits).needs(&[Feature::Reflinkfs]),
     case!(a_long_fallocate_is_one_change)
         .except(Xfs, AT_ONCE)
         .except(Btrfs, AT_ONCE),
-    case!(a_truncation_that_waited_takes_what_was_given_meanwhile).needs(&[Need::Reflinkfs]),
+    case!(a_truncation_that_waited_takes_what_was_given_meanwhile).needs(&[Feature::Reflinkfs]),
     case!(a_punch_that_waited_leaves_what_may_only_grow).except(Tmpfs, BEFORE),
 ];
 

@@ -3,7 +3,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Need, Tmpfs, Xfs};
+use crate::filesystem::{Feature, Tmpfs, Xfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::{new_clone, pread_to, pwrite_from, unlink};
@@ -117,7 +117,7 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
     buffer.store(0, &good_bytes);
     buffer.forbid_from(MOST)?;
     let all_old = pattern(16, MOST + 10 * BLOCK);
-    let clones = Need::Reflink.unmet_by(t.filesystem).is_none();
+    let clones = Feature::Reflink.unmet_by(t.filesystem).is_none();
     for before in [
         Nothing,
         Hole,

@@ -3,14 +3,14 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, Xfs};
+use crate::filesystem::{Btrfs, Feature, Xfs};
 use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 
 pub const CASES: &[Case] = &[
     case!(a_hole_reads_as_zeros_and_takes_no_blocks),
     case!(a_write_into_a_hole_leaves_zeros_around_it),
     case!(a_gap_behind_the_end_reads_as_zeros),
-    case!(st_blocks_counts_the_blocks_at_once).needs(&[Need::ExactBlocks]),
+    case!(st_blocks_counts_the_blocks_at_once).needs(&[Feature::ExactBlocks]),
     case!(seek_moves_as_asked_and_refuses_what_it_must),
     case!(seek_data_and_seek_hole_find_the_edges).except(Xfs, "preallocates behind appended data"),
     case!(seek_data_and_seek_hole_right_after_writing_never_hide_data),
@@ -159,7 +159,7 @@ fn seek_data_and_seek_hole_find_the_edges(t: &Test) -> Outcome {
 }
 
 fn seek_data_and_seek_hole_right_after_writing_never_hide_data(t: &Test) -> Outcome {
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let file = t.create("file")?;
     file.truncate(256 * BLOCK64)?;
     for _ in 0..t.rounds(100) {

@@ -66,7 +66,7 @@ fn what_is_written_is_read_at_any_offset_and_length(t: &Test) -> Outcome {
 
 fn a_large_file_comes_back_as_it_was_written(t: &Test) -> Outcome {
     // More than one level of a tree with 64 children a node, and one call for all of it.
-    let count = 64 * 64 / t.effort.divisor.min(8) + 3;
+    let count = 64 * 64 / t.settings.divisor.min(8) + 3;
     let mut data = blocks(2, 64);
     data = data.iter().copied().cycle().take(count * BLOCK).collect();
     for (i, block) in data.chunks_mut(BLOCK).enumerate() {
@@ -369,7 +369,7 @@ fn random_histories_match_the_model(t: &Test) -> Outcome {
         mappings: true,
     };
     for round in 0..3 {
-        let seed = t.effort.seed + round;
+        let seed = t.settings.seed + round;
         let mut history = History::new(&t.dir, seed, 3, 40, repertoire)?;
         history.run(t.rounds(200))?;
     }
@@ -381,7 +381,7 @@ fn freed_blocks_show_no_old_bytes(t: &Test) -> Outcome {
     let marked = vec![0xee; 16 * BLOCK];
     let secret = t.create("secret")?;
     let reader = t.create("reader")?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     t.race(vec![
         worker("writes marks and frees them", || {
             secret.write_at(&marked, 0)?;

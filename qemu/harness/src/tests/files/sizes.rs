@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{count_signals, limit_file_size, signals_seen};
 use crate::sys::{check, File};
@@ -13,7 +13,7 @@ use crate::sys::{check, File};
 pub const CASES: &[Case] = &[
     case!(truncate_cuts_and_extends),
     case!(truncate_leaves_no_old_bytes_behind),
-    case!(truncate_frees_blocks).needs(&[Need::ExactBlocks]),
+    case!(truncate_frees_blocks).needs(&[Feature::ExactBlocks]),
     case!(truncate_refuses_what_it_must),
     case!(opening_with_o_trunc_empties_the_file),
     case!(the_size_limit_of_a_process_is_kept),

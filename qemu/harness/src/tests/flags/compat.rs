@@ -8,18 +8,18 @@ use super::{apply, range, Range, COPY, DEDUP, PLAIN, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, expect_nothing_shared, expect_shared};
 use crate::failure::{expect, expect_eq, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Need, Reflinkfs};
+use crate::filesystem::{Feature, Reflinkfs};
 use crate::pattern::{pattern, BLOCK, BLOCK64};
 use crate::process::End;
 use crate::sys::File;
 
-const NEEDS: &[Need] = &[Need::Programs];
+const NEEDS: &[Feature] = &[Feature::Programs];
 
 pub const CASES: &[Case] = &[
     case!(a_32_bit_program_copies_shares_and_deduplicates).needs(NEEDS),
     case!(a_32_bit_program_gets_the_same_errors).needs(NEEDS),
     case!(a_32_bit_program_gets_no_count_that_looks_like_an_error)
-        .needs(&[Need::Programs, Need::Reflinkfs]),
+        .needs(&[Feature::Programs, Feature::Reflinkfs]),
 ];
 
 /// The position of a file whose offset is given, in a program that has just opened it.

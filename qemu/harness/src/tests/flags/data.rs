@@ -9,7 +9,7 @@ use super::super::fallocate::{fallocate, PUNCH};
 use super::{apply, copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS};
 use crate::case::{case, race_for, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{as_user, Child};
@@ -24,8 +24,8 @@ pub const CASES: &[Case] = &[
     case!(the_set_user_bit_of_the_destination_is_cleared),
     case!(a_user_copies_what_only_root_could_write),
     case!(copies_in_both_directions_at_once_end),
-    case!(a_deduplication_beside_a_punch_leaves_no_old_bytes).needs(&[Need::Reflink]),
-    case!(a_copy_is_told_to_watchers_and_a_deduplication_is_not).needs(&[Need::Reflink]),
+    case!(a_deduplication_beside_a_punch_leaves_no_old_bytes).needs(&[Feature::Reflink]),
+    case!(a_copy_is_told_to_watchers_and_a_deduplication_is_not).needs(&[Feature::Reflink]),
 ];
 
 /// The flags that do something here.
@@ -222,7 +222,7 @@ fn a_deduplication_beside_a_punch_leaves_no_old_bytes(t: &Test) -> Outcome {
     data[LEN - 1] = 0xbb;
     let other = t.create_with("other", &data)?;
     // Larger ones where everything takes long.
-    let extent = if t.effort.divisor > 1 { 8 } else { 1 };
+    let extent = if t.settings.divisor > 1 { 8 } else { 1 };
     let bytes = extent * BLOCK64;
     for victim_is_source in [false, true].into_iter().take(t.rounds(2)) {
         let victim = t.create("victim")?;

@@ -10,7 +10,7 @@ use crate::pattern::{pattern, BLOCK, BLOCK64};
 pub const CASES: &[Case] = &[
     case!(any_range_is_copied_between_direct_files),
     case!(a_long_copy_between_direct_files_is_whole),
-    case!(direct_files_share).needs(&[crate::filesystem::Need::Reflink]),
+    case!(direct_files_share).needs(&[crate::filesystem::Feature::Reflink]),
 ];
 
 /// Neither, the source, the destination, both.

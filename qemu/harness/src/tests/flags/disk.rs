@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use crate::case::Test;
 use crate::failure::{expect_eq, Context, Outcome, Sys};
 use crate::filesystem::{Btrfs, Ext4, Filesystem, Reflinkfs, Tmpfs, Xfs};
-use crate::patience::eventually;
 use crate::process::{run_program, End};
 use crate::sys::{check, path_call, statfs, File};
+use crate::wait::eventually;
 
 /// Runs a program that must succeed.
 #[track_caller]

@@ -6,18 +6,18 @@ use libc::{EBADE, EINVAL};
 use super::{apply, copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 
 pub const CASES: &[Case] = &[
     case!(the_destination_grows_with_a_hole_before_the_copy),
-    case!(a_shared_last_block_shows_nothing_behind_the_end).needs(&[Need::Reflink]),
+    case!(a_shared_last_block_shows_nothing_behind_the_end).needs(&[Feature::Reflink]),
     case!(a_file_of_a_few_bytes_is_copied_and_shared),
-    case!(deduplication_never_makes_a_file_longer).needs(&[Need::Reflink]),
-    case!(bytes_behind_a_ragged_end_do_not_count_as_different).needs(&[Need::Reflink]),
+    case!(deduplication_never_makes_a_file_longer).needs(&[Feature::Reflink]),
+    case!(bytes_behind_a_ragged_end_do_not_count_as_different).needs(&[Feature::Reflink]),
     case!(holes_are_copied_over_data),
-    case!(holes_and_zeros_are_equal).needs(&[Need::Reflink]),
-    case!(one_different_byte_anywhere_is_ebade).needs(&[Need::Reflink]),
+    case!(holes_and_zeros_are_equal).needs(&[Feature::Reflink]),
+    case!(one_different_byte_anywhere_is_ebade).needs(&[Feature::Reflink]),
 ];
 
 fn the_destination_grows_with_a_hole_before_the_copy(t: &Test) -> Outcome {

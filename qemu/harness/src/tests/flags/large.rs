@@ -9,19 +9,19 @@ use super::{call, copy_all, flag_name, range, COPY, DEDUP, REFLINK, WAYS};
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, expect_nothing_shared, Block};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::File;
 
 pub const CASES: &[Case] = &[
     case!(tens_of_megabytes_are_one_call),
     case!(a_difference_after_tens_of_megabytes_leaves_all_unshared)
-        .needs(&[Need::Reflink, Need::Fiemap]),
-    case!(a_long_range_that_is_not_aligned_is_refused_at_once).needs(&[Need::Reflink]),
-    case!(more_than_two_gigabytes_are_copied_in_one_call).needs(&[Need::Reflinkfs]),
-    case!(more_than_two_gigabytes_are_shared_in_one_call).needs(&[Need::Reflink]),
-    case!(more_than_a_gigabyte_is_deduplicated_in_one_call).needs(&[Need::Reflinkfs]),
-    case!(a_difference_after_a_gigabyte_leaves_all_unshared).needs(&[Need::Reflinkfs]),
+        .needs(&[Feature::Reflink, Feature::Fiemap]),
+    case!(a_long_range_that_is_not_aligned_is_refused_at_once).needs(&[Feature::Reflink]),
+    case!(more_than_two_gigabytes_are_copied_in_one_call).needs(&[Feature::Reflinkfs]),
+    case!(more_than_two_gigabytes_are_shared_in_one_call).needs(&[Feature::Reflink]),
+    case!(more_than_a_gigabyte_is_deduplicated_in_one_call).needs(&[Feature::Reflinkfs]),
+    case!(a_difference_after_a_gigabyte_leaves_all_unshared).needs(&[Feature::Reflinkfs]),
 ];
 
 /// Two pieces of 16 MiB and a ragged rest.

@@ -6,15 +6,15 @@ use libc::{EFBIG, ENOSPC};
 use super::{copy, range, Disk, COPY, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Need, Reflinkfs};
+use crate::filesystem::{Feature, Reflinkfs};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{count_signals, limit_file_size, signals_seen};
 
 pub const CASES: &[Case] = &[
     case!(a_copy_ends_at_the_size_limit_of_the_process),
-    case!(sharing_beyond_the_size_limit_of_the_process_is_refused).needs(&[Need::Reflink]),
+    case!(sharing_beyond_the_size_limit_of_the_process_is_refused).needs(&[Feature::Reflink]),
     case!(a_full_filesystem_gives_a_short_count_then_enospc),
-    case!(sharing_needs_no_room).needs(&[Need::Reflink, Need::Instance]),
+    case!(sharing_needs_no_room).needs(&[Feature::Reflink, Feature::Instance]),
 ];
 
 fn a_copy_ends_at_the_size_limit_of_the_process(t: &Test) -> Outcome {

@@ -9,13 +9,13 @@ use super::{range, Disk, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::expect_nothing_shared;
 use crate::failure::{expect, expect_eq, Context, Outcome};
-use crate::filesystem::{Need, Reflinkfs};
-use crate::patience::eventually;
+use crate::filesystem::{Feature, Reflinkfs};
 use crate::pattern::{blocks, pattern, BLOCK};
 use crate::process::{programs, Child, End};
 use crate::sys::File;
+use crate::wait::eventually;
 
-const NEEDS: &[Need] = &[Need::Programs];
+const NEEDS: &[Feature] = &[Feature::Programs];
 
 pub const CASES: &[Case] = &[
     case!(the_manual_pages_program_copies_a_file).needs(NEEDS),
@@ -147,7 +147,7 @@ fn it_ends_when_the_source_shrinks_under_it(t: &Test) -> Outcome {
         Ok(has_some || child.is_over())
     })?;
     source.truncate(BLOCK as u64)?;
-    let limit = Duration::from_secs(if t.effort.divisor > 1 { 180 } else { 60 });
+    let limit = Duration::from_secs(if t.settings.divisor > 1 { 180 } else { 60 });
     let end = child.wait_for(limit)?;
     expect_eq(
         end,

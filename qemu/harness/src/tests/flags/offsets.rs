@@ -7,7 +7,7 @@ use super::{call, copy, copy_all, flag_name, range, Range, COPY, FLAGS, REFLINK,
 use crate::case::{case, Case, Test};
 use crate::extents::expect_shared;
 use crate::failure::{expect_eq, expect_errno, expect_one_of, Context, Outcome};
-use crate::filesystem::{Filesystem, Need};
+use crate::filesystem::{Feature, Filesystem};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::sys::File;
 
@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     case!(offsets_that_overflow_are_eoverflow),
     case!(overlapping_ranges_of_one_file_are_einval),
     case!(a_file_is_copied_into_itself),
-    case!(a_file_shares_with_itself).needs(&[Need::Reflink, Need::Fiemap]),
+    case!(a_file_shares_with_itself).needs(&[Feature::Reflink, Feature::Fiemap]),
     case!(one_descriptor_with_one_position_can_be_both_sides),
 ];
 

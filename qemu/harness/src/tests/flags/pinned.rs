@@ -9,17 +9,17 @@ use super::{copy, range, DEDUP, PLAIN, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_nothing_shared, expect_shared};
 use crate::failure::{expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK};
 use crate::sys::{check, clone_file, dedupe, pipe, Deduped, File};
 
 pub const CASES: &[Case] = &[
-    case!(a_pinned_block_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
-    case!(a_pinned_block_among_many_is_not_said_to_be_shared).needs(&[Need::Reflinkfs]),
+    case!(a_pinned_block_is_not_said_to_be_shared).needs(&[Feature::Reflinkfs]),
+    case!(a_pinned_block_among_many_is_not_said_to_be_shared).needs(&[Feature::Reflinkfs]),
     case!(a_pinned_block_below_overlayfs_is_not_said_to_be_shared)
-        .needs(&[Need::Reflinkfs, Need::Overlayfs]),
+        .needs(&[Feature::Reflinkfs, Feature::Overlayfs]),
 ];
 
 /// Expects what each call does in `dir` while block `pinned` of a file of `n` is pinned, and

@@ -10,14 +10,14 @@ use super::offsets::expect_refused;
 use super::{copy, copy_all, flag_name, range, COPY, DEDUP, FLAGS, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Outcome, Sys};
-use crate::filesystem::{Need, Reflinkfs, Tmpfs};
+use crate::filesystem::{Feature, Reflinkfs, Tmpfs};
 use crate::pattern::{blocks, pattern, BLOCK};
 use crate::sys::{check, File};
 
 pub const CASES: &[Case] = &[
     case!(another_filesystem_is_exdev_and_nothing_is_done),
     case!(files_that_hide_their_size_are_never_called_copied),
-    case!(between_two_mounts_bytes_are_copied_and_nothing_is_shared).needs(&[Need::Instance]),
+    case!(between_two_mounts_bytes_are_copied_and_nothing_is_shared).needs(&[Feature::Instance]),
     case!(an_immutable_destination_is_eperm),
     case!(a_swap_file_is_etxtbsy)
         .except(Reflinkfs, "cannot be swapped to")

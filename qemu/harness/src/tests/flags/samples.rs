@@ -8,11 +8,11 @@ use super::manual::{program, run};
 use super::Disk;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::{blocks, pattern, BLOCK};
 use crate::process::End;
 
-const NEEDS: &[Need] = &[Need::Programs];
+const NEEDS: &[Feature] = &[Feature::Programs];
 
 pub const CASES: &[Case] = &[
     case!(a_file_onto_itself_is_refused).needs(NEEDS),
@@ -186,7 +186,12 @@ fn a_full_disk_leaves_the_destination_as_it_was(t: &Test) -> Outcome {
 }
 
 fn help_is_told_and_a_wrong_line_refused(t: &Test) -> Outcome {
-    let all = [&MAKERS[..], &SHARERS, &["copy_fr_once", "copy_fr_once-rust"]].concat();
+    let all = [
+        &MAKERS[..],
+        &SHARERS,
+        &["copy_fr_once", "copy_fr_once-rust"],
+    ]
+    .concat();
     for name in all {
         let (end, said) = run(&program(name), &["--help"])?;
         expect_eq(end, End::Exited(0), format_args!("{name} --help"))?;

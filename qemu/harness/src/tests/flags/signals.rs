@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::{call, copy, range, Range, COPY, DEDUP, REFLINK, WAYS};
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
-use crate::filesystem::{Need, Reflinkfs};
+use crate::filesystem::{Feature, Reflinkfs};
 use crate::pattern::{blocks, BLOCK};
 use crate::process::{count_signals, signals_seen, Child};
 use crate::sys::{check, sleep_ms, File};
 
 pub const CASES: &[Case] = &[
     case!(a_signal_ends_a_copy_with_what_was_copied),
-    case!(a_signal_ends_a_deduplication_with_what_was_shared).needs(&[Need::Reflink]),
+    case!(a_signal_ends_a_deduplication_with_what_was_shared).needs(&[Feature::Reflink]),
     case!(a_killed_copy_ends),
-    case!(a_killed_deduplication_ends).needs(&[Need::Reflink]),
+    case!(a_killed_deduplication_ends).needs(&[Feature::Reflink]),
     case!(a_signal_before_the_call_is_no_error),
 ];
 
@@ -35,7 +35,7 @@ fn long(t: &Test) -> usize {
 /// Within what time something ends that takes no time but for the machine's being slow, by a clock that
 /// may be several times too fast. What is not bounded takes hours.
 fn soon(t: &Test) -> Duration {
-    Duration::from_secs(if t.effort.divisor > 1 { 90 } else { 30 })
+    Duration::from_secs(if t.settings.divisor > 1 { 90 } else { 30 })
 }
 
 /// A long file; not two of them have a block in common.
@@ -86,7 +86,7 @@ fn expect_interrupted(t: &Test, from: &File, to: &File, whole: Range, flags: u32
 
 fn interrupt(t: &Test, from: &File, to: &File, whole: Range, flags: u32) -> Outcome {
     let size_before = to.size()?;
-    alarm_every(if t.effort.divisor > 1 { 300 } else { 50 })?;
+    alarm_every(if t.settings.divisor > 1 { 300 } else { 50 })?;
     let mut done = 0;
     for (turn, way) in WAYS.iter().enumerate() {
         signals_seen();

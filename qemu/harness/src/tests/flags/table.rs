@@ -271,7 +271,7 @@ fn expect_cells(t: &Test, flags: u32) -> Outcome {
     let column = COLUMNS.iter().position(|&column| column == t.filesystem);
     let column = column.ok_or("not a column").or_fail("the filesystem")?;
     // On a slow kernel only all offsets or none are given.
-    let step = if t.effort.divisor > 1 { 3 } else { 1 };
+    let step = if t.settings.divisor > 1 { 3 } else { 1 };
     let ways = || WAYS.into_iter().step_by(step);
     let mut wrong = String::new();
     for (_, place, cells) in TABLE.iter().filter(|row| row.0 == flags) {

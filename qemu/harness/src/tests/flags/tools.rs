@@ -9,13 +9,13 @@ use super::{apply, range, Range, COPY, DEDUP, PLAIN, REFLINK};
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, letters};
 use crate::failure::{expect, expect_eq, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::pattern::{pattern, BLOCK, BLOCK64};
 use crate::process::{run_program, End};
 use crate::sys::File;
 
 pub const CASES: &[Case] =
-    &[case!(the_library_does_the_same_with_and_without_the_module).needs(&[Need::Programs])];
+    &[case!(the_library_does_the_same_with_and_without_the_module).needs(&[Feature::Programs])];
 
 const SIZE: usize = 6 * BLOCK + 123;
 
@@ -125,7 +125,7 @@ fn the_library_does_the_same_with_and_without_the_module(t: &Test) -> Outcome {
     let tools = ["copy_fr_once", "copy_fr_once-rust"].map(program);
     let mut wrong = String::new();
     // What the library does is the same on every kernel; on a slow one a few places will do.
-    let step = if t.effort.divisor > 1 { 5 } else { 1 };
+    let step = if t.settings.divisor > 1 { 5 } else { 1 };
     for &(flags, place, old) in PLACES.iter().step_by(step) {
         let reference = result_of(t, &tools[0], true, flags, place, old)?;
         let what = format!("flags {flags}, {place:?} onto {old} bytes");

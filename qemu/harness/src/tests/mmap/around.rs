@@ -3,17 +3,17 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
-use crate::filesystem::{Need, Tmpfs, CLONES};
+use crate::filesystem::{Feature, Tmpfs, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::sys::{check, new_clone, read_all, wait_for_the_clock, File};
 use crate::tests::{fallocate::fallocate, zero_copy::splice};
 
 pub const CASES: &[Case] = &[
-    case!(few_faults_map_a_file).needs(&[Need::Reflinkfs, Need::PagesMarkedByProcessor]),
+    case!(few_faults_map_a_file).needs(&[Feature::Reflinkfs, Feature::PagesMarkedByProcessor]),
     case!(a_mapping_of_a_part_is_mapped_as_far_as_it_reaches),
     case!(stores_beside_one_reach_no_clone).needs(CLONES),
-    case!(stores_beside_one_reach_no_pipe).needs(&[Need::Reflinkfs]),
+    case!(stores_beside_one_reach_no_pipe).needs(&[Feature::Reflinkfs]),
     case!(holes_and_room_beside_a_store_stay),
     case!(a_store_beside_one_dirties_its_page),
     case!(a_store_after_a_load_dirties_its_page),

@@ -3,7 +3,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Need, Tmpfs, CLONES_COUNTED};
+use crate::filesystem::{Feature, Tmpfs, CLONES_COUNTED};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::expect_killed;
@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     case!(a_private_copy_is_cut_off_too),
     case!(the_kernel_gets_efault_where_a_program_gets_sigbus),
     case!(truncating_inside_a_page_zeroes_its_end_in_the_mapping),
-    case!(a_full_filesystem_is_sigbus_in_a_hole).needs(&[Need::Instance]),
+    case!(a_full_filesystem_is_sigbus_in_a_hole).needs(&[Feature::Instance]),
     case!(a_full_filesystem_is_sigbus_in_a_shared_block).needs(CLONES_COUNTED),
     case!(a_full_filesystem_is_efault_for_the_kernel).needs(CLONES_COUNTED),
 ];

@@ -3,17 +3,17 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::Mapping;
 use crate::pattern::{BLOCK, BLOCK64};
 
 pub const CASES: &[Case] = &[
     case!(a_store_into_a_hole_is_read),
-    case!(a_hole_read_through_a_mapping_takes_no_block).needs(&[Need::Reflinkfs]),
+    case!(a_hole_read_through_a_mapping_takes_no_block).needs(&[Feature::Reflinkfs]),
     case!(a_hole_read_through_a_mapping_shows_a_later_write),
     case!(a_hole_read_through_a_mapping_takes_a_later_store),
     case!(a_hole_read_in_two_mappings_shows_a_store_through_one),
-    case!(a_store_into_a_hole_takes_one_block).needs(&[Need::Instance]),
+    case!(a_store_into_a_hole_takes_one_block).needs(&[Feature::Instance]),
     case!(zeros_of_a_hole_are_not_shared_with_other_files),
 ];
 

@@ -3,7 +3,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::in_child;
@@ -11,7 +11,7 @@ use crate::sys::{new_clone, unlink};
 
 pub const CASES: &[Case] = &[
     case!(a_mapping_survives_close_and_unlink),
-    case!(space_of_an_unlinked_mapped_file_is_freed_at_the_end).needs(&[Need::Instance]),
+    case!(space_of_an_unlinked_mapped_file_is_freed_at_the_end).needs(&[Feature::Instance]),
     case!(a_child_shares_shared_mappings_and_copies_private_ones),
     case!(a_mapping_can_be_moved_and_grown),
     case!(dropped_pages_come_back_from_the_file),

@@ -255,7 +255,7 @@ fn a_mapping_of_the_source_stays_right_through_a_copy(t: &Test) -> Outcome {
 }
 
 fn a_large_mapping_faults_everywhere(t: &Test) -> Outcome {
-    let count = 64 * 64 / t.effort.divisor.min(8) + 5;
+    let count = 64 * 64 / t.settings.divisor.min(8) + 5;
     let file = t.create("file")?;
     file.truncate(count as u64 * BLOCK64)?;
     let map = Mapping::shared(&file, count * BLOCK)?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Outcome};
-use crate::filesystem::{Need, Tmpfs, INSTANCE};
+use crate::filesystem::{Feature, Tmpfs, INSTANCE};
 use crate::sys::{chmod, chown, lstat, mkdir, File};
 
 pub const CASES: &[Case] = &[
@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
         ),
     case!(a_mount_can_map_ids),
     case!(the_clone_of_a_file_through_a_mapped_mount_belongs_to_the_mapped_user)
-        .needs(&[Need::Reflink]),
+        .needs(&[Feature::Reflink]),
 ];
 
 /// Runs a script as an ordinary user who is root in a user namespace.

@@ -3,7 +3,7 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, expect_one_of, Context, Outcome};
-use crate::filesystem::{Need, Tmpfs, QUOTA};
+use crate::filesystem::{Feature, Tmpfs, QUOTA};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::expect_killed;
@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     case!(every_kind_of_inode_counts).needs(QUOTA),
     case!(an_inode_that_is_refused_leaves_nothing).needs(QUOTA),
     case!(fallocate_is_refused_before_it_begins).needs(QUOTA),
-    case!(fallocate_of_what_nobody_can_have_is_refused).needs(&[Need::Reflinkfs]),
+    case!(fallocate_of_what_nobody_can_have_is_refused).needs(&[Feature::Reflinkfs]),
     case!(zeroing_a_range_keeps_its_charge)
         .needs(QUOTA)
         .except(Tmpfs, NO_ZERO),

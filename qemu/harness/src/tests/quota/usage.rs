@@ -8,7 +8,6 @@ use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
 use crate::filesystem::{Tmpfs, QUOTA};
 use crate::instance::Instance;
 use crate::mapping::Mapping;
-use crate::patience::eventually;
 use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::quota::{
@@ -17,6 +16,7 @@ use crate::quota::{
 };
 use crate::sys::{chown, clone_file, mkdir, rename, sleep_ms, unlink, File};
 use crate::tests::fallocate::fallocate;
+use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
     case!(what_is_charged_is_st_blocks).needs(QUOTA),
@@ -275,10 +275,10 @@ fn racing_users_are_charged_exactly(t: &Test) -> Outcome {
     // Without the sticky bit anybody may remove anything.
     crate::sys::chmod(&fs.root, 0o777).or_fail("chmod")?;
     let users = [ALICE, BOB, BOB + 1, BOB + 2];
-    let deadline = std::time::Instant::now() + t.effort.race;
+    let deadline = std::time::Instant::now() + t.settings.race;
     let (clones, mut children) = (t.filesystem.can_share(), Vec::new());
     for user in users {
-        let (root, seed) = (fs.root.clone(), t.effort.seed);
+        let (root, seed) = (fs.root.clone(), t.settings.seed);
         children.push(Child::spawn(move || {
             as_one(user, || {
                 let mut random = Random::new(seed + u64::from(user));

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, Context, Outcome};
-use crate::filesystem::{Btrfs, Need, CLONES};
+use crate::filesystem::{Btrfs, Feature, CLONES};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, mix, Random, BLOCK, BLOCK64};
 use crate::sys::{clone_file, clone_range, dedupe, new_clone, unlink, File};
 
 pub const CASES: &[Case] = &[
     case!(stores_through_a_mapping_never_reach_a_clone).needs(CLONES),
-    case!(a_clone_is_one_moment_of_the_file).needs(&[Need::Reflinkfs]),
+    case!(a_clone_is_one_moment_of_the_file).needs(&[Feature::Reflinkfs]),
     case!(a_clone_is_one_write_or_the_next)
         .needs(CLONES)
         .except(Btrfs, "writes in pieces that a clone may come between"),
@@ -282,7 +282,7 @@ fn clones_of_clones_are_made_and_removed_by_many(t: &Test) -> Outcome {
     let root = t.create_with("root", &blocks(4, 70))?;
     let expected = root.contents()?;
     let churn = |who: usize| {
-        let mut random = Random::new(t.effort.seed + who as u64);
+        let mut random = Random::new(t.settings.seed + who as u64);
         let (root, expected) = (&root, &expected);
         move || {
             let path = t.path(&format!("clone-{who}-{}", random.below(5)));

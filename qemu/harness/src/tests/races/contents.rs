@@ -139,7 +139,7 @@ fn reads_of_a_file_that_grows_see_what_was_written(t: &Test) -> Outcome {
 fn mappings_and_reads_agree_during_truncation(t: &Test) -> Outcome {
     let file = t.create_with("file", &[1; 8 * BLOCK])?;
     let map = Mapping::shared(&file, 8 * BLOCK)?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     t.race(vec![
         worker("cuts and extends", || {
             file.truncate(random.below(8 * BLOCK) as u64)?;
@@ -184,7 +184,7 @@ fn mappings_and_reads_agree_during_truncation(t: &Test) -> Outcome {
 fn extending_never_shows_anything_but_zeros(t: &Test) -> Outcome {
     let file = t.create("file")?;
     let map_file = t.create_with("marks", &[0xee; 16 * BLOCK])?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut turn = 0u32;
     t.race(vec![
         worker("frees marked blocks", || {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
-use crate::filesystem::{Need, Tmpfs};
+use crate::filesystem::{Feature, Tmpfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, mix, Random, BLOCK, BLOCK64};
 use crate::process::Child;
@@ -14,7 +14,7 @@ use crate::sys::{clone_file, clone_range, copy_loop, copy_once, dedupe, rename, 
 pub const CASES: &[Case] = &[
     case!(attributes_race_with_everything),
     case!(everything_at_once_by_many_processes),
-    case!(mounting_races_with_use).needs(&[Need::Instance]),
+    case!(mounting_races_with_use).needs(&[Feature::Instance]),
 ];
 
 fn attributes_race_with_everything(t: &Test) -> Outcome {
@@ -86,9 +86,9 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
     for i in 0..FILES {
         File::create(names(i))?.truncate(SIZE)?;
     }
-    let deadline = Instant::now() + t.effort.soak;
+    let deadline = Instant::now() + t.settings.soak;
     let play = |who: u64| -> Outcome {
-        let mut random = Random::new(t.effort.seed.wrapping_mul(1000) + who);
+        let mut random = Random::new(t.settings.seed.wrapping_mul(1000) + who);
         // One mapping stays for long, as in real programs; the others come and go.
         let file = File::open(names(who as usize % FILES), libc::O_RDWR).or_fail("open")?;
         let lasting = Mapping::shared(&file, PAGES * BLOCK)?;

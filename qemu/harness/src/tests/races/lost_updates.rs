@@ -65,7 +65,7 @@ fn stores_are_never_lost_while_the_file_is_cloned(t: &Test) -> Outcome {
 
 fn writes_are_never_lost_while_the_file_is_cloned(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(1, 4))?;
-    let mut random = Random::new(t.effort.seed);
+    let mut random = Random::new(t.settings.seed);
     let mut turn = 0;
     t.race(vec![
         worker("writes and reads back", || {
@@ -185,7 +185,7 @@ fn forks_race_with_stores_and_clones(t: &Test) -> Outcome {
     private.store(3 * BLOCK, b"private");
     let mut children = 0u64;
     let mut clones = 0;
-    let deadline = Instant::now() + t.effort.race;
+    let deadline = Instant::now() + t.settings.race;
     while Instant::now() < deadline {
         let child = Child::spawn(|| {
             shared.word(0).fetch_add(1, SeqCst);

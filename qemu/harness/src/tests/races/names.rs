@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
 fn names_race_with_names(t: &Test) -> Outcome {
     let (a, b) = (t.mkdir("a")?, t.mkdir("b")?);
     let act = |seed: u64| {
-        let mut random = Random::new(t.effort.seed + seed);
+        let mut random = Random::new(t.settings.seed + seed);
         let dirs = [a.clone(), b.clone()];
         move || {
             let mut pick = || dirs[random.below(2)].join(format!("n{}", random.below(6)));
@@ -88,7 +88,7 @@ fn renames_of_directories_race_without_loops(t: &Test) -> Outcome {
         t.mkdir(name)?;
     }
     let shuffle = |seed: u64| {
-        let mut random = Random::new(t.effort.seed + seed);
+        let mut random = Random::new(t.settings.seed + seed);
         move || {
             const PLACES: [&str; 8] = ["a", "b", "a/c", "b/d", "a/b", "b/a", "a/c/b", "b/d/a"];
             let (from, to) = (PLACES[random.below(8)], PLACES[random.below(8)]);

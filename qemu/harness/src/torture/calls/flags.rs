@@ -4,11 +4,11 @@
 use super::sharing::{copy, within};
 use super::{Caller, Piece};
 use crate::failure::Sys;
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::pattern::BLOCK64;
 use crate::tests::flags::{COPY, DEDUP, REFLINK};
 
-pub const NEEDS: &[Need] = &[Need::Reflinkfs, Need::Flags, Need::FastKernel];
+pub const NEEDS: &[Feature] = &[Feature::Reflinkfs, Feature::Flags, Feature::FastKernel];
 
 pub fn flag_copy(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, within(piece), 0, COPY)

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 
 use super::bomb::{Bomb, SIZE};
 use crate::failure::{Context, Errno, Outcome, Sys};
-use crate::filesystem::Need;
+use crate::filesystem::Feature;
 use crate::mapping::Mapping;
 use crate::pattern::{Random, BLOCK64};
 use crate::sys::{clone_file, read_to, File};
@@ -74,7 +74,7 @@ const REFUSED: &[i32] = &[
 ];
 
 /// What they are made on.
-pub const NEEDS: &[Need] = &[Need::Reflinkfs, Need::FastKernel];
+pub const NEEDS: &[Feature] = &[Feature::Reflinkfs, Feature::FastKernel];
 
 /// How long the buffer of a read or write is.
 pub const BUFFER: usize = 1 << 20;

@@ -24,10 +24,10 @@ use super::bomb::USER;
 use crate::case::Test;
 use crate::failure::{Context, Failure, Outcome};
 use crate::instance::Instance;
-use crate::patience::{eventually, PATIENCE};
 use crate::pattern::{mix, Random};
 use crate::process::{become_user, signal_name, Child, End};
 use crate::sys::check;
+use crate::wait::{eventually, TIMEOUT};
 use arguments::World;
 use coverage::{Places, Trace};
 use region::Region;
@@ -59,7 +59,7 @@ struct Run<'a> {
 /// depends on the other processes.
 pub fn calls_at_random(t: &Test) -> Outcome {
     let options = [("size", "8M"), ("nr_inodes", "200"), ("quota", "")];
-    let seed = t.effort.seed;
+    let seed = t.settings.seed;
     // Every second one charges users.
     let fs = t.mount(&options[..2 + seed as usize % 2])?;
     let empty = fs.space()?;
@@ -67,7 +67,7 @@ pub fn calls_at_random(t: &Test) -> Outcome {
     let run = Run {
         fs: &fs,
         seed,
-        duration: t.effort.torture,
+        duration: t.settings.torture,
         tally: &tally,
         places: &places,
     };
@@ -75,7 +75,7 @@ pub fn calls_at_random(t: &Test) -> Outcome {
         .map(|process| Child::spawn(|| run.programs(process)))
         .collect::<Outcome<Vec<_>>>()?;
     let ended: Vec<_> = children.into_iter().map(Child::join).collect();
-    let reached = places.said(t.effort.places);
+    let reached = places.said(t.settings.places);
     super::tell(format_args!("seed {seed}: {}{reached}", tally.said()));
     ended.into_iter().collect::<Outcome>()?;
     remove_tree(&fs)?;
@@ -151,10 +151,10 @@ impl Run<'_> {
         }
         self.tally.killed(process);
         child.kill(libc::SIGKILL);
-        match child.wait_for(PATIENCE)? {
+        match child.wait_for(TIMEOUT)? {
             Some(_) => Ok(()),
             None => Err(Failure(format!(
-                "not dead {PATIENCE:?} after SIGKILL; it is in:\n{}",
+                "not dead {TIMEOUT:?} after SIGKILL; it is in:\n{}",
                 crate::runner::stacks(child.pid())
             ))),
         }

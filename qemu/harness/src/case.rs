@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A test, and what it is given to work with.
+//! A test, and its environment.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,30 +30,30 @@ impl Case {
         }
     }
 
-    /// Runs only where the filesystem has all of these.
+    /// Runs the test only on filesystems with all of these.
     pub const fn needs(mut self, needs: &'static [Feature]) -> Self {
         self.needs = needs;
         self
     }
 
-    /// Does not run on a referee that legitimately behaves otherwise.
-    pub const fn except(mut self, referee: Filesystem, why: &'static str) -> Self {
+    /// Skips the test on a reference filesystem that legitimately behaves otherwise.
+    pub const fn except(mut self, reference: Filesystem, why: &'static str) -> Self {
         let mut i = 0;
         while self.exceptions[i].is_some() {
             i += 1;
         }
-        self.exceptions[i] = Some((referee, why));
+        self.exceptions[i] = Some((reference, why));
         self
     }
 
-    /// Why this test says nothing about a filesystem, if it does not.
+    /// Returns why this test is skipped on a filesystem, if it is.
     pub fn ignored_on(&self, filesystem: Filesystem) -> Option<String> {
         let unmet = self.needs.iter().find_map(|n| n.unmet_by(filesystem));
         let excepted = self.exceptions.iter().flatten();
         unmet
             .or_else(|| {
                 excepted
-                    .filter(|(referee, _)| *referee == filesystem)
+                    .filter(|(reference, _)| *reference == filesystem)
                     .map(|(_, why)| *why)
                     .next()
             })
@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// A test, named after the function that runs it.
+/// Makes a test, named after the function that runs it.
 macro_rules! case {
     ($name:ident) => {
         $crate::case::Case::new(stringify!($name), $name)
@@ -69,32 +69,32 @@ macro_rules! case {
 }
 pub(crate) use case;
 
-/// How much work the tests do.
+/// The durations and sizes of tests, from the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Repetitions are divided by this.
+    /// Divides repetitions.
     pub divisor: usize,
-    /// How long each race goes on.
+    /// The duration of each race.
     pub race: Duration,
-    /// How long the long race goes on.
+    /// The duration of the long race.
     pub soak: Duration,
-    /// How long random operations on two files go on.
+    /// The duration of random operations on two files.
     pub fuzz: Duration,
-    /// How long calls at random, and what takes memory, go on.
+    /// The duration of random calls, and of calls that take memory.
     pub torture: Duration,
-    /// How long each call on a bomb goes on.
+    /// The duration of each call on a bomb.
     pub bomb: Duration,
-    /// Where random histories start.
+    /// The first seed of random histories.
     pub seed: u64,
-    /// How many places the module has that KCOV could tell of; 0: not known.
+    /// The number of instrumented places of the module, for KCOV; 0: not known.
     pub places: u64,
 }
 
-/// What a test works with: a fresh directory on the filesystem under test.
+/// The environment of a test: a fresh directory on the filesystem under test.
 pub struct Test {
     pub filesystem: Filesystem,
     pub dir: PathBuf,
-    /// A directory of another filesystem.
+    /// A directory on another filesystem.
     pub elsewhere: PathBuf,
     pub settings: Settings,
 }
@@ -121,13 +121,13 @@ impl Test {
         Ok(path)
     }
 
-    /// A file on another filesystem.
+    /// Creates a file on another filesystem.
     #[track_caller]
     pub fn create_elsewhere(&self, name: &str, bytes: &[u8]) -> Outcome<File> {
         File::create_with(self.elsewhere.join(name), bytes)
     }
 
-    /// An instance of the filesystem of the test's own.
+    /// Mounts a new instance of the filesystem.
     #[track_caller]
     pub fn mount(&self, options: &[(&str, &str)]) -> Outcome<Instance> {
         self.mount_at("instance", options)
@@ -138,7 +138,7 @@ impl Test {
         Instance::mount(self.filesystem.name(), self.elsewhere.join(name), options)
     }
 
-    /// The test's directory again, read-only, at a path of its own.
+    /// Mounts the test's directory again, read-only, at another path.
     #[track_caller]
     pub fn read_only_view(&self) -> Outcome<PathBuf> {
         let view = self.elsewhere.join("read-only");
@@ -151,19 +151,19 @@ impl Test {
         self.filesystem == Filesystem::Reflinkfs
     }
 
-    /// Fewer repetitions where everything is slow.
+    /// Returns the number of repetitions: fewer on a slow kernel.
     pub fn rounds(&self, full: usize) -> usize {
         (full / self.settings.divisor).max(1)
     }
 
-    /// Runs workers against one another for a while, each over and over.
+    /// Runs workers against one another for a while; each repeats its step.
     #[track_caller]
     pub fn race(&self, workers: Vec<Worker<'_>>) -> Outcome {
         race_for(self.settings.race, workers)
     }
 }
 
-/// One side of a race: a name, and a step that is repeated.
+/// One side of a race: a name, and a step to repeat.
 pub struct Worker<'a> {
     name: &'static str,
     step: Box<dyn FnMut() -> Outcome + Send + 'a>,
@@ -188,7 +188,7 @@ pub fn race_for(duration: Duration, workers: Vec<Worker<'_>>) -> Outcome {
             let (stop, failure, idle) = (&stop, &failure, &idle);
             scope.spawn(move || {
                 let mut turns = 0;
-                // Each worker has at least one turn, however slow the machine.
+                // Each worker has at least one turn, even on a slow machine.
                 while turns == 0 || (!stop.load(Ordering::Relaxed) && Instant::now() < deadline) {
                     if let Err(Failure(text)) = (worker.step)() {
                         stop.store(true, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What `FS_IOC_FIEMAP` says of a file.
+//! Extents of a file, from `FS_IOC_FIEMAP`.
 
 use std::os::fd::AsRawFd;
 
@@ -41,7 +41,7 @@ impl Extent {
     }
 }
 
-/// One call: (`fm_mapped_extents`, the extents that were filled in).
+/// Makes one call, and returns (`fm_mapped_extents`, the extents that were filled in).
 pub fn fiemap(
     file: &impl AsRawFd,
     start: u64,
@@ -59,21 +59,21 @@ pub fn fiemap(
     Ok((mapped, extents.iter().map(in_bytes).collect()))
 }
 
-/// A call that claims room for this many extents and has none.
+/// Makes a call that claims room for this many extents and has none.
 pub fn fiemap_claiming(file: &impl AsRawFd, room: u32) -> Sys {
-    // `struct fiemap`: all of the file, no flags.
+    // `struct fiemap`: the whole file, no flags.
     let mut header = [0, u64::MAX, 0, u64::from(room)];
     // The kernel must refuse the count before it stores an extent.
     fiemap_at(file, header.as_mut_ptr().cast())
 }
 
-/// A call with a pointer of the caller's choice.
+/// Makes a call with any pointer.
 pub fn fiemap_at(file: &impl AsRawFd, argument: *mut u8) -> Sys {
     // SAFETY: the kernel checks the pointer itself and answers EFAULT.
     check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, argument) }).map(|_| ())
 }
 
-/// All extents of a file, after a sync so that disk filesystems have decided where they lie.
+/// Returns all extents of a file, after a sync, so that disk filesystems have allocated them.
 #[track_caller]
 pub fn extents(file: &File) -> Outcome<Vec<Extent>> {
     file.sync()?;
@@ -93,7 +93,7 @@ pub fn extents(file: &File) -> Outcome<Vec<Extent>> {
     Ok(extents.into_iter().filter(|e| e.logical < size).collect())
 }
 
-/// What a block of a file is, according to FIEMAP.
+/// A block of a file, as FIEMAP reports it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Block {
     Hole,
@@ -110,7 +110,7 @@ impl Block {
     }
 }
 
-/// What each block of a file is, from 0 to its end.
+/// Returns all blocks of a file, from 0 to its end.
 #[track_caller]
 pub fn block_map(file: &File) -> Outcome<Vec<Block>> {
     let count = file.size()?.div_ceil(BLOCK64) as usize;
@@ -136,7 +136,7 @@ pub fn block_map(file: &File) -> Outcome<Vec<Block>> {
     Ok(map)
 }
 
-/// A block map in one letter a block: `.` hole, `p` private, `s` shared.
+/// Returns a block map with one letter for each block: `.` hole, `p` private, `s` shared.
 #[track_caller]
 pub fn letters(file: &File) -> Outcome<String> {
     Ok(block_map(file)?
@@ -158,8 +158,8 @@ pub fn expect_letters(file: &File, expected: &str, what: &str) -> Outcome {
     )
 }
 
-/// Expects `count` blocks at `a_block` of one file and `b_block` of the other to be the same ones,
-/// and marked shared.
+/// Expects `count` blocks at `a_block` of one file and `b_block` of the other to be the same
+/// blocks, marked shared.
 #[track_caller]
 pub fn expect_shared(a: &File, a_block: usize, b: &File, b_block: usize, count: usize) -> Outcome {
     let (a_map, b_map) = (block_map(a)?, block_map(b)?);
@@ -179,7 +179,7 @@ pub fn expect_shared(a: &File, a_block: usize, b: &File, b_block: usize, count: 
     Ok(())
 }
 
-/// Expects no block to belong to both files.
+/// Expects the files to have no block in common.
 #[track_caller]
 pub fn expect_nothing_shared(a: &File, b: &File) -> Outcome {
     let (a_map, b_map) = (block_map(a)?, block_map(b)?);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a test says when it fails: which call, with which errno, where.
+//! Failures of a test: the call, its errno, the place in the test.
 
 use std::fmt::{self, Debug, Display};
 use std::panic::Location;
 
-/// An errno, shown by its name.
+/// An errno, displayed by its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
@@ -51,10 +51,10 @@ impl From<std::io::Error> for Errno {
     }
 }
 
-/// What a system call gave.
+/// The result of a system call.
 pub type Sys<T = ()> = Result<T, Errno>;
 
-/// Why a test failed, with the place in the test that says so.
+/// A failure of a test, with its place in the test.
 #[derive(Debug)]
 pub struct Failure(pub String);
 
@@ -72,10 +72,10 @@ impl Display for Failure {
     }
 }
 
-/// What a test, or a step of one, gives.
+/// The result of a test, or of a step of one.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
-/// Says what was being done when a call failed.
+/// Adds the failed action to an error.
 pub trait Context<T> {
     fn or_fail(self, doing: impl Display) -> Outcome<T>;
 }
@@ -90,13 +90,13 @@ impl<T, E: Display> Context<T> for Result<T, E> {
     }
 }
 
-/// Expects a call to fail with this errno and no other.
+/// Expects a call to fail with this errno.
 #[track_caller]
 pub fn expect_errno<T: Debug>(seen: Sys<T>, errno: i32, doing: impl Display) -> Outcome {
     expect_one_of(seen, &[errno], doing)
 }
 
-/// Expects a call to fail with one of these: for calls that POSIX gives a choice.
+/// Expects a call to fail with one of these errnos, for calls where POSIX allows several.
 #[track_caller]
 pub fn expect_one_of<T: Debug>(seen: Sys<T>, errnos: &[i32], doing: impl Display) -> Outcome {
     let expected = || {
@@ -132,7 +132,7 @@ pub fn expect_eq<T: PartialEq<U> + Debug, U: Debug>(
     }
 }
 
-/// Expects a condition to hold; `what` says what must be true and what was seen.
+/// Expects a condition to hold; `what` says what must be true, and the value.
 #[track_caller]
 pub fn expect(holds: bool, what: impl Display) -> Outcome {
     if holds {
@@ -142,7 +142,7 @@ pub fn expect(holds: bool, what: impl Display) -> Outcome {
     }
 }
 
-/// Expects the same bytes, and says where the first difference is, not the bytes.
+/// Expects the same bytes; the failure names the first difference instead of all bytes.
 #[track_caller]
 pub fn expect_bytes(seen: &[u8], expected: &[u8], what: impl Display) -> Outcome {
     if seen == expected {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The filesystems that the tests know, and what each of them can do.
+//! The filesystems that the tests know, and their features.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::instance::Configuration;
 use crate::notification::{Group, FAN_CLASS_CONTENT};
 use crate::sys::{c_path, check};
 
-/// The filesystem under test, or a referee: one that shows whether a test is right.
+/// The filesystem under test: reflinkfs, or a reference that shows whether a test is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Filesystem {
     Reflinkfs,
@@ -33,12 +33,12 @@ impl Filesystem {
         }
     }
 
-    /// Whether two files can have a block in common.
+    /// Returns whether two files can have a block in common.
     pub fn can_share(self) -> bool {
         !matches!(self, Tmpfs | Ext4)
     }
 
-    /// Fails unless `dir` lies on this filesystem: a forgotten mount must not test another one.
+    /// Fails unless `dir` is on this filesystem, so that a missing mount is noticed.
     pub fn expect_at(self, dir: &Path) -> Outcome {
         const STATX_MNT_ID: u32 = 0x1000;
         let path = c_path(dir);
@@ -73,47 +73,45 @@ impl Filesystem {
     }
 }
 
-/// What a test needs of the filesystem.
+/// A feature that a test needs of the filesystem or the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`.
     Reflink,
     /// `FS_IOC_FIEMAP`.
     Fiemap,
-    /// An instance of its own, mounted with `size=` and the like, whose statfs is exact.
+    /// Tests can mount instances, with `size=` and the like, whose statfs is exact.
     Instance,
-    /// Data blocks that exist as soon as they are written and are counted one by one.
+    /// Data blocks are allocated when they are written, and counted one by one.
     ExactBlocks,
-    /// copy_file_range that shares whole blocks although its ends are ragged.
+    /// copy_file_range shares whole blocks even if the ends of the range are not aligned.
     RaggedSharing,
-    /// Promises that only reflinkfs makes.
+    /// Promises of reflinkfs alone.
     Reflinkfs,
-    /// A kernel that can be told to fail an allocation: `CONFIG_FAULT_INJECTION`.
+    /// The kernel can let an allocation fail: `CONFIG_FAULT_INJECTION`.
     FaultInjection,
-    /// Programs that were built for the tests (`--programs`).
+    /// The programs for the tests (`--programs`).
     Programs,
-    /// An instance of its own that keeps quotas.
+    /// Tests can mount instances with quotas.
     Quota,
-    /// A kernel that does not check itself so much that many small steps take minutes.
+    /// The kernel has no checks that make many small steps take minutes.
     FastKernel,
-    /// The module copy_fr, which lets flags of copy_file_range(2) in.
+    /// The module copy_fr, which makes copy_file_range(2) accept flags.
     Flags,
-    /// A kernel whose XFS, which is loaded, keeps quotas.
+    /// The kernel's XFS is loaded and has quotas.
     XfsQuota,
-    /// A processor that marks itself in the page tables what was written: elsewhere the first store to
-    /// each page is a fault.
+    /// The processor sets dirty bits in page tables. Otherwise the first store to each page faults.
     PagesMarkedByProcessor,
-    /// A kernel that can ask somebody before a file is accessed:
-    /// `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
+    /// The kernel has permission events: `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
     Questions,
-    /// A kernel with tracepoints: `CONFIG_EVENT_TRACING`.
+    /// The kernel has tracepoints: `CONFIG_EVENT_TRACING`.
     Tracing,
     /// A kernel with overlayfs: `CONFIG_OVERLAY_FS`.
     Overlayfs,
 }
 
 impl Feature {
-    /// Why a filesystem cannot meet the need, if it cannot.
+    /// Returns why a filesystem lacks the feature, if it does.
     pub fn unmet_by(self, filesystem: Filesystem) -> Option<&'static str> {
         match (self, filesystem) {
             (Self::FaultInjection, _) => (!Path::new("/proc/self/fail-nth").exists())
@@ -130,9 +128,9 @@ impl Feature {
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
             (Self::PagesMarkedByProcessor, _) => std::fs::read_to_string("/proc/cpuinfo")
                 .is_ok_and(|info| info.contains("User Mode Linux"))
-                .then_some("User-Mode Linux marks what was written by a fault"),
+                .then_some("User-Mode Linux sets dirty bits in faults"),
             (Self::Questions, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
-                "this kernel asks nobody before an access (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
+                "this kernel has no permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
             ),
             (Self::Tracing, _) => (!Path::new("/sys/kernel/tracing").exists())
                 .then_some("this kernel has no tracepoints (/sys/kernel/tracing)"),
@@ -163,7 +161,7 @@ impl Feature {
     }
 }
 
-// What many tests need.
+// Features that many tests need.
 pub const CLONES: &[Feature] = &[Feature::Reflink];
 pub const CLONES_SHOWN: &[Feature] = &[Feature::Reflink, Feature::Fiemap];
 pub const CLONES_COUNTED: &[Feature] = &[Feature::Reflink, Feature::Instance];
@@ -171,5 +169,5 @@ pub const QUOTA: &[Feature] = &[Feature::Quota];
 pub const CLONES_CHARGED: &[Feature] = &[Feature::Reflink, Feature::Quota];
 pub const INSTANCE: &[Feature] = &[Feature::Instance];
 
-/// Why btrfs says otherwise which blocks are shared.
+/// Why FIEMAP of btrfs reports other blocks as shared.
 pub const WHOLE_EXTENTS: &str = "marks a whole extent shared when a part of it is";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The flags of files and directories that chattr(1) sets, through every call that has them.
+//! The flags of files and directories that chattr(1) sets, by each call that gets or sets them.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ pub fn set_attributes(path: impl AsRef<Path>, mut attributes: Attributes) -> Sys
     attributes_call(469, path.as_ref(), &mut attributes)
 }
 
-/// A file or directory with flags, which it loses in the end, so that it can be removed.
+/// A file or directory with flags, which are cleared when dropped, so that it can be removed.
 pub struct Flagged(PathBuf);
 
 impl Flagged {

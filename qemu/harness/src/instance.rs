@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Filesystems that a test mounts for itself, through the new mount calls and the old one.
+//! Filesystems that a test mounts, by the new mount calls and the old one.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -21,7 +21,7 @@ fn new_fd(result: libc::c_long) -> Sys<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// A filesystem being configured: what `fsopen` and `fspick` give.
+/// A filesystem context, from `fsopen` or `fspick`.
 pub struct Configuration(OwnedFd);
 
 impl Configuration {
@@ -31,7 +31,7 @@ impl Configuration {
         new_fd(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), 1) }).map(Self)
     }
 
-    /// A mounted filesystem, to be configured anew.
+    /// Picks a mounted filesystem, to reconfigure it.
     pub fn pick(root: &Path) -> Sys<Self> {
         let path = c_path(root);
         // SAFETY: the path is NUL-terminated and outlives the call.
@@ -46,7 +46,7 @@ impl Configuration {
         .map(Self)
     }
 
-    /// Gives an option as something else than a string: FSCONFIG_SET_BINARY, _PATH, _FD.
+    /// Gives an option with another type than string: FSCONFIG_SET_BINARY, _PATH, _FD.
     pub fn set_as(&self, command: u32, key: &str, value: Option<&str>, aux: i32) -> Sys {
         let key = CString::new(key).expect("text without NUL");
         let value = value.map(|s| CString::new(s).expect("text without NUL"));
@@ -85,7 +85,7 @@ impl Configuration {
         self.call(FSCONFIG_SET_FLAG, Some(key), None)
     }
 
-    /// An option with a value, or without where that is empty.
+    /// Gives an option with a value, or a flag if the value is empty.
     fn give(&self, key: &str, value: &str) -> Sys {
         if value.is_empty() {
             self.set_flag(key)
@@ -102,7 +102,7 @@ impl Configuration {
         self.call(FSCONFIG_CMD_RECONFIGURE, None, None)
     }
 
-    /// Mounts what was created.
+    /// Mounts the created filesystem.
     pub fn mount(&self, at: &Path) -> Sys {
         let path = c_path(at);
         // SAFETY: plain calls; the path is NUL-terminated and outlives them.
@@ -120,7 +120,7 @@ impl Configuration {
         Ok(())
     }
 
-    /// The messages that the kernel has for us, one a line, each of them only once.
+    /// Returns the kernel's messages for this context, one a line. Reading removes them.
     pub fn log(&self) -> String {
         let mut log = String::new();
         let mut line = [0u8; 1024];
@@ -132,7 +132,7 @@ impl Configuration {
     }
 }
 
-/// `mount(2)`, with options as one string.
+/// Calls `mount(2)`, with options as one string.
 pub fn mount(filesystem: &str, at: &Path, flags: u64, options: &str) -> Sys {
     let (name, path) = (
         CString::new(filesystem).expect("a name without NUL"),
@@ -152,7 +152,7 @@ pub fn mount(filesystem: &str, at: &Path, flags: u64, options: &str) -> Sys {
     .map(|_| ())
 }
 
-/// Shows a directory at another place, where nothing can be changed.
+/// Mounts a directory at another place, read-only.
 pub fn bind_read_only(from: &Path, at: &Path) -> Sys {
     let (from, at, none) = (c_path(from), c_path(at), std::ptr::null());
     // SAFETY: NUL-terminated paths that outlive the calls.
@@ -202,7 +202,7 @@ impl Space {
     }
 }
 
-/// A mounted filesystem of the test's own, unmounted when dropped.
+/// A filesystem that the test has mounted; unmounted when dropped.
 pub struct Instance {
     pub root: PathBuf,
 }
@@ -251,7 +251,7 @@ impl Instance {
         Ok(self.space()?.used())
     }
 
-    /// Writes a file until nothing is free but `leave` blocks. The file.
+    /// Writes a file until only `leave` blocks are free. Returns the file.
     #[track_caller]
     pub fn fill(&self, leave: u64) -> Outcome<File> {
         let file = self.create("filler")?;
@@ -277,7 +277,7 @@ impl Instance {
         result.or_fail("umount")
     }
 
-    /// Changes options of the mounted filesystem; the log tells why not.
+    /// Changes options of the mounted filesystem; an error comes with the context's log.
     pub fn reconfigure(&self, options: &[(&str, &str)]) -> Result<(), (Errno, String)> {
         let configuration = Configuration::pick(&self.root).map_err(|e| (e, "fspick".into()))?;
         let result = options
@@ -295,7 +295,7 @@ impl Drop for Instance {
     }
 }
 
-/// The options that /proc/self/mounts shows for a mount point.
+/// Returns the options in /proc/self/mounts for a mount point.
 pub fn shown_options(root: &Path) -> Outcome<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").or_fail("read /proc/self/mounts")?;
     let root = root.to_string_lossy();

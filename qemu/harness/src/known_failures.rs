@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Tests that fail on reflinkfs, and why: shown as ignored with the reason, until what is wrong is
-//! mended and its line goes. `--known-failures` runs them.
+//! Tests that fail on reflinkfs, and why. They are listed as ignored, with the reason, until the
+//! fault is fixed and the line removed. `--known-failures` runs them.
 
 /// The beginning of a test's name, the reason.
 const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
-/// Why a test is known to fail.
+/// Returns why a test is known to fail.
 pub fn reason(name: &str) -> Option<&'static str> {
     let mut entries = KNOWN_FAILURES.iter();
     entries

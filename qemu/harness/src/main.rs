@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Tests a mounted filesystem through real system calls.
 //!
-//! The same tests run on reflinkfs and on filesystems that have been right for years (tmpfs, XFS,
-//! btrfs): a test that fails on those too is a wrong test. Where one of them legitimately does
-//! otherwise, the test is listed as ignored, with the reason.
+//! The same tests run on reflinkfs and on reference filesystems (tmpfs, XFS, btrfs): a test that
+//! fails there is a wrong test. If a reference legitimately behaves otherwise, the test is listed
+//! as ignored, with the reason.
 
 mod case;
 mod extents;
@@ -59,51 +59,52 @@ struct Arguments {
     #[arg(long, default_value = "/tmp")]
     scratch: PathBuf,
 
-    /// Divide repetitions by this (default: 1, or 5 on a kernel with lockdep or kmemleak)
+    /// Divide repetitions by N (default: 1, or 5 on a kernel with lockdep or kmemleak)
     #[arg(long, value_name = "N")]
     scale: Option<usize>,
 
-    /// How long each race goes on (default: 1.0, on a debug kernel 1.5)
+    /// The duration of each race (default: 1.0, on a debug kernel 1.5)
     #[arg(long, value_name = "SECONDS")]
     race_seconds: Option<f64>,
 
-    /// How long the race of everything against everything goes on
+    /// The duration of the race of everything against everything
     #[arg(long, value_name = "SECONDS", default_value = "5")]
     soak_seconds: f64,
 
-    /// How long random operations on two files go on
+    /// The duration of random operations on two files
     #[arg(long, value_name = "SECONDS", default_value = "4")]
     fuzz_seconds: f64,
 
-    /// What can be read from here when nothing comes to an end, if the file is there
+    /// Read messages of the watchdog from FILE, if it exists
     #[arg(long, value_name = "FILE", default_value = "/dev/vport0p5")]
     watchdog: PathBuf,
 
-    /// How long each test of the group torture goes on
+    /// The duration of each test of the group torture
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     torture_seconds: f64,
 
-    /// How long each call on a bomb goes on (default: 0.05, on a debug kernel 0.15)
+    /// The duration of each call on a bomb (default: 0.05, on a debug kernel 0.15)
     #[arg(long, value_name = "SECONDS")]
     bomb_seconds: Option<f64>,
 
-    /// How many places reflinkfs.ko has that note that they are passed (qemu/modules --kcov)
+    /// The number of instrumented places of reflinkfs.ko (qemu/modules --kcov)
     #[arg(long, value_name = "N", default_value = "0")]
     places: u64,
 
-    /// Run tests that are known to fail, too
+    /// Also run tests that are known to fail
     #[arg(long)]
     known_failures: bool,
 
-    /// Which tests: of a filesystem, of it with the flags module loaded, of the module
+    /// The tests to run: of a filesystem, of a filesystem with copy_fr loaded, of the module
+    /// copy_fr
     #[arg(long, value_enum, default_value = "files")]
     group: tests::Group,
 
-    /// A directory with the samples and the 32-bit caller, for the tests that run them
+    /// A directory with the samples and the 32-bit caller, for tests that run them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
-    /// Where random histories start
+    /// The first seed of random histories
     #[arg(long, default_value = "20151")]
     seed: u64,
 
@@ -111,10 +112,10 @@ struct Arguments {
     libtest: libtest_mimic::Arguments,
 }
 
-/// A test that takes longer is told.
+/// A test that takes longer is reported.
 const SLOW: Duration = Duration::from_secs(30);
 
-/// Whether the kernel checks itself so much that everything is slow.
+/// Returns whether the kernel's checks make everything slow.
 fn is_debug_kernel() -> bool {
     ["/proc/lockdep", "/sys/kernel/debug/kmemleak"]
         .iter()

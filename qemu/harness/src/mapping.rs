@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Memory mapped from a file (or from nowhere, for buffers with holes in them).
+//! Memory mapped from a file, or anonymous memory, for buffers with holes.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -11,15 +11,15 @@ use crate::sys::check;
 pub const READ: i32 = libc::PROT_READ;
 pub const WRITE: i32 = libc::PROT_WRITE;
 
-/// A mapping, undone when dropped.
+/// A mapping, unmapped when dropped.
 #[derive(Debug)]
 pub struct Mapping {
     start: *mut u8,
     len: usize,
 }
 
-// SAFETY: a `Mapping` owns address space, which any thread may use; what is in it is shared with
-// other processes anyway and only ever accessed through raw pointers.
+// SAFETY: a `Mapping` owns address space, which any thread may use. Its bytes are shared with other
+// processes anyway, and only accessed through raw pointers.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -52,25 +52,25 @@ impl Mapping {
         })
     }
 
-    /// A shared mapping of the first `len` bytes, to read and write.
+    /// Maps the first `len` bytes shared, to read and write.
     #[track_caller]
     pub fn shared(file: &impl AsRawFd, len: usize) -> Outcome<Self> {
         Self::try_new(file, 0, len, READ | WRITE, libc::MAP_SHARED).or_fail("mmap(MAP_SHARED)")
     }
 
-    /// A shared mapping of the first `len` bytes, to read only.
+    /// Maps the first `len` bytes shared, to read only.
     #[track_caller]
     pub fn shared_read(file: &impl AsRawFd, len: usize) -> Outcome<Self> {
         Self::try_new(file, 0, len, READ, libc::MAP_SHARED).or_fail("mmap(PROT_READ, MAP_SHARED)")
     }
 
-    /// A private mapping of the first `len` bytes, to read and write.
+    /// Maps the first `len` bytes private, to read and write.
     #[track_caller]
     pub fn private(file: &impl AsRawFd, len: usize) -> Outcome<Self> {
         Self::try_new(file, 0, len, READ | WRITE, libc::MAP_PRIVATE).or_fail("mmap(MAP_PRIVATE)")
     }
 
-    /// Memory of no file.
+    /// Maps anonymous memory.
     #[track_caller]
     pub fn anonymous(len: usize) -> Outcome<Self> {
         // SAFETY: a new mapping at an address that the kernel chooses.
@@ -97,13 +97,13 @@ impl Mapping {
         self.len
     }
 
-    /// The address of an offset, which may be one past the end.
+    /// Returns the address of an offset, which may be one past the end.
     pub fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.len);
         self.start.wrapping_add(offset)
     }
 
-    /// Loads `len` bytes. A page that cannot be had is a SIGBUS, as for any program.
+    /// Loads `len` bytes. A page that cannot be faulted in is a SIGBUS, as for any program.
     pub fn load(&self, offset: usize, len: usize) -> Vec<u8> {
         assert!(offset + len <= self.len);
         let mut bytes = vec![0; len];
@@ -158,7 +158,7 @@ impl Mapping {
         check(unsafe { libc::msync(self.start.cast(), self.len, flags) }).map(|_| ())
     }
 
-    /// Takes away the last pages, so that what follows the new end is not mapped.
+    /// Unmaps the last pages, so that nothing is mapped after the new end.
     #[track_caller]
     pub fn unmap_from(&mut self, offset: usize) -> Outcome {
         assert!(offset % BLOCK == 0 && offset > 0 && offset < self.len);
@@ -169,7 +169,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Makes the last pages bad to read and to write. What is unmapped may be mapped anew by anything.
+    /// Makes the last pages PROT_NONE. Other mappings cannot take their place, unlike that of
+    /// unmapped pages.
     #[track_caller]
     pub fn forbid_from(&mut self, offset: usize) -> Outcome {
         assert!(offset % BLOCK == 0 && offset < self.len);
@@ -192,7 +193,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Whether the kernel can read a byte here: EFAULT where a load would be a SIGBUS.
+    /// Returns whether the kernel can read a byte: EFAULT where a load would be a SIGBUS.
     pub fn kernel_can_read(&self, offset: usize) -> Outcome<Sys<u8>> {
         let (output, input) = crate::sys::pipe()?;
         Ok(match crate::sys::write_from(&input, self.at(offset), 1) {
@@ -201,7 +202,7 @@ impl Mapping {
         })
     }
 
-    /// Has the kernel store a byte: EFAULT where a store would be a SIGBUS.
+    /// Lets the kernel store a byte: EFAULT where a store would be a SIGBUS.
     pub fn kernel_store(&self, offset: usize, byte: u8) -> Outcome<Sys> {
         let (output, input) = crate::sys::pipe()?;
         crate::sys::write_all(&input, &[byte])?;

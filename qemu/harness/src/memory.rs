@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! How much memory the machine has.
+//! The machine's memory.
 
 use crate::failure::{Context, Outcome};
 
@@ -14,24 +14,23 @@ fn meminfo(name: &str) -> Outcome<u64> {
     Ok(kib * 1024)
 }
 
-/// All of it, in bytes.
+/// Returns the total, in bytes.
 pub fn total() -> Outcome<u64> {
     meminfo("MemTotal")
 }
 
-/// What nobody has, in bytes, with what each processor keeps at hand.
+/// Returns the free memory, in bytes, with the per-CPU lists of pages.
 pub fn free() -> Outcome<u64> {
     Ok(pages("pages free")? + pages("count:")?)
 }
 
-/// What programs could still get, in bytes, with what each processor keeps at hand.
+/// Returns the memory that programs could still get, in bytes, with the per-CPU lists of pages.
 pub fn available() -> Outcome<u64> {
     Ok(meminfo("MemAvailable")? + pages("count:")?)
 }
 
-/// The bytes of all pages that lines of /proc/zoneinfo tell. Those that begin with `count:` are what each
-/// processor keeps at hand: pages that come and go in great numbers come from there and go there, tens of
-/// MiB, which no other sum shows.
+/// Returns the bytes of all pages on these lines of /proc/zoneinfo. Lines with `count:` are the
+/// per-CPU lists: frequently allocated and freed pages, tens of MiB, which are in no other sum.
 fn pages(name: &str) -> Outcome<u64> {
     let text = std::fs::read_to_string("/proc/zoneinfo").or_fail("read /proc/zoneinfo")?;
     let counts = text.lines().filter_map(|line| {

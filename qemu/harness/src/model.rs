@@ -8,7 +8,7 @@ use crate::mapping::Mapping;
 use crate::pattern::{Random, BLOCK, BLOCK64};
 use crate::sys::{clone_file, clone_range, copy_loop, dedupe, unlink, Deduped, File};
 
-/// What a history may do besides reading, writing, truncating and copying.
+/// The operations of a history besides reading, writing, truncating and copying.
 #[derive(Clone, Copy)]
 pub struct Repertoire {
     pub reflink: bool,
@@ -20,7 +20,7 @@ struct Tracked {
     model: Vec<u8>,
 }
 
-/// A history: some files, what they should hold, and what was done so far.
+/// A history: some files, their expected contents, and the operations so far.
 pub struct History<'a> {
     dir: &'a Path,
     seed: u64,
@@ -58,7 +58,8 @@ impl<'a> History<'a> {
         })
     }
 
-    /// Takes this many random steps, comparing the touched files after each and all of them often.
+    /// Takes this many random steps. Compares the touched files after each step, and all files
+    /// often.
     pub fn run(&mut self, steps: usize) -> Outcome {
         for step in 0..steps {
             let result = self.step().and_then(|touched| {
@@ -84,7 +85,7 @@ impl<'a> History<'a> {
         let Tracked { file, model } = &self.files[i];
         file.expect_contents(model, "after the step")?;
         let ranges = file.data_ranges()?;
-        // Whatever is not zero lies in data.
+        // Each byte that is not zero is in a data range.
         for (number, block) in model.chunks(BLOCK).enumerate() {
             if block.iter().any(|&b| b != 0) {
                 let at = number as u64 * BLOCK64;
@@ -103,7 +104,7 @@ impl<'a> History<'a> {
         self.max_blocks * BLOCK
     }
 
-    /// One step. The file that it changed.
+    /// Takes one step. Returns the file that it changed.
     fn step(&mut self) -> Outcome<usize> {
         let to = self.random.below(self.files.len());
         match self.random.below(12) {
@@ -166,7 +167,7 @@ impl<'a> History<'a> {
         self.done.push(format!(
             "copy {len} bytes from {off_in} of {from} to {off_out} of {to}"
         ));
-        // A file copied onto its own end has more to copy then.
+        // A copy of a file onto its own end would copy more.
         let len = if from == to { available } else { len };
         let source = &self.files[from].file;
         let copied = copy_loop(
@@ -284,7 +285,7 @@ impl<'a> History<'a> {
         expect_eq(result, expected, "FIDEDUPERANGE")
     }
 
-    /// Unlinks the file and starts a new one under its name.
+    /// Unlinks the file and creates a new one under its name.
     fn replace(&mut self, to: usize) -> Outcome {
         self.done.push(format!("replace {to} by a new file"));
         let path = self.dir.join(format!("history-{to}"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! inotify(7) and fanotify(7): watching, and what was seen, in words.
+//! inotify(7) and fanotify(7): watches, and events as words.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::failure::{Context, Errno, Outcome, Sys};
 use crate::sys::{c_path, check};
 
-/// The names of the bits of an inotify mask, which fanotify has too.
+/// The names of the bits of an inotify mask, which fanotify has, too.
 const NAMES: [(u32, &str); 14] = [
     (0x1, "access"),
     (0x2, "modify"),
@@ -35,7 +35,7 @@ fn new_fd(result: i64) -> Sys<OwnedFd> {
     check(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// All that can be read at once.
+/// Reads all events that one read returns.
 fn read_events(fd: &OwnedFd) -> Outcome<Vec<u8>> {
     let mut events = Vec::new();
     let mut buffer = vec![0u8; 65536];
@@ -62,7 +62,7 @@ impl Watch {
         new_fd(fd.into()).map(Self).or_fail("inotify_init1")
     }
 
-    /// Watches for everything that happens to `path`.
+    /// Watches `path` for the events of `mask`.
     pub fn add(&self, path: impl AsRef<Path>, mask: u32) -> Outcome {
         let path = c_path(path.as_ref());
         // SAFETY: the path is valid during the call.
@@ -71,7 +71,8 @@ impl Watch {
         Ok(())
     }
 
-    /// What was seen since the last call: `modify file`, or `modify` for the watched one itself.
+    /// Returns the events since the last call: `modify file`, or `modify` for the watched file
+    /// itself.
     pub fn seen(&self) -> Outcome<Vec<String>> {
         let events = read_events(&self.0)?;
         let (mut at, mut seen) = (0, Vec::new());
@@ -107,15 +108,15 @@ pub const FAN_MARK_FILESYSTEM: u32 = 0x100;
 pub struct Event {
     pub what: String,
     pub mask: u64,
-    /// The file, where it is asked about or reported by descriptor.
+    /// The file, if a permission is requested or the event has a descriptor.
     pub file: Option<OwnedFd>,
-    /// (kind of record, kind of handle, its bytes, the name behind it)
+    /// (kind of record, kind of handle, its bytes, the name after it)
     pub handles: Vec<(u8, i32, Vec<u8>, String)>,
-    /// The range that somebody wants to access.
+    /// The range of a pre-access event.
     pub range: Option<(u64, u64)>,
 }
 
-/// A group of fanotify.
+/// A fanotify group.
 pub struct Group(OwnedFd);
 
 impl Group {
@@ -144,7 +145,7 @@ impl Group {
         .map(|_| ())
     }
 
-    /// What was seen since the last call.
+    /// Returns the events since the last call.
     pub fn seen(&self) -> Outcome<Vec<Event>> {
         let events = read_events(&self.0)?;
         let (mut at, mut seen) = (0, Vec::new());
@@ -196,7 +197,7 @@ impl Group {
         Ok(seen)
     }
 
-    /// Answers who asked for permission.
+    /// Answers a permission event.
     pub fn answer(&self, file: &OwnedFd, allow: bool) -> Outcome {
         let answer = [file.as_raw_fd(), if allow { 1 } else { 2 }];
         crate::sys::write_from(&self.0, answer.as_ptr().cast(), 8).or_fail("answering")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Data that shows where it came from, and numbers that look random and repeat.
+//! Data that shows its origin, and reproducible random numbers.
 
 /// The block size of every filesystem under test: the page size.
 pub const BLOCK: usize = 4096;
@@ -7,13 +7,13 @@ pub const BLOCK: usize = 4096;
 /// `BLOCK` for offsets.
 pub const BLOCK64: u64 = BLOCK as u64;
 
-/// Bytes that differ between tags and between offsets, and are never zero.
+/// Returns bytes that differ between tags and between offsets, and are never zero.
 pub fn pattern(tag: u8, len: usize) -> Vec<u8> {
     let mut random = Random::new(0x5eed_0000 + u64::from(tag));
     (0..len).map(|_| (random.next() >> 32) as u8 | 1).collect()
 }
 
-/// `count` blocks of `pattern`.
+/// Returns `count` blocks of `pattern`.
 pub fn blocks(tag: u8, count: usize) -> Vec<u8> {
     pattern(tag, count * BLOCK)
 }
@@ -32,7 +32,7 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `bound`, which is above 0.
+    /// Returns a number below `bound`, which is above 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }

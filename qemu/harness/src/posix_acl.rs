@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! POSIX ACLs as the attributes `system.posix_acl_access` and `system.posix_acl_default` hold
-//! them, written as words: `u::rw- u:1000:r-- g::r-- m::rw- o::---`.
+//! POSIX ACLs in the format of the attributes `system.posix_acl_access` and
+//! `system.posix_acl_default`, written as words: `u::rw- u:1000:r-- g::r-- m::rw- o::---`.
 
 pub const ACCESS: &str = "system.posix_acl_access";
 pub const DEFAULT: &str = "system.posix_acl_default";
 
 const VERSION: u32 = 2;
-/// The identity of an entry that names nobody.
+/// The identity of an entry without a user or group.
 const NOBODY: u32 = u32::MAX;
 
 /// (the letter, with an identity, the tag in the attribute)
@@ -19,7 +19,7 @@ const TAGS: [(&str, bool, u16); 6] = [
     ("o", false, 32),
 ];
 
-/// The attribute that these words stand for.
+/// Returns the attribute for these words.
 pub fn encode(words: &str) -> Vec<u8> {
     let mut bytes = VERSION.to_le_bytes().to_vec();
     for word in words.split_whitespace() {
@@ -44,14 +44,14 @@ pub fn encode(words: &str) -> Vec<u8> {
     bytes
 }
 
-/// Adds an entry as it is, right or wrong.
+/// Adds an entry, valid or not.
 pub fn entry(bytes: &mut Vec<u8>, tag: u16, permissions: u16, id: u32) {
     bytes.extend(tag.to_le_bytes());
     bytes.extend(permissions.to_le_bytes());
     bytes.extend(id.to_le_bytes());
 }
 
-/// The words that stand for this attribute.
+/// Returns the words for this attribute.
 pub fn decode(bytes: &[u8]) -> String {
     if bytes.len() < 4 || bytes[..4] != VERSION.to_le_bytes() || bytes.len() % 8 != 4 {
         return format!("no ACL: {bytes:02x?}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Steps in processes of their own: to die of a signal, to be another user, to be watched.
+//! Steps in child processes: to die of a signal, to run as another user, to be watched.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::failure::{expect, Context, Failure, Outcome, Sys};
 use crate::sys::{check, pipe, read_all, write_all};
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     Exited(i32),
@@ -55,12 +55,12 @@ fn report_of(step: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 impl Child {
-    /// Runs `step` in a child; it ends with status 0 when the step succeeds, else 1.
+    /// Runs `step` in a child, which exits with status 0 if the step succeeds, else 1.
     pub fn spawn(step: impl FnOnce() -> Outcome) -> Outcome<Self> {
         let (report, input) = pipe()?;
-        // SAFETY: the child runs the step and exits without returning from here. What it may not
-        // find after a fork of a program with threads, locks held by them, it does not use: the
-        // C library makes its allocator usable, and nothing else is shared.
+        // SAFETY: the child runs the step and exits without returning from here. It uses no locks
+        // that other threads may have held at the fork: the C library makes its allocator usable,
+        // and nothing else is shared.
         let pid = check(unsafe { libc::fork() }).or_fail("fork")? as libc::pid_t;
         if pid == 0 {
             // SAFETY: plain calls.
@@ -80,7 +80,7 @@ impl Child {
         self.pid
     }
 
-    /// Whether it has ended, without waiting for it.
+    /// Returns whether the child has ended, without waiting.
     pub fn is_over(&self) -> bool {
         // SAFETY: a siginfo of zeros is a valid value; WNOWAIT leaves the child to `join`.
         unsafe {
@@ -95,11 +95,11 @@ impl Child {
         unsafe { libc::kill(self.pid, signal) };
     }
 
-    /// How long it has been at work in the kernel, in ticks.
+    /// Returns the child's system time, in ticks.
     pub fn time_in_kernel(&self) -> Outcome<u64> {
         let path = format!("/proc/{}/stat", self.pid);
         let stat = std::fs::read_to_string(&path).or_fail(format_args!("read {path}"))?;
-        // Behind the name, which may hold anything, stime is the thirteenth word.
+        // stime is the thirteenth word after the name, which may contain anything.
         let words = stat.rsplit(')').next().unwrap_or_default();
         let ticks = words.split_whitespace().nth(12);
         ticks
@@ -108,7 +108,7 @@ impl Child {
             .or_fail("stime")
     }
 
-    /// Waits for the end, at most this long.
+    /// Waits for the end, at most for `limit`.
     pub fn wait_for(&self, limit: Duration) -> Outcome<Option<End>> {
         // SAFETY: plain call.
         let pidfd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) })
@@ -143,10 +143,10 @@ impl Child {
         }
     }
 
-    /// What the child said before it ended.
+    /// Returns the child's messages.
     pub fn said(&self) -> String {
-        // Grandchildren that live on may hold the writing end open.
-        // SAFETY: plain call on an open descriptor.
+        // Grandchildren that live on may hold the writing end open. SAFETY: plain call on an open
+        // descriptor.
         unsafe { libc::fcntl(self.report.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         let mut text = Vec::new();
         let mut byte = [0];
@@ -156,7 +156,7 @@ impl Child {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Waits, and expects the step to have succeeded.
+    /// Waits for the child, and expects the step to have succeeded.
     #[track_caller]
     pub fn join(self) -> Outcome {
         let end = self.wait()?;
@@ -170,7 +170,7 @@ impl Child {
         }
     }
 
-    /// Waits, and tells how it ended; a failure of the step itself is a failure here.
+    /// Waits for the child, and returns its end; a failure of the step is a failure of this call.
     pub fn end(self) -> Outcome<End> {
         let end = self.wait()?;
         if end == End::Exited(1) {
@@ -197,7 +197,7 @@ pub fn in_child(step: impl FnOnce() -> Outcome) -> Outcome {
     Child::spawn(step)?.join()
 }
 
-/// Runs a step as an ordinary user with no other groups.
+/// Runs a step as an ordinary user without supplementary groups.
 #[track_caller]
 pub fn as_user(uid: u32, gid: u32, step: impl FnOnce() -> Outcome) -> Outcome {
     in_child(|| {
@@ -206,7 +206,7 @@ pub fn as_user(uid: u32, gid: u32, step: impl FnOnce() -> Outcome) -> Outcome {
     })
 }
 
-/// Turns this process, of one thread, into an ordinary user's with no other groups.
+/// Makes this single-threaded process an ordinary user's, without supplementary groups.
 #[track_caller]
 pub fn become_user(uid: u32, gid: u32) -> Outcome {
     // SAFETY: plain calls in a process with one thread.
@@ -218,7 +218,7 @@ pub fn become_user(uid: u32, gid: u32) -> Outcome {
     Ok(())
 }
 
-/// Expects a step to end its process by this signal.
+/// Expects a step to end its process by `signal`.
 #[track_caller]
 pub fn expect_killed(signal: i32, what: &str, step: impl FnOnce()) -> Outcome {
     let end = Child::spawn(|| {
@@ -241,7 +241,7 @@ pub fn expect_killed(signal: i32, what: &str, step: impl FnOnce()) -> Outcome {
     )
 }
 
-/// Lets the process have so many descriptors: to remove a tree takes one for each level.
+/// Raises the limit on open descriptors: removing a tree takes one for each level.
 pub fn allow_open_files(count: u64) -> Sys {
     let limit = libc::rlimit {
         rlim_cur: count,
@@ -251,7 +251,7 @@ pub fn allow_open_files(count: u64) -> Sys {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(|_| ())
 }
 
-/// Limits the size that this process may give a file.
+/// Limits the size of files that this process writes.
 #[track_caller]
 pub fn limit_file_size(bytes: u64) -> Outcome {
     let limit = libc::rlimit {
@@ -277,24 +277,24 @@ pub fn count_signals(signal: i32) {
     unsafe { libc::signal(signal, handler as libc::sighandler_t) };
 }
 
-/// How many counted signals came since the last call.
+/// Returns the number of counted signals since the last call.
 pub fn signals_seen() -> u32 {
     SIGNALS_SEEN.swap(0, std::sync::atomic::Ordering::SeqCst)
 }
 
 static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
 
-/// Says where programs are that were built for the tests.
+/// Sets the directory of the programs that were built for the tests.
 pub fn set_programs(dir: PathBuf) {
     let _ = PROGRAMS.set(dir);
 }
 
-/// Where programs are that were built for the tests, if anybody said so.
+/// Returns the directory of the programs that were built for the tests, if it was set.
 pub fn programs() -> Option<&'static Path> {
     PROGRAMS.get().map(PathBuf::as_path)
 }
 
-/// Runs a program and gives (how it ended, what it printed).
+/// Runs a program and returns (its end, its output).
 pub fn run_program(path: &Path, arguments: &[&str]) -> Outcome<(End, String)> {
     let (output, input) = pipe()?;
     let child = Child::spawn(|| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Quotas: `quotactl_fd(2)`, and an instance with users who have limits.
+//! Quotas: `quotactl_fd(2)`, and instances with users that have limits.
 
 use std::collections::BTreeSet;
 use std::ffi::c_void;
@@ -13,7 +13,7 @@ use crate::process::as_user;
 use crate::sys::{check, chmod, lstat, File};
 use std::os::fd::AsRawFd;
 
-/// Whose quota.
+/// The type of a quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     User = 0,
@@ -37,7 +37,7 @@ const QIF_ITIME: u32 = 32;
 const IIF_BGRACE: u32 = 1;
 const IIF_IGRACE: u32 = 2;
 
-/// `struct if_nextdqblk`, which begins as `struct if_dqblk`. Space is in bytes, limits of it in KiB.
+/// `struct if_nextdqblk`, which begins as `struct if_dqblk`. Space is in bytes, its limits in KiB.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quota {
@@ -63,11 +63,11 @@ pub struct Info {
     valid: u32,
 }
 
-/// `quotactl_fd(2)` on the filesystem that holds `root`.
+/// Calls `quotactl_fd(2)` on the filesystem of `root`.
 pub fn quotactl<T>(root: &Path, command: i32, kind: Kind, id: u32, argument: &mut T) -> Sys {
     let root = File::open(root, libc::O_RDONLY | libc::O_DIRECTORY)?;
     let argument: *mut T = argument;
-    // SAFETY: the callers give what the kernel reads or fills in for the command.
+    // SAFETY: the callers pass the structure that the kernel reads or fills in for the command.
     check(unsafe {
         libc::syscall(
             libc::SYS_quotactl_fd,
@@ -90,7 +90,7 @@ pub fn get(root: &Path, kind: Kind, id: u32) -> Sys<Quota> {
     })
 }
 
-/// The first id at or after `id` that has anything.
+/// Returns the first id at or after `id` with any usage or limits.
 pub fn get_next(root: &Path, kind: Kind, id: u32) -> Sys<Quota> {
     let mut quota = Quota::default();
     quotactl(root, Q_GETNEXTQUOTA, kind, id, &mut quota)?;
@@ -109,7 +109,7 @@ pub fn info(root: &Path, kind: Kind) -> Sys<Info> {
     Ok(info)
 }
 
-/// Sets how long soft limits may be passed, in seconds.
+/// Sets the grace times, in seconds.
 pub fn set_grace(root: &Path, kind: Kind, space: u64, inodes: u64) -> Sys {
     let mut info = Info {
         space_grace: space,
@@ -129,7 +129,7 @@ pub fn set_limits(root: &Path, kind: Kind, id: u32, limits: Quota) -> Sys {
     quotactl(root, Q_SETQUOTA, kind, id, &mut quota)
 }
 
-/// Sets when the time over the soft limits is up, in seconds since 1970.
+/// Sets the times at which the grace periods end, in seconds since 1970.
 pub fn set_times(root: &Path, kind: Kind, id: u32, space: u64, inodes: u64) -> Sys {
     let mut quota = Quota {
         space_time: space,
@@ -140,7 +140,7 @@ pub fn set_times(root: &Path, kind: Kind, id: u32, space: u64, inodes: u64) -> S
     quotactl(root, Q_SETQUOTA, kind, id, &mut quota)
 }
 
-/// Hard limits of so many blocks of 4096 bytes, and inodes. 0 is no limit.
+/// Returns hard limits in blocks of 4096 bytes, and inodes. 0 is no limit.
 pub fn hard(blocks: u64, inodes: u64) -> Quota {
     Quota {
         space_hard: blocks * BLOCK64 / 1024,
@@ -153,7 +153,7 @@ pub fn hard(blocks: u64, inodes: u64) -> Quota {
 pub const ALICE: u32 = 1000;
 pub const BOB: u32 = 1001;
 
-/// An instance with quotas of both kinds, in which everybody may make files.
+/// Mounts an instance with both quotas, in which every user may create files.
 #[track_caller]
 pub fn mount(t: &Test, options: &[(&str, &str)]) -> Outcome<Instance> {
     let options = [&[("quota", ""), ("size", "64M")], options].concat();
@@ -163,7 +163,7 @@ pub fn mount(t: &Test, options: &[(&str, &str)]) -> Outcome<Instance> {
     Ok(fs)
 }
 
-/// An instance where Alice has limits, in blocks and inodes.
+/// Mounts an instance with limits for Alice, in blocks and inodes.
 #[track_caller]
 pub fn mount_for_alice(t: &Test, blocks: u64, inodes: u64) -> Outcome<Instance> {
     let fs = mount(t, &[])?;
@@ -171,31 +171,31 @@ pub fn mount_for_alice(t: &Test, blocks: u64, inodes: u64) -> Outcome<Instance> 
     Ok(fs)
 }
 
-/// Gives a user limits, in blocks and inodes.
+/// Sets a user's limits, in blocks and inodes.
 #[track_caller]
 pub fn limit(fs: &Instance, user: u32, blocks: u64, inodes: u64) -> Outcome {
     set_limits(&fs.root, User, user, hard(blocks, inodes)).or_fail("Q_SETQUOTA")
 }
 
-/// Runs a step as this user, in their own group.
+/// Runs a step as this user, in the group of the same number.
 #[track_caller]
 pub fn as_one(user: u32, step: impl FnOnce() -> Outcome) -> Outcome {
     as_user(user, user, step)
 }
 
-/// What a user or group is charged: blocks of 4096 bytes, and inodes.
+/// Returns the charge of a user or group: blocks of 4096 bytes, and inodes.
 #[track_caller]
 pub fn used(fs: &Instance, kind: Kind, id: u32) -> Outcome<(u64, u64)> {
     let quota = get(&fs.root, kind, id).or_fail("Q_GETQUOTA")?;
     expect_eq(
         quota.space % BLOCK64,
         0,
-        "what is charged beyond whole blocks",
+        "bytes charged beyond whole blocks",
     )?;
     Ok((quota.space / BLOCK64, quota.inodes))
 }
 
-/// Expects a user and their group to be charged so many blocks and inodes.
+/// Expects a user and the user's group to be charged these blocks and inodes.
 #[track_caller]
 pub fn expect_used(fs: &Instance, user: u32, expected: (u64, u64), what: &str) -> Outcome {
     for kind in [User, Group] {
@@ -208,11 +208,10 @@ pub fn expect_used(fs: &Instance, user: u32, expected: (u64, u64), what: &str) -
     Ok(())
 }
 
-/// How long the target of a symbolic link is, in bytes, that is charged as a block.
+/// From this length on, in bytes, the target of a symbolic link is charged.
 const LONG_TARGET: i64 = 128;
 
-/// Expects a user to be charged exactly what is theirs: the root, and the files in it, which have
-/// no attributes.
+/// Expects a user to be charged exactly for the root and the files in it, which have no attributes.
 #[track_caller]
 pub fn expect_charged(fs: &Instance, user: u32) -> Outcome {
     let (mut have, mut seen) = ((0, 0), BTreeSet::new());

@@ -5,7 +5,7 @@ use io_uring::{squeue, types, IoUring};
 
 use crate::failure::{Context, Errno, Outcome, Sys};
 
-/// How many requests may be under way at once.
+/// The most requests in progress.
 pub const DEPTH: usize = 64;
 
 /// A ring.
@@ -19,11 +19,12 @@ impl Ring {
             .or_fail("io_uring_setup")
     }
 
-    /// Puts requests under way, at most `DEPTH`, each with its number as `user_data`.
+    /// Submits requests, at most `DEPTH`, each with its number as `user_data`.
     ///
     /// # Safety
     ///
-    /// What the requests point at must live, and be left alone, until their results are taken.
+    /// The memory that requests point to must live, and must not be accessed, until their results
+    /// are taken.
     pub unsafe fn submit(&mut self, requests: &[squeue::Entry]) -> Outcome {
         for (i, request) in requests.iter().enumerate() {
             let request = request.clone().user_data(i as u64);
@@ -34,7 +35,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Waits for the results of all `count` requests that are under way, in their order.
+    /// Waits for the results of all `count` requests in progress, and returns them in order.
     pub fn results(&mut self, count: usize) -> Outcome<Vec<Sys<usize>>> {
         let mut results = vec![None; count];
         let mut have = 0;
@@ -76,7 +77,7 @@ impl Ring {
     }
 }
 
-/// A descriptor, as requests name it.
+/// Returns a descriptor in the form that requests take.
 pub fn fd(file: &impl std::os::fd::AsRawFd) -> types::Fd {
     types::Fd(file.as_raw_fd())
 }

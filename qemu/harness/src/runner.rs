@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Runs each test in a process of its own, in a fresh directory, until the watchdog says it is stuck.
+//! Runs each test in its own process, in a fresh directory, until the watchdog reports that it is
+//! stuck.
 //!
 //! The process may change its limits, its user and its signals, hold mounts that vanish with it,
-//! and die or hang without taking the run along.
+//! and die or hang without ending the run.
 
 use std::fs;
 use std::io::Write;
@@ -22,16 +23,16 @@ use crate::process::{signal_name, Child, End};
 use crate::sys::{check, mkdir};
 use crate::watchdog::{tell_that_begins, Watchdog};
 
-/// What all tests of a run have in common.
+/// The state that all tests of a run share.
 pub struct Run {
     pub filesystem: Filesystem,
     pub dir: PathBuf,
     pub scratch: PathBuf,
     pub settings: Settings,
-    /// A test that takes longer is told.
+    /// A test that takes longer is reported.
     pub slow: Duration,
     pub watchdog: Watchdog,
-    /// Whether tests run that are known to fail.
+    /// Whether to run tests that are known to fail.
     pub known_failures: bool,
     pub kernel_log: KernelLog,
 }
@@ -54,7 +55,7 @@ impl Run {
         })
     }
 
-    /// Why a test is known to fail, unless these are wanted, too.
+    /// Returns why a test is known to fail, unless such tests are to run, too.
     fn known_failure(&self, name: &str) -> Option<String> {
         let applies = !self.known_failures && self.filesystem == Filesystem::Reflinkfs;
         let why = applies.then(|| known_failures::reason(name)).flatten()?;
@@ -63,7 +64,7 @@ impl Run {
 
     fn tell_if_slow(&self, case: &Case, took: Duration) {
         if took > self.slow {
-            // In one piece, as others write, too.
+            // Writes the line in one piece, as other threads write, too.
             let line = format!("slow: {} took {} s\n", case.name, took.as_secs());
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
@@ -106,7 +107,7 @@ impl Run {
             (case.run)(test)
         })?;
         if let Some(end) = self.wait_until_stuck(&child)? {
-            // What the test left behind must not disturb the next one.
+            // Processes that the test left behind must not disturb the next one.
             kill_group(child.pid());
             return match end {
                 End::Exited(0) => Ok(()),
@@ -126,7 +127,7 @@ impl Run {
         }))
     }
 
-    /// How it ended, or that the watchdog has lost patience first.
+    /// Waits for the end of a test; `None` if the watchdog reports it stuck before.
     fn wait_until_stuck(&self, child: &Child) -> Outcome<Option<End>> {
         let times = self.watchdog.times();
         loop {
@@ -140,7 +141,7 @@ impl Run {
 
 const STUCK: &str = "stuck";
 
-/// How long a killed process may take to end before it is left alone.
+/// The time for a killed process to end, before it is left alone.
 const DYING: Duration = Duration::from_secs(60);
 
 fn own_process_group_and_mounts(scratch: &Path) -> Outcome {
@@ -158,8 +159,8 @@ fn own_process_group_and_mounts(scratch: &Path) -> Outcome {
         .or_fail("making mounts private")?;
         libc::umask(0o022);
     }
-    // The scratch directory is a tmpfs of the test's own: always another filesystem, even when
-    // tmpfs is the one under test, and its mounts leave nothing behind.
+    // The scratch directory is a private tmpfs: always another filesystem, even when tmpfs is under
+    // test, and its mounts vanish with the test.
     crate::instance::mount("tmpfs", scratch, 0, "mode=755").or_fail("mounting the scratch tmpfs")
 }
 
@@ -168,7 +169,7 @@ fn kill_group(pid: libc::pid_t) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Where every thread of a process group is in the kernel.
+/// Returns the kernel stacks of all threads of a process group.
 fn stacks_of_group(group: libc::pid_t) -> String {
     let mut text = String::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -182,7 +183,7 @@ fn stacks_of_group(group: libc::pid_t) -> String {
     text
 }
 
-/// Where every thread of a process is in the kernel.
+/// Returns the kernel stacks of all threads of a process.
 pub fn stacks(pid: libc::pid_t) -> String {
     stacks_in(&Path::new("/proc").join(pid.to_string()))
 }
@@ -205,19 +206,19 @@ fn stacks_in(process: &Path) -> String {
     text
 }
 
-/// The kernel's messages, watched for reports of its own checks.
+/// The kernel's log, which is searched for reports of its own checks.
 pub struct KernelLog(Mutex<Log>);
 
 struct Log {
     file: Option<fs::File>,
-    /// The last message is one of those by which the kernel tells that it kills for want of memory,
-    /// and how it came to that, until it says whose: all, or a cgroup's that a test has limited.
-    /// Who comes to read them may read but the first of them, and the next the rest.
+    /// The last message belongs to the kernel's report of an OOM kill, which ends with a line that
+    /// says for which constraint: the machine's memory, or that of a cgroup that a test has
+    /// limited. A reader may see only the beginning of the report, and the next reader the rest.
     killing: bool,
 }
 
 impl KernelLog {
-    /// Starts after everything that was said before.
+    /// Opens the log after its last message.
     pub fn open() -> Self {
         let path = crate::sys::c_path("/dev/kmsg".as_ref());
         // SAFETY: the path is NUL-terminated; the descriptor is new.
@@ -234,7 +235,7 @@ impl KernelLog {
         }))
     }
 
-    /// What was said since the last call, one message a line, but for how the kernel came to kill.
+    /// Returns the messages since the last call, one a line, without the reports of OOM kills.
     pub fn news(&self) -> String {
         let Ok(mut log) = self.0.lock() else {
             return String::new();
@@ -254,7 +255,7 @@ impl KernelLog {
                         text.push('\n');
                     }
                 }
-                // The buffer ran over: go on with the oldest message that is left.
+                // The buffer overflowed: continues with the oldest message that is left.
                 Err(crate::failure::Errno(libc::EPIPE)) => {}
                 Err(_) => break,
             }

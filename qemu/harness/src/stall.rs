@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls that are made to wait in the middle: userfaultfd(2) keeps the page of their buffer back.
+//! Calls that wait in the middle: userfaultfd(2) withholds the page of their buffer.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,10 +13,10 @@ const REGISTER_MODE_MISSING: u64 = 1;
 /// `sizeof(struct uffd_msg)`.
 const MESSAGE: usize = 32;
 
-/// How long a call may take to come to its buffer.
+/// The limit for a call to access its buffer.
 const TIMEOUT_MS: i32 = 240_000;
 
-/// A buffer of one page that is not there yet: who touches it waits.
+/// A buffer of one missing page: each access waits.
 pub struct Stall {
     uffd: OwnedFd,
     buffer: Mapping,
@@ -46,12 +46,12 @@ impl Stall {
         uffd::request(&self.uffd, number, words)
     }
 
-    /// The buffer to give to a call. Touched by this program itself, it must be released.
+    /// Returns the buffer, for a call. This program must not touch it before it is released.
     pub fn buffer(&self) -> &Mapping {
         &self.buffer
     }
 
-    /// Lets whoever waits go on, with a page full of `byte`.
+    /// Fills the page with `byte` and wakes the waiting accesses.
     #[track_caller]
     pub fn release(&self, byte: u8) -> Outcome {
         let page = [byte; BLOCK];
@@ -70,15 +70,16 @@ impl Stall {
         };
         // SAFETY: one valid pollfd.
         if unsafe { libc::poll(&mut poll, 1, TIMEOUT_MS) } != 1 {
-            return Err(Failure::new("the call never came to its buffer"));
+            return Err(Failure::new("the call never accessed its buffer"));
         }
         let mut message = [0; MESSAGE];
         let n = read_to(&self.uffd, message.as_mut_ptr(), MESSAGE).or_fail("read of uffd")?;
         expect_eq(n, MESSAGE, "bytes of a message of userfaultfd")
     }
 
-    /// Makes a call that uses the buffer, does something else while it waits for the page, then
-    /// lets it have one full of `byte`, unless that was done meanwhile. What the call gave.
+    /// Makes a call that uses the buffer, and runs another step while the call waits for the page.
+    /// Then releases the page, filled with `byte`, unless the step has. Returns the result of the
+    /// call.
     #[track_caller]
     pub fn during<T: Send>(
         &self,
@@ -89,7 +90,7 @@ impl Stall {
         std::thread::scope(|scope| {
             let call = scope.spawn(call);
             let done = self.wait_until_touched().and_then(|()| meanwhile());
-            // Released in any case, or nobody would ever come to join the thread.
+            // Releases the page in any case, as joining the thread would never end otherwise.
             let released = self.release(byte);
             let result = call.join().map_err(|_| Failure::new("the call panicked"));
             done.and(released).and(result)

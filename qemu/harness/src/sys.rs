@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The system calls under test, with their own arguments and results, and the files that they
-//! are made on.
+//! The system calls under test, with their own arguments and results, and the files to make them
+//! on.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,7 +12,7 @@ use reflink_sys::FILE_DEDUPE_RANGE_DIFFERS;
 
 use crate::failure::{expect_bytes, expect_eq, Context, Errno, Outcome, Sys};
 
-/// The result of a call that gives -1 and sets errno.
+/// Converts the result of a call that returns -1 and sets errno.
 pub fn check(result: impl Into<i64>) -> Sys<usize> {
     let result = result.into();
     if result < 0 {
@@ -149,8 +149,8 @@ pub fn sleep_ms(ms: u64) {
     std::thread::sleep(std::time::Duration::from_millis(ms));
 }
 
-/// Waits until the clock that files use, which moves in ticks, is past this moment. On a busy machine
-/// a tick may be late.
+/// Waits until the clock of file times, which advances in ticks, has passed this moment. On a busy
+/// machine a tick may be late.
 pub fn wait_for_the_clock() {
     let read = |clock| {
         let mut now = timespec(0, 0);
@@ -164,7 +164,7 @@ pub fn wait_for_the_clock() {
     }
 }
 
-/// A pipe: the reading end, the writing end.
+/// Creates a pipe; returns the reading end and the writing end.
 pub fn pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: the array has room for two descriptors.
@@ -173,13 +173,13 @@ pub fn pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
-/// `write(2)` from any address, valid or not.
+/// Calls `write(2)` with any address, valid or not.
 pub fn write_from(fd: &impl AsRawFd, buffer: *const u8, len: usize) -> Sys<usize> {
     // SAFETY: the kernel checks the buffer itself and answers EFAULT.
     check(unsafe { libc::write(fd.as_raw_fd(), buffer.cast(), len) } as i64)
 }
 
-/// `read(2)` to an address, valid or not, that no reference points at.
+/// Calls `read(2)` with any address, valid or not, that no reference points to.
 pub fn read_to(fd: &impl AsRawFd, buffer: *mut u8, len: usize) -> Sys<usize> {
     // SAFETY: the kernel checks the buffer itself; the caller gives memory it owns, or none.
     check(unsafe { libc::read(fd.as_raw_fd(), buffer.cast(), len) } as i64)
@@ -204,7 +204,7 @@ pub fn write_all(fd: &impl AsRawFd, mut data: &[u8]) -> Outcome {
     Ok(())
 }
 
-/// Reads exactly `len` bytes, or what there is before the end.
+/// Reads `len` bytes, or fewer at the end.
 pub fn read_all(fd: &impl AsRawFd, len: usize) -> Outcome<Vec<u8>> {
     let mut data = vec![0; len];
     let mut have = 0;
@@ -218,7 +218,7 @@ pub fn read_all(fd: &impl AsRawFd, len: usize) -> Outcome<Vec<u8>> {
     Ok(data)
 }
 
-/// An open file and the path it was opened by.
+/// An open file and its path.
 #[derive(Debug)]
 pub struct File {
     fd: OwnedFd,
@@ -248,7 +248,7 @@ impl File {
         })
     }
 
-    /// A new, empty file open for reading and writing.
+    /// Creates an empty file, open for reading and writing.
     #[track_caller]
     pub fn create(path: impl AsRef<Path>) -> Outcome<Self> {
         let path = path.as_ref();
@@ -263,7 +263,7 @@ impl File {
         Ok(file)
     }
 
-    /// The same file, opened again.
+    /// Opens the same file again.
     #[track_caller]
     pub fn reopen(&self, flags: i32) -> Outcome<Self> {
         Self::open(&self.path, flags).or_fail(format_args!("open {}", self.path.display()))
@@ -284,7 +284,7 @@ impl File {
         pread_to(self, data.as_mut_ptr(), data.len(), offset as i64)
     }
 
-    /// Writes all of `data` at `offset`, in one call that must not be short.
+    /// Writes all of `data` at `offset`, in one call, which must not be short.
     #[track_caller]
     pub fn write_at(&self, data: &[u8], offset: u64) -> Outcome {
         let len = data.len();
@@ -322,10 +322,10 @@ impl File {
         Ok(data)
     }
 
-    /// The whole file.
+    /// Returns the contents of the whole file.
     #[track_caller]
     pub fn contents(&self) -> Outcome<Vec<u8>> {
-        // One byte more than the size, so that a file longer than its size shows.
+        // Asks for one byte more than the size, so that bytes beyond it show.
         let size = self.size()? as usize;
         self.read_at(0, size + 1)
     }
@@ -364,7 +364,7 @@ impl File {
         Ok(self.stat()?.st_size as u64)
     }
 
-    /// `st_blocks` in blocks of 4096 bytes.
+    /// Returns `st_blocks` in blocks of 4096 bytes.
     #[track_caller]
     pub fn data_blocks(&self) -> Outcome<u64> {
         Ok(self.stat()?.st_blocks as u64 / 8)
@@ -398,7 +398,7 @@ impl File {
         Ok(())
     }
 
-    /// The stretches that `SEEK_DATA` and `SEEK_HOLE` call data: (start, end) in bytes.
+    /// Returns the ranges that `SEEK_DATA` and `SEEK_HOLE` report as data: (start, end) in bytes.
     #[track_caller]
     pub fn data_ranges(&self) -> Outcome<Vec<(u64, u64)>> {
         let mut ranges = Vec::new();
@@ -424,7 +424,7 @@ impl File {
     }
 }
 
-/// `copy_file_range(2)`: `None` is a NULL offset.
+/// Calls `copy_file_range(2)`; `None` is a NULL offset.
 pub fn copy_file_range(
     fd_in: &impl AsRawFd,
     off_in: Option<&mut i64>,
@@ -438,7 +438,7 @@ pub fn copy_file_range(
     )?)
 }
 
-/// `copy_file_range(2)` with whatever descriptors and pointers.
+/// Calls `copy_file_range(2)` with any descriptors and pointers.
 pub fn copy_file_range_raw(
     fd_in: RawFd,
     off_in: *mut i64,
@@ -461,7 +461,7 @@ pub fn copy_file_range_raw(
     })
 }
 
-/// One call with flags = 0 and both offsets given.
+/// Calls `copy_file_range(2)` once, without flags, with both offsets.
 pub fn copy_once(from: &File, off_in: u64, to: &File, off_out: u64, len: usize) -> Sys<usize> {
     copy_file_range(
         from,
@@ -473,7 +473,8 @@ pub fn copy_once(from: &File, off_in: u64, to: &File, off_out: u64, len: usize) 
     )
 }
 
-/// Copies as `cp` does: until everything is copied or a call gives 0. The number of bytes copied.
+/// Copies as `cp` does: until everything is copied or a call returns 0. Returns the number of
+/// bytes.
 #[track_caller]
 pub fn copy_loop(from: &File, off_in: u64, to: &File, off_out: u64, len: usize) -> Outcome<usize> {
     let mut done = 0;
@@ -499,13 +500,13 @@ pub fn clone_range(from: &impl AsRawFd, src: u64, len: u64, to: &impl AsRawFd, d
     Ok(reflink_sys::ficlonerange(to, dest, from, src, len)?)
 }
 
-/// `FICLONERANGE` with a pointer of the caller's choice.
+/// Calls `FICLONERANGE` with any pointer.
 pub fn clone_range_raw(to: &impl AsRawFd, argument: *const u8) -> Sys {
     // SAFETY: the kernel checks the pointer itself and answers EFAULT.
     check(unsafe { libc::ioctl(to.as_raw_fd(), reflink_sys::FICLONERANGE, argument) }).map(|_| ())
 }
 
-/// A new clone of the whole file at `path`.
+/// Creates a clone of the whole file at `path`.
 #[track_caller]
 pub fn new_clone(from: &File, path: impl AsRef<Path>) -> Outcome<File> {
     let to = File::create(path)?;
@@ -513,7 +514,7 @@ pub fn new_clone(from: &File, path: impl AsRef<Path>) -> Outcome<File> {
     Ok(to)
 }
 
-/// What `FIDEDUPERANGE` says of one destination.
+/// The result of `FIDEDUPERANGE` for one destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Deduped {
     Same(u64),
@@ -531,7 +532,7 @@ impl From<FileDedupeRangeInfo> for Deduped {
     }
 }
 
-/// `FIDEDUPERANGE` on any number of destinations, whose results are filled in.
+/// Calls `FIDEDUPERANGE` on any number of destinations, and fills in their results.
 pub fn dedupe_many(
     from: &impl AsRawFd,
     src: u64,
@@ -541,7 +542,7 @@ pub fn dedupe_many(
     Ok(reflink_sys::fideduperange(from, src, len, targets)?)
 }
 
-/// `FIDEDUPERANGE` on one destination.
+/// Calls `FIDEDUPERANGE` on one destination.
 pub fn dedupe(from: &File, src: u64, len: u64, to: &File, dest: u64) -> Sys<Deduped> {
     let mut targets = [FileDedupeRangeInfo::new(to, dest)];
     dedupe_many(from, src, len, &mut targets)?;

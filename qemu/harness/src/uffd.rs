@@ -21,9 +21,8 @@ pub fn open() -> Outcome<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// A request, with the 64-bit words of its structure, all of them.
+/// Makes a request, with all 64-bit words of its structure.
 pub fn request(uffd: &OwnedFd, number: libc::c_ulong, words: &mut [u64]) -> Sys {
-    // SAFETY: each of these requests takes a structure of 64-bit words, and is given as many as
-    // it has.
+    // SAFETY: each of these requests takes a structure of 64-bit words, and gets all of them.
     check(unsafe { libc::ioctl(uffd.as_raw_fd(), number, words.as_mut_ptr()) }).map(|_| ())
 }

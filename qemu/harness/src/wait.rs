@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Waiting for what the kernel, or another process, does a little later.
+//! Waiting for the kernel, or another process.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use crate::failure::{expect, Outcome};
 use crate::sys::sleep_ms;
 
-/// How long is waited for what takes no time but for the machine's being slow, by a clock that may
-/// be several times too fast: much longer than it should take. It only says better than the watchdog
-/// would what does not happen.
+/// The limit for waiting: much longer than anything takes on a slow machine, by a clock that may be
+/// several times too fast. The watchdog would end the test, too, but without naming the condition.
 pub const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// Waits until something holds; `what` says what does not when that takes too long.
+/// Waits until a condition holds; `what` names it in the failure.
 #[track_caller]
 pub fn eventually(what: impl Display, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
     let deadline = Instant::now() + TIMEOUT;

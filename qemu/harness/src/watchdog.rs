@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What decides that a test is stuck: a watchdog outside of the machine that is tested.
+//! The link to the watchdog on the host, which decides that a test is stuck.
 //!
 //! The clock of an emulated machine may run several times too fast, and a busy machine is slow, so
-//! no limit here would hold. The watchdog (qemu/machine/watchdog.sh) goes by its own clock: when
-//! nothing has come from the guest for long, it says so.
+//! no limit in here would hold. The watchdog (qemu/machine/watchdog.sh) uses its own clock, and
+//! sends a message when no output has come from the guest for long.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -11,15 +11,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How often the watchdog has said that nothing goes on.
+/// Counts the watchdog's messages.
 pub struct Watchdog(&'static AtomicU32);
 
 impl Watchdog {
-    /// Listens for what can be read from the file, if there is one.
+    /// Reads messages from the file, if it exists.
     pub fn listen(path: &Path) -> Self {
         let watchdog = Self::absent();
         let times = watchdog.0;
-        // It may be a terminal; ours it should not be.
+        // The file may be a terminal, which must not become the controlling one.
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOCTTY)
@@ -35,7 +35,7 @@ impl Watchdog {
         watchdog
     }
 
-    /// None: nothing is ever stuck.
+    /// Returns a watchdog that never sends a message.
     pub fn absent() -> Self {
         Self(Box::leak(Box::default()))
     }
@@ -45,7 +45,7 @@ impl Watchdog {
     }
 }
 
-/// Tells on the console, where the watchdog sees it, that a test begins.
+/// Writes to the console, where the watchdog sees it, that a test begins.
 pub fn tell_that_begins(name: &str) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
         let _ = log.write_all(format!("test {name} begins").as_bytes());

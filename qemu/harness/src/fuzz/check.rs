@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What must hold at any time: sizes, bytes, holes, extents.
+//! Invariants after each operation: sizes, bytes, holes, extents.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::pattern::BLOCK;
 use super::operation::{Which, A, B};
 use super::world::World;
 
-/// `FIEMAP_EXTENT_UNWRITTEN`: room that reads as zeros.
+/// `FIEMAP_EXTENT_UNWRITTEN`: an allocated block that reads as zeros.
 const UNWRITTEN: u32 = 0x800;
 
 impl World {
-    /// After each operation.
+    /// Compares both files with their models.
     pub fn compare(&self) -> Outcome {
         for which in [A, B] {
             let (open, model) = (&self.open[which as usize], &self.model[which as usize]);
@@ -42,7 +42,7 @@ impl World {
         Ok(())
     }
 
-    /// The numbers of the blocks that are not all zeros.
+    /// Returns the indexes of the blocks that are not all zeros.
     fn blocks_with_bytes(&self, file: Which) -> impl Iterator<Item = usize> + '_ {
         let blocks = self.model[file as usize].bytes.chunks(BLOCK).enumerate();
         blocks
@@ -50,14 +50,14 @@ impl World {
             .map(|(number, _)| number)
     }
 
-    /// The numbers of the blocks that were never filled.
+    /// Returns the indexes of the blocks that were never filled.
     fn holes(&self, file: Which) -> impl Iterator<Item = usize> + '_ {
         let model = &self.model[file as usize];
         (0..model.size().div_ceil(BLOCK)).filter(|&number| model.is_hole(number))
     }
 
-    /// What is not zero lies in what `SEEK_DATA` finds, and all of that within the file; where the
-    /// filesystem is exact, no block that was never filled does.
+    /// Checks that bytes other than zero are in data ranges of `SEEK_DATA`, which end within the
+    /// file; and, if the filesystem is exact, that blocks that were never filled are not.
     fn check_holes(&self, file: Which) -> Outcome {
         let ranges = self.open[file as usize].file.data_ranges()?;
         for number in self.blocks_with_bytes(file) {
@@ -97,7 +97,7 @@ impl World {
         Ok(extents)
     }
 
-    /// What is not zero lies in extents that were written.
+    /// Checks that bytes other than zero are in written extents.
     fn check_extents(&self, file: Which) -> Outcome {
         let extents = self.extents(file)?;
         for number in self.blocks_with_bytes(file) {
@@ -130,7 +130,7 @@ impl World {
         Ok(())
     }
 
-    /// FIEMAP says of those blocks that they are shared, and only of those, that are in two places.
+    /// Checks that FIEMAP marks exactly the blocks in two places as shared.
     fn check_shared(&self) -> Outcome {
         let mut places: HashMap<u64, Vec<(Which, u64, bool)>> = HashMap::new();
         for which in [A, B] {

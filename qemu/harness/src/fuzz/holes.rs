@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Which blocks of a file are holes for certain: those that nothing was ever put in. Of all others
-//! it may be either: whether room that was only given is a hole is for the filesystem to say.
+//! The blocks of a file that are certainly holes, as they were never filled. Other blocks may be
+//! holes or not: the filesystem decides whether an allocated, unwritten block is a hole.
 
 use crate::pattern::BLOCK;
 
@@ -12,7 +12,7 @@ impl Model {
         !self.filled.get(block).is_some_and(|&filled| filled)
     }
 
-    /// Something comes into the blocks of these bytes.
+    /// Fills the blocks of these bytes.
     pub fn fill(&mut self, pos: usize, len: usize) {
         let blocks = pos / BLOCK..(pos + len).div_ceil(BLOCK);
         self.set_filled(blocks.start, &vec![true; blocks.len()]);
@@ -28,15 +28,15 @@ impl Model {
         self.filled[first..end].copy_from_slice(filled);
     }
 
-    /// The blocks that lie wholly within these bytes, and begin within the file, become holes. (Of
-    /// what is behind the end nothing is promised.)
+    /// Makes holes of the blocks that are wholly within these bytes and begin within the file.
+    /// (Blocks behind the end may stay.)
     pub fn punch(&mut self, pos: usize, len: usize) {
         let end = ((pos + len) / BLOCK).min(self.size().div_ceil(BLOCK));
         let first = pos.div_ceil(BLOCK);
         self.set_filled(first, &vec![false; end.saturating_sub(first)]);
     }
 
-    /// Blocks were taken out, or holes put in. What was behind the end may have moved, or not, or
+    /// Removes blocks, or inserts holes. Blocks that were behind the end may have moved, or not, or
     /// be gone.
     pub fn move_filled(&mut self, change: impl FnOnce(&mut Vec<bool>), needed: usize) {
         self.filled.resize(self.filled.len().max(needed), false);
@@ -50,9 +50,9 @@ impl Model {
     }
 }
 
-/// What is filled of a destination once a range of `len` bytes was copied: `from` and `to` are as
-/// they were before. A whole block that lies at the same place in its block in both files is
-/// shared; where bytes are copied, a hole onto a hole stays one.
+/// Returns the filled blocks of a destination after a copy of `len` bytes; `from` and `to` are the
+/// files before it. A whole block at the same offset in its block in both files is shared; a copy
+/// of a hole onto a hole stays a hole.
 pub fn filled_by_copy(from: &Model, to: &Model, span: Span, len: usize) -> Vec<bool> {
     let congruent = span.from_pos % BLOCK == span.to_pos % BLOCK;
     let (start, end) = (span.to_pos, span.to_pos + len);

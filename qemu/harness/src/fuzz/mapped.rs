@@ -9,7 +9,7 @@ use super::operation::{Private, Shared, Sharing, Span, Which};
 use super::world::{Model, PrivatePage, World};
 
 impl Model {
-    /// The private mapping gets a copy of a page, as it is now.
+    /// Gives the private mapping a copy of a page.
     fn copy_page(&mut self, page: usize) -> &mut PrivatePage {
         let start = page * BLOCK;
         let mut bytes = self.read(start, BLOCK).to_vec();
@@ -108,7 +108,7 @@ impl World {
         Ok(())
     }
 
-    /// Stores as much as there are pages for, or bytes where the others would come to light.
+    /// Stores the part with mapped pages, without bytes behind the end that could show up later.
     pub fn store(&mut self, sharing: Sharing, file: Which, pos: usize, bytes: &[u8]) -> Outcome {
         let model = &mut self.model[file as usize];
         let end = match sharing {
@@ -147,7 +147,7 @@ impl World {
             }
         }
         if sharing == Private {
-            // Only what was not copied is the file's.
+            // Only pages without a private copy are the file's.
             for (&page, copy) in model.copies.range(pos / BLOCK..(pos + len).div_ceil(BLOCK)) {
                 let start = (page * BLOCK).max(pos);
                 for place in start..((page + 1) * BLOCK).min(pos + len) {
@@ -167,7 +167,7 @@ impl World {
         )
     }
 
-    /// Whether all of it is aligned and of two files, so that it may go directly.
+    /// Returns whether the range is aligned and of two files, so that direct I/O may work.
     fn may_go_direct(span: Span, len: usize) -> bool {
         span.from != span.to
             && [span.from_pos, span.to_pos, len]
@@ -240,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// Every mapping of a file shows what it should.
+    /// Checks every mapping of a file.
     pub fn check_mappings(&mut self, file: Which) -> Outcome {
         let capacity = self.capacity();
         expect(

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Random operations on two files, compared with what the files should hold. Of a list that fails
-//! the shortest part is found that still does.
+//! Random operations on two files, compared with a model. Of a failing list of operations, finds
+//! the shortest part that still fails.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `operation.rs` | the operations, and random ones |
-//! | `world.rs` | the two files and what they should hold |
-//! | `bytes.rs`, `sharing.rs`, `mapped.rs` | doing an operation, and what must come of it |
-//! | `holes.rs` | which blocks are holes for certain |
+//! | `world.rs` | the two files and their expected contents |
+//! | `bytes.rs`, `sharing.rs`, `mapped.rs` | doing an operation, and its expected result |
+//! | `holes.rs` | the blocks that are certainly holes |
 //! | `check.rs` | sizes, bytes, holes, extents |
 //! | `shrink.rs` | the shortest list |
 
@@ -31,13 +31,13 @@ use crate::process::Child;
 use operation::{Generator, Operation, Repertoire};
 use world::World;
 
-/// How many operations are done on two files before two new ones are taken.
+/// The number of operations on two files before two new ones replace them.
 const OPERATIONS: usize = 300;
 
-/// How long it may take to find the shortest list that fails.
+/// The limit for finding the shortest failing list.
 const SHRINKING: Duration = Duration::from_secs(40);
 
-/// A list of operations, and the files that it is for.
+/// A list of operations, and the size of their files.
 struct History {
     /// The largest size of a file.
     pages: usize,
@@ -47,7 +47,7 @@ struct History {
 impl History {
     fn random(seed: u64, repertoire: Repertoire) -> Self {
         let mut random = Random::new(seed);
-        // From a page or two, on which everything meets, to more than a node of a tree holds.
+        // From a page or two, where operations overlap often, to more than one node of a tree.
         let pages = [2, 5, 12, 12, 30, 70, 140][random.below(7)];
         let mut generator = Generator {
             random: &mut random,
@@ -59,7 +59,7 @@ impl History {
     }
 }
 
-/// Does the operations on two new files, in a process of its own: it may be killed by a signal.
+/// Does the operations on two new files, in a child process, which may be killed by a signal.
 fn play(dir: &Path, pages: usize, repertoire: Repertoire, operations: &[Operation]) -> Outcome {
     let outcome = Child::spawn(|| {
         let mut world = World::new(dir, pages, repertoire)?;
@@ -78,7 +78,8 @@ fn play(dir: &Path, pages: usize, repertoire: Repertoire, operations: &[Operatio
     outcome
 }
 
-/// Plays histories with the seeds from `seed` on until the time is over, at least one. How many.
+/// Plays histories with the seeds from `seed` on until the time is over, at least one. Returns
+/// their number.
 pub fn fuzz(dir: &Path, filesystem: Filesystem, seed: u64, duration: Duration) -> Outcome<u64> {
     let repertoire = Repertoire::of(filesystem);
     let start = Instant::now();

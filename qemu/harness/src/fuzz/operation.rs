@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What can be done with two files. An operation means something whatever was done before, so that
-//! a list of them makes sense with any of them left out.
+//! The operations on two files. Each operation is valid in any state, so that any part of a list of
+//! operations is a valid list.
 
 use crate::filesystem::Filesystem;
 use crate::pattern::{mix, Random, BLOCK};
 
-/// One of the two files: the names that they have.
+/// One of the two files, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     A,
@@ -14,14 +14,14 @@ pub enum Which {
 
 pub use Which::{A, B};
 
-/// Bytes that tell where they come from, none of them zero.
+/// Bytes that identify their origin, none of them zero.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
-    /// Of one operation only.
+    /// Unique to one operation.
     Unique(u64),
-    /// The same whenever it is written at this place: found by dedupe.
+    /// The same at each write of this place: dedupe finds them.
     ByOffset(u64),
-    /// The same in every block.
+    /// The same in each block.
     ByBlock(u64),
 }
 
@@ -34,7 +34,7 @@ impl Fill {
         }
     }
 
-    /// The bytes for a place in a file.
+    /// Returns the bytes for a place in a file.
     pub fn bytes(self, offset: usize, len: usize) -> Vec<u8> {
         let (key, start) = match self {
             Self::Unique(n) => (n << 24, offset),
@@ -58,7 +58,7 @@ impl Fill {
     }
 }
 
-/// From a range of one file to one of the same or the other file, in bytes.
+/// A range of one file and a range of the same or the other file, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub from: Which,
@@ -109,16 +109,16 @@ pub enum Operation {
     Dedupe(Span),
     Copy(Span),
     Splice(Span),
-    /// The two files' names are exchanged.
+    /// Exchanges the names of the two files.
     Exchange,
     Reopen(Which),
-    /// fsync(2), and what is cached is not wanted.
+    /// Calls fsync(2), and drops the file's cache.
     Sync(Which),
     Map(Sharing, Which),
     Unmap(Sharing, Which),
-    /// The mapping is cut to so many pages and made as large again, wherever there is room.
+    /// Shrinks the mapping to so many pages, and grows it again, wherever there is room.
     Remap(Sharing, Which, usize),
-    /// `MADV_DONTNEED` of all of it.
+    /// `MADV_DONTNEED` of the whole mapping.
     Forget(Sharing, Which),
     /// `MADV_POPULATE_READ`, or `WRITE`, from a page on.
     Populate {
@@ -130,15 +130,15 @@ pub enum Operation {
     },
     Store(Sharing, Which, usize, usize, Fill),
     Load(Sharing, Which, usize, usize),
-    /// Reads from one file into what is mapped shared of one.
+    /// Reads from one file into the shared mapping of a file.
     ReadInto(Span),
-    /// Writes what is mapped shared of one file to one.
+    /// Writes from the shared mapping of a file to one.
     WriteFrom(Span),
-    /// Looks at the mappings, holes and extents of a file.
+    /// Checks the mappings, holes and extents of a file.
     Check(Which),
 }
 
-/// What a filesystem has of it.
+/// The operations and guarantees of a filesystem.
 #[derive(Clone, Copy, Debug)]
 pub struct Repertoire {
     pub clone: bool,
@@ -147,9 +147,9 @@ pub struct Repertoire {
     /// `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`.
     pub shift: bool,
     pub fiemap: bool,
-    /// What was stored beyond the end is not there any more once that moves up.
+    /// Bytes that were stored beyond the end are zeros after the end has moved up.
     pub hides: bool,
-    /// FIEMAP and st_blocks tell of each block whether it is there, and shared.
+    /// FIEMAP and st_blocks are exact for each block: allocated, shared.
     pub exact: bool,
 }
 
@@ -168,7 +168,7 @@ impl Repertoire {
     }
 }
 
-/// A generator of operations on files of at most so many pages.
+/// A generator of operations on files of a limited number of pages.
 pub struct Generator<'a> {
     pub random: &'a mut Random,
     pub pages: usize,
@@ -196,7 +196,7 @@ impl Generator<'_> {
         }
     }
 
-    /// A position of at most `max`: mostly at or beside the edge of a block.
+    /// Returns a position of at most `max`: mostly at or next to the edge of a block.
     fn position(&mut self, max: usize) -> usize {
         let edge = self.random.below(max / BLOCK + 1) * BLOCK;
         match self.random.below(10) {
@@ -208,7 +208,7 @@ impl Generator<'_> {
         .min(max)
     }
 
-    /// A position below the largest size, and a length that is not 0 and stays within it.
+    /// Returns a position below the largest size, and a length that is not 0 and ends within it.
     fn range(&mut self) -> (usize, usize) {
         let pos = self.position(self.capacity() - 1);
         let room = self.capacity() - pos;
@@ -222,14 +222,14 @@ impl Generator<'_> {
         (pos, len)
     }
 
-    /// The same in whole blocks.
+    /// Returns a range of whole blocks.
     fn blocks(&mut self) -> (usize, usize) {
         let first = self.random.below(self.pages);
         let most = (self.pages - first).min(if self.random.one_in(4) { self.pages } else { 4 });
         (first * BLOCK, (1 + self.random.below(most)) * BLOCK)
     }
 
-    /// Two ranges, mostly of whole blocks.
+    /// Returns two ranges, mostly of whole blocks.
     fn span(&mut self) -> Span {
         let (from, to) = (self.which(), self.which());
         let ((from_pos, len), (mut to_pos, room)) = if self.random.one_in(5) {
@@ -237,7 +237,7 @@ impl Generator<'_> {
         } else {
             (self.blocks(), self.blocks())
         };
-        // Congruent, so that a ragged copy can share what lies between.
+        // Congruent offsets, so that a copy with unaligned ends can share the blocks between.
         if self.random.one_in(2) {
             to_pos = to_pos / BLOCK * BLOCK + from_pos % BLOCK;
         }
@@ -255,7 +255,7 @@ impl Generator<'_> {
         }
     }
 
-    /// A range for those who give 0 a meaning of its own, or end at the source's end.
+    /// Returns a range for calls where length 0, or a range to the source's end, is special.
     fn clone_span(&mut self) -> Span {
         let mut span = self.span();
         if self.random.one_in(4) {
@@ -294,7 +294,7 @@ impl Generator<'_> {
                 24..=31 if self.repertoire.clone => Operation::CloneRange(self.clone_span()),
                 32..=34 if self.repertoire.clone => {
                     let mut span = self.span();
-                    // Where they are most likely to be equal.
+                    // At the same offset, where the bytes are most likely equal.
                     if self.random.one_in(2) {
                         span.to_pos = span.from_pos;
                     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! From file to file: FICLONE, FICLONERANGE, FIDEDUPERANGE, copy_file_range(2), splice(2). What is
-//! refused is what the kernel's `generic_remap_file_range_prep` refuses.
+//! Operations from file to file: FICLONE, FICLONERANGE, FIDEDUPERANGE, copy_file_range(2),
+//! splice(2). Expects the refusals of the kernel's `generic_remap_file_range_prep`.
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -13,7 +13,7 @@ use super::operation::{Span, Which};
 use super::world::World;
 
 impl Span {
-    /// Whether source and destination, of `len` bytes, are one file's and overlap.
+    /// Returns whether source and destination, of `len` bytes, overlap in one file.
     pub fn overlaps(&self, len: usize) -> bool {
         self.from == self.to
             && self.from_pos < self.to_pos + len
@@ -26,7 +26,7 @@ impl Span {
 }
 
 impl World {
-    /// The destination holds what the source does, `len` bytes.
+    /// Copies `len` bytes in the model.
     fn copied(&mut self, span: Span, len: usize) {
         let bytes = self.model[span.from as usize]
             .read(span.from_pos, len)
@@ -63,7 +63,7 @@ impl World {
         self.cloned(span, result, "FICLONERANGE")
     }
 
-    /// What a clone gave, with length 0 meaning to the end of the source.
+    /// Checks the result of a clone; length 0 means to the end of the source.
     fn cloned(&mut self, span: Span, result: Sys, call: &str) -> Outcome {
         let size = self.model[span.from as usize].size();
         if span.len == 0 && span.from_pos == size {
@@ -129,7 +129,7 @@ impl World {
         };
         expect_eq(result.or_fail("FIDEDUPERANGE")?, expected, "FIDEDUPERANGE")?;
         if matches!(expected, Deduped::Same(_)) {
-            // Zeros and a hole are equal: either may be in both files then.
+            // Zeros equal a hole: both files may have either afterwards.
             let filled = from.filled(span.from_pos / BLOCK, len.div_ceil(BLOCK));
             for (i, _) in filled.iter().enumerate().filter(|(_, &filled)| filled) {
                 self.model[span.to as usize].fill(span.to_pos + i * BLOCK, 1);
@@ -151,7 +151,7 @@ impl World {
             let result = copy_once(from, from_pos, to, to_pos, span.len);
             return expect_errno(result, libc::EINVAL, "copy_file_range of an overlap");
         }
-        // A file copied onto its own end has more to copy then.
+        // A copy of a file onto its own end would copy more.
         let len = if span.from == span.to {
             available
         } else {
@@ -169,7 +169,7 @@ impl World {
         Ok(())
     }
 
-    /// Through a pipe.
+    /// Splices through a pipe.
     pub fn splice(&mut self, span: Span) -> Outcome {
         let available = self.model[span.from as usize]
             .read(span.from_pos, span.len)
@@ -186,7 +186,7 @@ impl World {
         while done < available {
             let (mut from_pos, mut to_pos) =
                 ((span.from_pos + done) as i64, (span.to_pos + done) as i64);
-            // A pipe has room for 16 pages, and ragged ones take two.
+            // A pipe has room for 16 pages, and an unaligned page takes two.
             let len = (available - done).min(8 * BLOCK);
             let n = splice_once(
                 from.as_raw_fd(),

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-/// Leaves out what can be left out, in ever smaller stretches, until nothing can or time is up.
+/// Removes ever smaller parts that are not needed for the failure, until none is left or the time
+/// is up.
 pub fn shortest<T: Copy>(
     mut list: Vec<T>,
     deadline: Instant,
@@ -12,7 +13,7 @@ pub fn shortest<T: Copy>(
     let mut stretch = list.len().div_ceil(2);
     while stretch > 0 {
         let before = list.len();
-        // From the end: what comes after the failure goes first.
+        // From the end: operations after the failure go first.
         let mut end = list.len();
         while end > 0 {
             if Instant::now() > deadline {
@@ -25,7 +26,7 @@ pub fn shortest<T: Copy>(
             }
             end = start;
         }
-        // One by one until each of them is needed.
+        // Removes single operations until each of them is needed.
         if stretch > 1 || list.len() == before {
             stretch /= 2;
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The two files, open and mapped, and what they should hold.
+//! The two files, open and mapped, and their models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use crate::sys::{c_path, check, lstat, unlink, File};
 
 use super::operation::{Operation, Repertoire, Sharing, Which, A, B};
 
-/// A page of a private mapping after a store: nothing that happens to the file reaches it. What
-/// lay beyond the end of the file is not known.
+/// A page of a private mapping after a store: changes of the file do not reach it. Its bytes that
+/// were beyond the end of the file are unknown.
 pub struct PrivatePage {
     pub bytes: Vec<u8>,
     pub known: Vec<bool>,
 }
 
-/// What a file should hold.
+/// The expected state of a file.
 #[derive(Default)]
 pub struct Model {
     pub bytes: Vec<u8>,
-    /// For each block whether it may be there; where not, it is a hole. See `holes.rs`.
+    /// For each block whether it may be allocated; if not, it is a hole. See `holes.rs`.
     pub filled: Vec<bool>,
-    /// The pages that the private mapping has copies of.
+    /// The pages that the private mapping has copied.
     pub copies: BTreeMap<usize, PrivatePage>,
-    /// Something was stored in the last page beyond the end.
+    /// Whether bytes were stored in the last page beyond the end.
     pub stored_beyond_end: bool,
 }
 
@@ -35,12 +35,12 @@ impl Model {
         self.bytes.len()
     }
 
-    /// Where accesses through a mapping begin to be a SIGBUS.
+    /// Returns where accesses through a mapping become a SIGBUS.
     pub fn mapped_end(&self) -> usize {
         self.size().next_multiple_of(BLOCK)
     }
 
-    /// The end moves. Copies that private mappings have of pages beyond it are gone.
+    /// Moves the end. Private copies of pages beyond it are gone.
     pub fn resize(&mut self, size: usize) {
         if size < self.size() {
             self.filled.truncate(size.div_ceil(BLOCK));
@@ -52,7 +52,7 @@ impl Model {
         self.copies.split_off(&size.div_ceil(BLOCK));
     }
 
-    /// Bytes are written, beyond the end too.
+    /// Writes bytes, also beyond the end.
     pub fn write(&mut self, pos: usize, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -68,7 +68,7 @@ impl Model {
         }
     }
 
-    /// What a read gives.
+    /// Returns the bytes that a read returns.
     pub fn read(&self, pos: usize, len: usize) -> &[u8] {
         let size = self.size();
         &self.bytes[pos.min(size)..(pos + len).min(size)]
@@ -105,7 +105,7 @@ pub struct World {
     pub repertoire: Repertoire,
     pub open: [Open; 2],
     pub model: [Model; 2],
-    /// Memory that may be read and written directly.
+    /// Memory for direct I/O.
     pub buffer: Mapping,
 }
 
@@ -151,7 +151,7 @@ impl World {
         self.pages * BLOCK
     }
 
-    /// Does one operation and expects what must come of it.
+    /// Does one operation and checks its result.
     pub fn play(&mut self, operation: &Operation) -> Outcome {
         match *operation {
             Operation::Write(file, pos, len, fill) => self.write(file, pos, &fill.bytes(pos, len)),

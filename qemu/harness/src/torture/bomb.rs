@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Files of 2^62 bytes that take a block or two: what is in them was cloned behind itself.
+//! Files of 2^62 bytes that take a block or two: their contents were cloned behind themselves.
 
 use crate::failure::{expect_eq, Context, Outcome};
 use crate::instance::Instance;
@@ -7,27 +7,27 @@ use crate::pattern::{blocks, BLOCK64};
 use crate::sys::{chown, clone_file, clone_range, File};
 use crate::tests::fallocate::fallocate;
 
-/// How many bytes a bomb has.
+/// The size of a bomb in bytes.
 pub const SIZE: u64 = 1 << 62;
 
-/// The ordinary user whose files these are.
+/// The unprivileged owner of these files.
 pub const USER: u32 = 1000;
 
-/// What is in a bomb, and in the other one that calls take as well.
+/// The contents of a bomb, and of the other file of calls that take two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
-    /// Nothing.
+    /// Holes only.
     Holes,
-    /// One block of data; the other file has the same bytes in a block of its own.
+    /// One block of data; the other file has the same bytes in another block.
     Data,
-    /// Room that was allocated and never written to.
+    /// Blocks that were allocated and never written.
     Unwritten,
-    /// Data, room, a hole, other data.
+    /// Data, unwritten blocks, a hole, other data.
     Mixed,
-    /// One block of data, and room behind the end; the other file has the same block, by nodes of its
-    /// own.
+    /// One block of data, and unwritten blocks behind the end; the other file has the same block,
+    /// by other nodes.
     Leaves,
-    /// Two blocks by turns; the other file has the same two, beginning with the second.
+    /// Two alternating blocks; the other file has the same two, beginning with the second.
     Shifted,
 }
 
@@ -92,7 +92,7 @@ impl Bomb {
         Ok(Self { shape, file, other })
     }
 
-    /// By how many bytes what is in the one file comes later than in the other.
+    /// Returns by how many bytes the contents of one file are shifted in the other.
     pub fn shift(&self) -> u64 {
         if self.shape == Shape::Shifted {
             BLOCK64
@@ -102,7 +102,7 @@ impl Bomb {
     }
 }
 
-/// Clones what is in a file behind itself until the file is as long as a bomb.
+/// Clones the contents of a file behind itself until the file has the size of a bomb.
 fn double(file: &File, len: u64) -> Outcome {
     let mut size = len;
     while size < SIZE {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! An ordinary user makes as much of everything exist as there can be: the memory that he holds stays
-//! within what the mount's options allow, and all of it comes back.
+//! An unprivileged user allocates as much of everything as possible: the memory stays within the
+//! mount's limits, and is free afterwards.
 
 use std::os::fd::AsRawFd;
 
@@ -20,20 +20,20 @@ use crate::wait::eventually;
 
 const MIB: u64 = 1 << 20;
 
-/// What the instance may hold.
+/// `size=` of the instance.
 const SIZE: u64 = 24 * MIB;
 const INODES: u64 = 1_000;
 
-/// For each inode, with its names.
+/// The memory for each inode, with its names.
 const FOR_AN_INODE: u64 = 4096;
 
-/// What else comes and goes on a machine meanwhile.
+/// Changes of free memory that have other causes.
 const NOISE: u64 = 12 * MIB;
 
-/// How often a way is gone on with, at most.
+/// The most turns of one way.
 const TURNS: u64 = 20_000;
 
-/// A way to make something exist: one turn of it.
+/// A way to allocate something: one turn of it.
 type Way = fn(&mut User<'_>, u64) -> Sys;
 
 const WAYS: &[(&str, Way)] = &[
@@ -49,7 +49,7 @@ const WAYS: &[(&str, Way)] = &[
     ("stores through mappings", stores),
 ];
 
-/// What lives until the user's process ends.
+/// State that lives until the user's process ends.
 struct User<'a> {
     fs: &'a Instance,
     files: Vec<File>,
@@ -57,7 +57,7 @@ struct User<'a> {
     maps: Vec<Mapping>,
 }
 
-/// Most of them one after the other, in an order that the seed says.
+/// Runs most ways one after the other, in an order that the seed determines.
 pub fn memory_is_bounded(t: &Test) -> Outcome {
     let mut random = Random::new(t.settings.seed);
     let mut ways: Vec<_> = WAYS.iter().collect();
@@ -84,7 +84,7 @@ pub fn memory_is_bounded(t: &Test) -> Outcome {
 }
 
 fn available() -> Outcome<u64> {
-    // What is cached of names and inodes is what could be given back.
+    // Cached names and inodes are reclaimable.
     std::fs::write("/proc/sys/vm/drop_caches", "2").or_fail("write drop_caches")?;
     memory::available()
 }
@@ -204,7 +204,7 @@ fn attributes(user: &mut User<'_>, turn: u64) -> Sys {
     xattr::set(user.fs.path(&name), &attribute, &[7; 2_000], 0)
 }
 
-/// A block that a pipe has goes when its file is cut off.
+/// Truncates a file while a pipe holds its block.
 fn pipes(user: &mut User<'_>, turn: u64) -> Sys {
     let file = create(user, format!("pipe{turn}"))?;
     let ends = sys(pipe())?;

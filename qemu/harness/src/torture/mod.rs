@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What an enemy does: calls on files of any logical size, beside processes that want to go on;
-//! calls at random; whatever takes memory.
+//! Attacks: calls on files of any logical size while other processes must make progress; random
+//! calls; calls that take memory.
 
 pub mod bomb;
 pub mod calls;
@@ -20,7 +20,7 @@ use memory::memory_is_bounded;
 use random::calls_at_random;
 pub use run::expect_bounded;
 
-/// What takes as long as it is given, and is no part of a run of all tests.
+/// Tests that run for a given time, and are not part of a run of all tests.
 pub const CASES: &[Case] = &[
     case!(calls_at_random).needs(NEEDS),
     case!(memory_is_bounded).needs(NEEDS),
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
 
 const NEEDS: &[Feature] = &[Feature::Reflink, Feature::Instance];
 
-/// Tells what was done, in one piece, as others write, too.
+/// Prints a count, in one write, as other threads write, too.
 pub fn tell(what: impl Display) {
     let _ = std::io::stderr().write_all(format!("torture: {what}\n").as_bytes());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Those who use the same files meanwhile, and must not wait for long.
+//! Processes that use the same files meanwhile, and must not wait for long.
 
 use std::os::fd::AsRawFd;
 
@@ -12,7 +12,7 @@ use crate::pattern::{blocks, Random, BLOCK, BLOCK64};
 use crate::process::{become_user, Child};
 use crate::sys::{check, pipe, read_to, rename, sleep_ms, unlink, write_all, write_from, File};
 
-/// What each of them does, by the number of its slot.
+/// The action of each, by the number of its slot.
 pub const NAMES: [&str; 6] = [
     "a read",
     "a load from a mapping",
@@ -27,7 +27,7 @@ const FREEZER: usize = 5;
 const FIFREEZE: libc::c_ulong = 0xc004_5877;
 const FITHAW: libc::c_ulong = 0xc004_5878;
 
-/// Errors that these calls may meet: the file may be short or the space used up.
+/// Errors that these calls may return: the file may be short or the filesystem full.
 const MET: &[i32] = &[libc::ENOSPC, libc::EFAULT, libc::EFBIG, libc::EDQUOT];
 
 fn met<T>(result: Sys<T>, what: &str) -> Outcome {
@@ -37,7 +37,7 @@ fn met<T>(result: Sys<T>, what: &str) -> Outcome {
     }
 }
 
-/// Processes that go on until the board says stop.
+/// Processes that run until the board says stop.
 pub struct Others(Vec<Child>);
 
 impl Others {
@@ -55,7 +55,7 @@ impl Others {
             Ok(())
         })?;
         let others = Self(vec![users, freezer]);
-        // Each has its turn before anything is judged.
+        // Each makes a step before the measurement begins.
         crate::wait::eventually("each of the others has made a step", || {
             expect(!others.0.iter().any(Child::is_over), others.said())?;
             Ok((0..NAMES.len()).all(|slot| board.steps(slot) > 0))
@@ -67,7 +67,7 @@ impl Others {
         self.0.iter().map(Child::said).collect()
     }
 
-    /// Waits for all of them, who were told to stop.
+    /// Waits for all of them, after they were told to stop.
     pub fn join(self, limit: std::time::Duration) -> Outcome {
         for child in self.0 {
             match child.wait_for(limit)? {
@@ -101,12 +101,12 @@ fn freeze_and_thaw(root: &File) -> Outcome {
 
 type Step<'a> = Box<dyn FnMut(&File, u64) -> Outcome + Send + 'a>;
 
-/// One of 16 blocks, so that what is written takes little room.
+/// Returns one of 16 blocks, so that writes take little room.
 fn place(random: &mut Random) -> u64 {
     random.next() % 16 * (SIZE / 16) + BLOCK64 * 5
 }
 
-/// A thread for each of the others that are an ordinary user.
+/// Starts a thread for each action of the unprivileged user.
 fn use_files(fs: &Instance, bomb: &Bomb, board: &Shared) -> Outcome {
     let data = blocks(1, 1);
     let mut load_pipe = pipe()?;

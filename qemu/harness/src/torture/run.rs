@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! One call, over and over, on bombs: it ends when it is killed, and the others do not wait for it.
+//! Makes one call, again and again, on bombs: it must end when it is killed, and the others must
+//! not wait for it.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +17,22 @@ use crate::process::{become_user, Child, End};
 use crate::sys::{sleep_ms, unlink};
 use crate::wait::eventually;
 
-/// How often what a busy machine can spoil is tried before it is a failure.
+/// The number of tries before a failure that a busy machine can cause counts.
 const TRIES: usize = 3;
 
-/// Where the caller tells what it does.
+/// The slot in which the caller reports.
 const CALLER: usize = SLOTS - 1;
 
 /// This much longer than a second is what a busy machine makes of one, where other guests take the
 /// processor from this one between the measurement and the wait.
 const BUSY: u32 = 4;
 
-/// What takes this much longer than it may has no end.
+/// A call that takes this many times its limit has no end.
 const NO_END: u32 = 20;
 
-/// Makes a call on bombs of this shape, as an ordinary user, while others use the same files, and
-/// kills it: expects that it dies, and that the others waited, no longer than a second, or what
-/// that is on this machine; and that everything can be removed and unmounted then.
+/// Makes a call on bombs of this shape, as an unprivileged user, while others use the same files,
+/// and kills it. Expects that it dies, that the others waited for at most a second of this machine,
+/// and that everything can be removed and unmounted afterwards.
 pub fn expect_bounded(t: &Test, shape: Shape, call: Call) -> Outcome {
     let mut slow = Vec::new();
     for round in 0..TRIES {
@@ -43,9 +44,9 @@ pub fn expect_bounded(t: &Test, shape: Shape, call: Call) -> Outcome {
     Err(Failure::new(slow.join("; again: ")))
 }
 
-/// What took too long, if something did.
+/// Runs a round. Returns the step that took too long, if one did.
 fn one_round(t: &Test, shape: Shape, call: Call, round: usize) -> Outcome<Option<String>> {
-    // Small: what is all or nothing may take as long as it takes to use up the nodes that there are.
+    // Small, as a call that does everything or nothing may take until it has used up all nodes.
     let size = if t.settings.divisor > 1 { "2M" } else { "4M" };
     let fs = t.mount_at(&format!("instance-{round}"), &[("size", size)])?;
     let seed = t.settings.seed.wrapping_add(round as u64);
@@ -103,7 +104,7 @@ fn one_round(t: &Test, shape: Shape, call: Call, round: usize) -> Outcome<Option
     Ok((!slow.is_empty()).then(|| slow.join(", ")))
 }
 
-/// Lets the calls go on for a while, and while somebody waits for them, until that is too long.
+/// Lets the calls run for a while, and longer while a process waits for them, up to a limit.
 fn let_it_run(a_while: Duration, second: Duration, board: &Shared) {
     std::thread::sleep(a_while);
     let waits = |slot| {
@@ -121,7 +122,7 @@ fn remove_everything(fs: Instance, bomb: Bomb) -> Outcome {
     for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
         unlink(entry.or_fail("readdir")?.path()).or_fail("unlink")?;
     }
-    // mlock(2) keeps pages in batches of each processor for a while; dropping caches empties them.
+    // mlock(2) keeps pages in per-CPU batches for a while; dropping caches empties them.
     eventually("no block is used after everything was removed", || {
         let used = fs.used()?;
         if used > 0 {

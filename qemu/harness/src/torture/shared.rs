@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Memory that a process has in common with those that it forks.
+//! Memory that a process shares with its children.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Errno, Outcome};
 
-/// How many workers can tell how long they waited.
+/// The number of workers that can report their waiting times.
 pub const SLOTS: usize = 16;
 
-/// What workers in other processes tell, and are told. All of it zero is where it begins.
+/// The reports of workers in other processes, and their orders. Its initial state is all zero.
 #[repr(C)]
 pub struct Board {
     pub stop: AtomicBool,
     slots: [Slot; SLOTS],
 }
 
-/// What one worker tells, in nanoseconds since the board was made.
+/// The report of one worker, in nanoseconds since the board was made.
 #[repr(C)]
 struct Slot {
-    /// When the step began that it is at, plus one; 0 between two steps.
+    /// The start of the current step, plus one; 0 between two steps.
     since: AtomicU64,
     longest: AtomicU64,
     steps: AtomicU64,
 }
 
-/// The board, in memory of its own until this is dropped.
+/// The board, in shared memory until this is dropped.
 pub struct Shared {
     board: *const Board,
     made: Instant,
 }
 
-// SAFETY: what the pointer leads to is made of atomics, and lives as long as this.
+// SAFETY: the pointer leads to atomics, which live as long as this.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// Memory of zeros.
+/// Maps memory of zeros.
 fn map(len: usize) -> Outcome<*mut libc::c_void> {
     // SAFETY: a new mapping at an address that the kernel chooses.
     let start = unsafe {
@@ -82,7 +82,7 @@ impl Shared {
         self.made.elapsed().as_nanos() as u64 + 1
     }
 
-    /// Runs a step of a worker, and remembers how long it took.
+    /// Runs a step of a worker, and records its duration.
     pub fn step<T>(&self, slot: usize, step: impl FnOnce() -> T) -> T {
         let slot = &self.board().slots[slot];
         let begun = self.now();
@@ -94,18 +94,18 @@ impl Shared {
         result
     }
 
-    /// How many steps a worker has made.
+    /// Returns the number of steps of a worker.
     pub fn steps(&self, slot: usize) -> u64 {
         self.board().slots[slot].steps.load(Ordering::SeqCst)
     }
 
-    /// How long a worker has been at its step, if it is at one.
+    /// Returns the duration of a worker's current step so far, if it has one.
     pub fn current(&self, slot: usize) -> Option<Duration> {
         let since = self.board().slots[slot].since.load(Ordering::SeqCst);
         (since != 0).then(|| Duration::from_nanos(self.now().saturating_sub(since)))
     }
 
-    /// How long a worker's longest step took.
+    /// Returns the duration of a worker's longest step.
     pub fn longest(&self, slot: usize) -> Duration {
         Duration::from_nanos(self.board().slots[slot].longest.load(Ordering::SeqCst))
     }
@@ -118,13 +118,13 @@ impl Drop for Shared {
     }
 }
 
-/// Words that processes count in, zero at first; they stay until the process ends.
+/// Counters of several processes, zero at first; they are never unmapped.
 pub struct Words {
     start: *const AtomicU64,
     count: usize,
 }
 
-// SAFETY: what the pointer leads to is made of atomics, and is never unmapped.
+// SAFETY: the pointer leads to atomics, which are never unmapped.
 unsafe impl Send for Words {}
 // SAFETY: as above.
 unsafe impl Sync for Words {}

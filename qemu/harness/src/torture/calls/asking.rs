@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls that change nothing: seeking, asking, writing back, advice, locks.
+//! Calls that change nothing: seeking, querying, writing back, advice, locks.
 
 use std::os::fd::AsRawFd;
 
@@ -64,7 +64,7 @@ pub fn sync_file_range(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     check(unsafe { libc::sync_file_range(fd, offset, len, 7) })
 }
 
-/// Every advice.
+/// Gives every advice.
 pub fn posix_fadvise(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let (offset, len) = (piece.offset as i64, piece.len as i64);
     for advice in 0..6 {
@@ -96,7 +96,7 @@ pub fn cachestat(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     check(unsafe { libc::syscall(SYS_CACHESTAT, fd, range.as_ptr(), counts.as_mut_ptr(), 0u32) })
 }
 
-/// Taking a lock of the range, asking for it, giving it back.
+/// Takes a lock of the range, queries it, releases it.
 pub fn locks(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let fd = caller.bomb.file.as_raw_fd();
     for (command, kind) in [

@@ -18,7 +18,7 @@ pub fn impatient_pipe() -> Outcome<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
-/// The same buffer over and over: as much as one call can move.
+/// Returns a list of the same buffer, with as many bytes as one call can move.
 fn vectors(caller: &Caller<'_>) -> Vec<libc::iovec> {
     let vector = libc::iovec {
         iov_base: caller.buffer.at(0).cast(),

@@ -22,7 +22,7 @@ pub fn flag_reflink_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usiz
     copy(caller, within(piece), BLOCK64, REFLINK)
 }
 
-/// Of what is equal.
+/// Deduplicates equal ranges.
 pub fn flag_dedup(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, within(piece), caller.bomb.shift(), DEDUP)
 }

@@ -9,7 +9,7 @@ use crate::sys::{check, read_to, write_from};
 
 pub use super::NEEDS;
 
-/// The most that is mapped at once.
+/// The largest mapping, in bytes.
 const MOST: u64 = 1 << 45;
 
 fn map(caller: &Caller<'_>, piece: Piece, most: u64, flags: i32) -> Sys<Mapping> {
@@ -18,7 +18,7 @@ fn map(caller: &Caller<'_>, piece: Piece, most: u64, flags: i32) -> Sys<Mapping>
     Mapping::try_new(&caller.bomb.file, offset, len, READ | WRITE, flags)
 }
 
-/// The kernel loads and stores a byte here and there, so that there is no signal behind the end.
+/// Lets the kernel load and store some bytes, so that there is no signal behind the end.
 fn touch(caller: &Caller<'_>, map: &Mapping) {
     for part in 0..16 {
         let at = map.at(map.len() / 16 * part / BLOCK * BLOCK);
@@ -38,7 +38,7 @@ pub fn touch_private(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     Ok(0)
 }
 
-/// A slice, as each of its pages has an entry in a page table.
+/// Populates a part only, as each of its pages takes an entry in a page table.
 pub fn populate(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
     map(caller, piece, 256 << 20, flags).map(|map| map.len())
@@ -62,7 +62,7 @@ pub fn madvise_remove(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     advise(caller, piece, MOST, libc::MADV_REMOVE)
 }
 
-/// Advice that changes nothing in the file.
+/// Gives advice that does not change the file.
 pub fn madvise_others(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     const ADVICE: &[i32] = &[
         libc::MADV_WILLNEED,
@@ -93,7 +93,7 @@ pub fn msync(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     Ok(0)
 }
 
-/// Of a slice: a byte for each page.
+/// Calls mincore(2) on a part, as it takes a byte for each page.
 pub fn mincore(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let map = map(caller, piece, 1 << 30, libc::MAP_SHARED)?;
     touch(caller, &map);
@@ -102,7 +102,7 @@ pub fn mincore(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     check(unsafe { libc::mincore(map.at(0).cast(), map.len(), pages.as_mut_ptr()) })
 }
 
-/// Which a limit keeps short, where there is one.
+/// Locks a part, up to the limit on locked memory.
 pub fn mlock(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let map = map(caller, piece, 256 << 20, libc::MAP_SHARED)?;
     // SAFETY: within this mapping.

@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 use crate::pattern::{Random, BLOCK64};
 use crate::sys::{clone_file, read_to, File};
 
-/// One call; what it gives does not matter but for its errno.
+/// One call; only its errno is checked.
 pub type Call = fn(&Caller<'_>, Piece) -> Sys<usize>;
 
 /// A range of a file, in bytes.
@@ -28,8 +28,8 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// The longest one first, then the same without its ends; then any, of all lengths, every second
-    /// one of whole blocks.
+    /// Returns the longest range first, then the same without its ends; then random ranges of all
+    /// lengths, every second one of whole blocks.
     fn choose(turn: u64, random: &mut Random) -> Self {
         match turn {
             0 => Self {
@@ -56,7 +56,7 @@ impl Piece {
     }
 }
 
-/// Errors that mean that a call did not like its range, or had no room.
+/// Errors for a range that is refused, or for a full filesystem.
 const REFUSED: &[i32] = &[
     libc::EINVAL,
     libc::ENOSPC,
@@ -73,17 +73,17 @@ const REFUSED: &[i32] = &[
     libc::ENODATA,
 ];
 
-/// What they are made on.
+/// The features that these tests need.
 pub const NEEDS: &[Feature] = &[Feature::Reflinkfs, Feature::FastKernel];
 
-/// How long the buffer of a read or write is.
+/// The length of the buffer of a read or write.
 pub const BUFFER: usize = 1 << 20;
 
-/// Who makes the calls, and what they need beside the bomb.
+/// The caller's resources besides the bomb.
 pub struct Caller<'a> {
     pub bomb: &'a Bomb,
     pub buffer: Mapping,
-    /// The reading end and the writing end of a pipe, neither of which waits.
+    /// The reading end and the writing end of a pipe, both non-blocking.
     pub pipe: (OwnedFd, OwnedFd),
     pub null: File,
     turns: u64,
@@ -100,12 +100,12 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// One call, on a file that is as long as bombs are.
+    /// Makes one call, on a file of the size of a bomb.
     pub fn turn(&mut self, call: Call, random: &mut Random) -> Outcome {
         let Bomb { file, other, .. } = self.bomb;
         if file.size()? < SIZE / 2 {
             file.truncate(0)?;
-            // Where the others have used the room up, what is short has to do.
+            // If the others have filled the filesystem, uses the file as short as it is.
             let _ = clone_file(other, file);
         }
         let piece = Piece::choose(self.turns, random);

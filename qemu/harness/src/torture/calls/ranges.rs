@@ -44,7 +44,7 @@ pub fn collapse(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     change(caller, libc::FALLOC_FL_COLLAPSE_RANGE, piece)
 }
 
-/// By one block, so that nothing keeps its place in a leaf.
+/// Removes one block, so that no block keeps its place in a leaf.
 pub fn collapse_a_block(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     collapse(caller, one_block(piece))
 }
@@ -64,14 +64,14 @@ fn one_block(piece: Piece) -> Piece {
     }
 }
 
-/// Which is not to be had.
+/// Calls FALLOC_FL_WRITE_ZEROES, which reflinkfs refuses.
 pub fn write_zeroes(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     change(caller, WRITE_ZEROES, piece)
 }
 
 pub fn truncate(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     match caller.bomb.file.try_truncate(piece.offset) {
-        // There may be no room for the last block, which is shared.
+        // The last block is shared, and there may be no room for its copy.
         Ok(()) | Err(Errno(libc::ENOSPC)) => {
             let longer = caller.bomb.file.try_truncate(i64::MAX as u64);
             longer.map(|()| 0)

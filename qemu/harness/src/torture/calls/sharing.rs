@@ -10,7 +10,7 @@ use crate::sys::{
 
 pub use super::NEEDS;
 
-/// copy_file_range from the other file, beginning so much later there.
+/// Calls copy_file_range from the other file, `later` bytes further on there.
 pub(super) fn copy(caller: &Caller<'_>, piece: Piece, later: u64, flags: u32) -> Sys<usize> {
     let (mut from, mut to) = ((piece.offset + later) as i64, piece.offset as i64);
     let len = piece.len as usize;
@@ -18,22 +18,22 @@ pub(super) fn copy(caller: &Caller<'_>, piece: Piece, later: u64, flags: u32) ->
     copy_file_range(other, Some(&mut from), file, Some(&mut to), len, flags)
 }
 
-/// What can be shared.
+/// Copies a range that can be shared.
 pub fn copy_aligned(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, piece, 0, 0)
 }
 
-/// What can be shared, but by nodes of its own.
+/// Copies a range that can be shared, but with other nodes.
 pub fn copy_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, piece, BLOCK64, 0)
 }
 
-/// What can only be copied.
+/// Copies a range that cannot be shared.
 pub fn copy_a_byte_later(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     copy(caller, piece, 1, 0)
 }
 
-/// What is refused where it goes beyond the end of the source, so that it does not.
+/// Cuts a range to the end of the source, as calls refuse ranges beyond it.
 pub(super) fn within(piece: Piece) -> Piece {
     let len = piece.len.min(super::SIZE - piece.offset);
     Piece {
@@ -46,7 +46,7 @@ pub fn ficlone(caller: &Caller<'_>, _: Piece) -> Sys<usize> {
     clone_file(&caller.bomb.other, &caller.bomb.file).map(|()| 0)
 }
 
-/// From the other file, beginning so much later there.
+/// Clones from the other file, `later` bytes further on there.
 fn clone(caller: &Caller<'_>, piece: Piece, later: u64) -> Sys<usize> {
     let Piece { offset, len } = within(piece);
     let (other, file) = (&caller.bomb.other, &caller.bomb.file);
@@ -61,7 +61,7 @@ pub fn ficlonerange_a_block_later(caller: &Caller<'_>, piece: Piece) -> Sys<usiz
     clone(caller, piece, BLOCK64)
 }
 
-/// The first half of the file onto its second, or a part of that.
+/// Clones the first half of the file, or a part of it, onto the second.
 pub fn ficlonerange_onto_itself(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let half = super::SIZE / 2;
     let file = &caller.bomb.file;
@@ -70,7 +70,7 @@ pub fn ficlonerange_onto_itself(caller: &Caller<'_>, piece: Piece) -> Sys<usize>
     clone_range(file, from, len, file, half + from).map(|()| 0)
 }
 
-/// Of what is equal.
+/// Deduplicates equal ranges.
 pub fn fideduperange(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let Piece { offset, len } = within(piece);
     let (other, file) = (&caller.bomb.other, &caller.bomb.file);
@@ -81,7 +81,7 @@ pub fn fideduperange(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     }
 }
 
-/// As many as fit into one call.
+/// Deduplicates as many ranges as fit into one call.
 pub fn fideduperange_of_many(caller: &Caller<'_>, piece: Piece) -> Sys<usize> {
     let Piece { offset, len } = within(piece);
     let target = FileDedupeRangeInfo::new(&caller.bomb.file, offset);

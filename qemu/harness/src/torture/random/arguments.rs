@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Arguments of system calls, drawn at random: most of them right, some of them wrong.
+//! Random arguments of system calls: most of them valid, some invalid.
 
 use std::ffi::CString;
 
@@ -7,12 +7,12 @@ use super::region::{Region, PAGES};
 use crate::pattern::{Random, BLOCK, BLOCK64};
 use crate::posix_acl;
 
-/// What an argument is for.
+/// The type of an argument.
 #[derive(Clone, Copy, Debug)]
 pub enum Argument {
-    /// An open file, or none.
+    /// An open file, or an invalid descriptor.
     Fd,
-    /// `AT_FDCWD`, or an open directory, or none.
+    /// `AT_FDCWD`, an open directory, or an invalid descriptor.
     Dir,
     /// One end of a pipe.
     Pipe,
@@ -23,14 +23,14 @@ pub enum Argument {
     /// A pointer to an offset.
     OffsetPointer,
     Len,
-    /// Memory to read from or write to: a buffer, a mapping, or no memory.
+    /// Memory to read from or write to: a buffer, a mapping, or an invalid address.
     Buffer,
     /// The length of a buffer.
     BufferLen,
-    /// A list of such.
+    /// A list of buffers.
     Vectors,
     VectorCount,
-    /// Pages of the region that files are mapped in, never others.
+    /// Pages of the region for mappings, never others.
     Pages,
     PagesLen,
     /// Any of these bits.
@@ -58,17 +58,17 @@ pub enum Argument {
     FileFlags,
     /// The name of an attribute that holds an access control list.
     AclName,
-    /// An access control list, or what is none.
+    /// A valid or invalid access control list.
     Acl,
     /// A pair of times.
     Times,
 }
 
-/// What random calls work with: descriptors, names, memory; and what was drawn for the next one, as
-/// long as that is made.
+/// The resources of random calls: descriptors, names, memory; and the structures for the next call,
+/// until it is made.
 pub struct World {
     pub random: Random,
-    /// Descriptors; -1 where there is none.
+    /// Descriptors; -1 for none.
     pub fds: [i32; 12],
     pub pipe: [i32; 2],
     pub region: Region,
@@ -80,7 +80,7 @@ const NAMES: [&str; 12] = [
     "a", "b", "c", "d", "dir", "dir/a", "dir/b", "dir/dir", "link", "dir/link", ".", "..",
 ];
 
-/// Of 28 bytes, and of 44.
+/// ACLs of 28 and of 44 bytes.
 const ACLS: [&str; 4] = [
     "u::rwx g::rx o::r",
     "u::rw g:: o::",
@@ -88,7 +88,7 @@ const ACLS: [&str; 4] = [
     "u::rw u:0:r g::r m::r o::r",
 ];
 
-/// Room for the longest.
+/// The length of the longest ACL, in words.
 const ACL_WORDS: usize = 6;
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Forgets what was drawn for the last call.
+    /// Frees the structures of the last call.
     pub fn clear(&mut self) {
         self.texts.clear();
         self.structures.clear();
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    /// A value for an argument.
+    /// Draws a value for an argument.
     pub fn draw(&mut self, argument: Argument) -> u64 {
         match argument {
             Argument::Fd => self.fd() as u64,
@@ -234,7 +234,7 @@ impl World {
                 let page = self.below(PAGES);
                 self.region.mapped_at(page * BLOCK)
             }
-            // Never more than is left of the region.
+            // Never more than the rest of the region.
             Argument::PagesLen => (1 + self.below(PAGES / 4)) as u64 * BLOCK64,
             Argument::Bits(bits) => {
                 let some = bits.iter().filter(|_| self.random.one_in(3));

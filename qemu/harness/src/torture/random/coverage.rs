@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Which places of the module calls have come to, where it is built with KCOV_INSTRUMENT: a place is a
-//! call of `__sanitizer_cov_trace_pc`, one in each block of code that is entered in one way.
+//! Coverage of a module that is built with KCOV_INSTRUMENT: a place is a call of
+//! `__sanitizer_cov_trace_pc`, one in each basic block.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +13,13 @@ const KCOV_INIT_TRACE: libc::c_ulong = 0x8008_6301;
 const KCOV_ENABLE: libc::c_ulong = 0x6364;
 const KCOV_TRACE_PC: libc::c_ulong = 0;
 
-/// How many places one call may pass before the rest is not looked at.
+/// The number of places of one call that are recorded at most.
 const PLACES: usize = 1 << 16;
 
-/// The module's code is smaller than this, so that the low bits of a place tell which it is.
+/// The module's code is smaller than this, so that the low bits of an address identify a place.
 const WINDOW: u64 = 1 << 22;
 
-/// A bit for each place, in memory that processes have in common.
+/// A bit for each place, in shared memory.
 pub struct Places(Words);
 
 impl Places {
@@ -42,7 +42,7 @@ impl Places {
         bits.map(u64::from).sum()
     }
 
-    /// How many of `all` places were reached, in words; nothing where none tells.
+    /// Returns the number of reached places out of `all`, in words; empty without KCOV.
     pub fn said(&self, all: u64) -> String {
         match (self.count(), all) {
             (0, _) => String::new(),
@@ -55,19 +55,19 @@ impl Places {
     }
 }
 
-/// What the kernel notes of this thread.
+/// The kernel's record for this thread.
 pub struct Trace {
     _file: File,
     notes: *const AtomicU64,
 }
 
 impl Trace {
-    /// Opens what only root may, where there is KCOV.
+    /// Opens KCOV, as only root may, if the kernel has it.
     pub fn open() -> Option<File> {
         File::open("/sys/kernel/debug/kcov", libc::O_RDWR).ok()
     }
 
-    /// Begins to note what this thread does.
+    /// Starts recording this thread.
     pub fn begin(file: File) -> Outcome<Self> {
         let fd = file.as_raw_fd();
         // SAFETY: the argument is a number.
@@ -84,14 +84,14 @@ impl Trace {
         })
     }
 
-    /// The kernel's number of notes, and behind it the notes.
+    /// Returns a word of the record: their number, then the addresses.
     fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < PLACES);
         // SAFETY: within the mapping, which stays.
         unsafe { &*self.notes.add(index) }
     }
 
-    /// Remembers where the calls since the last time have come to.
+    /// Adds the places of the calls since the last time.
     pub fn collect(&self, places: &Places) {
         let count = self.word(0).swap(0, Ordering::Relaxed) as usize;
         for i in 1..=count.min(PLACES - 1) {

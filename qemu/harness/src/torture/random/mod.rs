@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! System calls at random, by several processes of an ordinary user on a few files, with valid and
-//! invalid arguments. What fails is what the kernel reports, a call that cannot be killed, and what is
-//! left when everything was removed.
+//! Random system calls, by several processes of an unprivileged user on a few files, with valid and
+//! invalid arguments. These are failures: a report of the kernel, a call that cannot be killed, and
+//! memory or blocks left when everything was removed.
 //!
 //! | file | concern |
 //! |---|---|
-//! | `table.rs` | the calls, and what their arguments are for |
+//! | `table.rs` | the calls, and the types of their arguments |
 //! | `arguments.rs` | arguments |
-//! | `region.rs` | the memory they are about |
-//! | `tally.rs` | how many calls were made, and of which kinds |
-//! | `coverage.rs` | which places of the module they come to |
+//! | `region.rs` | the memory that they access |
+//! | `tally.rs` | the number of calls, by kind |
+//! | `coverage.rs` | the places of the module that they reach |
 
 mod arguments;
 mod coverage;
@@ -34,19 +34,20 @@ use region::Region;
 use table::CALLS;
 use tally::Tally;
 
-/// How many processes make calls at the same time.
+/// The number of processes that make calls at the same time.
 const PROCESSES: usize = 3;
 
-/// How many calls a program makes. The next begins anew, with other files open and mapped.
+/// The number of calls of a program. The next program starts again, with other files open and
+/// mapped.
 const PROGRAM: usize = 2_000;
 
-/// How often a program is looked at.
+/// The interval at which a program is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How often the same call is interrupted before its program is killed.
+/// The number of interruptions of the same call before its program is killed.
 const INTERRUPTIONS: usize = 200;
 
-/// What the processes have in common.
+/// The state that the processes share.
 struct Run<'a> {
     fs: &'a Instance,
     seed: u64,
@@ -55,12 +56,12 @@ struct Run<'a> {
     places: &'a Places,
 }
 
-/// Makes calls for a while. The calls and arguments of a seed are always the same; what they give
-/// depends on the other processes.
+/// Makes calls for a while. The calls and arguments of a seed are always the same; their results
+/// depend on the other processes.
 pub fn calls_at_random(t: &Test) -> Outcome {
     let options = [("size", "8M"), ("nr_inodes", "200"), ("quota", "")];
     let seed = t.settings.seed;
-    // Every second one charges users.
+    // Every second instance has quotas.
     let fs = t.mount(&options[..2 + seed as usize % 2])?;
     let empty = fs.space()?;
     let (tally, places) = (Tally::new()?, Places::new()?);
@@ -85,7 +86,7 @@ pub fn calls_at_random(t: &Test) -> Outcome {
     fs.unmount()
 }
 
-/// Removes what is in the directory, whatever its modes are.
+/// Removes everything in the directory, whatever its modes.
 fn remove_tree(fs: &Instance) -> Outcome {
     for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
         let entry = entry.or_fail("readdir")?;
@@ -98,8 +99,8 @@ fn remove_tree(fs: &Instance) -> Outcome {
     Ok(())
 }
 
-/// The seed of a program. The first one of the first process has the seed that was asked for, so that
-/// any program can be the first of a run on such a filesystem.
+/// Returns the seed of a program. The first program of the first process has the seed of the
+/// command line, so that any program can be repeated as the first of a run.
 fn seed_of_program(seed: u64, process: usize, number: u64) -> u64 {
     match ((process as u64) << 32) | number {
         0 => seed,
@@ -108,7 +109,7 @@ fn seed_of_program(seed: u64, process: usize, number: u64) -> u64 {
 }
 
 impl Run<'_> {
-    /// Runs programs until the time is over, each in a process of its own that begins with nothing open.
+    /// Runs programs until the time is over, each in a new process that begins with nothing open.
     fn programs(&self, process: usize) -> Outcome {
         interrupt_on(libc::SIGALRM)?;
         let started = Instant::now();
@@ -127,9 +128,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits for the end of a program. A call that goes on is interrupted by a signal, again and again,
-    /// as it may wait for what only this program would do, such as to write into a pipe. What only a
-    /// fatal signal ends is killed in the end, and a call that goes on even then is the failure.
+    /// Waits for the end of a program. Interrupts a call that does not return by a signal, again
+    /// and again, as it may wait for something that only this program would do, such as to write
+    /// into a pipe. Kills a program that does not react; a call that survives that is the failure.
     fn watch(&self, process: usize, child: Child) -> Outcome {
         let (mut seen, mut interruptions) = (0, 0);
         while interruptions < INTERRUPTIONS {
@@ -189,7 +190,7 @@ impl Run<'_> {
 
 extern "C" fn nothing(_: i32) {}
 
-/// Has a signal do nothing but interrupt the call that it finds.
+/// Makes a signal only interrupt the current call.
 fn interrupt_on(signal: i32) -> Outcome {
     // SAFETY: an action of zeros has no flags, so that calls are not restarted; the handler does nothing.
     check(unsafe {
@@ -209,12 +210,12 @@ fn call(world: &mut World, number: usize) -> i64 {
         *word = world.draw(*argument);
     }
     let [a, b, c, d, e, f] = words;
-    // SAFETY: the kernel checks pointers itself. What it stores goes to the region, to structures
-    // that are as long as it takes them for, or to files; what is mapped, unmapped or protected is
-    // in the region alone.
+    // SAFETY: the kernel checks pointers itself. It stores only to the region, to structures that
+    // have the length it expects, or to files; only memory of the region is mapped, unmapped or
+    // protected.
     let gave = unsafe { libc::syscall(entry.number, a, b, c, d, e, f) };
     if entry.opens {
-        // Drawn in any case: what comes next must not depend on what was given.
+        // Drawn in any case, so that later arguments do not depend on results.
         let slot = world.random.below(world.fds.len());
         if gave >= 0 {
             let old = std::mem::replace(&mut world.fds[slot], gave as i32);

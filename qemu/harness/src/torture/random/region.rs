@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The memory that random calls may do anything to: pages that files are mapped in, and a buffer.
+//! The memory that random calls may change in any way: pages for mappings of files, and a buffer.
 
 use crate::failure::{Context, Outcome};
 use crate::mapping::Mapping;
 use crate::pattern::BLOCK;
 
-/// How many pages files are mapped in.
+/// The number of pages for mappings of files.
 pub const PAGES: usize = 128;
 
-/// Behind those pages there is as much again for what reaches beyond them, and then a page that nothing
-/// may touch: what the kernel is asked to store without end ends there.
+/// After those pages there are as many for ranges that end beyond them, and then an inaccessible
+/// page, which ends stores of the kernel without a limit.
 const LEN: usize = 2 * PAGES * BLOCK;
 
 pub struct Region {

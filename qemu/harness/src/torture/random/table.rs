@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The system calls that are made at random, and what their arguments are for. Some of them wait, for a
-//! lock, for another end of a pipe, for the holder of a lease; none touches memory but the region.
+//! The random system calls, and the types of their arguments. Some of them wait, for a lock, for
+//! the other end of a pipe, for the holder of a lease; none accesses memory except the region.
 
 use super::arguments::Argument::{self, *};
 
@@ -9,11 +9,11 @@ pub struct Entry {
     pub name: &'static str,
     pub number: i64,
     pub arguments: &'static [Argument],
-    /// What it gives is a new descriptor.
+    /// Whether it returns a new descriptor.
     pub opens: bool,
 }
 
-/// Their numbers, also those that the crate libc does not know.
+/// Numbers of calls, also of those that the crate libc does not have.
 #[allow(non_upper_case_globals)]
 mod numbers {
     pub use libc::*;
@@ -47,7 +47,7 @@ const ADVICE: Argument = One(&[
     0, 1, 2, 3, 4, 8, 9, 10, 12, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 102, 103,
 ]);
 
-/// Seldom without SPLICE_F_NONBLOCK.
+/// SPLICE_F_NONBLOCK in most cases.
 const SPLICE: Argument = One(&[2, 3, 2, 3, 2, 3, 0]);
 
 /// For fcntl(2): F_GETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK; seldom F_SETLKW, F_OFD_SETLKW.

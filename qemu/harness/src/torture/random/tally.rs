@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What programs count, in memory that their parents have in common with them.
+//! Counters of programs, in memory that their parents share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,8 +8,8 @@ use super::PROCESSES;
 use crate::failure::Outcome;
 use crate::torture::shared::Words;
 
-/// For each call how often it was made, succeeded, was interrupted, was killed; for each process the
-/// number of calls it has made, which of them it makes now, and how many programs have ended.
+/// For each call how often it was made, succeeded, was interrupted, was killed; for each process
+/// the number of calls, its current call, and the number of finished programs.
 pub struct Tally(Words);
 
 const MADE: usize = 0;
@@ -33,7 +33,7 @@ impl Tally {
         self.0.word(index).load(Ordering::Relaxed)
     }
 
-    /// Makes a call, which gives at least 0 if it succeeds.
+    /// Makes a call and counts it; a result of at least 0 is a success.
     pub fn count(&self, process: usize, call: usize, make: impl FnOnce() -> i64) {
         let current: &AtomicU64 = self.0.word(CURRENT + process);
         current.store(call as u64, Ordering::Relaxed);
@@ -45,12 +45,12 @@ impl Tally {
         }
     }
 
-    /// How many calls the process has made.
+    /// Returns the number of calls of the process.
     pub fn steps(&self, process: usize) -> u64 {
         self.get(STEPS + process)
     }
 
-    /// The call that the process makes, or made last.
+    /// Returns the current or last call of the process.
     pub fn current(&self, process: usize) -> &'static str {
         CALLS[self.get(CURRENT + process) as usize].name
     }
@@ -75,7 +75,7 @@ impl Tally {
         self.each(what).map(|(_, count)| count).sum()
     }
 
-    /// All of it in words.
+    /// Returns all counts in words.
     pub fn said(&self) -> String {
         let programs: u64 = (0..PROCESSES).map(|i| self.get(PROGRAMS + i)).sum();
         let killed: Vec<_> = self

@@ -103,7 +103,7 @@ pub enum Feature {
     /// The processor sets dirty bits in page tables. Otherwise the first store to each page faults.
     PagesMarkedByProcessor,
     /// The kernel has permission events: `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
-    Questions,
+    PermissionEvents,
     /// The kernel has tracepoints: `CONFIG_EVENT_TRACING`.
     Tracing,
     /// A kernel with overlayfs: `CONFIG_OVERLAY_FS`.
@@ -129,7 +129,7 @@ impl Feature {
             (Self::PagesMarkedByProcessor, _) => std::fs::read_to_string("/proc/cpuinfo")
                 .is_ok_and(|info| info.contains("User Mode Linux"))
                 .then_some("User-Mode Linux sets dirty bits in faults"),
-            (Self::Questions, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
+            (Self::PermissionEvents, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
                 "this kernel has no permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
             ),
             (Self::Tracing, _) => (!Path::new("/sys/kernel/tracing").exists())

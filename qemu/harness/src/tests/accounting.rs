@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What sharing and its end cost, block by block; what names cost.
+//! The blocks that sharing, and its end, take; the inodes that names take.
 
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, Block};
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
     case!(names_that_are_replaced_or_refused_give_their_inode_back).needs(INSTANCE),
 ];
 
-/// How a file ceases to share the blocks of another: given the file, which it may keep.
+/// A way to end the sharing of a file, which it may return.
 type Removal = (&'static str, fn(&Instance, File) -> Outcome<Option<File>>);
 
 const REMOVALS: &[Removal] = &[
@@ -52,8 +52,8 @@ const REMOVALS: &[Removal] = &[
     }),
 ];
 
-/// A file is cloned, one of the two is removed, the filesystem filled to the last block, and the
-/// other one changed all over, twice.
+/// Clones a file, removes one of the two, fills the filesystem to the last block, and changes every
+/// block of the other, twice.
 fn expect_room_for_changes(
     t: &Test,
     source_stays: bool,
@@ -108,7 +108,7 @@ fn expect_room_for_changes(
 }
 
 fn write_in_pieces(file: &File, data: &[u8]) -> Outcome {
-    // Not at block boundaries, so that most blocks are written twice, in part.
+    // At unaligned offsets, so that most blocks are written twice, in part.
     let mut at = 0;
     for piece in data.chunks(5000) {
         file.write_at(piece, at)?;
@@ -134,7 +134,7 @@ fn a_full_filesystem_takes_writes_to_the_clone_of_a_removed_source(t: &Test) -> 
     expect_room_for_changes(t, false, |file, data| file.write_at(data, 0))
 }
 
-/// How many blocks the file has of which some are shared, and which.
+/// The number of blocks of the file with some shared blocks.
 const COUNT: usize = 200;
 const SHARED: std::ops::Range<usize> = 50..60;
 
@@ -248,7 +248,7 @@ fn blocks_beside_a_large_cloned_range_cost_nothing_to_write(t: &Test) -> Outcome
         expect_eq(
             fs.used()?,
             used,
-            "blocks used after all beside the range was written",
+            "blocks used after everything except the range was written",
         )?;
     }
     to.expect_contents(&blocks(1, LARGE), "the range")?;
@@ -281,7 +281,7 @@ fn further_names_count_as_inodes(t: &Test) -> Outcome {
         3,
         "names of the file",
     )?;
-    // The first name may go as well as any other.
+    // Any name may be removed first.
     unlink(fs.path("file")).or_fail("unlink")?;
     free(1, "free inodes after a name was removed")?;
     link(fs.path("second"), fs.path("file")).or_fail("link in its place")?;
@@ -307,7 +307,7 @@ fn names_that_are_replaced_or_refused_give_their_inode_back(t: &Test) -> Outcome
     let exists = link(fs.path("file"), fs.path("other"));
     expect_errno(exists, libc::EEXIST, "a link to a name that is there")?;
     free(2, "free inodes after that")?;
-    // Two names of one file: nothing happens.
+    // Renaming one name of a file to another does nothing.
     rename(fs.path("file"), fs.path("second")).or_fail("rename to itself")?;
     free(
         2,

@@ -92,7 +92,7 @@ fn an_acl_is_set_read_listed_and_removed(t: &Test) -> Outcome {
     set_acl(&dir, DEFAULT, SOME).or_fail("set the default")?;
     set_acl(&dir, ACCESS, SOME).or_fail("set")?;
     expect_eq(list(&dir)?, vec![ACCESS, DEFAULT], "names of a directory's")?;
-    // An attribute of no entries is none.
+    // An attribute without entries means no ACL.
     set(&dir, DEFAULT, b"", 0).or_fail("set nothing")?;
     set(&dir, ACCESS, &encode(""), 0).or_fail("set no entries")?;
     expect_no_acl(&dir, DEFAULT)?;
@@ -108,7 +108,7 @@ fn an_acl_that_says_no_more_than_the_mode_becomes_the_mode(t: &Test) -> Outcome 
     set_acl(&file.path, ACCESS, "u::r-- g::r-- o::r--").or_fail("set in place of another")?;
     expect_mode(&file.path, 0o444, "the mode says it")?;
     expect_no_acl(&file.path, ACCESS)?;
-    // With a mask it says more, even when it names nobody.
+    // With a mask it is more than a mode, even without named entries.
     set_acl(&file.path, ACCESS, "u::rw- g::rw- m::r-- o::---").or_fail("set")?;
     expect_acl(&file.path, ACCESS, "u::rw- g::rw- m::r-- o::---")
 }
@@ -137,7 +137,7 @@ fn chmod_changes_the_mask_and_keeps_the_rest(t: &Test) -> Outcome {
     crate::sys::check(unsafe { libc::fchmod(std::os::fd::AsRawFd::as_raw_fd(&file), 0o600) })
         .or_fail("fchmod")?;
     expect_acl(&file.path, ACCESS, "u::rw- u:1000:rwx g::r-- m::--- o::---")?;
-    // A default ACL is nothing that the mode says.
+    // A mode never includes a default ACL.
     let dir = t.mkdir("dir")?;
     set_acl(&dir, DEFAULT, SOME).or_fail("set the default")?;
     chmod(&dir, 0o700).or_fail("chmod")?;
@@ -149,7 +149,7 @@ fn entries_decide_who_may_read_and_write(t: &Test) -> Outcome {
     let file = t.create("file")?;
     chown(&file.path, 1000, 2000).or_fail("chown")?;
     for (words, uid, gid, read, write) in [
-        // The owner's entry is the owner's, whatever else names them.
+        // The owner's entry is the owner's, whatever other entries name the owner.
         (
             "u::--- u:1000:rw- g::rw- m::rw- o::rw-",
             1000,
@@ -164,7 +164,7 @@ fn entries_decide_who_may_read_and_write(t: &Test) -> Outcome {
             true,
             true,
         ),
-        // A user who is named.
+        // A named user.
         (
             "u::--- u:1001:rw- g::--- m::rw- o::---",
             1001,
@@ -193,7 +193,7 @@ fn entries_decide_who_may_read_and_write(t: &Test) -> Outcome {
             false,
             false,
         ),
-        // The file's group, and one that is named.
+        // The file's group, and a named group.
         (
             "u::--- u:5:--- g::rw- m::-w- o::rw-",
             1002,
@@ -222,7 +222,7 @@ fn entries_decide_who_may_read_and_write(t: &Test) -> Outcome {
             false,
             false,
         ),
-        // Any of one's groups will do, but what one asks for must come from a single entry.
+        // Any of a process's groups counts, but all requested permissions must come from one entry.
         (
             "u::--- g::r-- g:2000:-w- m::rw- o::---",
             1002,
@@ -230,7 +230,7 @@ fn entries_decide_who_may_read_and_write(t: &Test) -> Outcome {
             true,
             true,
         ),
-        // Everybody else, whom the mask does not limit.
+        // Other users, whom the mask does not limit.
         (
             "u::--- u:5:--- g::--- g:6:--- m::--- o::r--",
             1002,
@@ -313,7 +313,7 @@ fn a_default_acl_is_for_directories(t: &Test) -> Outcome {
         0o705,
         "a default ACL changes nothing of the directory itself",
     )?;
-    // One that says no more than a mode is kept all the same.
+    // A default ACL equivalent to a mode is kept.
     set_acl(&dir, DEFAULT, "u::rwx g::--- o::---").or_fail("set")?;
     expect_acl(&dir, DEFAULT, "u::rwx g::--- o::---")
 }
@@ -337,9 +337,9 @@ fn what_is_made_in_a_directory_inherits_its_default_acl(t: &Test) -> Outcome {
     }
     expect_no_acl(dir.join("file"), DEFAULT)?;
     expect_mode(dir.join("symlink"), 0o777, "a symlink")?;
-    // What was there before has none.
+    // Older files have none.
     expect_no_acl(&dir, ACCESS)?;
-    // A file that comes from elsewhere keeps its own.
+    // A file from another directory keeps its own.
     let file = t.create("from-elsewhere")?;
     crate::sys::rename(&file.path, dir.join("moved")).or_fail("rename")?;
     expect_no_acl(dir.join("moved"), ACCESS)?;
@@ -364,7 +364,7 @@ fn the_mode_asked_for_limits_what_is_inherited(t: &Test) -> Outcome {
         ACCESS,
         "u::rwx u:1000:rwx g::rwx m::--x o::---",
     )?;
-    // The default goes on as it is.
+    // Subdirectories inherit the default ACL.
     expect_acl(
         dir.join("sub"),
         DEFAULT,
@@ -379,7 +379,7 @@ fn a_default_acl_decides_instead_of_the_umask(t: &Test) -> Outcome {
     let flags = libc::O_RDWR | libc::O_CREAT;
     File::open_mode(dir.join("before"), flags, 0o666).or_fail("create")?;
     expect_mode(dir.join("before"), 0o600, "without a default ACL")?;
-    // One that says no more than a mode leaves no ACL behind, but counts.
+    // An access ACL equivalent to a mode is not kept, but sets the mode.
     set_acl(&dir, DEFAULT, "u::rwx g::rwx o::r-x").or_fail("set")?;
     File::open_mode(dir.join("file"), flags, 0o666).or_fail("create")?;
     expect_mode(dir.join("file"), 0o664, "with a default ACL")?;
@@ -490,7 +490,7 @@ fn only_the_owner_may_set_an_acl(t: &Test) -> Outcome {
         expect_errno(set_acl(&file.path, ACCESS, SOME), libc::EPERM, "set")?;
         expect_errno(remove(&file.path, ACCESS), libc::EPERM, "remove")?;
         expect_errno(set_acl(&dir, DEFAULT, SOME), libc::EPERM, "set a default")?;
-        // But everybody who may look may see it.
+        // But any user with search permission may read it.
         get(&file.path, ACCESS).or_fail("get").map(|_| ())
     })?;
     chown(&file.path, 1000, 0).or_fail("chown")?;
@@ -549,7 +549,7 @@ fn a_link_has_the_acl_and_a_clone_has_it_not(t: &Test) -> Outcome {
     expect_mode(t.path("clone"), 0o644, "the clone's own mode")
 }
 
-/// An ACL that names this many users.
+/// Returns an ACL with this many named users.
 fn naming(users: usize) -> String {
     let named = (0..users).map(|i| format!("u:{}:r--", 10_000 + i));
     let named = named.collect::<Vec<_>>().join(" ");
@@ -562,7 +562,7 @@ fn an_acl_of_many_entries_is_kept(t: &Test) -> Outcome {
         set_acl(&file.path, ACCESS, &naming(users)).or_fail(format_args!("{users} users"))?;
         expect_acl(&file.path, ACCESS, &naming(users))?;
     }
-    // The last one named counts as much as the first.
+    // The last named user counts like the first.
     as_user(10_999, 1, || {
         File::open(&file.path, libc::O_RDONLY)
             .map(drop)
@@ -596,7 +596,7 @@ fn acls_are_counted_and_given_back(t: &Test) -> Outcome {
         unlink(&path).or_fail("unlink")?;
     }
     expect_eq(free()?, before, "free inodes after removal")?;
-    // What is inherited counts as well.
+    // An inherited ACL counts as well.
     mkdir(fs.path("dir"), 0o755).or_fail("mkdir")?;
     set_acl(fs.path("dir"), DEFAULT, &naming(1000)).or_fail("set")?;
     let one = free()?;

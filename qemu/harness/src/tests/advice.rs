@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls that ask for or about cached pages. A filesystem that has none must answer them without
-//! harm: whatever they give, the data stays right and the kernel well.
+//! Calls about cached pages. A filesystem without cached pages must handle them without harm:
+//! whatever they return, the data stays right, and the kernel reports no fault.
 
 use std::os::fd::AsRawFd;
 
@@ -36,7 +36,8 @@ pub const CASES: &[Case] = &[
     case!(all_of_it_on_a_clone_is_harmless).needs(&[Feature::Reflink]),
 ];
 
-/// A file of data, a hole and a partial last block, what it holds, and a mapping of it.
+/// Creates a file with data, a hole and a partial last block; returns it, its contents, and a
+/// mapping.
 fn subject(t: &Test) -> Outcome<(File, Vec<u8>, Mapping)> {
     let mut model = blocks(1, 20);
     let file = t.create_with("subject", &model)?;
@@ -138,7 +139,7 @@ fn cachestat_is_harmless(t: &Test) -> Outcome {
 
 fn madvise_of_every_kind_is_harmless(t: &Test) -> Outcome {
     let (file, model, map) = subject(t)?;
-    // Those that a shared file mapping may get; the result is the kernel's choice.
+    // Advice for shared file mappings; the kernel chooses the result.
     for advice in [
         libc::MADV_NORMAL,
         libc::MADV_RANDOM,
@@ -208,8 +209,7 @@ fn collapsing_into_huge_pages_is_harmless(t: &Test) -> Outcome {
 
 fn removing_pages_through_a_mapping_removes_all_or_nothing(t: &Test) -> Outcome {
     let (file, mut model, map) = subject(t)?;
-    // The same as punching a hole, where the filesystem can do that.
-    // SAFETY: within the mapping.
+    // Punches a hole, if the filesystem can do that. SAFETY: within the mapping.
     let removed = unsafe { libc::madvise(map.at(2 * BLOCK).cast(), 3 * BLOCK, libc::MADV_REMOVE) };
     if check(removed).is_ok() {
         model[2 * BLOCK..5 * BLOCK].fill(0);
@@ -280,7 +280,7 @@ fn moving_pages_between_nodes_is_harmless(t: &Test) -> Outcome {
 
 fn compacting_memory_is_harmless(t: &Test) -> Outcome {
     let (file, model, map) = subject(t)?;
-    // Only where the kernel is built with it.
+    // Only if the kernel has this call.
     let _ = std::fs::write("/proc/sys/vm/compact_memory", "1");
     expect_unharmed(&file, &model, &map, "after compaction")
 }
@@ -297,7 +297,7 @@ fn the_files_of_proc_about_mappings_are_harmless(t: &Test) -> Outcome {
         "status",
         "statm",
     ] {
-        // numa_maps is there only where the kernel is built with it.
+        // numa_maps exists only if the kernel has NUMA.
         let _ = std::fs::read(format!("/proc/self/{name}"));
     }
     let pagemap = File::open("/proc/self/pagemap", libc::O_RDONLY).or_fail("open pagemap")?;
@@ -321,7 +321,7 @@ fn the_files_of_proc_about_mappings_are_harmless(t: &Test) -> Outcome {
 }
 
 fn swapping_to_a_file_is_refused(t: &Test) -> Outcome {
-    // A valid header, so that nothing but the filesystem is in the way.
+    // A valid header, so that only the filesystem can refuse it.
     let mut image = vec![0; 64 * BLOCK];
     image[1024..1028].copy_from_slice(&1u32.to_le_bytes());
     image[1028..1032].copy_from_slice(&63u32.to_le_bytes());
@@ -358,7 +358,7 @@ fn a_uprobe_is_harmless(t: &Test) -> Outcome {
     map.load_byte(0);
     let tracing = t.elsewhere.join("tracing");
     crate::sys::mkdir(&tracing, 0o755).or_fail("mkdir")?;
-    // A kernel without tracefs or uprobes has nothing to go wrong.
+    // Without tracefs or uprobes there is nothing to test.
     if crate::instance::mount("tracefs", &tracing, 0, "").is_ok() {
         let name = format!("h{}", std::process::id());
         let probe = format!("p:{name}/probe {}:0x1000\n", path.display());
@@ -385,11 +385,11 @@ fn a_uprobe_is_harmless(t: &Test) -> Outcome {
 }
 
 fn copying_out_for_io_is_harmless(t: &Test) -> Outcome {
-    // Buffers of other descriptors' direct I/O are pinned in place while it runs.
+    // Buffers for direct I/O of other files are pinned while it runs.
     let (file, model, map) = subject(t)?;
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_DIRECT;
     let Ok(direct) = File::open(t.elsewhere.join("direct"), flags) else {
-        return expect_unharmed(&file, &model, &map, "where there is no direct I/O");
+        return expect_unharmed(&file, &model, &map, "without direct I/O");
     };
     let n =
         crate::sys::pwrite_from(&direct, map.at(0), 20 * BLOCK, 0).or_fail("pwrite(O_DIRECT)")?;

@@ -292,7 +292,7 @@ fn times_can_be_set_to_now_and_left_alone(t: &Test) -> Outcome {
 
 fn times_far_away_are_kept(t: &Test) -> Outcome {
     t.create("file")?;
-    // 1935, 1970, behind 2038, behind 2106.
+    // 1935, 1970, after 2038, after 2106.
     for seconds in [-1_100_000_000, 0, 2_500_000_000, 5_000_000_000] {
         let time = timespec(seconds, 999_999_999);
         set_times(t.path("file"), [time, time]).or_fail("utimensat")?;
@@ -326,7 +326,7 @@ fn setting_times_needs_permission(t: &Test) -> Outcome {
     })
 }
 
-/// Sets old times, lets the clock move on, takes the step: the times before and after.
+/// Sets old times, waits for the clock, and takes the step. Returns the times before and after.
 fn around(path: &std::path::Path, step: impl FnOnce() -> Outcome) -> Outcome<(Times, Times)> {
     let old = timespec(1_000_000_000, 0);
     set_times(path, [old, old]).or_fail("utimensat")?;
@@ -443,9 +443,9 @@ fn unlink_of_one_link_changes_the_files_change_time(t: &Test) -> Outcome {
 fn reading_changes_the_access_time_as_relatime_does(t: &Test) -> Outcome {
     let file = t.create_with("file", b"data")?;
     let old = timespec(1_000_000_000, 0);
-    // Older than the modification: the next read is noted, the one after it is not.
+    // The access time is older than the modification: only the next read updates it.
     set_times(&file.path, [old, timespec(1_000_000_001, 0)]).or_fail("utimensat")?;
-    // The change of the times is itself a change; the read must come after it.
+    // Setting the times is itself a change; the read must come after it.
     wait_for_the_clock();
     file.read_at(0, 4)?;
     let first = file.times()?.accessed;
@@ -481,7 +481,7 @@ fn creation_sets_all_three_times_to_now(t: &Test) -> Outcome {
             ("mtime", times.modified),
             ("ctime", times.changed),
         ] {
-            // The clock of files may lag behind by a tick.
+            // The clock of file times may lag by a tick.
             let off = time - now;
             expect(
                 (-100_000_000..30_000_000_000).contains(&off),

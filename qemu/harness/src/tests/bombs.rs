@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Any system call on files of 2^62 bytes made of a block or two, by an ordinary user: it dies when it is
-//! killed, and those who use the same files meanwhile, freeze the filesystem or unmount it do not wait
-//! for it.
+//! Each system call, by an unprivileged user, on files of 2^62 bytes made of one or two blocks: the
+//! call ends when it is killed, and other processes that use the same files, freeze the filesystem
+//! or unmount it do not wait for it.
 
 use crate::case::Case;
 use crate::torture::bomb::Shape;
 use crate::torture::calls::{asking, data, flags, maps, ranges, sharing};
 use crate::torture::expect_bounded;
 
-/// A test of each call on each kind of file.
+/// Makes a test of each call on each kind of file.
 macro_rules! on_all_bombs {
     ($($part:ident { $($call:ident),+ $(,)? })+) => {
         pub const CASES: &[Case] = &[

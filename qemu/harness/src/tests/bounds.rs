@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What anybody can make exist is bounded by `size=` and `nr_inodes=`, and is given back.
+//! Users' allocations are limited by `size=` and `nr_inodes=`, and are freed.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -56,14 +56,14 @@ fn vmsplice(to: &impl AsRawFd, from: *mut u8, len: usize) -> Sys<usize> {
     check(unsafe { libc::vmsplice(to.as_raw_fd(), &vector, 1, 0) } as i64)
 }
 
-/// How many pages a pipe has room for.
+/// The number of pages that fit into a pipe.
 const IN_PIPE: usize = 16;
 
-/// Both ends of a pipe.
+/// The reading and the writing end of a pipe.
 type Pipe = (OwnedFd, OwnedFd);
 
-/// A file of as many blocks as fit in a pipe, which has them and the file no more. `None` where there
-/// was no room for the file.
+/// Moves as many blocks as fit into a pipe, and truncates their file. `None` if there was no room
+/// for the file.
 fn leave_in_pipe(fs: &Instance, name: &str, store: bool) -> Outcome<Option<Pipe>> {
     let pipe = pipe()?;
     let file = fs.create(name)?;
@@ -86,7 +86,7 @@ fn leave_in_pipe(fs: &Instance, name: &str, store: bool) -> Outcome<Option<Pipe>
     Ok(Some(pipe))
 }
 
-/// Fills a mount of 1 MiB with blocks that only pipes have.
+/// Fills a mount of 1 MiB with blocks that only pipes hold.
 fn expect_bounded_in_pipes(t: &Test, store: bool) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let mut pipes = Vec::new();
@@ -99,7 +99,7 @@ fn expect_bounded_in_pipes(t: &Test, store: bool) -> Outcome {
         expect(pipes.len() <= 256 / IN_PIPE, "no more than fit")?;
     }
     expect(pipes.len() >= 256 / IN_PIPE - 1, "as much as fits")?;
-    // Not even without the file.
+    // Nor after the file is removed.
     unlink(fs.path("file")).or_fail("unlink")?;
     let kept = (pipes.len() * IN_PIPE) as u64;
     expect(fs.used()? >= kept, "blocks used without the file")?;
@@ -107,7 +107,7 @@ fn expect_bounded_in_pipes(t: &Test, store: bool) -> Outcome {
     eventually("what is in no pipe any more is free", || {
         Ok(fs.used()? == IN_PIPE as u64)
     })?;
-    // What still is in one has its bytes.
+    // A block that is still in a pipe keeps its bytes.
     let mut expected = blocks(1, IN_PIPE);
     if store {
         for block in expected.chunks_mut(BLOCK) {
@@ -161,7 +161,7 @@ fn moving_pinned_blocks_stays_within_the_limit(t: &Test) -> Outcome {
         vmsplice(&pipe.1, map.at(BLOCK), IN_PIPE * BLOCK).or_fail("vmsplice")?;
         pipes.push(pipe);
         drop(map);
-        // All move, and those that are pinned, which may be written to, are copied.
+        // All blocks move, and pinned ones, which may be written to, are copied.
         let result = fallocate(&file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, BLOCK64)
             .and_then(|()| file.try_pwrite(&blocks(1, 1), IN_PIPE as u64 * BLOCK64));
         if result.is_err() {
@@ -179,7 +179,7 @@ fn moving_pinned_blocks_stays_within_the_limit(t: &Test) -> Outcome {
     eventually("all is free", || Ok(fs.used()? == 0))
 }
 
-/// A block far away from all others: nine nodes are above it.
+/// The offset of a block far away from all others, below nine nodes.
 const FAR: u64 = 1 << 62;
 
 fn trees_take_the_room_of_blocks(t: &Test) -> Outcome {
@@ -202,7 +202,7 @@ fn trees_take_the_room_of_blocks(t: &Test) -> Outcome {
         format_args!("{made} files, of {most} that there may be"),
     )?;
     expect(fs.space()?.free <= 2, "hardly a block is free")?;
-    // To take away works.
+    // Removing still works.
     for i in 0..=made {
         let path = fs.path(&format!("file-{i}"));
         if i % 2 == 0 {
@@ -221,7 +221,7 @@ fn clones_of_pieces_take_the_room_of_blocks(t: &Test) -> Outcome {
     let to = fs.create("to")?;
     let mut made = 0u64;
     let result = loop {
-        // Each in a leaf of its own, below a node of its own.
+        // Each in a separate leaf, below a separate node.
         let result = clone_range(&source, 0, BLOCK64, &to, made * 64 * 64 * BLOCK64);
         if result.is_err() || made == 4000 {
             break result;
@@ -312,7 +312,7 @@ fn attributes_take_the_space_of_inodes(t: &Test) -> Outcome {
     )?;
     expect_eq(fs.used()?, before.used(), "blocks used by attributes")?;
     expect(fs.space()?.free_inodes < 2, "no inode is free")?;
-    // What is no larger can take its place; tmpfs has both for a moment.
+    // A value of at most the old size can replace it; tmpfs needs room for both for a moment.
     if t.is_reflinkfs() {
         xattr::set(&file.path, "user.0", &[8; 500], libc::XATTR_REPLACE).or_fail("replace")?;
     }
@@ -372,7 +372,7 @@ fn truncating_clones_stays_within_the_limit(t: &Test) -> Outcome {
     let space = fs.space()?;
     expect_eq((space.blocks, space.free), (256, 0), "blocks")?;
     expect((200..=254).contains(&cut), format_args!("{cut} were cut"))?;
-    // It is as it was, and can still be removed, or lose all that it has.
+    // The file is unchanged, and can still be removed, or truncated to nothing.
     let last = File::open(fs.path(&format!("clone-{cut}")), libc::O_RDWR).or_fail("open")?;
     last.expect_contents(&blocks(1, 2), "the clone that was not cut")?;
     last.truncate(0)?;
@@ -385,7 +385,7 @@ fn truncating_clones_stays_within_the_limit(t: &Test) -> Outcome {
 fn truncation_that_gives_back_works_in_a_full_mount(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let source = fs.create_with("source", &blocks(1, 10))?;
-    // Shares its first blocks, and has more of its own.
+    // Shares its first blocks, and has more blocks of its own.
     let clone = new_clone(&source, fs.path("clone"))?;
     clone.write_at(&blocks(2, 20), 10 * BLOCK64)?;
     let own = fs.create_with("own", &blocks(3, 20))?;
@@ -395,7 +395,7 @@ fn truncation_that_gives_back_works_in_a_full_mount(t: &Test) -> Outcome {
     expect_eq(fs.space()?.free, 10, "free blocks")?;
     own.write_at(&blocks(4, 10), 10 * BLOCK64)?;
     expect_eq(fs.space()?.free, 0, "free blocks")?;
-    // Takes one, for the end, and gives 20 back.
+    // Takes one block, for the end, and frees 20.
     clone.truncate(5 * BLOCK64 + 100)?;
     expect_eq(fs.space()?.free, 19, "free blocks")?;
     let mut expected = blocks(1, 6);
@@ -430,7 +430,7 @@ fn truncating_to_the_same_size_gives_back_what_is_behind(t: &Test) -> Outcome {
         file.truncate(size)?;
         let what = format!("blocks of a file of {size} bytes");
         expect_eq(file.data_blocks()?, before, &what)?;
-        file.expect_contents(&data, "what it holds")?;
+        file.expect_contents(&data, "its contents")?;
         if size == 0 {
             room()?;
             drop(file.reopen(libc::O_WRONLY | libc::O_TRUNC)?);
@@ -444,7 +444,7 @@ fn truncating_to_the_same_size_gives_back_what_is_behind(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Does anything, of which nothing need succeed, to one of a few files.
+/// Makes a random change to one of a few files; it may fail.
 fn do_something(fs: &Instance, random: &mut Random, pipes: &mut Vec<Pipe>) -> Outcome {
     let name = |n: usize| fs.path(&format!("name-{n}"));
     let (path, other) = (name(random.below(20)), name(random.below(20)));
@@ -483,7 +483,7 @@ fn do_something(fs: &Instance, random: &mut Random, pipes: &mut Vec<Pipe>) -> Ou
                     let size = file.size()?.min(64 << 10) as usize;
                     if size >= BLOCK {
                         let map = Mapping::shared(&file, size / BLOCK * BLOCK)?;
-                        // What is stored where there is no room would kill the test: the kernel says so.
+                        // A store without room would kill the test, so the kernel stores.
                         if map.kernel_store(0, 7)?.is_ok() {
                             let _ = vmsplice(&pipe.1, map.at(0), BLOCK);
                             pipes.push(pipe);
@@ -521,7 +521,7 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
             )?;
         }
         if round % 4 == 3 {
-            // With all that there is, and what pipes still have.
+            // With everything that exists, and with the blocks in pipes.
             fs.unmount()?;
             continue;
         }
@@ -544,7 +544,7 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// What each of `nr_inodes=` may take, in bytes.
+/// The most memory for each of `nr_inodes=`, in bytes.
 const INODE: u64 = 2048;
 
 fn the_defaults_leave_a_third_of_memory(t: &Test) -> Outcome {
@@ -578,7 +578,7 @@ fn an_inode_takes_no_more_than_the_manual_says(_: &Test) -> Outcome {
         Ok(words[4] * BLOCK64 / words[3])
     };
     let (inode, dentry) = (bytes("reflinkfs")?, bytes("dentry")?);
-    // The name, and its place in the directory; a short target of a link.
+    // The name, and its place in the directory; a short symbolic link target.
     let all = inode + dentry + bytes("kmalloc-512")? + bytes("kmalloc-64")? + 128;
     expect(
         all <= INODE,
@@ -588,7 +588,7 @@ fn an_inode_takes_no_more_than_the_manual_says(_: &Test) -> Outcome {
 
 const SUMMARIES: &str = "/sys/kernel/debug/reflinkfs";
 
-/// The file that says what the mount at `root` holds.
+/// Returns the file that shows the memory of the mount at `root`.
 fn summary_path(root: &Path) -> Outcome<PathBuf> {
     let device = std::fs::metadata(root).or_fail("stat")?.dev();
     let (major, minor) = (libc::major(device), libc::minor(device));
@@ -641,7 +641,10 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
     xattr::set(&file.path, "user.a", &[1; 100], 0).or_fail("set")?;
     expect_summary([100, 0, 256, 3, 4, 72 + 6 + 100, 100], "an attribute")?;
     let kept = leave_in_pipe(&fs, "kept", true)?;
-    expect_summary([116, 16, 256, 3, 5, 72 + 6 + 100, 100], "what a pipe keeps")?;
+    expect_summary(
+        [116, 16, 256, 3, 5, 72 + 6 + 100, 100],
+        "with a block in a pipe",
+    )?;
     drop(kept);
     let path = summary_path(&fs.root)?;
     let mode = std::fs::metadata(&path).or_fail("stat")?.permissions();
@@ -655,7 +658,7 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
     expect(!path.exists(), "there is none after the mount")?;
     expect(
         std::io::read_to_string(&open).is_err(),
-        "nor can it be read by who opened it",
+        "nor can it be read through an open descriptor",
     )
 }
 
@@ -686,7 +689,7 @@ fn a_mount_of_a_user_namespace_has_a_summary_for_root(t: &Test) -> Outcome {
     }
     expect(
         said.len() >= 2 && said.last().map(String::as_str) == Some("ready"),
-        format_args!("what it said: {said:?}"),
+        format_args!("its contents: {said:?}"),
     )?;
     let path = Path::new(SUMMARIES).join(&said[0]);
     let text = std::fs::read_to_string(&path).or_fail(path.display())?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Memory is charged to the cgroup of who made use of it, and a group that has none left fails alone.
+//! Memory is charged to the cgroup of the process that allocates it, and only a cgroup at its limit
+//! fails.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ pub const CASES: &[Case] = &[
         .except(Ext4, RECLAIMS),
 ];
 
-/// A cgroup of the test's own, removed when dropped.
+/// A cgroup, removed when dropped.
 struct Group(PathBuf);
 
 impl Group {
@@ -48,10 +49,10 @@ impl Group {
         Ok(Self(path))
     }
 
-    /// Allows it so much memory, and no more by swapping.
+    /// Limits its memory, swap included.
     fn limit(&self, memory: &str) -> Outcome {
         self.set("memory.max", memory)?;
-        // There is no such file where nothing can be swapped.
+        // The file is missing on a kernel without swap.
         let _ = self.set("memory.swap.max", "0");
         Ok(())
     }
@@ -60,18 +61,18 @@ impl Group {
         std::fs::write(self.0.join(name), value).or_fail(format_args!("{name} = {value}"))
     }
 
-    /// Moves the calling process here.
+    /// Moves the calling process into the cgroup.
     fn enter(&self) -> Outcome {
         self.set("cgroup.procs", "0")
     }
 
-    /// Bytes charged.
+    /// Returns the charged bytes.
     fn used(&self) -> Outcome<u64> {
         let text = std::fs::read_to_string(self.0.join("memory.current")).or_fail("read")?;
         text.trim().parse().or_fail("memory.current")
     }
 
-    /// Runs a step here. How many bytes stay charged for it, the process being gone.
+    /// Runs a step in the cgroup. Returns the bytes that stay charged after its process is gone.
     fn charged(&self, step: impl FnOnce() -> Outcome) -> Outcome<i64> {
         let before = self.used()? as i64;
         Child::spawn(|| {
@@ -79,7 +80,7 @@ impl Group {
             step()
         })?
         .join()?;
-        // What the process itself had goes with it, a little later.
+        // The process's own memory is uncharged a little later.
         let mut now = self.used()? as i64;
         loop {
             sleep_ms(30);
@@ -129,7 +130,7 @@ fn bytes_are_charged_to_who_writes_them(t: &Test) -> Outcome {
         (0..LEN / part.len()).try_for_each(|i| file.write_at(&part, (i * part.len()) as u64))
     };
     expect_about(group.charged(|| write(&path))?, LEN, "written")?;
-    // Others may look at it, and remove it.
+    // Processes outside may read it, and remove it.
     let before = group.used()?;
     let file = File::open(&path, libc::O_RDONLY).or_fail("open")?;
     expect(file.contents()?.len() == LEN, "read by another group")?;
@@ -139,7 +140,7 @@ fn bytes_are_charged_to_who_writes_them(t: &Test) -> Outcome {
         format_args!("nine tenths of {LEN} bytes come back after unlink"),
         || Ok(before.saturating_sub(group.used()?) >= LEN as u64 * 9 / 10),
     )?;
-    // Written through a mapping it is the same.
+    // Stores through a mapping are charged the same.
     let charged = group.charged(|| {
         let file = File::create(&path)?;
         file.truncate(LEN as u64)?;
@@ -189,8 +190,8 @@ fn a_clone_is_charged_for_what_it_changes(t: &Test) -> Outcome {
     expect_about(charged, LEN / 2, "half of the clone written")
 }
 
-/// What is accepted of a write that gets no more memory: that it fails with ENOMEM, or that the
-/// kernel kills in the group, which counts it then; nothing else. What was written before is there.
+/// Accepts two ends of a write without memory: ENOMEM, or an OOM kill in the group, which the group
+/// counts. Earlier writes stay.
 fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
     let group = Group::new(t)?;
     group.limit("16M")?;
@@ -209,9 +210,9 @@ fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
         }
         Err(Failure::new("256 MiB were written to a group of 16"))
     })?;
-    // Outside nobody notices.
+    // Other groups are not affected.
     while !writer.is_over() {
-        other.write_at(b"others go on", 0)?;
+        other.write_at(b"still works", 0)?;
         other.truncate(5 * BLOCK as u64)?;
         other.write_at(&blocks(3, 64), 0)?;
     }
@@ -219,7 +220,7 @@ fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
         End::Exited(0) => {}
         End::Killed(libc::SIGKILL) => expect(
             group.event("oom_kill")? > 0,
-            "the group counts who it killed",
+            "the group counts its OOM kills",
         )?,
         End::Exited(status) => return Err(Failure::new(format_args!("it ended with {status}"))),
         End::Killed(signal) => {
@@ -230,7 +231,7 @@ fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
         }
     }
     expect(group.event("max")? > 0, "the group was at its limit")?;
-    // What was written is there, whole blocks of it.
+    // Earlier writes stay, in whole blocks.
     let seen = file.contents()?;
     expect(
         seen.len() > 4 << 20,
@@ -253,9 +254,9 @@ fn a_group_without_memory_fails_alone(t: &Test) -> Outcome {
     expect_eq(other.read_at(0, 6)?, b"and on", "the other file")
 }
 
-/// What is accepted of a store that gets no page for want of memory: that the kernel kills who made
-/// it, and counts that for the group; nothing else, above all no SIGBUS, which is for a filesystem
-/// without room. What was stored before is there, and who is in another group goes on.
+/// Accepts one end of a store without memory: an OOM kill of the storing process, which the group
+/// counts; above all no SIGBUS, which is for a full filesystem. Earlier stores stay, and processes
+/// of other groups run on.
 fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
     const LEN: usize = 256 << 20;
     let group = Group::new(t)?;
@@ -265,7 +266,7 @@ fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
     file.truncate(LEN as u64)?;
     let others = t.create_with("others", &blocks(2, 64))?;
     let bystander = Child::spawn(|| loop {
-        Mapping::shared(&others, 64 * BLOCK)?.store(5, b"others go on");
+        Mapping::shared(&others, 64 * BLOCK)?.store(5, b"still works");
         others.truncate(5 * BLOCK as u64)?;
         others.write_at(&blocks(3, 64), 0)?;
     })?;
@@ -277,7 +278,7 @@ fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
     })?;
     expect_eq(storer.end()?, End::Killed(libc::SIGKILL), "how it ended")?;
     expect_eq(group.event("oom_kill")?, 1, "killed in the group")?;
-    expect(!bystander.is_over(), "who is in no such group goes on")?;
+    expect(!bystander.is_over(), "a process outside runs on")?;
     bystander.kill(libc::SIGKILL);
     bystander.end()?;
     let ranges = file.data_ranges()?;
@@ -286,20 +287,20 @@ fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
         (4 << 20..16 << 20).contains(&stored),
         format_args!("{stored} bytes were stored before"),
     )?;
-    // The block that memory was wanted for may be there, untouched.
+    // The block that needed memory may exist, untouched.
     for i in 0..stored / BLOCK - 1 {
         expect(
             file.read_at((i * BLOCK) as u64, BLOCK)? == data,
             format_args!("block {i} is as it was stored"),
         )?;
     }
-    // Who has memory may go on where the other had none.
+    // A process with memory can use the file afterwards.
     let map = Mapping::shared(&file, LEN)?;
     map.store(stored, b"more");
     expect_eq(
         file.read_at(stored as u64, 4)?,
         b"more",
-        "what is stored then",
+        "stores afterwards",
     )?;
     drop((map, file));
     unlink(&path).or_fail("unlink")

@@ -44,8 +44,8 @@ pub const CASES: &[Case] = &[
         .except(Tmpfs, "has none")
         .except(Xfs, "has none"),
     case!(an_open_file_that_becomes_immutable_cannot_be_truncated)
-        .except(Tmpfs, "lets who has it open")
-        .except(Xfs, "lets who has it open"),
+        .except(Tmpfs, "allows open descriptors")
+        .except(Xfs, "allows open descriptors"),
     case!(immutable_and_append_only_need_the_capability),
     case!(only_the_owner_may_change_flags),
     case!(a_read_only_mount_refuses_flags),
@@ -59,7 +59,7 @@ fn open(path: impl AsRef<Path>) -> Outcome<File> {
     File::open(path, libc::O_RDONLY).or_fail("open")
 }
 
-/// The flags that a file has, of those that these tests are about.
+/// Returns the flags of a file, of those that these tests use.
 fn flags_of(path: impl AsRef<Path>) -> Outcome<u32> {
     Ok(get_flags(&open(path)?).or_fail("FS_IOC_GETFLAGS")? & ALL)
 }
@@ -215,7 +215,7 @@ fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
         ]
     };
     expect_refused("an immutable file", calls())?;
-    // Reading goes on, and a private mapping is nobody else's.
+    // Reads still work, and a private mapping does not change the file.
     let read = open(path)?;
     read.expect_contents(&data, "an immutable file")?;
     let map = Mapping::private(&read, data.len())?;
@@ -227,7 +227,7 @@ fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
     file.write_at(b"changed", 0)?;
     opened(path, libc::O_RDWR).or_fail("open once it is ordinary again")?;
 
-    // A file without a name cannot be given one.
+    // A file without a name cannot be linked.
     let nameless = File::open_mode(&t.dir, libc::O_RDWR | libc::O_TMPFILE, 0o600)
         .or_fail("open(O_TMPFILE)")?;
     set_flags(&nameless, IMMUTABLE).or_fail("FS_IOC_SETFLAGS")?;
@@ -274,7 +274,7 @@ fn an_immutable_directory_cannot_be_changed(t: &Test) -> Outcome {
         ("link", link(&other.path, at("new"))),
         ("rename into it", rename(&other.path, at("new"))),
     ];
-    // What stands in the way of a new name is the permission: some say EACCES, all the same.
+    // Some kernels return EACCES for it.
     for (what, result) in new {
         crate::failure::expect_one_of(result, &[libc::EPERM, libc::EACCES], what)?;
     }
@@ -290,7 +290,7 @@ fn an_immutable_directory_cannot_be_changed(t: &Test) -> Outcome {
             ("chmod", chmod(&dir, 0o700)),
         ],
     )?;
-    // The files in it are as ever.
+    // The files in the directory can be changed as before.
     file.write_at(b"changed", 0)?;
     File::create(at("sub/new"))?;
     unlink(at("sub/new")).or_fail("unlink in a subdirectory")
@@ -346,7 +346,7 @@ fn an_append_only_file_only_grows(t: &Test) -> Outcome {
     crate::sys::write_all(&append, &more)?;
     let all = [&data[..], &more[..]].concat();
     open(path)?.expect_contents(&all, "after appending")?;
-    // Room behind the end is no change of what is there.
+    // Allocating behind the end does not change contents.
     fallocate(&file, libc::FALLOC_FL_KEEP_SIZE, 0, 8 * BLOCK64).or_fail("fallocate")?;
     drop(guard);
     truncate(path, 5).or_fail("truncate once it is ordinary again")
@@ -389,7 +389,7 @@ fn what_is_made_in_a_directory_inherits_nodump_and_noatime(t: &Test) -> Outcome 
             expect_eq(flags_of(path)?, flags, format_args!("{}", path.display()))?;
         }
     }
-    expect_eq(flags_of(dir.join("before"))?, 0, "what was there before")?;
+    expect_eq(flags_of(dir.join("before"))?, 0, "an older file")?;
     let _guard = Flagged::new(&dir, APPEND)?;
     File::create(dir.join("new"))?;
     expect_eq(
@@ -482,7 +482,7 @@ fn synchronous_directories_are_kept_and_shown(t: &Test) -> Outcome {
     let _guard = Flagged::new(&dir, DIRSYNC)?;
     let flags = || get_flags(&open(&dir)?).or_fail("FS_IOC_GETFLAGS");
     expect_eq(flags()? & DIRSYNC, DIRSYNC, "flags")?;
-    // The other call does not know it, and leaves it.
+    // The other call does not know the flag, and keeps it.
     let wanted = Extended {
         xflags: extended(NODUMP),
         ..Extended::default()
@@ -538,7 +538,7 @@ fn immutable_and_append_only_need_the_capability(t: &Test) -> Outcome {
     let _guard = Flagged::new(&file.path, IMMUTABLE)?;
     as_user(1000, 1000, || {
         expect_errno(set_flags(&file, 0), libc::EPERM, "taking it away")?;
-        // Setting what is set changes nothing.
+        // Setting a flag that is set changes nothing.
         set_flags(&file, IMMUTABLE).or_fail("the same flags")
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! `FALLOC_FL_COLLAPSE_RANGE` and `FALLOC_FL_INSERT_RANGE`: taking a range out, making room for one.
+//! `FALLOC_FL_COLLAPSE_RANGE` and `FALLOC_FL_INSERT_RANGE`.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::pattern::{blocks, pattern, Random, BLOCK, BLOCK64};
 use crate::process::{limit_file_size, Child};
 use crate::sys::{check, new_clone, sleep_ms, wait_for_the_clock, File};
 
-/// Without the filesystems that move no ranges.
+/// Skips filesystems without these modes.
 const fn moves(case: Case) -> Case {
     case.except(Tmpfs, CANNOT).except(Btrfs, CANNOT)
 }
@@ -75,7 +75,7 @@ fn apply(file: &File, model: &mut Vec<u8>, mode: i32, at: usize, count: usize) -
     file.expect_contents(model, &what)
 }
 
-/// Where nodes of a tree begin and end, with 64 blocks to a leaf, and where they do not.
+/// Offsets at the edges of a tree's nodes, with 64 blocks to a leaf, and within them.
 const PLACES: [(usize, usize); 10] = [
     (0, 1),
     (0, 64),
@@ -89,7 +89,7 @@ const PLACES: [(usize, usize); 10] = [
     (1, 150),
 ];
 
-/// Data, holes and a last part of a block.
+/// Creates a file of data, holes and a partial last block.
 fn subject(t: &Test, name: &str, count: usize) -> Outcome<(File, Vec<u8>)> {
     let mut model = blocks(1, count);
     model.extend(pattern(2, 1234));
@@ -120,7 +120,7 @@ fn an_inserted_range_is_zeros_and_the_rest_moves_down(t: &Test) -> Outcome {
     for (at, count) in PLACES {
         let (file, mut model) = subject(t, "file", 200)?;
         apply(&file, &mut model, INSERT, at, count)?;
-        // The new room can be written.
+        // The inserted range can be written.
         file.write_at(&pattern(3, 100), at as u64 * BLOCK64 + 50)?;
         model[at * BLOCK + 50..][..100].copy_from_slice(&pattern(3, 100));
         file.expect_contents(&model, "after writing to the new room")?;
@@ -171,9 +171,9 @@ fn what_moves_stays_shared(t: &Test) -> Outcome {
     let map = block_map(&clone)?;
     expect(
         map[10..74].iter().all(|block| block.physical().is_none()),
-        "what was inserted is a hole",
+        "the inserted range is a hole",
     )?;
-    // Without the clone nothing is shared any more.
+    // After the clone is removed nothing is shared.
     clone.truncate(0)?;
     fallocate(&source, COLLAPSE, 0, 190 * BLOCK64).or_fail("collapse")?;
     expect_letters(&source, "pppppppppp", "the source, alone")
@@ -234,8 +234,8 @@ fn room_behind_the_end_is_given_back_or_reads_as_zeros(t: &Test) -> Outcome {
         apply(&file, &mut model, mode, 2, 5)?;
         file.truncate(200 * BLOCK64)?;
         model.resize(200 * BLOCK, 0);
-        file.expect_contents(&model, "grown over what was behind the end")?;
-        // The old end must not show anywhere either.
+        file.expect_contents(&model, "grown over the bytes behind the end")?;
+        // The bytes behind the old end show nowhere.
         let map = Mapping::shared_read(&file, model.len())?;
         expect(map.load_all() == model, "a mapping of it")?;
     }
@@ -267,7 +267,7 @@ fn mappings_see_what_moved(t: &Test) -> Outcome {
             let rest = map.load(model.len(), size(&model) - model.len());
             expect(rest.iter().all(|&b| b == 0), "zeros behind the end")?;
         }
-        // A store lands where the mapping says.
+        // A store lands at its offset in the mapping.
         shared.store(33 * BLOCK + 5, b"stored");
         model[33 * BLOCK + 5..][..6].copy_from_slice(b"stored");
         file.expect_contents(&model, "after a store")?;
@@ -288,7 +288,7 @@ fn a_private_copy_stays_where_it_is(t: &Test) -> Outcome {
     let shown = private.load(0, 20 * BLOCK);
     expect(
         shown == model[..20 * BLOCK],
-        "what is before it is the file's",
+        "the bytes before it are the file's",
     )
 }
 
@@ -392,9 +392,9 @@ fn what_makes_no_sense_is_refused(t: &Test) -> Outcome {
             libc::EBADF,
             "without O_RDWR",
         )?;
-        // What is append-only is with the flags of files.
+        // chattr.rs tests append-only files.
     }
-    // The end itself is no place to insert, be it a block's or not.
+    // The end of the file is no place to insert, aligned or not.
     let whole = t.create_with("whole", &blocks(1, 2))?;
     expect_errno(
         fallocate(&whole, INSERT, 2 * BLOCK64, BLOCK64),
@@ -412,7 +412,7 @@ fn what_makes_no_sense_is_refused(t: &Test) -> Outcome {
 fn the_largest_size_is_kept(t: &Test) -> Outcome {
     let (file, model) = subject(t, "file", 10)?;
     limit_file_size(20 * BLOCK64)?;
-    // SAFETY: plain call; the signal is what a larger file would give.
+    // SAFETY: plain call; a larger file would send the signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let refused = fallocate(&file, INSERT, 0, 64 * BLOCK64);
     expect_errno(refused, libc::EFBIG, "above the process's limit")?;
@@ -477,14 +477,14 @@ fn a_full_filesystem_can_do_both(t: &Test) -> Outcome {
     let mut model = blocks(1, 1000);
     let file = fs.create_with("file", &model)?;
     fs.fill(0)?;
-    // Nothing but references move when nothing is shared, or nodes that are there for that.
+    // Only references move if nothing is shared, or if spare nodes suffice.
     apply(&file, &mut model, INSERT, 64, 640)?;
     apply(&file, &mut model, COLLAPSE, 0, 64)?;
     apply(&file, &mut model, INSERT, 3, 5)?;
     apply(&file, &mut model, COLLAPSE, 7, 100)?;
     let after = fs.space()?.free;
     expect(after > 0, "collapsing gave room back")?;
-    // Shared or not, the other file stays as it is.
+    // Shared or not, the other file is unchanged.
     let clone = fs.create("clone")?;
     crate::sys::clone_file(&file, &clone).or_fail("FICLONE")?;
     let before = model.clone();
@@ -513,7 +513,7 @@ fn times_change(t: &Test) -> Outcome {
 }
 
 fn a_kill_in_the_middle_leaves_a_file_of_before_or_after(t: &Test) -> Outcome {
-    // Each block knows its number; blocks that move keep their order.
+    // Each block has a number in it; blocks that move keep their order.
     let count = 4096u64;
     for round in 0..t.rounds(10) {
         let file = t.create("file")?;
@@ -542,7 +542,7 @@ fn a_kill_in_the_middle_leaves_a_file_of_before_or_after(t: &Test) -> Outcome {
         )?;
         let size = seen.len() as u64 / BLOCK64;
         if mode == INSERT {
-            expect_eq(numbers.len() as u64, count, "blocks, of which none is lost")?;
+            expect_eq(numbers.len() as u64, count, "blocks: none is lost")?;
             expect(
                 (size - count) % 3 == 0 && size >= count,
                 "whole ranges were inserted",
@@ -564,8 +564,8 @@ fn a_kill_in_the_middle_leaves_a_file_of_before_or_after(t: &Test) -> Outcome {
 }
 
 fn readers_and_stores_race_with_moving(t: &Test) -> Outcome {
-    // Each block repeats its number, and has a counter at its end. What is below `fixed`, in the
-    // same leaf as what moves, stays.
+    // Each block repeats its number, and has a counter at its end. Blocks below `fixed`, in the
+    // same leaf as blocks that move, stay.
     let (count, fixed) = (200usize, 70usize);
     let file = t.create("file")?;
     let fresh: Vec<u8> = (1..=count as u64)
@@ -603,7 +603,7 @@ fn readers_and_stores_race_with_moving(t: &Test) -> Outcome {
                 )?;
                 map.word(at + BLOCK - 8).fetch_add(1, Ordering::Relaxed);
                 added.fetch_add(1, Ordering::Relaxed);
-                // One that moves: its number, or none where a range was inserted.
+                // A block that moves: its number, or none in an inserted range.
                 let moves = (fixed + storing.below(count - fixed)) * BLOCK;
                 let number = map.word(moves).load(Ordering::Relaxed);
                 expect(number <= count as u64, format_args!("a number {number:#x}"))?;
@@ -625,7 +625,7 @@ fn readers_and_stores_race_with_moving(t: &Test) -> Outcome {
     expect_eq(counted, added.into_inner(), "all that was counted")
 }
 
-/// A store that faults while blocks are about to move goes where they go.
+/// A store that faults while its block is about to move lands in that block.
 fn stores_to_what_moves_are_kept(t: &Test) -> Outcome {
     const COUNT: usize = 4096;
     const AT: usize = COUNT - 2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What calls cost, counted exactly, on a kernel that can inject failures: each allocation, of memory or
-//! of pages, is a place where one could fail. What must not depend on how large a file is does not.
+//! The exact costs of calls, on a kernel with fault injection: the number of their allocations, of
+//! memory and of pages. Costs that must not depend on the size of a file do not.
 
 use super::injection::Injection;
 use crate::case::{case, Case, Test};
@@ -20,19 +20,19 @@ pub const CASES: &[Case] = &[
     case!(the_first_write_to_a_clone_costs_the_same_whatever_it_is_a_clone_of).needs(NEEDS),
 ];
 
-/// Files of so many blocks: one, a leaf's, and two and three levels of nodes.
+/// Numbers of blocks: one, a leaf's, and two and three levels of nodes.
 const SIZES: [usize; 4] = [1, 64, 1_000, 5_000];
 
 fn mount(t: &Test) -> Outcome<Instance> {
     t.mount(&[("size", "64M")])
 }
 
-/// A file of so many blocks.
+/// Creates a file of so many blocks.
 fn source(fs: &Instance, blocks: usize) -> Outcome<File> {
     fs.create_with(&format!("source{blocks}"), &pattern(1, blocks * BLOCK))
 }
 
-/// A file every second block of which was rewritten after it was cloned. The clone stays.
+/// Creates a file, clones it, and rewrites every second block. The clone stays.
 fn fragmented(fs: &Instance, blocks: usize) -> Outcome<File> {
     let file = fs.create_with("fragmented", &pattern(2, blocks * BLOCK))?;
     new_clone(&file, fs.path("its clone"))?;
@@ -42,7 +42,7 @@ fn fragmented(fs: &Instance, blocks: usize) -> Outcome<File> {
     Ok(file)
 }
 
-/// A file that there is no other of.
+/// Creates a file with unique contents.
 fn new_file(fs: &Instance) -> Outcome<File> {
     let path = fs.path("new");
     let _ = unlink(&path);
@@ -58,7 +58,7 @@ fn a_clone_allocates_nothing(t: &Test) -> Outcome {
     for source in &sources {
         let points = injection.points(|| new_file(&fs), |new| clone_file(source, new))?;
         expect_eq(points, 0, format_args!("{}", source.path.display()))?;
-        // Nor where it replaces another file's blocks.
+        // Nor if it replaces another file's blocks.
         let other = || {
             let new = new_file(&fs)?;
             new.write_at(&pattern(3, BLOCK), 0)?;
@@ -139,7 +139,7 @@ fn the_first_write_to_a_clone_costs_the_same_whatever_it_is_a_clone_of(t: &Test)
     for source in &sources {
         expect_eq(cost(source)?, first, source.path.display())?;
     }
-    // Nor do other clones matter.
+    // The number of other clones does not matter either.
     for i in 0..100 {
         new_clone(&sources[1], fs.path(&format!("clone {i}")))?;
     }

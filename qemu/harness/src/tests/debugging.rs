@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Stores that come from another process: a debugger's, process_vm_writev(2)'s; and core dumps.
+//! Stores by other processes: a debugger, process_vm_writev(2); and core dumps.
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -98,7 +98,7 @@ fn a_debugger_changes_a_cloned_programs_text_for_it_alone(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// A child that has this mapping, too; it says, and does, nothing until it is told to end.
+/// Forks a child with this mapping, which waits until it is told to end.
 fn holder() -> Outcome<(Child, std::os::fd::OwnedFd)> {
     let (output, input) = pipe()?;
     let raw = input.as_raw_fd();
@@ -171,7 +171,7 @@ fn a_program_that_lives_here_dumps_its_core_here(t: &Test) -> Outcome {
         exec(&path)
     })?;
     let name = path.file_name().map(|name| name.to_owned());
-    // It is the program once its name is that.
+    // It runs the program once its name is that.
     eventually("the program runs", || {
         let running = std::fs::read_link(format!("/proc/{}/exe", child.pid())).unwrap_or_default();
         Ok(running.file_name().map(|name| name.to_owned()) == name)

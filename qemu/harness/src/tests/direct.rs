@@ -69,7 +69,7 @@ fn it_is_coherent_with_mappings_and_buffers(t: &Test) -> Outcome {
     mapping.store(BLOCK, &blocks(2, 1));
     let memory = Mapping::anonymous(BLOCK)?;
     pread_to(&file, memory.at(0), BLOCK, BLOCK64 as i64).or_fail("pread")?;
-    expect_eq(memory.load_all() == blocks(2, 1), true, "what was stored")?;
+    expect_eq(memory.load_all() == blocks(2, 1), true, "the stored bytes")?;
     memory.store(0, &blocks(3, 1));
     pwrite_from(&file, memory.at(0), BLOCK, 0).or_fail("pwrite")?;
     expect_eq(mapping.load(0, BLOCK) == blocks(3, 1), true, "the mapping")?;
@@ -104,7 +104,7 @@ fn fcntl_switches_it_on_and_off(t: &Test) -> Outcome {
             flags,
             "O_DIRECT among the flags",
         )?;
-        // What the one writes, the other reads, whatever lies in a cache.
+        // Direct and buffered I/O see each other's writes.
         let what = format!("with {flags:#o} set");
         for (at, direct_first) in [(0, true), (BLOCK, false)] {
             let data = blocks(10 * i as u8 + direct_first as u8 + 2, 1);

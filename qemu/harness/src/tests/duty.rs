@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a change of a file owes, and a check of each of these duties, for whatever way it is made.
+//! The duties of a change of a file, and a check of each duty for any way to change a file.
 
 use std::path::Path;
 
@@ -18,26 +18,26 @@ use crate::sys::{check, chmod, chown, lstat, mkdir, sleep_ms, wait_for_the_clock
 use crate::wait::eventually;
 use std::os::fd::AsRawFd;
 
-/// One duty of who changes a file's data or size.
+/// A duty of a call that changes a file's data or size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// Set-user and set-group bits go, and capabilities, unless the caller may give them.
+    /// Set-id bits and capabilities are removed, unless the caller has the capability to keep them.
     Privileges,
-    /// Modification and change time are new.
+    /// Modification and change time are updated.
     Times,
-    /// Nothing is changed in an immutable file, also by a descriptor from before.
+    /// An immutable file is not changed, even through a descriptor from before.
     Immutable,
-    /// Nothing is changed in an append-only file.
+    /// An append-only file is not changed.
     AppendOnly,
-    /// A frozen filesystem makes it wait.
+    /// The call waits for a frozen filesystem.
     Freeze,
     /// Beyond RLIMIT_FSIZE it is EFBIG, and SIGXFSZ.
     SizeLimit,
     /// Beyond a quota's limit it is EDQUOT.
     Quota,
-    /// Who holds a lease is told, and waited for.
+    /// The holder of a lease gets a signal, and the call waits for the holder.
     Lease,
-    /// Who watches sees IN_MODIFY.
+    /// A watch gets IN_MODIFY.
     Event,
 }
 
@@ -47,15 +47,16 @@ const ALL: [Duty; 9] = [
     Privileges, Times, Immutable, AppendOnly, Freeze, SizeLimit, Quota, Lease, Event,
 ];
 
-/// How long the file is at first, in bytes. The source is twice as long, and begins alike.
+/// The initial length of the file, in bytes. The source is twice as long, and begins with the same
+/// bytes.
 pub const LEN: u64 = 8 * BLOCK64;
 
-/// Where a block is to be changed.
+/// The place of the block to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Within the file: its second block.
     Inside,
-    /// Just behind its end.
+    /// Just behind the file's end.
     Behind,
 }
 
@@ -68,13 +69,13 @@ impl Place {
     }
 }
 
-/// What a way has to work with.
+/// The files and mappings of a way.
 pub struct Stage {
-    /// The file that is to be changed, open to read and write.
+    /// The file to change, open to read and write.
     pub file: File,
-    /// The same, open to append.
+    /// The same file, open to append.
     pub append: File,
-    /// The same, mapped, shared.
+    /// The same file, mapped, shared.
     pub mapping: Mapping,
     /// Another file, open to read.
     pub source: File,
@@ -86,7 +87,7 @@ impl Stage {
         let source = File::create_with(dir.join("source"), &blocks(1, 16))?;
         Ok(Self {
             append: file.reopen(libc::O_WRONLY | libc::O_APPEND)?,
-            // One block more than there is yet.
+            // One block more than the file has yet.
             mapping: Mapping::shared(&file, LEN as usize + BLOCK)?,
             source: source.reopen(libc::O_RDONLY)?,
             file,
@@ -106,22 +107,22 @@ impl Stage {
     }
 }
 
-/// A way to change a file, and what it owes.
+/// A way to change a file, and its duties.
 pub struct Way {
     pub name: &'static str,
-    /// Changes about a block, somewhere.
+    /// Changes about a block at a place.
     pub go: fn(&Stage, Place) -> Sys,
     pub owes: &'static [Duty],
-    /// What it does not owe, and why.
+    /// The duties that it does not have, and why.
     pub free: &'static [(Duty, &'static str)],
-    /// Which filesystems do not do what it owes, and why.
+    /// The filesystems that do not do a duty, and why.
     pub except: &'static [(Duty, Filesystem, &'static str)],
-    /// What a refusal is, where it is not the errno that the duty has: a store that fails.
+    /// The errno of a refusal, if it is not that of the duty, as for a store that fails.
     pub refusal: Option<i32>,
 }
 
 impl Way {
-    /// Checks all that it owes.
+    /// Checks all its duties.
     pub fn check(&self, t: &Test) -> Outcome {
         for duty in ALL {
             let owed = self.owes.contains(&duty);
@@ -194,7 +195,7 @@ impl Way {
 
     fn is_refused_by_flag(&self, t: &Test, flag: u32) -> Outcome {
         let stage = Stage::in_test(t, &format!("flag-{flag}"))?;
-        // Once before, so that nothing has to be asked for any more.
+        // Once before, so that the security module's answer is cached.
         self.go(&stage, Place::Inside)?;
         let _guard = Flagged::new(&stage.file.path, flag)?;
         self.expect_refused(&stage, Place::Inside, libc::EPERM)
@@ -247,7 +248,7 @@ impl Way {
         expect_eq(stage.file.data_blocks()?, LEN / BLOCK64, "blocks")
     }
 
-    /// For ways by the file's name: no lease is to be had while it is open for writing.
+    /// For ways by the file's name: a file open for writing cannot have a lease.
     fn waits_for_a_lease(&self, t: &Test) -> Outcome {
         const F_SETLEASE: i32 = 1024;
         let stage = Stage::in_test(t, "lease")?;
@@ -256,7 +257,11 @@ impl Way {
             // SAFETY: plain call on an open descriptor.
             check(unsafe { libc::fcntl(reader.as_raw_fd(), F_SETLEASE, kind) }).map(|_| ())
         };
-        expect_errno(set(libc::F_RDLCK), libc::EAGAIN, "a lease beside a writer")?;
+        expect_errno(
+            set(libc::F_RDLCK),
+            libc::EAGAIN,
+            "a lease of a file open for writing",
+        )?;
         let elsewhere = t.create_elsewhere("leased", b"")?;
         let Stage {
             file,
@@ -269,7 +274,7 @@ impl Way {
         count_signals(libc::SIGIO);
         set(libc::F_RDLCK).or_fail("F_SETLEASE")?;
         let child = Child::spawn(|| {
-            // All that the way looks at is the name.
+            // The way uses only the name.
             let stage = Stage {
                 file: File::open(&path, libc::O_RDONLY).or_fail("open")?,
                 append: elsewhere.reopen(libc::O_RDONLY)?,
@@ -301,7 +306,7 @@ impl Way {
         )
     }
 
-    /// For a way that changes nothing: it leaves all as it is, and nobody is told.
+    /// Checks a way that changes nothing: the file stays the same, and there is no event.
     pub fn changes_nothing(&self, t: &Test) -> Outcome {
         let stage = Stage::in_test(t, "nothing")?;
         let path = &stage.file.path;
@@ -317,7 +322,7 @@ impl Way {
     }
 }
 
-/// A call that must do all of it: what is short is taken for a failure.
+/// Turns a short result into a failure, for calls that must do everything.
 pub fn whole(done: Sys<usize>, len: usize) -> Sys {
     match done? {
         n if n == len => Ok(()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What comes at the end of a range or of a file: holes, bytes stored behind it, failed writes.
+//! The ends of ranges and files: holes, bytes stored behind them, failed writes.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome};
@@ -19,10 +19,10 @@ pub const CASES: &[Case] = &[
     case!(a_write_of_partly_readable_memory_ends_where_that_ends),
 ];
 
-/// How many blocks the sources have.
+/// The number of blocks of the sources.
 const COUNT: usize = 3;
 
-/// For each way to distribute data and holes: shares or copies all of it onto data.
+/// For each distribution of data and holes: shares or copies the whole source onto data.
 fn expect_holes_to_arrive(t: &Test, call: impl Fn(&File, &File) -> Outcome) -> Outcome {
     for data in 0..1 << COUNT {
         let source = t.create("source")?;
@@ -68,7 +68,7 @@ fn holes_anywhere_in_a_range_are_copied_over_data(t: &Test) -> Outcome {
         let copied = copy_loop(source, 0, to, 0, COUNT * BLOCK)?;
         expect_eq(copied, COUNT * BLOCK, "bytes copied")
     })?;
-    // Ragged at both ends.
+    // Unaligned at both ends.
     expect_holes_to_arrive(t, |source, to| {
         for (at, len) in [
             (0, 100),
@@ -84,7 +84,7 @@ fn holes_anywhere_in_a_range_are_copied_over_data(t: &Test) -> Outcome {
 
 const OLD_END: usize = 100;
 
-/// Stores behind the end of a file, has it grow, and expects nothing of what was stored.
+/// Stores behind the end of a file, grows it, and expects none of the stored bytes.
 fn expect_hidden(
     t: &Test,
     what: &str,
@@ -182,7 +182,7 @@ fn a_write_of_partly_readable_memory_ends_where_that_ends(t: &Test) -> Outcome {
     memory.protect(0, BLOCK, READ).or_fail("mprotect")?;
     for offset in [0, 5, BLOCK as i64 - 50, 1 << 20] {
         let file = t.create_with("file", b"some bytes")?;
-        let what = format!("pwrite at {offset}, of which {HAVE} bytes are there");
+        let what = format!("pwrite at {offset} with {HAVE} mapped bytes");
         let mut model = b"some bytes".to_vec();
         match pwrite_from(&file, memory.at(BLOCK - HAVE), 2 * HAVE, offset) {
             Ok(n) => {

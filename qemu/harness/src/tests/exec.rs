@@ -73,7 +73,7 @@ fn a_script_runs(t: &Test) -> Outcome {
     let path = file.path.clone();
     drop(file);
     expect_says(&path, &["from"], &format!("from {}\n", path.display()))?;
-    // With an interpreter that lies here too.
+    // With an interpreter on this filesystem, too.
     install(t, "/bin/sh", "sh")?;
     let line = format!("#!{}\necho own\n", t.path("sh").display());
     let file = t.create_with("own", line.as_bytes())?;
@@ -107,7 +107,7 @@ fn a_file_that_is_no_program_is_enoexec(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// A program from here that goes on until it is killed.
+/// Starts a program of this filesystem that runs until it is killed.
 fn start(program: &Path) -> Outcome<Child> {
     let child = Child::spawn(|| {
         let words = [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Every allocation and every access to user memory fails in turn, on a kernel that can inject
-//! such failures: what was refused changed nothing, what was done is done right, nothing is lost.
+//! Each allocation and each access to user memory fails in turn, on a kernel with fault injection:
+//! a call that fails has changed nothing, a call that succeeds is right, nothing leaks.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -30,7 +30,7 @@ const CLONES_COUNTED: &[Feature] = &[
     Feature::FaultInjection,
 ];
 
-const NO_INODE: &str = "says ENOSPC where there is no memory for an inode";
+const NO_INODE: &str = "returns ENOSPC without memory for an inode";
 
 pub const CASES: &[Case] = &[
     case!(a_write_to_shared_blocks_fails_without_harm).needs(CLONES_COUNTED),
@@ -49,12 +49,11 @@ pub const CASES: &[Case] = &[
         .except(Tmpfs, NO_INODE),
 ];
 
-/// More points than any call has.
+/// More failure points than any call has.
 const MANY: usize = 2000;
 
-/// Makes a call over and over, each time in a new scene, with each thing in turn that can fail
-/// failing, until none is left. What fails must leave the scene such that it then succeeds. How many
-/// things could fail.
+/// Makes a call again and again, each time in a new scene, with another failure point, until none
+/// is left. After a failure the same call must succeed in that scene. Returns the number of points.
 pub(super) fn fail_everywhere<S>(
     injection: &Injection,
     fs: &Instance,
@@ -89,7 +88,7 @@ pub(super) fn fail_everywhere<S>(
     )))
 }
 
-/// With quotas, where there are any: what is charged must stay right too.
+/// With quotas, if the kernel has them: charges must stay right, too.
 fn mount(t: &Test) -> Outcome<Instance> {
     mount_with(t, has_quota(t))
 }
@@ -103,7 +102,7 @@ fn has_quota(t: &Test) -> bool {
     Feature::Quota.unmet_by(t.filesystem).is_none()
 }
 
-/// Expects root, whose all files are, to be charged what they have.
+/// Expects root, the owner of all files, to be charged for them.
 fn expect_charged(fs: &Instance) -> Outcome {
     match quota::get(&fs.root, quota::User, 0) {
         Err(Errno(libc::ENOSYS)) => Ok(()),
@@ -131,8 +130,8 @@ fn remove_everything(fs: &Instance, empty: &Space) -> Outcome {
     expect_charged(fs)
 }
 
-/// The files that the calls change: the source, another file, a clone of the source; and means to
-/// store to the clone.
+/// The files that the calls change: the source, another file, a clone of the source; and a mapping
+/// of the clone.
 pub(super) struct Files {
     pub files: [File; 3],
     clone_map: Mapping,
@@ -143,10 +142,11 @@ pub(super) const SOURCE: usize = 0;
 pub(super) const OTHER: usize = 1;
 const CLONE: usize = 2;
 
-/// How many blocks the source and the other file have in common.
+/// The number of blocks that the source and the other file share.
 pub(super) const COMMON: usize = 40;
 
-/// What the files hold before each call. They are longer than a leaf of a file's tree.
+/// Returns the contents of the files before each call. They are longer than a leaf of a file's
+/// tree.
 pub(super) fn old_contents() -> [Vec<u8>; 3] {
     let source = pattern(1, 70 * BLOCK + 123);
     let mut other = pattern(2, 66 * BLOCK + 77);
@@ -154,15 +154,15 @@ pub(super) fn old_contents() -> [Vec<u8>; 3] {
     [source.clone(), other, source]
 }
 
-/// What a call that succeeds makes of one of the files.
+/// The result of a successful call for one of the files.
 pub(super) struct Change {
     pub file: usize,
     pub contents: Vec<u8>,
-    /// For calls that may do less than they are asked to: where they start.
+    /// For calls that may end short: the offset where they start.
     pub counted_from: Option<usize>,
 }
 
-/// Expects the changed file to hold what the call says that it did.
+/// Expects the changed file to have the bytes that the call has reported as done.
 fn expect_change(seen: &[u8], old: &[u8], change: &Change, result: Sys<usize>) -> Outcome {
     match (result, change.counted_from) {
         (Ok(_), None) => return expect_bytes(seen, &change.contents, "done"),
@@ -170,7 +170,7 @@ fn expect_change(seen: &[u8], old: &[u8], change: &Change, result: Sys<usize>) -
         (Ok(n), Some(start)) => {
             let end = start + n;
             expect(seen.len() >= end, format_args!("{end} bytes written"))?;
-            expect_bytes(&seen[..end], &change.contents[..end], "what was written")?;
+            expect_bytes(&seen[..end], &change.contents[..end], "the written bytes")?;
         }
         (Err(_), Some(_)) => {}
     }
@@ -186,7 +186,7 @@ fn expect_change(seen: &[u8], old: &[u8], change: &Change, result: Sys<usize>) -
     Ok(())
 }
 
-/// How many blocks these files have together.
+/// Returns the number of distinct blocks of these files.
 fn distinct_blocks(files: &[File]) -> Outcome<u64> {
     let mut physical = BTreeSet::new();
     for file in files {
@@ -206,7 +206,7 @@ pub(super) fn expect_no_harm(
     expect_no_harm_on(mount(t)?, change, call)
 }
 
-/// Where nobody is charged, many blocks are put into a file at once.
+/// Without quotas, many blocks are inserted into a file at once.
 fn expect_no_harm_either_way(
     t: &Test,
     change: &Change,
@@ -255,7 +255,7 @@ fn expect_no_harm_on(
 }
 
 fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
-    // Over the end of a leaf.
+    // Across the end of a leaf.
     let (at, data) = (49 * BLOCK + 5, blocks(3, 20));
     let [mut contents, ..] = old_contents();
     contents[at..at + data.len()].copy_from_slice(&data);
@@ -310,7 +310,7 @@ fn a_clone_of_a_range_fails_without_harm(t: &Test) -> Outcome {
     })
 }
 
-/// copy_file_range of some blocks from one offset to another.
+/// Calls copy_file_range for some blocks.
 fn expect_no_harm_of_copy(t: &Test, from: usize, to: usize) -> Outcome {
     const LEN: usize = 20 * BLOCK + 50;
     let [source, mut contents, _] = old_contents();
@@ -366,7 +366,7 @@ fn a_deduplication_fails_without_harm(t: &Test) -> Outcome {
     })
 }
 
-/// A call that changes names, and the names that there are afterwards.
+/// A call that changes names, and the names afterwards.
 struct Renaming {
     call: fn(&Instance) -> Sys,
     names: &'static [&'static str],
@@ -479,9 +479,9 @@ fn a_mount_fails_without_harm(t: &Test) -> Outcome {
         let check = |_: &Instance, (): &(), result: Sys<usize>| {
             if result.is_err() {
                 let error = unmount(&at);
-                return expect_errno(error, libc::EINVAL, "unmounting what was not mounted");
+                return expect_errno(error, libc::EINVAL, "unmounting after a failed mount");
             }
-            expect_eq(Space::of(&at)?.blocks, 256, "blocks of what was mounted")?;
+            expect_eq(Space::of(&at)?.blocks, 256, "blocks of the mount")?;
             drop(File::create_with(at.join("file"), b"data")?);
             unmount(&at).or_fail("umount")
         };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! fallocate(2): room given, taken, cleared, and no longer shared.
+//! fallocate(2): allocating, freeing, zeroing, and unsharing ranges.
 
 use std::os::fd::AsRawFd;
 
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     case!(allocation_counts_blocks_and_removal_gives_them_back).needs(INSTANCE),
     case!(room_behind_the_end_goes_with_truncation).needs(INSTANCE),
     case!(room_behind_the_end_reads_as_zeros_once_the_file_grows)
-        .except(Tmpfs, "shows what was stored behind the end"),
+        .except(Tmpfs, "shows bytes stored behind the end"),
     case!(a_punched_hole_reads_as_zeros_and_the_rest_stays),
     case!(punching_gives_whole_blocks_back).needs(&[Feature::ExactBlocks]),
     case!(punching_works_on_a_full_filesystem).needs(CLONES_COUNTED),
@@ -122,7 +122,7 @@ fn allocation_counts_blocks_and_removal_gives_them_back(t: &Test) -> Outcome {
     expect_eq(
         fs.used()?,
         before + 101,
-        "blocks used after allocating what is there",
+        "blocks used after allocating existing blocks",
     )?;
     drop(file);
     crate::sys::unlink(fs.path("file")).or_fail("unlink")?;
@@ -147,7 +147,7 @@ fn room_behind_the_end_reads_as_zeros_once_the_file_grows(t: &Test) -> Outcome {
     let file = t.create_with("file", b"x")?;
     apply(&file, KEEP_SIZE, 0, 5 * BLOCK64)?;
     let mapping = Mapping::shared(&file, BLOCK)?;
-    // Beyond the end, where it may be stored, but not seen.
+    // Beyond the end, where stores are possible, but must not show.
     mapping.store(100, b"hidden");
     file.truncate(3 * BLOCK64)?;
     let mut model = vec![0; 3 * BLOCK];

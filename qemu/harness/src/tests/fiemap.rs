@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! FS_IOC_FIEMAP: extents, and which of them are shared.
+//! FS_IOC_FIEMAP: extents, and their flag `shared`.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::sys::{clone_range, dedupe, new_clone, unlink, File};
 
 const SHOWN: &[Feature] = &[Feature::Fiemap];
 const ALLOCATES_LATER: &str = "allocates when it writes back, and may shape extents otherwise";
-const PREALLOCATES: &str = "preallocates behind the end of what is written";
+const PREALLOCATES: &str = "preallocates behind the written range";
 
 pub const CASES: &[Case] = &[
     case!(an_empty_file_has_no_extents).needs(SHOWN),
@@ -104,8 +104,8 @@ fn extents_cover_the_data_and_not_the_holes(t: &Test) -> Outcome {
     )
 }
 
-/// A directory where no other test allocates blocks at the same time, which would put its own
-/// between ours: on reflinkfs a mount of its own, elsewhere that of the test.
+/// Returns a directory where no other test allocates blocks between ours at the same time: on
+/// reflinkfs a new mount, elsewhere that of the test.
 fn quiet_place(t: &Test) -> Outcome<(Option<Instance>, PathBuf)> {
     if t.is_reflinkfs() {
         let own = t.mount(&[])?;
@@ -133,7 +133,7 @@ fn neighbours_written_in_order_are_one_extent(t: &Test) -> Outcome {
     )
 }
 
-/// One for each 256 KiB at most: of a new file, of a clone, and of what is left of it alone.
+/// At most one for each 256 KiB: in a new file, in a clone, and in a clone whose source is gone.
 fn what_comes_in_any_order_is_in_a_few_extents(t: &Test) -> Outcome {
     const BLOCKS: u64 = 1024;
     let expect_few = |file: &File, what: &str| -> Outcome {
@@ -158,7 +158,7 @@ fn what_comes_in_any_order_is_in_a_few_extents(t: &Test) -> Outcome {
     let other = new_clone(&clone, place.join("other"))?;
     drop(clone);
     unlink(place.join("clone")).or_fail("unlink")?;
-    rewrite(&other, "a clone of what is gone")
+    rewrite(&other, "a clone whose source is gone")
 }
 
 fn the_last_extent_and_no_other_is_marked_last(t: &Test) -> Outcome {
@@ -185,7 +185,7 @@ fn both_owners_of_a_block_show_the_same_address(t: &Test) -> Outcome {
     expect_shared(&source, 0, &clone, 0, 70)?;
     let after: Vec<_> = block_map(&source)?.iter().map(|b| b.physical()).collect();
     let before: Vec<_> = before.iter().map(|b| b.physical()).collect();
-    expect(after == before, "the source's addresses are what they were")
+    expect(after == before, "the source's addresses are the same")
 }
 
 fn shared_and_private_stretches_are_kept_apart(t: &Test) -> Outcome {
@@ -304,7 +304,7 @@ fn extents_have_no_flags_but_last_and_shared(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Ten extents with holes between them.
+/// Creates a file of ten extents with holes between them.
 fn ten_extents(t: &Test) -> Outcome<File> {
     let file = t.create("file")?;
     for i in 0..10 {
@@ -423,7 +423,7 @@ fn a_bad_pointer_is_efault(t: &Test) -> Outcome {
 }
 
 fn addresses_say_nothing_of_physical_memory(t: &Test) -> Outcome {
-    // Blocks of a new instance are numbered from near 0, wherever their pages lie.
+    // Blocks of a new instance have numbers from near 0, wherever their pages are.
     let fs = t.mount(&[("size", "4M")])?;
     let file = fs.create_with("file", &blocks(19, 100))?;
     let addresses: Vec<u64> = block_map(&file)?

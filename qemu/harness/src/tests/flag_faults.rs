@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Every allocation and every disk access of a flagged call fails in turn, on a kernel that can
-//! inject such failures: each block holds the old bytes or the new ones, and nothing is lost.
+//! Each allocation and each disk access of a flagged call fails in turn, on a kernel with fault
+//! injection: each block has the old bytes or the new ones, and nothing leaks.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
     case!(a_quota_gives_a_short_count_then_edquot).needs(&[Feature::XfsQuota]),
 ];
 
-/// One call with NULL offsets, whose positions must then be where its result says. Setting and
+/// Makes one call with NULL offsets, and checks the positions against its result. Setting and
 /// reading positions cannot fail.
 fn call(from: &File, to: &File, place: Range, flags: u32) -> Sys<usize> {
     from.seek(place.off_in as i64, libc::SEEK_SET)?;
@@ -38,7 +38,7 @@ fn call(from: &File, to: &File, place: Range, flags: u32) -> Sys<usize> {
     let moved = result.unwrap_or(0) as u64;
     let positions = (from.seek(0, libc::SEEK_CUR)?, to.seek(0, libc::SEEK_CUR)?);
     if positions != (place.off_in + moved, place.off_out + moved) {
-        // No errno that a call may give.
+        // An errno that no call returns.
         return Err(Errno(libc::EDOM));
     }
     result
@@ -81,8 +81,8 @@ fn write_setting(path: impl AsRef<Path>, value: &str) -> Outcome {
     std::fs::write(path, value).or_fail(format_args!("write {value} to {}", path.display()))
 }
 
-/// A disk whose reads and writes fail where this task asks for them. The log of XFS is written by
-/// others; were it to fail, the filesystem would shut down.
+/// A disk whose reads and writes fail if this task asks for it. Other tasks write the log of XFS;
+/// if the log failed, the filesystem would shut down.
 struct FailingDisk(std::path::PathBuf);
 
 impl FailingDisk {
@@ -117,7 +117,7 @@ fn drop_caches() -> Outcome {
     write_setting("/proc/sys/vm/drop_caches", "3")
 }
 
-/// On ext4, which the kernel that injects failures has; there is none on a disk that can share.
+/// On ext4, which the kernel with fault injection has; it has no disk filesystem that can share.
 fn a_disk_that_fails_gives_eio(t: &Test) -> Outcome {
     let disk = Disk::of(t, Ext4, "failing", "loop")?;
     let root = disk.root.to_string_lossy();
@@ -135,7 +135,7 @@ fn a_disk_that_fails_gives_eio(t: &Test) -> Outcome {
     disk.unmount()
 }
 
-/// A call with nothing in memory and a disk that fails.
+/// Makes a call with an empty cache and a failing disk.
 fn call_failing<T>(device: &str, call: impl FnOnce() -> T) -> Outcome<T> {
     drop_caches()?;
     let failing = FailingDisk::new(device)?;
@@ -171,9 +171,9 @@ fn a_quota_gives_a_short_count_then_edquot(t: &Test) -> Outcome {
         let what = format!("a copy beyond the quota, after {done} bytes");
         expect_errno(last, libc::EDQUOT, what)?;
         expect_eq(done, 256 << 10, "bytes copied up to the quota")?;
-        to.expect_contents(&data[..done], "what was copied")?;
+        to.expect_contents(&data[..done], "the copied range")?;
         to.truncate(0)?;
-        // What is shared counts for each owner.
+        // A shared block counts for each owner.
         let result = copy(&source, &to, range(0, 0, data.len()), REFLINK);
         expect_errno(result, libc::EDQUOT, "sharing beyond the quota")
     })?;

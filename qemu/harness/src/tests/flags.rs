@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! copy_file_range(2) with its flags, which the module copy_fr lets in on every filesystem.
+//! copy_file_range(2) with its flags, which the module copy_fr makes valid on every filesystem.
 
 mod compat;
 mod counters;
@@ -27,7 +27,7 @@ use crate::sys::{copy_file_range, File};
 pub(super) use descriptors::WRONG_FLAGS;
 pub(super) use disk::{run, Disk};
 
-/// Every test of the flags, under the name of its concern.
+/// All tests of the flags, by file.
 pub const ALL: &[(&str, &[Case])] = &[
     ("flags::table", table::CASES),
     ("flags::offsets", offsets::CASES),
@@ -48,16 +48,16 @@ pub const ALL: &[(&str, &[Case])] = &[
     ("flags::compat", compat::CASES),
 ];
 
-/// No flag: the call as the kernel has it.
+/// No flag: the kernel's own call.
 pub const PLAIN: u32 = 0;
-/// `COPY_FR_COPY`: the bytes, in blocks of their own.
+/// `COPY_FR_COPY`: copies the bytes, shares nothing.
 pub const COPY: u32 = 1;
 /// `COPY_FR_REFLINK`: share, or fail.
 pub const REFLINK: u32 = 2;
 /// `COPY_FR_DEDUP`: share if the bytes are equal.
 pub const DEDUP: u32 = 4;
 
-/// The flags that the module lets in.
+/// The flags that the module accepts.
 pub const FLAGS: [u32; 3] = [COPY, REFLINK, DEDUP];
 
 pub fn flag_name(flags: u32) -> String {
@@ -70,7 +70,7 @@ pub fn flag_name(flags: u32) -> String {
     }
 }
 
-/// Which offsets of a call are given; the others are NULL.
+/// Whether each offset of a call is given; the others are NULL.
 #[derive(Clone, Copy, Debug)]
 pub struct Given {
     pub off_in: bool,
@@ -99,7 +99,7 @@ pub const WAYS: [Given; 4] = [
     BOTH,
 ];
 
-/// A range of one file that is to come to another place.
+/// A range of one file, and its destination.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
     pub off_in: u64,
@@ -115,7 +115,7 @@ pub const fn range(off_in: u64, off_out: u64, len: usize) -> Range {
     }
 }
 
-/// Where a file's position is while an offset is given.
+/// The position of a file while an offset is given.
 const ELSEWHERE: i64 = 777;
 
 /// One offset of a call: a pointer to it, or NULL and the position.
@@ -136,7 +136,7 @@ impl<'a> Offset<'a> {
         })
     }
 
-    /// Expects what was used to have moved by this much, and nothing else.
+    /// Expects the offset or position in use to have moved by this much, and the other not.
     fn expect_moved(&self, by: u64, what: &str) -> Outcome {
         let end = self.start + by;
         let position = match self.given {
@@ -158,8 +158,8 @@ impl<'a> Offset<'a> {
     }
 }
 
-/// One call, whose offsets are then where its result says. The files are different ones, or the
-/// same one by two descriptors.
+/// Makes one call, and checks the offsets against its result. The files are two, or the same one by
+/// two descriptors.
 pub fn call(given: Given, from: &File, to: &File, range: Range, flags: u32) -> Outcome<Sys<usize>> {
     let mut off_in = Offset::new(from, range.off_in, given.off_in)?;
     let mut off_out = Offset::new(to, range.off_out, given.off_out)?;
@@ -171,7 +171,7 @@ pub fn call(given: Given, from: &File, to: &File, range: Range, flags: u32) -> O
     Ok(result)
 }
 
-/// One call with both offsets given.
+/// Makes one call with both offsets given.
 pub fn copy(from: &File, to: &File, range: Range, flags: u32) -> Sys<usize> {
     copy_file_range(
         from,
@@ -183,7 +183,7 @@ pub fn copy(from: &File, to: &File, range: Range, flags: u32) -> Sys<usize> {
     )
 }
 
-/// One call that must do all that it is asked to.
+/// Makes one call that must do the whole range.
 #[track_caller]
 pub fn copy_all(from: &File, to: &File, range: Range, flags: u32) -> Outcome {
     let what = format!("{} of {range:?}", flag_name(flags));

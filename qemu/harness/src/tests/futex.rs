@@ -141,7 +141,7 @@ fn a_futex_in_a_private_mapping_works(t: &Test) -> Outcome {
     let none = futex_wait(&map, 0, 1, LONG);
     expect_errno(none, libc::EAGAIN, "FUTEX_WAIT for another value")?;
     let short = futex_wait(&map, 0, 0, Duration::from_millis(20));
-    expect_errno(short, libc::ETIMEDOUT, "FUTEX_WAIT that nobody ends")
+    expect_errno(short, libc::ETIMEDOUT, "FUTEX_WAIT without a wake-up")
 }
 
 fn a_futex_in_another_page_or_file_does_not_wake(t: &Test) -> Outcome {
@@ -198,7 +198,7 @@ fn a_waiter_sleeps_on_through_a_clone_and_is_woken(t: &Test) -> Outcome {
         let child = waiter(&one, 0)?;
         std::thread::sleep(Duration::from_millis(30));
         let clone = new_clone(&file, t.path(&format!("clone-{i}")))?;
-        // The page itself is replaced by this store; the waiter must be found all the same.
+        // This store replaces the page itself; the waiter must be found nevertheless.
         other.word32(64).store(7, SeqCst);
         wake_one(&other, 0)?;
         child.join()?;
@@ -248,7 +248,7 @@ fn a_futex_works_after_the_other_owner_is_gone(t: &Test) -> Outcome {
     map.word32(0).store(0, SeqCst);
     let clone = new_clone(&file, t.path("clone"))?;
     let clone_map = Mapping::shared(&clone, BLOCK)?;
-    // The block was mapped for writing by the source, which goes away with it.
+    // The source mapped the block for writing, and is removed with its mapping.
     drop(map);
     drop(file);
     unlink(t.path("file")).or_fail("unlink")?;
@@ -306,7 +306,8 @@ impl Mutex<'_> {
     }
 }
 
-/// Children that add to a counter under the lock until `meanwhile` has been done `turns` times.
+/// Starts children that add to a counter under the lock until `meanwhile` has been done `turns`
+/// times.
 fn add_under_lock(
     file: &File,
     robust: bool,
@@ -339,7 +340,7 @@ fn add_under_lock(
         .collect::<Outcome<Vec<_>>>()?;
     let own = |number| map.word(OWN + 8 * number).load(SeqCst);
     let mut turn = 0;
-    // Everyone has had the lock and all turns were taken, unless a child failed.
+    // Each child has had the lock and all turns were taken, unless a child failed.
     while (turn < turns || (0..PROCESSES).any(|number| own(number) == 0))
         && !children.iter().any(|child| child.is_over())
     {
@@ -433,7 +434,7 @@ fn a_condition_variable_works_across_processes(t: &Test) -> Outcome {
     let map = Mapping::shared(&file, 2 * BLOCK)?;
     let mutex = Mutex(&map, 0);
     mutex.initialise(false)?;
-    // The condition lies in the second page.
+    // The condition variable is in the second page.
     let condition = map.at(BLOCK).cast::<libc::pthread_cond_t>();
     // SAFETY: the mapping has room for a condition variable; the attributes are local.
     unsafe {

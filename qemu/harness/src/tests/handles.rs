@@ -51,13 +51,13 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// What is compared.
+    /// Returns the fields to compare.
     pub fn identity(&self) -> (i32, Vec<u8>) {
         (self.kind, self.bytes[..self.len as usize].to_vec())
     }
 }
 
-/// The handle, and the mount that it was asked for on.
+/// Returns the handle, and the id of its mount.
 fn handle_at(dir: RawFd, path: &Path, flags: i32, room: u32) -> (Sys, Handle, i32) {
     let path = c_path(path);
     let mut mount = 0i32;
@@ -145,7 +145,7 @@ fn a_handle_opens_its_file(t: &Test) -> Outcome {
     let opened = open_handle(&root, &handle, libc::O_RDWR).or_fail("open_by_handle_at")?;
     expect_eq(inode_of(&opened)?, file.stat()?.st_ino, "its number")?;
     crate::sys::pwrite_from(&opened, b"new".as_ptr(), 3, 0).or_fail("pwrite")?;
-    expect_eq(file.read_at(0, 3)?, b"new", "what the file holds now")?;
+    expect_eq(file.read_at(0, 3)?, b"new", "the file's new contents")?;
     open_handle(&root, &handle, libc::O_WRONLY | libc::O_TRUNC).or_fail("open(O_TRUNC)")?;
     expect_eq(file.size()?, 0, "size")?;
     let directory = open_handle(&root, &handle, libc::O_RDONLY | libc::O_DIRECTORY);
@@ -163,7 +163,7 @@ fn a_handle_opens_a_directory_at_its_path(t: &Test) -> Outcome {
     expect_eq(
         path_of(&opened)?,
         dir.clone(),
-        "the path of what was opened",
+        "the path of the opened file",
     )?;
     let inside = c_path("inside".as_ref());
     // SAFETY: the name is valid during the call.
@@ -338,7 +338,8 @@ fn a_damaged_handle_is_stale(t: &Test) -> Outcome {
     for bit in 0..handle.len as usize * 8 {
         let mut damaged = handle;
         damaged.bytes[bit / 8] ^= 1 << (bit % 8);
-        // A number may be that of another file only with the right generation, which is hardly so.
+        // A number may be that of another file only with the right generation, which is very
+        // unlikely.
         expect_stale(&root, &damaged, &format!("bit {bit} changed"))?;
     }
     for _ in 0..t.rounds(500) {
@@ -455,7 +456,7 @@ fn a_connectable_handle_finds_its_path(t: &Test) -> Outcome {
         root.sync()?;
         std::fs::write("/proc/sys/vm/drop_caches", "2").or_fail("dropping caches")?;
         let opened = open_handle(&root, &handle, libc::O_RDONLY).or_fail("open")?;
-        expect_eq(path_of(&opened)?, path, "the path of what was opened")?;
+        expect_eq(path_of(&opened)?, path, "the path of the opened file")?;
     }
     drop(file);
     Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The module copy_fr comes and goes while programs call, and leaves no trace.
+//! The module copy_fr is loaded and unloaded while programs make calls, and leaves no trace.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
     case!(unloading_is_refused_while_the_counters_are_open),
 ];
 
-/// Hooks the same system call, and takes no call of it.
+/// A test module that hooks the same system call, and handles no call.
 const RIVAL: &str = "copy_fr_rival";
 
 fn load_module(name: &str) -> Sys {
@@ -59,7 +59,7 @@ fn is_loaded() -> bool {
     std::path::Path::new("/sys/module/copy_fr/parameters/active").exists()
 }
 
-/// Whatever a test does, the module is loaded afterwards, as it was before.
+/// Loads the module when dropped, whatever the test did.
 struct Restored;
 
 impl Drop for Restored {
@@ -86,7 +86,7 @@ fn without_the_module_the_kernel_is_as_before(t: &Test) -> Outcome {
     let there = t.create_elsewhere("there", b"")?;
     let expect_old = || -> Outcome {
         for flags in FLAGS.into_iter().chain(WRONG_FLAGS) {
-            // The flag is refused before the files are looked at.
+            // The flag is refused before the files are checked.
             for (what, from, to) in [
                 ("files", &source, &to),
                 ("a directory", &dir, &to),
@@ -131,7 +131,7 @@ fn loading_takes_less_than_a_second(t: &Test) -> Outcome {
         drop(restored);
     }
     eprintln!("hook: loading copy_fr took {took:?}");
-    // What the debug kernel checks of a module takes its time.
+    // The debug kernel's checks of a module take long.
     let limit = Duration::from_secs(if t.settings.divisor > 1 { 10 } else { 1 });
     let fastest = took.iter().min().copied().unwrap_or_default();
     expect(fastest < limit, format_args!("loading took {took:?}"))
@@ -160,7 +160,7 @@ fn a_system_call_that_something_else_redirects_is_ebusy(t: &Test) -> Outcome {
     expect_errno(refused, libc::EBUSY, "loading copy_fr under a rival")?;
     expect(
         said.contains("copy_file_range(2) is redirected by something else"),
-        format_args!("the log says what is in the way: {said}"),
+        format_args!("the log names the obstacle: {said}"),
     )?;
     let result = copy(&source, &to, range(0, 0, BLOCK), COPY);
     expect_errno(result, EINVAL, "a call after the refusal")?;
@@ -168,8 +168,7 @@ fn a_system_call_that_something_else_redirects_is_ebusy(t: &Test) -> Outcome {
     copy_all(&source, &to, range(0, 0, BLOCK), COPY)
 }
 
-/// A call that is in the air while the module comes and goes: it gives what it gives with the
-/// module, or `EINVAL`.
+/// Checks a call during loading or unloading: it has the result with the module, or `EINVAL`.
 fn expect_old_or_new(result: Sys<usize>, new: Sys<usize>, what: &str) -> Outcome {
     expect(
         result == new || result == Err(Errno(EINVAL)),
@@ -225,7 +224,7 @@ fn loading_and_unloading_under_traffic_gives_old_or_new_results(t: &Test) -> Out
             expect_eq(plain, BLOCK, "bytes copied without a flag")?;
             to.expect_contents(&blocks(2, 8), "the destination")?;
             different.expect_contents(&blocks(3, 8), "the one that differs")?;
-            // Now and then nobody is inside, or the module could never go.
+            // Now and then no call is in progress; otherwise the module could never be unloaded.
             sleep_ms(3);
             Ok(())
         }));
@@ -248,7 +247,7 @@ fn data_len(file: &File) -> Outcome<usize> {
 const FIFREEZE: libc::c_ulong = 0xc004_5877;
 const FITHAW: libc::c_ulong = 0xc004_5878;
 
-/// A filesystem that nothing can be written to for a while.
+/// A filesystem that blocks writes.
 struct Frozen(File);
 
 impl Frozen {
@@ -306,7 +305,7 @@ fn expect_refused_under_calls(disk: Disk) -> Outcome {
         child.join()?;
         to.expect_contents(&data, &name)?;
     }
-    // One that is killed while it sleeps lets go of the module, too.
+    // A call that is killed while it sleeps releases the module, too.
     let frozen = Frozen::new(&disk)?;
     let child = Child::spawn(|| copy_all(&source, &to, range(0, 0, data.len()), COPY))?;
     expect_asleep(&child)?;
@@ -315,7 +314,7 @@ fn expect_refused_under_calls(disk: Disk) -> Outcome {
     drop(frozen);
     child.wait_for(Duration::from_secs(20))?;
     let _restored = Restored;
-    unload().or_fail("unloading it once nobody is inside")?;
+    unload().or_fail("unloading it when no call is in progress")?;
     let result = copy(&source, &to, range(0, 0, BLOCK), COPY);
     expect_errno(result, EINVAL, "a call afterwards")?;
     drop((source, to));

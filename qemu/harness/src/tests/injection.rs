@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Having the kernel refuse memory, or an access to user memory, to this thread; and counting how often
-//! it could.
+//! Fault injection: lets allocations, and accesses to user memory, fail for this thread, and counts
+//! them.
 
 use std::path::Path;
 
 use crate::failure::{expect, Context, Outcome, Sys};
 use crate::sys::File;
 
-/// More points than any call has.
+/// More failure points than any call has.
 const MANY: usize = 100_000;
 
-/// How many calls are counted.
+/// The number of counted calls.
 const TRIES: usize = 5;
 
-/// Has the kernel refuse something to this thread.
+/// Fault injection for this thread.
 pub(super) struct Injection(File);
 
 impl Injection {
     pub fn new() -> Outcome<Self> {
         let control =
             File::open("/proc/thread-self/fail-nth", libc::O_RDWR).or_fail("open fail-nth")?;
-        // The probability stays zero: none of this concerns anybody who does not ask for it.
+        // The probability stays zero: fail-nth affects only threads that ask for it.
         for (name, value) in [
             ("failslab/ignore-gfp-wait", "N"),
             ("failslab/verbose", "0"),
@@ -35,8 +35,8 @@ impl Injection {
         }
         let injection = Self(control);
         let open = || File::open("/dev/null", libc::O_RDONLY);
-        // Once before: what fails may be a page of this process's own memory, of its stack for
-        // example, which it shares with its parent until it writes there.
+        // Makes a call before: a failing allocation may be for a page of this process, of its stack
+        // for example, which it shares with its parent until it writes to it.
         drop(injection.nth(1, open)?);
         let (opened, failed) = injection.nth(1, open)?;
         expect(
@@ -46,28 +46,28 @@ impl Injection {
         Ok(injection)
     }
 
-    /// Makes a call of which the nth thing that can fail fails. What it gave, and whether there
-    /// was an nth thing.
+    /// Makes a call in which the nth failure point fails. Returns its result, and whether there was
+    /// an nth point.
     pub fn nth<T>(&self, n: usize, call: impl FnOnce() -> T) -> Outcome<(T, bool)> {
         let text = n.to_string();
         self.0.write_at(text.as_bytes(), 0)?;
         let result = call();
-        // While a failure is still to come, it may be that of this very read.
+        // A failure that is still to come may hit this very read.
         let mut left = [0; 1];
         let failed = matches!(self.0.try_pread(&mut left, 0), Ok(1)) && left[0] == b'0';
         while self.0.try_pwrite(b"0", 0).is_err() {}
         Ok((result, failed))
     }
 
-    /// How many things can fail in a call: the memory it allocates, and accesses to user memory. Now
-    /// and then the kernel allocates something for itself, so that the least of some calls counts;
-    /// each is made in a scene of its own.
+    /// Returns the number of failure points of a call: allocations and accesses to user memory. The
+    /// kernel sometimes allocates for itself, so returns the least of several calls; each is made
+    /// in a new scene.
     pub fn points<S>(
         &self,
         scene: impl Fn() -> Outcome<S>,
         call: impl Fn(&S) -> Sys,
     ) -> Outcome<usize> {
-        // What reading the rest takes itself.
+        // The failure points of reading the rest.
         let own = self.points_once(|| Ok(()))?;
         let mut least = usize::MAX;
         for _ in 0..TRIES {
@@ -88,6 +88,6 @@ impl Injection {
         let left = String::from_utf8_lossy(&text[..len])
             .trim()
             .parse::<usize>();
-        Ok(MANY - left.or_fail("what is left of fail-nth")?)
+        Ok(MANY - left.or_fail("the rest of fail-nth")?)
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Requests through io_uring(7), of every kind that files have, many at once, and clones meanwhile.
+//! Requests through io_uring(7), of each kind for files, many at once, and clones meanwhile.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -40,7 +40,7 @@ fn read_at(file: &File, data: &mut [u8], offset: u64) -> squeue::Entry {
         .build()
 }
 
-/// Makes a request that must give `expected`.
+/// Makes a request that must return `expected`.
 #[track_caller]
 pub(super) fn expect_one(
     ring: &mut Ring,
@@ -102,7 +102,7 @@ fn bytes_are_written_and_read_by_every_request(t: &Test) -> Outcome {
     expect_one(&mut ring, readv, 5100, "READV")?;
     expect_bytes(&parts[0], &model[3..5003], "what READV read")?;
     expect_bytes(&parts[1], &model[5003..5103], "what READV read")?;
-    // Behind the end there is nothing; across it, less.
+    // Behind the end it reads nothing; across the end, less.
     let mut some = vec![0; 2 * BLOCK];
     let end = model.len() as u64;
     expect_one(
@@ -113,8 +113,8 @@ fn bytes_are_written_and_read_by_every_request(t: &Test) -> Outcome {
     )?;
     let across = read_at(&file, &mut some, end - 100);
     expect_one(&mut ring, across, 100, "READ across the end")?;
-    expect_bytes(&some[..100], &model[model.len() - 100..], "what it read")?;
-    // The position, and a file that is registered.
+    expect_bytes(&some[..100], &model[model.len() - 100..], "the bytes read")?;
+    // The file position, and a registered file.
     file.seek(5, libc::SEEK_SET).or_fail("lseek")?;
     expect_one(
         &mut ring,
@@ -123,7 +123,7 @@ fn bytes_are_written_and_read_by_every_request(t: &Test) -> Outcome {
         "READ at the position",
     )?;
     expect_eq(file.position()?, 15, "position")?;
-    expect_bytes(&some[..10], &model[5..15], "what it read")?;
+    expect_bytes(&some[..10], &model[5..15], "the bytes read")?;
     ring.0
         .submitter()
         .register_files(&[file.as_raw_fd()])
@@ -132,7 +132,7 @@ fn bytes_are_written_and_read_by_every_request(t: &Test) -> Outcome {
         .offset(50)
         .build();
     expect_one(&mut ring, read, 100, "READ of a registered file")?;
-    expect_bytes(&some[..100], &model[50..150], "what it read")
+    expect_bytes(&some[..100], &model[50..150], "the bytes read")
 }
 
 fn linked_requests_come_one_after_the_other(t: &Test) -> Outcome {
@@ -154,7 +154,7 @@ fn linked_requests_come_one_after_the_other(t: &Test) -> Outcome {
             vec![Ok(data.len()), Ok(0), Ok(data.len())],
             "WRITE, FSYNC, READ",
         )?;
-        expect_bytes(&seen, &data, "what was read after it was written")?;
+        expect_bytes(&seen, &data, "the bytes read after the write")?;
     }
     Ok(())
 }
@@ -261,11 +261,11 @@ fn bytes_are_spliced_by_requests(t: &Test) -> Outcome {
     let len = data.len() as u32;
     let splice = opcode::Splice::new(fd(&from), 0, fd(&input), -1, len).build();
     expect_one(&mut ring, splice, data.len(), "SPLICE to a pipe")?;
-    // What is in the pipe is what the file was.
+    // The pipe has the file's old contents.
     let splice = opcode::Splice::new(fd(&output), -1, fd(&to), 10, len).build();
     expect_one(&mut ring, splice, data.len(), "SPLICE to a file")?;
     let expected = [&[0; 10][..], &data[..]].concat();
-    to.expect_contents(&expected, "what was spliced")
+    to.expect_contents(&expected, "the spliced bytes")
 }
 
 fn a_mapping_of_the_same_file_is_a_buffer(t: &Test) -> Outcome {
@@ -295,7 +295,7 @@ fn a_mapping_of_the_same_file_is_a_buffer(t: &Test) -> Outcome {
     file.expect_contents(&model, "after it")
 }
 
-/// Blocks that say which round wrote them.
+/// Returns blocks that identify their round.
 fn round_blocks(round: u8, count: usize) -> Vec<u8> {
     vec![round; count * BLOCK]
 }
@@ -307,7 +307,7 @@ fn many_writes_under_way_all_arrive(t: &Test) -> Outcome {
     let mut model = vec![0u8; 200 * BLOCK];
     file.truncate(model.len() as u64)?;
     for round in 0..t.rounds(40) {
-        // In disjoint stretches, of which parts share blocks.
+        // In disjoint ranges that share some blocks.
         let stretch = model.len() / DEPTH;
         let writes: Vec<(usize, Vec<u8>)> = (0..DEPTH)
             .map(|i| {
@@ -383,10 +383,10 @@ fn reads_under_way_see_blocks_of_before_or_after(t: &Test) -> Outcome {
             expect_eq(result, Ok(BLOCK), "READ")?;
         }
         for (i, seen) in buffers.iter().enumerate() {
-            // A read may see a write half done, but nothing else than the two.
+            // A read may see a partial write, but only bytes of the two rounds.
             expect(
                 seen.iter().all(|&byte| byte == round || byte == round - 1),
-                format_args!("what was read of block {i} is of before or after"),
+                format_args!("block {i} is that of before or after"),
             )?;
         }
     }
@@ -422,7 +422,7 @@ fn a_process_that_ends_with_requests_under_way_leaves_nothing(t: &Test) -> Outco
         drop(file);
         crate::sys::unlink(fs.path("file")).or_fail("unlink")?;
     }
-    // The kernel takes a ring down after its process.
+    // The kernel tears a ring down after the end of its process.
     eventually(
         format_args!("no more blocks are used than the {before} before"),
         || Ok(fs.used()? == before),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Who once had a block of a file (in a pipe, in a read that is still under way, pinned for a
-//! store) sees and changes that file and no other, whatever was shared meanwhile.
+//! Once a process holds a block of a file (in a pipe, in a read in progress, pinned for a store),
+//! it sees and changes that file and no other, whatever blocks are shared meanwhile.
 
 use std::os::fd::AsRawFd;
 use std::sync::Barrier;
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
         .needs(CLONES)
         .except(
             Btrfs,
-            "leaves what was stored meanwhile out of the clones that are made afterwards",
+            "leaves the stores out of clones that are made afterwards",
         ),
     case!(a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere).needs(CLONES),
     case!(a_store_under_way_to_a_destination_stays_out_of_the_source).needs(CLONES),
@@ -44,7 +44,7 @@ const SECRET: u8 = b'S';
 
 type Change = (&'static str, fn(&Test, &File) -> Outcome);
 
-/// What becomes of the file that a block was taken from.
+/// Changes of the file that the block came from.
 const FATES: &[Change] = &[
     ("overwritten", |_, file| file.write_at(&[b'b'; BLOCK], 0)),
     ("overwritten in part", |_, file| {
@@ -63,7 +63,7 @@ const FATES: &[Change] = &[
     ("unlinked", |_, file| unlink(&file.path).or_fail("unlink")),
 ];
 
-/// How the other file gets its secret.
+/// Ways to write the secret to the other file.
 const WAYS: &[Change] = &[
     ("written", |_, file| file.write_at(&[SECRET; BLOCK], 0)),
     ("stored", |_, file| {
@@ -78,7 +78,7 @@ const WAYS: &[Change] = &[
     }),
 ];
 
-/// Each fate of one file with each way of the other.
+/// Returns each change of one file with each way of the other.
 fn turns() -> impl Iterator<Item = (String, Change, Change)> {
     let both = FATES
         .iter()
@@ -89,7 +89,7 @@ fn turns() -> impl Iterator<Item = (String, Change, Change)> {
     })
 }
 
-/// A file of one block full of `a`, and its clone.
+/// Creates a file of one block full of `a`, and its clone.
 fn source_and_clone(t: &Test) -> Outcome<(File, File)> {
     let source = t.create_with("source", &[b'a'; BLOCK])?;
     let clone = new_clone(&source, t.path("clone"))?;
@@ -113,7 +113,7 @@ fn vmsplice(to: &impl AsRawFd, map: &Mapping) -> Sys<usize> {
     check(unsafe { libc::vmsplice(to.as_raw_fd(), &vector, 1, 0) } as i64)
 }
 
-/// A pipe takes the page of one file; that meets its fate, and the other gets its secret.
+/// Splices the page of one file into a pipe, changes that file, and writes the secret to the other.
 fn expect_pipes_without_secret(t: &Test, of_the_clone: bool) -> Outcome {
     for (what, fate, way) in turns() {
         for still_mapped in [true, false] {
@@ -170,8 +170,8 @@ fn a_read_under_way_never_shows_another_files_new_bytes(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Has the kernel store a buffer to the start of a mapping: it takes hold of the mapping's page
-/// before it touches the buffer.
+/// Lets the kernel store a buffer to the start of a mapping: it pins the mapping's page before it
+/// touches the buffer.
 fn store_by_kernel(map: &Mapping, from: &Mapping) -> Sys<usize> {
     let vector = |map: &Mapping| libc::iovec {
         iov_base: map.at(0).cast(),
@@ -199,7 +199,7 @@ fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome 
             let range = t.create("range")?;
             crate::sys::clone_range(&source, 0, BLOCK64, &range, 0).or_fail("FICLONERANGE")?;
             range.expect_contents(&[b'a'; BLOCK], "a range cloned meanwhile")?;
-            // In place, although there are clones: the store must come to what the file has.
+            // In place, although there are clones: the store must reach the file.
             source.write_at(b"w", BLOCK64 - 1)
         })?
         .or_fail("process_vm_writev")?;
@@ -209,7 +209,7 @@ fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome 
     }
     model[..BLOCK].fill(b'P');
     source.expect_contents(&model, "the file that was stored to")?;
-    // From here on they are clones like any others.
+    // From here on they are ordinary clones.
     let later = new_clone(&source, t.path("later"))?;
     map.store(0, &[b'q'; BLOCK]);
     later.expect_contents(&model, "a clone made after that")?;
@@ -263,7 +263,7 @@ fn a_store_under_way_to_a_destination_stays_out_of_the_source(t: &Test) -> Outco
         let seen = to.contents()?;
         expect(
             seen == [b'a'; BLOCK] || seen == [b'R'; BLOCK],
-            "the destination holds what was cloned or what was stored",
+            "the destination has the cloned or the stored bytes",
         )?;
         expect_bytes(&map.load_all(), &seen, "the destination, mapped")?;
         source.write_at(&[b's'; BLOCK], 0)?;
@@ -273,7 +273,7 @@ fn a_store_under_way_to_a_destination_stays_out_of_the_source(t: &Test) -> Outco
 }
 
 fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
-    // Long enough for a store to come in the middle of the comparison.
+    // Long enough for a store in the middle of the comparison.
     let size = if t.settings.divisor > 1 {
         16 << 20
     } else {
@@ -319,7 +319,8 @@ fn a_store_under_way_never_reaches_what_was_deduplicated(t: &Test) -> Outcome {
             &data[..BLOCK],
             format_args!("never stored to; {what}"),
         )?;
-        // Elsewhere a store to the destination may go to a page that is given up for the shared one.
+        // On other filesystems a store to the destination may go to a page that the shared one
+        // replaces.
         if stored_to_source || t.is_reflinkfs() {
             let first = stored.read_at(0, BLOCK)?;
             expect_bytes(&first, &[b'P'; BLOCK], format_args!("stored to; {what}"))?;
@@ -337,7 +338,7 @@ fn a_mapped_block_survives_the_file_that_shared_it(t: &Test) -> Outcome {
     let mut turn = 0;
     while turn < 2 || Instant::now() < deadline {
         let source = t.create_with("source", &[b'a'; BLOCK])?;
-        // The block becomes known as mapped by the source.
+        // Records the block as mapped by the source.
         Mapping::shared(&source, BLOCK)?.store(1, b"x");
         let clone = new_clone(&source, t.path("clone"))?;
         let (goes, stays) = if turn % 2 == 0 {
@@ -369,8 +370,8 @@ fn a_mapped_block_survives_the_file_that_shared_it(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// The write found that it could be done in place, and waits; the pipe's bytes must stay as they are,
-/// so that a store goes elsewhere then.
+/// The write has found that it can be done in place, and waits; the pipe's bytes must stay, so the
+/// write must go elsewhere then.
 fn a_write_under_way_is_not_lost_when_the_block_goes_into_a_pipe(t: &Test) -> Outcome {
     let file = t.create_with("file", &[b'a'; BLOCK])?;
     let (reader, writer) = pipe()?;
@@ -395,7 +396,7 @@ fn a_write_under_way_is_not_lost_when_the_block_goes_into_a_pipe(t: &Test) -> Ou
     file.expect_contents(&data, "after a write and a store")?;
     let seen = read_all(&reader, BLOCK)?;
     if t.is_reflinkfs() {
-        expect_bytes(&seen, &[b'a'; BLOCK], "what is in the pipe")?;
+        expect_bytes(&seen, &[b'a'; BLOCK], "the bytes in the pipe")?;
     }
     Ok(())
 }

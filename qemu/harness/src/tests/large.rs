@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Files of 2^61 bytes that take one block: what looks at each of their blocks would never end,
-//! and can be killed.
+//! Files of 2^61 bytes that take one block: a call with a step for each of their blocks would never
+//! end, but can be killed.
 
 use std::time::{Duration, Instant};
 
@@ -29,25 +29,25 @@ pub const CASES: &[Case] = &[
 
 const HUGE: u64 = 1 << 61;
 
-/// How many bytes `FIDEDUPERANGE` looks at in one go, whatever it is asked for, and a copy at most.
+/// The most bytes that one `FIDEDUPERANGE` compares, and one copy copies.
 const COMPARED: u64 = 1 << 30;
 
-/// How often something is tried that a busy machine can spoil.
+/// The number of tries of a step that a busy machine can spoil.
 const TRIES: usize = 5;
 
-/// Within what time something ends that takes no time but for the machine's being slow, by a clock that
-/// may be several times too fast. What is not bounded takes hours.
+/// The limit for a call that should end at once: a slow machine takes long, and its clock may be
+/// several times too fast. A call without a bound takes hours.
 fn soon(t: &Test) -> Duration {
     Duration::from_secs(if t.settings.divisor > 1 { 90 } else { 30 })
 }
 
-/// An instance with room for so many nodes of trees that to fill it takes a while.
+/// Mounts an instance with room for so many nodes of trees that filling it takes a while.
 fn roomy(t: &Test) -> Outcome<Instance> {
     let size = if t.settings.divisor > 1 { "8M" } else { "64M" };
     t.mount(&[("size", size)])
 }
 
-/// A file of one block, cloned behind itself until it is huge.
+/// Creates a file of one block, cloned behind itself until it is huge.
 fn huge(fs: &Instance, name: &str) -> Outcome<File> {
     let file = fs.create_with(name, &blocks(1, 1))?;
     let mut size = BLOCK64;
@@ -61,7 +61,7 @@ fn huge(fs: &Instance, name: &str) -> Outcome<File> {
     Ok(file)
 }
 
-/// Starts a call in a process of its own, and waits until it is at work in the kernel.
+/// Starts a call in a child process, and waits until it runs in the kernel.
 fn start(call: impl FnOnce() -> Outcome) -> Outcome<Child> {
     let (output, input) = pipe()?;
     let child = Child::spawn(|| {
@@ -69,8 +69,8 @@ fn start(call: impl FnOnce() -> Outcome) -> Outcome<Child> {
         call()
     })?;
     drop(input);
-    expect_eq(read_all(&output, 1)?, b"!", "what it says before the call")?;
-    // The first tick may be one of before.
+    expect_eq(read_all(&output, 1)?, b"!", "its message before the call")?;
+    // The first tick may be from before the call.
     let before = child.time_in_kernel()?;
     while child.time_in_kernel()? < before + 2 && !child.is_over() {
         sleep_ms(1);
@@ -78,7 +78,7 @@ fn start(call: impl FnOnce() -> Outcome) -> Outcome<Child> {
     Ok(child)
 }
 
-/// Kills it, and tells how long it took to die; `None` where it was over before.
+/// Kills the process, and returns how long it took to die; `None` if it had ended before.
 fn kill(t: &Test, what: &str, child: Child) -> Outcome<Option<Duration>> {
     if child.is_over() {
         return child.join().map(|()| None);
@@ -87,7 +87,7 @@ fn kill(t: &Test, what: &str, child: Child) -> Outcome<Option<Duration>> {
     child.kill(libc::SIGKILL);
     match child.wait_for(10 * soon(t))? {
         Some(End::Killed(libc::SIGKILL)) => Ok(Some(killed.elapsed())),
-        // It came just before that to its end.
+        // It ended just before that.
         Some(End::Exited(0)) => Ok(None),
         end => Err(Failure::new(format_args!(
             "{what}: how it ended, within {:?} after SIGKILL: {end:?} {}",
@@ -97,8 +97,7 @@ fn kill(t: &Test, what: &str, child: Child) -> Outcome<Option<Duration>> {
     }
 }
 
-/// Expects a call that has no end to be gone soon after it was killed, and the filesystem to be
-/// as good as new.
+/// Expects an endless call to end soon after it is killed, and the filesystem to work afterwards.
 fn expect_to_end_when_killed(
     t: &Test,
     what: &str,
@@ -118,8 +117,7 @@ fn expect_to_end_when_killed(
     expect_removal(t, fs, file)
 }
 
-/// Expects a call that takes a while to end long before that when it is killed, and to have done
-/// nothing then: `unchanged` looks.
+/// Expects a long call to end early when it is killed, without an effect: `unchanged` checks.
 fn expect_to_stop_when_killed(
     t: &Test,
     what: &str,
@@ -144,8 +142,8 @@ fn expect_to_stop_when_killed(
     )
 }
 
-/// Expects the huge file to be read while a call that takes a while is made of it: each read
-/// that had to wait for that would take as long.
+/// Expects reads of the huge file to go on during a long call: a read that had to wait for the call
+/// would take as long.
 fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> Outcome) -> Outcome {
     const READS: usize = 50;
     let mut random = Random::new(t.settings.seed);
@@ -164,7 +162,7 @@ fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> O
             )?;
         }
         let took = started.elapsed();
-        // Over by now, it may have kept the reads waiting.
+        // If it has ended by now, the reads may have waited for it.
         let meanwhile = kill(t, what, child)?.map(|_| took);
         quickest = quickest.into_iter().chain(meanwhile).min();
     }
@@ -174,7 +172,7 @@ fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> O
     )
 }
 
-/// Expects the file, and then the whole filesystem, to go away soon.
+/// Expects the file, and then the whole filesystem, to be removed soon.
 fn expect_removal(t: &Test, fs: Instance, file: File) -> Outcome {
     let started = Instant::now();
     for entry in std::fs::read_dir(&fs.root).or_fail("opendir")? {
@@ -204,7 +202,7 @@ fn a_huge_file_is_made_read_and_removed_at_once(t: &Test) -> Outcome {
     }
     file.write_at(b"changed", middle)?;
     expect_eq(fs.used()?, 2, "blocks used after a write to the middle")?;
-    expect_eq(file.read_at(middle, 7)?, b"changed", "what was written")?;
+    expect_eq(file.read_at(middle, 7)?, b"changed", "the written bytes")?;
     expect(
         file.read_at(middle - BLOCK64, BLOCK)? == blocks(1, 1),
         "the block before it is as it was",
@@ -251,8 +249,8 @@ fn listing_the_extents_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
     })
 }
 
-/// What is cloned or copied block by block, since it comes to another place in the leaves: until
-/// there may be no more nodes.
+/// The length of a range that is cloned or copied block by block, as its blocks get other places in
+/// the leaves: until there is no room for nodes.
 const MISALIGNED: u64 = 1 << 46;
 
 fn clone_without_end(file: &File, to: &File) -> Outcome {
@@ -290,8 +288,8 @@ fn a_misaligned_copy_of_a_huge_file_ends_short(t: &Test) -> Outcome {
     expect_removal(t, fs, file)
 }
 
-/// Another huge file, of the same bytes in a block of its own, but for the last of those that are
-/// compared from its second block on.
+/// Creates another huge file, of the same bytes in another block, except the last of the blocks
+/// that are compared from its second block on.
 fn nearly_the_same(fs: &Instance) -> Outcome<File> {
     let other = huge(fs, "other")?;
     other.write_at(b"x", COMPARED + 7)?;
@@ -317,7 +315,7 @@ fn comparing_huge_files_can_be_killed(t: &Test) -> Outcome {
     expect_removal(t, fs, file)
 }
 
-/// Whether one of the first blocks of the one file is the first of the other.
+/// Returns whether one of the first blocks of one file is the first of the other.
 fn have_a_block_in_common(file: &File, other: &File) -> Outcome<bool> {
     let first = |file, len| fiemap(file, 0, len, 0, 8).or_fail("FIEMAP");
     let (_, one) = first(file, BLOCK64)?;

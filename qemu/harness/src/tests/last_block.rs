@@ -24,16 +24,16 @@ pub const CASES: &[Case] = &[
 /// The largest size.
 const END: u64 = i64::MAX as u64;
 
-/// Where the last block begins, and how long it is.
+/// The offset of the last block, and its length.
 const LAST: u64 = END / BLOCK64 * BLOCK64;
 const LEN: usize = BLOCK - 1;
 
-/// The bytes of the last block.
+/// Returns the bytes of the last block.
 fn bytes(tag: u8) -> Vec<u8> {
     pattern(tag, LEN)
 }
 
-/// A file that has the last block, and no other.
+/// Creates a file with only the last block.
 fn subject(t: &Test, name: &str, tag: u8) -> Outcome<File> {
     let file = t.create(name)?;
     file.write_at(&bytes(tag), LAST)?;
@@ -62,12 +62,12 @@ fn it_is_written_read_and_cut(t: &Test) -> Outcome {
     file.write_at(b"x", END - 1)?;
     model[LEN - 1] = b'x';
     expect_last(&file, &model, "its last byte written again")?;
-    // The kernel lets nobody ask for more.
+    // The kernel limits requests to the largest offset.
     for (at, len) in [(END, 1), (END - 1, 2), (LAST, BLOCK)] {
         let more = file.try_pwrite(&vec![b'x'; len], at);
         expect_errno(more, libc::EINVAL, format_args!("{len} bytes at {at}"))?;
     }
-    expect_last(&file, &model, "after what was refused")?;
+    expect_last(&file, &model, "after a refusal")?;
     file.truncate(LAST + 100)?;
     file.truncate(END)?;
     model[100..].fill(0);
@@ -133,7 +133,7 @@ fn it_is_given_room(t: &Test) -> Outcome {
     expect_last(&file, &[0; LEN], "given room")?;
     file.write_at(&bytes(1), LAST)?;
     fallocate(&file, 0, LAST - BLOCK64, BLOCK64 + LEN as u64).or_fail("fallocate")?;
-    expect_last(&file, &bytes(1), "given room where there is some")?;
+    expect_last(&file, &bytes(1), "allocated again")?;
     for (offset, len) in [(LAST, BLOCK64), (END, 1), (END - 1, 2)] {
         let refused = fallocate(&file, 0, offset, len);
         expect_errno(
@@ -142,7 +142,7 @@ fn it_is_given_room(t: &Test) -> Outcome {
             format_args!("{len} bytes at {offset}"),
         )?;
     }
-    expect_last(&file, &bytes(1), "after what was refused")
+    expect_last(&file, &bytes(1), "after a refusal")
 }
 
 fn it_is_punched(t: &Test) -> Outcome {
@@ -158,7 +158,7 @@ fn it_is_punched(t: &Test) -> Outcome {
     expect_last(&file, &[0; LEN], "after all of it was punched")?;
     let beyond = fallocate(&file, PUNCH, LAST, BLOCK64);
     expect_errno(beyond, libc::EFBIG, "punching beyond the largest size")?;
-    // The block before it goes wholly.
+    // The whole block before it is removed.
     file.write_at(&blocks(2, 1), LAST - BLOCK64)?;
     file.sync()?;
     fallocate(&file, PUNCH, 0, LAST).or_fail("punching all before it")?;
@@ -178,19 +178,19 @@ fn it_is_cloned_there_and_back(t: &Test) -> Outcome {
     for len in [0, LEN as u64] {
         let back = t.create("back")?;
         clone_range(&file, LAST, len, &back, 0).or_fail("FICLONERANGE of the last block")?;
-        back.expect_contents(&bytes(1), "what was cloned from the last block")?;
+        back.expect_contents(&bytes(1), "the clone of the last block")?;
     }
     let whole = new_clone(&file, t.path("whole"))?;
     expect_last(&whole, &bytes(1), "the clone of the whole")?;
-    // Over what is there already, and of the two last blocks.
+    // Over existing blocks, and between the last blocks of both.
     let other = subject(t, "other", 2)?;
     clone_range(&file, LAST, LEN as u64, &other, LAST).or_fail("FICLONERANGE over another")?;
-    expect_last(&other, &bytes(1), "what was cloned over")?;
+    expect_last(&other, &bytes(1), "the block cloned over")?;
     let two = t.create_with("two", &[&[0; BLOCK], &bytes(3)[..]].concat())?;
     clone_range(&two, 0, 0, &other, LAST - BLOCK64).or_fail("FICLONERANGE of two blocks")?;
     expect_last(&other, &bytes(3), "two blocks cloned")?;
     clone_file(&file, &other).or_fail("FICLONE over another")?;
-    expect_last(&other, &bytes(1), "what was cloned over as a whole")?;
+    expect_last(&other, &bytes(1), "the file cloned over")?;
     other.write_at(b"changed", LAST)?;
     expect_last(&file, &bytes(1), "the source, when a clone was changed")?;
     // One byte longer than a file may be.
@@ -201,7 +201,7 @@ fn it_is_cloned_there_and_back(t: &Test) -> Outcome {
         &[libc::EINVAL, libc::EFBIG],
         "FICLONERANGE beyond the largest size",
     )?;
-    expect_last(&file, &bytes(1), "after what was refused")
+    expect_last(&file, &bytes(1), "after a refusal")
 }
 
 fn it_is_deduplicated(t: &Test) -> Outcome {
@@ -209,7 +209,7 @@ fn it_is_deduplicated(t: &Test) -> Outcome {
     let different = subject(t, "different", 2)?;
     let call = |to: &File| dedupe(&source, LAST, LEN as u64, to, LAST).or_fail("FIDEDUPERANGE");
     expect_eq(call(&different)?, Deduped::Differs, "what differs")?;
-    expect_eq(call(&to)?, Deduped::Same(LEN as u64), "what is the same")?;
+    expect_eq(call(&to)?, Deduped::Same(LEN as u64), "the equal range")?;
     let (one, other) = (extents(&source)?, extents(&to)?);
     expect(
         one.len() == 1 && one[0].shared() && one == other,
@@ -232,8 +232,8 @@ fn it_is_copied_there_and_back(t: &Test) -> Outcome {
     expect_last(&file, &bytes(1), "the destination")?;
     let back = t.create("back")?;
     copy(&file, LAST, &back, 0, LEN)?;
-    back.expect_contents(&bytes(1), "what was copied back")?;
-    // At other places in the block.
+    back.expect_contents(&bytes(1), "the range copied back")?;
+    // At other offsets in the block.
     let mut model = bytes(1);
     copy(&small, 3, &file, END - 20, 20)?;
     model.copy_within(3..23, LEN - 20);
@@ -241,8 +241,8 @@ fn it_is_copied_there_and_back(t: &Test) -> Outcome {
     let at = back.size()? + 7;
     copy(&file, LAST + 5, &back, at, LEN - 5)?;
     let seen = back.read_at(at, BLOCK)?;
-    expect_bytes(&seen, &model[5..], "what was copied from the middle of it")?;
-    // As much as there is room for; and nothing where there is none.
+    expect_bytes(&seen, &model[5..], "the range copied from its middle")?;
+    // As much as there is room for; nothing if there is none.
     let full = t.create_with("full", &blocks(2, 2))?;
     let copied = copy_once(&full, 0, &file, LAST + 1, BLOCK - 2).or_fail("copy_file_range")?;
     expect_eq(copied, BLOCK - 2, "bytes copied up to the largest size")?;

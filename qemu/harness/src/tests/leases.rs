@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Leases: who holds one is told, by a signal, before another process opens the file.
+//! Leases: the holder gets a signal before another process opens the file.
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -55,7 +55,7 @@ fn try_open(path: &Path, flags: i32) -> Sys {
     File::open(path, flags | libc::O_NONBLOCK).map(drop)
 }
 
-/// Waits for a signal that was counted.
+/// Waits for a counted signal.
 #[track_caller]
 fn wait_for_signal(what: &str) -> Outcome {
     eventually(format_args!("{what}: SIGIO comes"), || {
@@ -63,7 +63,7 @@ fn wait_for_signal(what: &str) -> Outcome {
     })
 }
 
-/// How long the kernel waits for a lease to be given back.
+/// The time that the kernel waits for a lease to be released.
 struct BreakTime(String);
 
 impl BreakTime {
@@ -120,7 +120,7 @@ fn a_lease_is_refused_to_who_is_not_alone(t: &Test) -> Outcome {
     )?;
     let path = writer.path.clone();
     drop(writer);
-    set_lease(&reader, READ).or_fail("to read, once nobody can write")?;
+    set_lease(&reader, READ).or_fail("to read, without a writer")?;
     let other = File::open(&path, libc::O_RDONLY).or_fail("open by another reader")?;
     set_lease(&other, READ).or_fail("a second one to read")?;
     expect_errno(
@@ -147,7 +147,7 @@ fn opening_breaks_a_lease(t: &Test) -> Outcome {
         in_child(|| expect_errno(try_open(&path, flags), libc::EAGAIN, &what))?;
         wait_for_signal(&what)?;
         expect_lease(&file, left, "being broken, what may be left")?;
-        set_lease(&file, left).or_fail("F_SETLEASE of what is left")?;
+        set_lease(&file, left).or_fail("F_SETLEASE of the rest")?;
         in_child(|| try_open(&path, flags).or_fail(&what))?;
         expect_eq(signals_seen(), 0, "signals after the lease was given back")?;
     }
@@ -179,7 +179,7 @@ fn an_open_waits_until_the_lease_is_given_back(t: &Test) -> Outcome {
     set_lease(&file, WRITE).or_fail("F_SETLEASE")?;
     let child = Child::spawn(|| {
         let seen = File::open(&path, libc::O_RDONLY).or_fail("open")?;
-        seen.expect_contents(b"behind", "what the one who waited sees")
+        seen.expect_contents(b"behind", "the contents that the waiter sees")
     })?;
     wait_for_signal("open")?;
     file.write_at(b"behind", 0)?;
@@ -208,7 +208,8 @@ fn a_lease_ends_with_its_file(t: &Test) -> Outcome {
     set_lease(&file, WRITE).or_fail("F_SETLEASE")?;
     drop(file);
     try_open(&path, libc::O_RDWR).or_fail("open after the holder closed it")?;
-    // Who tried in the meantime would have the file open, and a lease to write is for one alone.
+    // An open that tried meanwhile would have the file open, and a write lease requires a single
+    // opener.
     let (ready, input) = pipe()?;
     let child = Child::spawn(|| {
         let file = File::open(&path, libc::O_RDONLY).or_fail("open")?;
@@ -243,7 +244,7 @@ fn renaming_links_and_modes_break_no_lease(t: &Test) -> Outcome {
     crate::sys::unlink(t.path("renamed")).or_fail("unlink")?;
     expect_eq(signals_seen(), 0, "signals")?;
     expect_lease(&file, WRITE, "after all that")?;
-    // By any of its names it is the same file.
+    // Each of its names refers to the same file.
     let opened = try_open(&t.path("link"), libc::O_RDONLY);
     expect_errno(opened, libc::EAGAIN, "open by another name")
 }
@@ -285,12 +286,12 @@ fn a_delegation_of_a_directory_is_broken_by_a_new_name(t: &Test) -> Outcome {
     // struct delegation: flags, kind, padding.
     let set = |kind: i32| {
         let words = [0u32, kind as u32 & 0xffff];
-        // SAFETY: two words are what the kernel reads.
+        // SAFETY: the kernel reads two words.
         check(unsafe { libc::fcntl(dir.as_raw_fd(), F_SETDELEG, words.as_ptr()) }).map(|_| ())
     };
     let get = || -> Outcome<u32> {
         let mut words = [0u32; 2];
-        // SAFETY: two words are what the kernel stores.
+        // SAFETY: the kernel stores two words.
         check(unsafe { libc::fcntl(dir.as_raw_fd(), F_GETDELEG, words.as_mut_ptr()) })
             .or_fail("F_GETDELEG")?;
         Ok(words[1] & 0xffff)

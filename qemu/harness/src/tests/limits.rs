@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The size limit of a process, where a file grows, or might, other than by writing.
+//! The file size limit of a process, for calls other than writes that grow a file, or might.
 
 use std::os::fd::AsRawFd;
 
@@ -16,13 +16,13 @@ pub const CASES: &[Case] = &[
     case!(no_room_is_given_beyond_the_limit),
 ];
 
-/// Up to there, and not to the end of a block.
+/// The limit, within a block.
 const LIMIT: u64 = 2 * BLOCK64 + 10;
 
 fn deduplication_ends_at_the_limit(t: &Test) -> Outcome {
     let data = blocks(1, 4);
     let (source, to) = (t.create_with("source", &data)?, t.create_with("to", &data)?);
-    // What has to be written to a disk is, before that is limited.
+    // Writes the setup to the disk before the limit is set.
     expect_letters(&to, "pppp", "before")?;
     limit_file_size(LIMIT)?;
     count_signals(libc::SIGXFSZ);
@@ -31,16 +31,16 @@ fn deduplication_ends_at_the_limit(t: &Test) -> Outcome {
     let refused = Deduped::Failed(Errno(libc::EFBIG));
     expect_eq(result, refused, "FIDEDUPERANGE behind the limit")?;
     expect_eq(signals_seen(), 1, "SIGXFSZ after that")?;
-    expect_letters(&to, "pppp", "after what was refused")?;
-    // Across the limit it is done as far as there, though the kernel tells of all.
+    expect_letters(&to, "pppp", "after a refusal")?;
+    // Across the limit the call does the part before it, but the kernel reports the whole range.
     let result = dedupe(&source, 0, 4 * BLOCK64, &to, 0).or_fail("FIDEDUPERANGE")?;
     expect_eq(
         result,
         Deduped::Same(4 * BLOCK64),
         "FIDEDUPERANGE across it",
     )?;
-    expect_eq(signals_seen(), 0, "signals after what was shortened")?;
-    expect_letters(&to, "sspp", "after what was shortened")?;
+    expect_eq(signals_seen(), 0, "signals after a shortened call")?;
+    expect_letters(&to, "sspp", "after a shortened call")?;
     to.expect_contents(&data, "the destination")?;
     source.expect_contents(&data, "the source")
 }
@@ -77,7 +77,7 @@ fn no_room_is_given_beyond_the_limit(t: &Test) -> Outcome {
             expect_eq(signals_seen(), 1, format_args!("SIGXFSZ after {what}"))?;
             file.expect_contents(&data, &format!("after {what} was refused"))?;
         }
-        // The size is what is limited; but tmpfs looks at where room is.
+        // The limit is on the size; but tmpfs also checks the allocated range.
         let kept = fallocate(mode | keep, BLOCK64, 8 * BLOCK64);
         if t.filesystem == Tmpfs {
             expect_errno(kept, libc::EFBIG, format_args!("{what}, keeping the size"))?;

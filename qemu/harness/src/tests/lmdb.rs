@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! An LMDB database here, used by several processes, cloned meanwhile: each clone is a database.
+//! An LMDB database on this filesystem, used by several processes, and cloned meanwhile: each clone
+//! is a database.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub const CASES: &[Case] = &[
     case!(clones_of_a_mapped_database_in_use_are_databases).needs(CLONES),
 ];
 
-/// Values that one transaction changes together.
+/// The number of values that one transaction changes.
 const VALUES: u64 = 20;
 
 fn open(dir: &Path, flags: EnvFlags) -> Outcome<(Env, Database<Str, Bytes>)> {
@@ -40,7 +41,7 @@ fn key(i: u64) -> String {
     format!("value-{i}")
 }
 
-/// Sets all values to one more than they were, in one transaction. What they are then.
+/// Increments all values in one transaction. Returns them.
 fn count(env: &Env, table: Database<Str, Bytes>) -> Outcome<u64> {
     let mut change = env.write_txn().or_fail("a transaction")?;
     let before = table
@@ -63,7 +64,7 @@ fn number(value: &[u8]) -> u64 {
     value[..8].try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// Checks that all values are those of one transaction. Which one.
+/// Checks that all values are of one transaction. Returns its number.
 fn check(env: &Env, table: Database<Str, Bytes>) -> Outcome<u64> {
     let look = env.read_txn().or_fail("a transaction")?;
     let first = table.get(&look, &key(0)).or_fail("get")?.map_or(0, number);
@@ -99,7 +100,10 @@ fn two_processes_read_and_write_a_database(t: &Test) -> Outcome {
                 let mine = count(&env, table)?;
                 expect(mine > last, "transactions come one after the other")?;
                 last = mine;
-                expect(check(&env, table)? >= mine, "what was committed is seen")?;
+                expect(
+                    check(&env, table)? >= mine,
+                    "committed transactions are visible",
+                )?;
             }
             Ok(())
         })
@@ -119,7 +123,7 @@ fn expect_clones(t: &Test, flags: EnvFlags) -> Outcome {
     let children = (0..2).map(|_| {
         Child::spawn(|| {
             let (env, table) = open(&dir, flags)?;
-            // One at least, however late this process came to run.
+            // At least one, even if this process starts late.
             loop {
                 count(&env, table)?;
                 if exists(&stop) {
@@ -148,7 +152,7 @@ fn expect_clones(t: &Test, flags: EnvFlags) -> Outcome {
                 seen >= last,
                 format_args!("clone {round} is not older than the one before"),
             )?;
-            // A clone is a database of its own.
+            // A clone is a separate database.
             expect_eq(count(&env, table)?, seen + 1, "a transaction in the clone")?;
             last = seen;
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Advisory locks: POSIX's, those of an open file, flock(2)'s.
+//! Advisory locks: of POSIX, of open file descriptions, of flock(2).
 
 use std::os::fd::AsRawFd;
 
@@ -38,7 +38,7 @@ fn range(kind: i32, start: i64, len: i64) -> libc::flock {
     range
 }
 
-/// Who stands in the way: (kind, start, length, process).
+/// Returns the conflicting lock: (kind, start, length, process).
 fn holder(
     file: &impl AsRawFd,
     kind: i32,
@@ -129,11 +129,15 @@ fn two_who_wait_for_each_other_are_told(t: &Test) -> Outcome {
     let file = t.create("file")?;
     let told = t.create("told")?;
     lock(&file, libc::F_SETLK, EXCLUSIVE, 0, 1).or_fail("F_SETLK")?;
-    // Who comes second is told. Then it lets go, so that the other gets what it waits for.
+    // The second process gets EDEADLK, and releases its lock, so that the other gets it.
     let ask = |file: &File, own, wanted| {
         let asked = lock(file, libc::F_SETLKW, EXCLUSIVE, wanted, 1);
         if asked.is_err() {
-            expect_errno(asked, libc::EDEADLK, "waiting for one who waits for us")?;
+            expect_errno(
+                asked,
+                libc::EDEADLK,
+                "waiting for a process that waits for us",
+            )?;
             lock(file, libc::F_SETLK, UNLOCK, own, 1).or_fail("unlock")?;
         }
         Ok(asked.is_err())
@@ -153,7 +157,7 @@ fn two_who_wait_for_each_other_are_told(t: &Test) -> Outcome {
     let we = ask(&file, 0, 1)?;
     other.join()?;
     let other = told.read_at(0, 4)? == b"told";
-    expect(we != other, "one of the two is told, and only one")
+    expect(we != other, "exactly one of the two gets EDEADLK")
 }
 
 fn locks_of_an_open_file_exclude_its_other_openings(t: &Test) -> Outcome {
@@ -168,8 +172,10 @@ fn locks_of_an_open_file_exclude_its_other_openings(t: &Test) -> Outcome {
     )?;
     let refused = lock(&other, libc::F_SETLK, EXCLUSIVE, 5, 1);
     expect_errno(refused, libc::EAGAIN, "a POSIX lock")?;
-    // A process that inherits the opening has its lock, too.
-    in_child(|| lock(&one, libc::F_OFD_SETLK, EXCLUSIVE, 0, 20).or_fail("by who inherits it"))?;
+    // A process that inherits the descriptor has its lock, too.
+    in_child(|| {
+        lock(&one, libc::F_OFD_SETLK, EXCLUSIVE, 0, 20).or_fail("by an heir of the descriptor")
+    })?;
     drop(one.reopen(libc::O_RDWR)?);
     let refused = lock(&other, libc::F_OFD_SETLK, SHARED, 15, 1);
     expect_errno(

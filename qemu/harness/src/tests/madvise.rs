@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What programs do to mappings, with clones between: populating, dropping, protecting, moving,
-//! locking.
+//! madvise(2) and other calls on mappings, with clones between: populating, dropping, protecting,
+//! moving, locking.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -92,7 +92,7 @@ fn populating_to_write_keeps_the_clone(t: &Test) -> Outcome {
     map.store(0, &pattern(5, data.len()));
     file.expect_contents(&data, "the source")?;
     clone.expect_contents(&pattern(5, data.len()), "the clone")?;
-    // And once more: what was populated is shared again.
+    // And once more: populated blocks are shared again.
     let again = new_clone(&clone, t.path("again"))?;
     map.store(7, b"changed");
     again.expect_contents(&pattern(5, data.len()), "a clone of the clone")
@@ -109,13 +109,10 @@ fn populating_behind_the_end_is_an_error(t: &Test) -> Outcome {
         )?;
     }
     file.expect_contents(&blocks(1, 2), "after EFAULT")?;
-    // At the mapping's making it is no error.
+    // MAP_LOCKED beyond the limit is no error for mmap(2).
     let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
     let map = Mapping::try_new(&file, 0, 4 * BLOCK, READ, flags).or_fail("MAP_POPULATE")?;
-    expect(
-        map.load(0, 2 * BLOCK) == blocks(1, 2),
-        "what there is of it",
-    )
+    expect(map.load(0, 2 * BLOCK) == blocks(1, 2), "its mapped part")
 }
 
 fn dropping_a_private_copy_shows_the_file_again(t: &Test) -> Outcome {
@@ -134,7 +131,7 @@ fn dropping_a_private_copy_shows_the_file_again(t: &Test) -> Outcome {
     shared
         .advise(libc::MADV_DONTNEED)
         .or_fail("MADV_DONTNEED")?;
-    expect(shared.load_all() == data, "nothing is lost of a shared one")?;
+    expect(shared.load_all() == data, "a shared mapping loses nothing")?;
     file.expect_contents(&data, "the file")
 }
 
@@ -292,10 +289,10 @@ fn a_guard_page_stays_beside_loads_and_stores(t: &Test) -> Outcome {
     for stores in [false, true] {
         let (file, data) = subject(t)?;
         let map = Mapping::shared(&file, data.len())?;
-        // SAFETY: a page of the mapping, which nobody touches any more.
+        // SAFETY: a page of the mapping, which nothing else touches.
         check(unsafe { libc::madvise(map.at(GUARDED * BLOCK).cast(), BLOCK, MADV_GUARD_INSTALL) })
             .or_fail("MADV_GUARD_INSTALL")?;
-        // What is around the first page may be mapped with it.
+        // Fault-around may map neighbours of the first page, too.
         if stores {
             map.store(0, b"x");
         } else {
@@ -310,7 +307,7 @@ fn a_guard_page_stays_beside_loads_and_stores(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// A store to a guard page is a SIGSEGV, after which it is tried again; the file's are no SIGBUS.
+/// A store to a guard page is a SIGSEGV, and is tried again; stores to other pages are no SIGBUS.
 fn guard_pages_come_and_go_beside_stores(t: &Test) -> Outcome {
     let (file, data) = subject(t)?;
     let map = Mapping::shared(&file, data.len())?;
@@ -324,7 +321,8 @@ fn guard_pages_come_and_go_beside_stores(t: &Test) -> Outcome {
             }),
             worker("loads and stores", || {
                 for page in 0..COUNT {
-                    // Some are made writable that are mapped, others mapped so at once.
+                    // Some pages are mapped and become writable, others are mapped writable at
+                    // once.
                     if page % 2 == 0 {
                         map.word(page * BLOCK).load(SeqCst);
                     }

@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
 
 fn a_file_has_more_than_65535_links(t: &Test) -> Outcome {
     const MOST: u64 = 65_600;
-    // Beside other tests there may not be the inodes for so many, where each name counts as one.
+    // While other tests run there may be too few inodes, as each name counts as one.
     let own = match t.is_reflinkfs() {
         true => Some(t.mount(&[("nr_inodes", "0")])?),
         false => None,
@@ -59,7 +59,7 @@ fn a_file_has_more_than_65535_links(t: &Test) -> Outcome {
     expect_eq(file.stat()?.st_nlink, 1, "links in the end")
 }
 
-/// An open directory, with its places.
+/// An open directory, with its offsets.
 struct Listing(*mut libc::DIR);
 
 impl Listing {
@@ -73,7 +73,7 @@ impl Listing {
         Ok(Self(dir))
     }
 
-    /// The next name and the place behind it.
+    /// Returns the next name and the offset after it.
     fn next(&mut self) -> Option<(String, libc::c_long)> {
         // SAFETY: the directory is open; the entry is copied before the next call.
         unsafe {
@@ -110,7 +110,7 @@ fn fill(dir: &Path, count: usize) -> Outcome {
 fn a_directory_of_100000_names_is_listed_whole(t: &Test) -> Outcome {
     let count = t.rounds(100_000);
     let dir = t.mkdir("dir")?;
-    // Links are made faster than files, but one file has not that many.
+    // Links are made faster than files, but a file has a limit on them.
     let files = [t.create("one")?, t.create("other")?];
     for i in 0..count {
         link(&files[i % 2].path, dir.join(format!("name-{i}"))).or_fail("link")?;
@@ -176,7 +176,7 @@ fn names_that_stay_are_seen_once_while_others_go(t: &Test) -> Outcome {
     let mut made = 0;
     while let Some((name, _)) = listing.next() {
         *seen.entry(name).or_default() += 1;
-        // Odd ones go, before or behind; others come.
+        // Odd names are removed, before or behind; others are created.
         let odd = random.below(count) | 1;
         match crate::sys::unlink(dir.join(format!("name-{odd}"))) {
             Ok(()) | Err(Errno(libc::ENOENT)) => {}
@@ -265,12 +265,12 @@ fn names_may_have_every_byte_but_two(t: &Test) -> Outcome {
 fn names_of_every_length_are_kept(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
     for len in 1..=255 {
-        // Names that are beginnings of one another must not be taken for one another.
+        // A name that is a prefix of another must not be taken for it.
         File::create(dir.join("n".repeat(len)))?.write_at(&[len as u8], 0)?;
     }
     for len in 1..=255 {
         let file = File::open(dir.join("n".repeat(len)), libc::O_RDONLY).or_fail("open")?;
-        expect_eq(file.read_at(0, 2)?, [len as u8], "what is in it")?;
+        expect_eq(file.read_at(0, 2)?, [len as u8], "its contents")?;
     }
     let long = File::open(dir.join("n".repeat(256)), libc::O_RDWR | libc::O_CREAT);
     expect_errno(long, libc::ENAMETOOLONG, "256 bytes")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Memory that turns bad, as `madvise(MADV_HWPOISON)` pretends: what lies in it is lost, which is an error
-//! for whoever wants it, and nothing else is. Each of these pages is lost to the machine.
+//! Memory that turns bad, simulated by `madvise(MADV_HWPOISON)`: its bytes are lost, which is an
+//! error for each access to them, and nothing else is. The machine loses each of these pages.
 
 use std::os::fd::AsRawFd;
 
@@ -26,13 +26,13 @@ pub const CASES: &[Case] = &[
     of_memory(case!(a_filesystem_with_lost_blocks_is_unmounted)).needs(&[Feature::Instance]),
 ];
 
-/// Those of a disk read again what is on it.
+/// Skips disk filesystems, which read lost bytes from the disk again.
 const fn of_memory(case: Case) -> Case {
     case.except(Filesystem::Xfs, "reads the block again")
         .except(Filesystem::Btrfs, "reads the block again")
 }
 
-/// Has the kernel take the memory of a block of `file` for bad.
+/// Lets the kernel mark the memory of a block of `file` as bad.
 fn lose(file: &File, index: usize) -> Outcome {
     let end = Child::spawn(|| {
         let offset = (index * BLOCK) as u64;
@@ -40,20 +40,20 @@ fn lose(file: &File, index: usize) -> Outcome {
         let map = map.or_fail("mmap")?;
         map.load_byte(0);
         match map.advise(libc::MADV_HWPOISON) {
-            // It has marked the page, and says that this is all that it can do about it.
+            // The kernel has marked the page, and reports that it cannot do more about it.
             Ok(()) | Err(Errno(libc::EBUSY)) => Ok(()),
             Err(error) => Err(error).or_fail("MADV_HWPOISON"),
         }
     })?
     .end()?;
-    // Those that have it mapped may die of it.
+    // Processes that map the page may be killed.
     match end {
         End::Exited(0) | End::Killed(libc::SIGBUS) => Ok(()),
         other => Err(Failure(format!("MADV_HWPOISON: {other:?}"))),
     }
 }
 
-/// A file of five blocks of which the third is lost, and what was in it.
+/// Creates a file of five blocks and loses the third; returns it and its contents.
 fn subject(t: &Test, name: &str) -> Outcome<(File, Vec<u8>)> {
     let data = blocks(1, 5);
     let file = t.create_with(name, &data)?;
@@ -61,7 +61,7 @@ fn subject(t: &Test, name: &str) -> Outcome<(File, Vec<u8>)> {
     Ok((file, data))
 }
 
-/// Expects `file` to hold `data`, but for the third block, which is lost.
+/// Expects `file` to have `data`, except the third block, which is lost.
 fn expect_rest(file: &File, data: &[u8], what: &str) -> Outcome {
     let mut byte = [0; 1];
     expect_errno(
@@ -74,7 +74,7 @@ fn expect_rest(file: &File, data: &[u8], what: &str) -> Outcome {
     expect_eq(
         n,
         2 * BLOCK,
-        format_args!("{what}: what a read of all gives"),
+        format_args!("{what}: a read of the whole file"),
     )?;
     expect_bytes(&seen[..n], &data[..n], what)?;
     let rest = file.read_at(3 * BLOCK64, data.len() - 3 * BLOCK)?;
@@ -115,7 +115,7 @@ fn mappings_of_a_lost_block_are_sigbus(t: &Test) -> Outcome {
         (libc::MAP_PRIVATE, "a private mapping"),
     ] {
         let map = Mapping::try_new(&file, 0, 5 * BLOCK, READ | WRITE, flags).or_fail(name)?;
-        // What is mapped around must not bring it in.
+        // Fault-around must not map it.
         for page in [0, 1, 3, 4] {
             expect_eq(
                 map.load_byte(page * BLOCK),
@@ -150,7 +150,7 @@ fn lost_bytes_go_nowhere(t: &Test) -> Outcome {
     let to = t.create("to")?;
     let copied = copy_once(&file, 2 * BLOCK64 + 7, &to, 3, BLOCK);
     expect_errno(copied, libc::EIO, "a copy of lost bytes")?;
-    expect_eq(to.size()?, 0, "the size of what was to be the copy")?;
+    expect_eq(to.size()?, 0, "the size of the copy")?;
     let copied = copy_once(&file, 9, &to, 3, 5 * BLOCK - 9);
     let copied = copied.or_fail("a copy up to the lost block")?;
     expect(
@@ -193,7 +193,7 @@ fn a_lost_block_can_be_cut_off(t: &Test) -> Outcome {
     data[2 * BLOCK..3 * BLOCK].fill(0);
     file.expect_contents(&data, "with a hole")?;
 
-    // The end comes to lie in it.
+    // The new end is in the block.
     let (file, data) = subject(t, "middle")?;
     file.truncate(2 * BLOCK64 + 100)?;
     file.truncate(2 * BLOCK64)?;
@@ -213,13 +213,13 @@ fn clones_share_what_is_lost(t: &Test) -> Outcome {
         libc::EIO,
         "a part of the lost block",
     )?;
-    // Now the whole block, which nobody need read.
+    // Now the whole block, which need not be read.
     clone.write_at(&pattern(3, BLOCK), 2 * BLOCK64)?;
     expect_rest(&file, &data, "the source, the clone written to")?;
     let lost = data.clone();
     data[2 * BLOCK..3 * BLOCK].copy_from_slice(&pattern(3, BLOCK));
     clone.expect_contents(&data, "the clone, whole again")?;
-    // And the end in the middle of one that is shared.
+    // And the end in the middle of a shared one.
     let clone = new_clone(&file, t.path("short"))?;
     clone.truncate(2 * BLOCK64 + 7)?;
     clone.truncate(2 * BLOCK64)?;
@@ -261,7 +261,7 @@ fn a_lost_block_in_use_fails_a_clone(t: &Test) -> Outcome {
     expect_errno(clone_file(&file, &clone), libc::EIO, "FICLONE")?;
     expect_rest(&file, &data, "the file")?;
     drop((output, input));
-    clone_file(&file, &clone).or_fail("FICLONE, with nobody using it")?;
+    clone_file(&file, &clone).or_fail("FICLONE, without other users")?;
     expect_rest(&clone, &data, "the clone")
 }
 

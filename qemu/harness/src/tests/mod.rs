@@ -7,7 +7,7 @@ macro_rules! modules {
     ($($module:ident $({ $($part:ident),+ $(,)? })?),+ $(,)?) => {
         $(modules!(@declare $module $($($part)+)?);)+
 
-        /// Every test, under the name of its concern.
+        /// All tests, by the name of their file.
         pub const ALL: &[&[(&str, &[Case])]] = &[$(modules!(@list $module $($($part)+)?)),+];
     };
     (@declare $module:ident) => { pub mod $module; };
@@ -90,10 +90,10 @@ pub mod flags;
 mod hook;
 mod injection;
 
-/// Tests, under the name of their concern.
+/// Tests, by the name of their file.
 type Concern = (&'static str, &'static [Case]);
 
-/// What is tested in one run.
+/// The subject of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Group {
     /// A filesystem, on the kernel as it is
@@ -102,7 +102,7 @@ pub enum Group {
     Flags,
     /// The module copy_fr itself, and failures inside it: one test at a time
     Hook,
-    /// What goes on for as long as it is told to: calls at random, memory
+    /// Tests that run for a given time: random calls, memory
     Torture,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The kernel module that the filesystem comes in.
+//! The kernel module of the filesystem.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_errno, Context, Outcome};
@@ -33,7 +33,7 @@ fn a_module_in_use_cannot_be_removed(t: &Test) -> Outcome {
     let map = crate::mapping::Mapping::shared(&file, 4096)?;
     drop(file);
     drop(fs);
-    // Unmounted lazily: the mapping alone keeps the filesystem, and it the module.
+    // Unmounted lazily: only the mapping keeps the filesystem, and thus the module.
     expect_errno(
         remove(),
         libc::EWOULDBLOCK,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What statx(2) says of the mount that a file was looked at through.
+//! The mount of a file in statx(2).
 
 use std::path::Path;
 

@@ -69,7 +69,7 @@ fn a_name_that_does_not_exist_is_enoent(t: &Test) -> Outcome {
         libc::ENOENT,
         "mkdir below it",
     )?;
-    // The name can be made all the same: a remembered absence must not stay.
+    // The name can be created: a negative dentry must not stay.
     t.create("missing")?;
     expect(exists(&missing), "the name exists after it was created")
 }

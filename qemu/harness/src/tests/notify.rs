@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Who watches a file or directory, by inotify(7) or fanotify(7), is told what happens to it.
+//! Events of inotify(7) and fanotify(7), for watched files and directories.
 
 use std::os::fd::AsRawFd;
 
@@ -31,13 +31,13 @@ pub const CASES: &[Case] = &[
     case!(unmounting_is_told).needs(INSTANCE),
     case!(fanotify_tells_handles_and_names),
     case!(fanotify_watches_a_whole_filesystem).except(Btrfs, "a subvolume is not the filesystem"),
-    case!(opening_asks_for_permission).needs(&[Feature::Questions]),
-    case!(reading_asks_for_permission).needs(&[Feature::Questions]),
+    case!(opening_asks_for_permission).needs(&[Feature::PermissionEvents]),
+    case!(reading_asks_for_permission).needs(&[Feature::PermissionEvents]),
 ];
 
 const ALL: u32 = 0xfff;
 
-/// Takes a step and expects what is told of it.
+/// Takes a step and expects these events.
 #[track_caller]
 fn expect_told(
     watch: &Watch,
@@ -47,11 +47,7 @@ fn expect_told(
 ) -> Outcome {
     watch.seen()?;
     step().map_err(|Failure(text)| Failure(format!("{what}: {text}")))?;
-    expect_eq(
-        watch.seen()?,
-        expected,
-        format_args!("what is told of {what}"),
-    )
+    expect_eq(watch.seen()?, expected, format_args!("events of {what}"))
 }
 
 fn changes_of_names_are_told(t: &Test) -> Outcome {
@@ -172,7 +168,7 @@ fn changes_by_cloning_are_told(t: &Test) -> Outcome {
     expect_told(&watch, "FICLONE from it", &["access"], || {
         clone_file(&file, &source).or_fail("FICLONE")
     })?;
-    // What it holds stays.
+    // Its contents stay.
     expect_told(&watch, "FIDEDUPERANGE", &[], || {
         dedupe(&source, 0, BLOCK64, &file, 0)
             .map(drop)
@@ -221,7 +217,7 @@ fn the_end_of_a_file_is_told(t: &Test) -> Outcome {
         &["delete-self", "ignored"],
         || rmdir(&dir).or_fail("rmdir"),
     )?;
-    // Open, it is told only when it is closed.
+    // While it is open, the event comes only when it is closed.
     let open = t.create("open")?;
     watch.add(&open.path, 0x400)?;
     expect_told(&watch, "unlink of an open file", &[], || {
@@ -231,7 +227,7 @@ fn the_end_of_a_file_is_told(t: &Test) -> Outcome {
     expect_eq(
         watch.seen()?,
         ["delete-self", "ignored"],
-        "what is told of its last close",
+        "events of its last close",
     )
 }
 
@@ -241,10 +237,10 @@ fn unmounting_is_told(t: &Test) -> Outcome {
     let watch = Watch::new()?;
     watch.add(fs.path("file"), ALL)?;
     fs.unmount()?;
-    expect_eq(watch.seen()?, ["unmount", "ignored"], "what is told")
+    expect_eq(watch.seen()?, ["unmount", "ignored"], "events")
 }
 
-/// The events, each as its words and the names behind its handles.
+/// Returns the events, each as its words and the names in its records.
 fn words(events: &[Event]) -> Vec<String> {
     let text = |event: &Event| {
         let names: Vec<_> = event.handles.iter().map(|h| h.3.as_str()).collect();
@@ -268,13 +264,10 @@ fn fanotify_tells_handles_and_names(t: &Test) -> Outcome {
     file.write_at(b"x", 0)?;
     chmod(&file.path, 0o600).or_fail("chmod")?;
     let events = group.seen()?;
-    // The kernel may make one of several that it has not told yet.
+    // The kernel may merge events that were not read yet.
     let all: String = words(&events).join(" ");
     for word in ["create", "modify", "attrib", "file"] {
-        expect(
-            all.contains(word),
-            format_args!("{word} is told in {all:?}"),
-        )?;
+        expect(all.contains(word), format_args!("{word} is in {all:?}"))?;
     }
     let parent = handle_of(&dir)?.identity();
     for event in &events {
@@ -298,10 +291,7 @@ fn fanotify_tells_handles_and_names(t: &Test) -> Outcome {
     unlink(dir.join("moved")).or_fail("unlink")?;
     let all: String = words(&group.seen()?).join(" ");
     for word in ["moved-from", "moved-to", "delete", "moved"] {
-        expect(
-            all.contains(word),
-            format_args!("{word} is told in {all:?}"),
-        )?;
+        expect(all.contains(word), format_args!("{word} is in {all:?}"))?;
     }
     Ok(())
 }
@@ -318,7 +308,10 @@ fn fanotify_watches_a_whole_filesystem(t: &Test) -> Outcome {
         let mut handles = event.handles.iter();
         handles.any(|(_, kind, bytes, _)| (*kind, bytes) == (handle.0, &handle.1))
     });
-    expect(found, "the write is told, with the handle of the file")
+    expect(
+        found,
+        "there is an event of the write, with the handle of the file",
+    )
 }
 
 /// Waits for events.
@@ -331,7 +324,7 @@ fn wait_for(group: &Group) -> Outcome<Vec<Event>> {
     Ok(events)
 }
 
-/// Answers everything until the child is over: whether it is allowed.
+/// Answers all events until the child has ended, allowing or denying.
 fn answer_until(group: &Group, child: Child, allow: bool) -> Outcome<usize> {
     let mut asked = 0;
     while !child.is_over() {
@@ -359,7 +352,7 @@ fn opening_asks_for_permission(t: &Test) -> Outcome {
             .expect_contents(b"data", "allowed")
     })?;
     let events = wait_for(&group)?;
-    expect_eq(events[0].mask, FAN_OPEN_PERM, "what is asked")?;
+    expect_eq(events[0].mask, FAN_OPEN_PERM, "the permission asked for")?;
     expect(!child.is_over(), "open waits for the answer")?;
     let asked = events[0]
         .file
@@ -369,7 +362,7 @@ fn opening_asks_for_permission(t: &Test) -> Outcome {
     expect_eq(
         crate::sys::read_all(asked, 10)?,
         b"data",
-        "what who is asked reads",
+        "the bytes that the listener reads",
     )?;
     group.answer(asked, true)?;
     child.join()?;
@@ -410,6 +403,6 @@ fn reading_asks_for_permission(t: &Test) -> Outcome {
         let asked = answer_until(&group, child, allow)?;
         expect(asked >= 2, format_args!("{asked} questions for two calls"))?;
     }
-    // Writing is not asked about.
+    // Writes have no permission event.
     file.write_at(b"x", 0)
 }

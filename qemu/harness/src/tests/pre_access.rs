@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Who asks for it by fanotify(7) is told of each access to a file before it happens, with its
-//! range, and may deny it: so that a file can be filled when it is wanted.
+//! Pre-content events of fanotify(7): a listener gets an event before each access to a file, with
+//! its range, and may deny it, so that a file can be filled on demand.
 
 use std::os::fd::AsRawFd;
 
@@ -15,23 +15,23 @@ use crate::sys::{
     check, clone_range, copy_once, dedupe, sleep_ms, truncate, Deduped, File, FileDedupeRangeInfo,
 };
 
-const REFUSES: &str = "is not among those that may be asked about";
+const REFUSES: &str = "has no pre-content events";
 
 pub const CASES: &[Case] = &[
     case!(every_access_is_told_with_its_range)
-        .needs(&[Feature::Questions])
+        .needs(&[Feature::PermissionEvents])
         .except(Tmpfs, REFUSES),
     case!(every_access_through_sharing_is_told_with_its_range)
-        .needs(&[Feature::Questions, Feature::Reflink]),
+        .needs(&[Feature::PermissionEvents, Feature::Reflink]),
     case!(what_is_wanted_can_be_filled_in_before_it_is_read)
-        .needs(&[Feature::Questions])
+        .needs(&[Feature::PermissionEvents])
         .except(Tmpfs, REFUSES),
 ];
 
-/// The blocks that the file has.
+/// The number of blocks of the file.
 const COUNT: usize = 16;
 
-/// A call on the file, and the blocks that it is about: the first, and how many.
+/// A call on the file, and its blocks: the first, and their number.
 type Access<'a> = (
     &'static str,
     (u64, u64),
@@ -46,7 +46,7 @@ fn group(file: &File) -> Outcome<Group> {
     Ok(group)
 }
 
-/// Answers everything until the child is over, after a step for each. The ranges asked about.
+/// Answers all events until the child has ended, after a step for each. Returns their ranges.
 fn answer_until(
     group: &Group,
     child: Child,
@@ -56,7 +56,7 @@ fn answer_until(
     let mut ranges = Vec::new();
     while !child.is_over() {
         for event in group.seen()? {
-            expect_eq(event.mask, FAN_PRE_ACCESS, "what is asked")?;
+            expect_eq(event.mask, FAN_PRE_ACCESS, "the permission asked for")?;
             let asked = event.file.as_ref().ok_or("none");
             let range = event.range.ok_or("none").or_fail("the range")?;
             ranges.push(range);
@@ -69,14 +69,14 @@ fn answer_until(
     Ok(ranges)
 }
 
-/// Makes each access when it is denied, and when it is allowed.
+/// Makes each access twice: denied, and allowed.
 fn expect_told(t: &Test, accesses: &[Access<'_>]) -> Outcome {
     for (what, blocks_told, access) in accesses {
         let file = t.create_with("file", &blocks(1, COUNT))?;
         let group = group(&file)?;
         for allow in [false, true] {
             let child = Child::spawn(|| {
-                // Who opened the file before it was watched is not asked.
+                // Descriptors opened before the watch have no events.
                 let opened = file.reopen(libc::O_RDWR)?;
                 let result = access(&opened);
                 if allow {
@@ -86,13 +86,13 @@ fn expect_told(t: &Test, accesses: &[Access<'_>]) -> Outcome {
                 }
             })?;
             let mut told = answer_until(&group, child, allow, |_, _| Ok(()))?;
-            // One call may ask more than once, but of nothing else.
+            // One call may have several events, but only of its range.
             told.dedup();
             let (first, count) = *blocks_told;
             expect_eq(
                 told,
                 vec![(first * BLOCK64, count * BLOCK64)],
-                format_args!("{what}: what is told, allowed: {allow}"),
+                format_args!("{what}: events, allowed: {allow}"),
             )?;
             if !allow {
                 file.expect_contents(&blocks(1, COUNT), what)?;
@@ -225,13 +225,13 @@ fn what_is_wanted_can_be_filled_in_before_it_is_read(t: &Test) -> Outcome {
         let opened = file.reopen(libc::O_RDONLY)?;
         expect(
             opened.read_at(5 * BLOCK64 + 1, 3 * BLOCK)? == data[5 * BLOCK + 1..8 * BLOCK + 1],
-            "what is read was filled in",
+            "the bytes read were filled in",
         )?;
         let map =
             Mapping::try_new(&opened, 0, 2 * BLOCK, READ, libc::MAP_SHARED).or_fail("mmap")?;
-        expect(map.load_all() == data[..2 * BLOCK], "and what is mapped")
+        expect(map.load_all() == data[..2 * BLOCK], "and those mapped")
     })?;
-    // The file was opened before it was watched: so filling it in asks nobody.
+    // The file was opened before the watch: so filling it has no event.
     answer_until(&group, child, true, |start, len| {
         let (start, len) = (start as usize, len as usize);
         file.write_at(&data[start..start + len], start as u64)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Room that fallocate(2) gave and nobody wrote to: it counts as a hole for those who look for data.
+//! Blocks that fallocate(2) allocated and that were never written: they count as a hole for
+//! SEEK_DATA.
 
 use crate::case::{case, Case, Test};
 use crate::extents::extents;
@@ -33,7 +34,7 @@ const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
 const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
 const UNSHARE: i32 = libc::FALLOC_FL_UNSHARE_RANGE;
 
-/// A file of so many blocks, with room for all and data in none.
+/// Creates a file with so many allocated blocks and no data.
 fn room(t: &Test, name: &str, blocks: u64) -> Outcome<File> {
     let file = t.create(name)?;
     fallocate(&file, 0, 0, blocks * BLOCK64).or_fail("fallocate")?;
@@ -83,13 +84,13 @@ fn what_is_written_is_data(t: &Test) -> Outcome {
     file.write_at(b"x", 20 * BLOCK64 + 7)?;
     file.write_at(&blocks(1, 10), 60 * BLOCK64)?;
     file.sync()?;
-    expect_data(&file, &[(20, 21), (60, 70)], "what was written")?;
+    expect_data(&file, &[(20, 21), (60, 70)], "the written range")?;
     if t.is_reflinkfs() {
         let starts = |list: &[crate::extents::Extent]| list.first().map(|e| e.physical);
         expect_eq(
             starts(&extents(&file)?),
             starts(&first),
-            "where the room lies",
+            "the allocated blocks",
         )?;
         expect_eq(file.data_blocks()?, 100, "blocks of the file")?;
     }
@@ -115,7 +116,7 @@ fn what_is_read_is_no_data(t: &Test) -> Outcome {
     let file = room(t, "file", 10)?;
     file.expect_contents(&[0; 10 * BLOCK], "room")?;
     if !t.is_reflinkfs() {
-        // What was read is in the page cache, and some filesystems look there.
+        // Reads fill the page cache, and some filesystems check it.
         return Ok(());
     }
     let map = Mapping::shared_read(&file, 10 * BLOCK)?;
@@ -142,7 +143,7 @@ fn a_clone_of_room_is_no_data_until_it_is_written(t: &Test) -> Outcome {
     clone_range(&file, 35 * BLOCK64, 30 * BLOCK64, &part, 3 * BLOCK64).or_fail("FICLONERANGE")?;
     expect_data(&part, &[(8, 13)], "data of a part")?;
     if t.is_reflinkfs() {
-        // XFS writes what it unshares.
+        // XFS writes the blocks that it unshares.
         fallocate(&clone, UNSHARE, 0, 100 * BLOCK64).or_fail("UNSHARE_RANGE")?;
         expect_data(&clone, &[(10, 11), (40, 45)], "data after unsharing")?;
     }
@@ -168,7 +169,7 @@ fn extents_show_what_is_unwritten(t: &Test) -> Outcome {
     expect_eq(unwritten, wanted, "which blocks are unwritten")
 }
 
-/// Makes a file as long as `size`, by cloning what is there behind itself over and over.
+/// Makes a file as long as `size`, by cloning its contents behind itself.
 fn double(file: &File, size: u64) -> Outcome {
     let mut len = file.size()?;
     while len < size {
@@ -178,7 +179,7 @@ fn double(file: &File, size: u64) -> Outcome {
     expect_eq(file.size()?, size, "size")
 }
 
-/// What a walk of each block would take years for: of files that are made of a few blocks.
+/// Sizes of files, as powers of two, made of a few blocks: a walk of each block would take years.
 const SIZES: [u32; 4] = [38, 45, 53, 62];
 
 fn seeks_over_room_without_end_are_right(t: &Test) -> Outcome {
@@ -186,7 +187,7 @@ fn seeks_over_room_without_end_are_right(t: &Test) -> Outcome {
         let file = room(t, "file", 1)?;
         double(&file, 1 << exponent)?;
         expect_data(&file, &[], "room")?;
-        // At the end of a leaf, in the middle of everything, in the last block.
+        // At the end of a leaf, in the middle of the file, in the last block.
         let middle = (1 << (exponent - 1)) / BLOCK64;
         let data = [
             (63, 64),
@@ -221,19 +222,20 @@ fn seeks_over_data_with_some_room_are_right(t: &Test) -> Outcome {
         file.write_at(b"x", (at + 1) * BLOCK64)?;
         let data = [(0, at), (at + 1, at + 2), (at + 3, end)];
         expect_data(&file, &data, "room that was written to")?;
-        // Room that is there no more.
+        // The allocated blocks are gone.
         file.write_at(&[b'w'; 3 * BLOCK], at * BLOCK64)?;
         expect_data(&file, &[(0, end)], "data again")?;
     }
     Ok(())
 }
 
-/// Some of it goes to room that is there, in place, and some needs what cannot be had.
+/// Some of the write goes to allocated blocks, in place, and some needs blocks that there are none
+/// of.
 fn a_failed_write_leaves_nothing_in_the_room_behind_the_end(t: &Test) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let file = fs.create("file")?;
     fallocate(&file, KEEP_SIZE, 64 * BLOCK64, BLOCK64).or_fail("fallocate")?;
-    // Each of these takes a node of a tree and no block, until there may be no more nodes.
+    // Each of these takes a node of a tree and no block, until there is no room for nodes.
     let one = fs.create_with("one", &[b'o'; BLOCK])?;
     let many = fs.create("many")?;
     let mut shared = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a change to a program takes from it: set-user, set-group, capabilities. And who may make
-//! a set-group file in another group's directory.
+//! The privileges that a change of a program removes: set-user-id, set-group-id, capabilities; and
+//! the right to make a set-group-id file in another group's directory.
 
 use std::os::fd::AsRawFd;
 
@@ -49,7 +49,7 @@ fn write_by_ring(file: &File, flags: squeue::Flags) -> Outcome {
     expect_eq(result, Ok(1), "bytes written by io_uring")
 }
 
-/// Writes without waiting, or says that it would have to, and then waits.
+/// Writes with RWF_NOWAIT, and if it would have to wait, writes again without.
 fn write_without_waiting(file: &File) -> Outcome {
     let vector = libc::iovec {
         iov_base: b"x".as_ptr().cast_mut().cast(),
@@ -64,7 +64,7 @@ fn write_without_waiting(file: &File) -> Outcome {
     }
 }
 
-/// All changes that the filesystem can make.
+/// Returns all changes that the filesystem can make.
 fn changes<'a>(t: &Test, source: &'a File) -> Vec<Change<'a>> {
     let mut changes = changes_anywhere(source);
     if t.filesystem != Tmpfs {
@@ -97,7 +97,7 @@ fn changes<'a>(t: &Test, source: &'a File) -> Vec<Change<'a>> {
     changes
 }
 
-/// All changes that any filesystem can make.
+/// Returns all changes that any filesystem can make.
 fn changes_anywhere(source: &File) -> Vec<Change<'_>> {
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     vec![
@@ -241,7 +241,7 @@ fn every_way_of_cloning_takes_both(t: &Test) -> Outcome {
             format_args!("the capability after {what}"),
         )?;
     }
-    // The source keeps what it has.
+    // The source keeps its privileges.
     let file = program(t)?;
     xattr::set(&file.path, xattr::CAPABILITY, &xattr::capability(), 0).or_fail("setxattr")?;
     let clone = crate::sys::new_clone(&file, t.path("clone"))?;
@@ -260,9 +260,9 @@ fn what_changes_nothing_takes_nothing(t: &Test) -> Outcome {
         own.try_pwrite(b"", 0).or_fail("a write of nothing")?;
         copy_once(&source, 0, &own, 0, 0).or_fail("copy_file_range of nothing")?;
         own.sync()?;
-        // The bytes stay, whichever blocks hold them.
+        // The bytes stay, whichever blocks have them.
         dedupe(&source, 0, 2 * BLOCK64, &own, 0).or_fail("FIDEDUPERANGE")?;
-        // A mapping is not looked at.
+        // The flag of a mapping does not count.
         Mapping::shared(&own, 4096)?.store(0, b"x");
         Ok(())
     })?;
@@ -279,7 +279,7 @@ fn root_keeps_the_bits(t: &Test) -> Outcome {
         let file = program(t)?;
         change(&file)?;
         let mode = mode_of(&file)?;
-        // A truncation to a size by path or descriptor takes them from root, too.
+        // A truncation by path or descriptor removes them for root, too.
         expect(
             mode == 0o6755 || what.contains("runc") && mode == 0o755,
             format_args!("mode {mode:o} is 6755 after {what} by root"),

@@ -20,10 +20,10 @@ pub const CASES: &[Case] = &[
     case!(entries_that_stay_are_listed_once_while_others_come_and_go),
     case!(a_cookie_of_a_removed_entry_still_leads_on),
     case!(entries_removed_before_they_are_reached_are_not_listed)
-        .except(Btrfs, "lists what was there at the start of a batch"),
+        .except(Btrfs, "lists the entries at the start of a batch"),
     case!(rewinding_shows_new_entries),
     case!(what_is_made_before_the_first_read_is_listed)
-        .except(Btrfs, "lists what was there when it was opened"),
+        .except(Btrfs, "lists the entries at the time of opening"),
     case!(a_directory_can_be_emptied_while_it_is_listed),
     case!(a_listing_of_new_entries_ends).except(Xfs, "lists new entries as long as they are made"),
     case!(renames_while_listing_lose_nothing_that_stays),
@@ -41,13 +41,13 @@ pub const CASES: &[Case] = &[
     case!(a_large_directory_is_listed),
 ];
 
-/// One entry as getdents64 gives it.
+/// One entry of getdents64.
 #[derive(Clone, Debug)]
 struct Entry {
     name: Vec<u8>,
     number: u64,
     kind: u8,
-    /// Where the entry after this one is.
+    /// The offset of the entry after this one.
     next: i64,
 }
 
@@ -85,7 +85,7 @@ fn getdents(dir: &File, room: usize) -> Sys<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Everything from the current position on.
+/// Returns all entries from the current position on.
 fn rest(dir: &File, room: usize) -> Outcome<Vec<Entry>> {
     let mut entries = Vec::new();
     loop {
@@ -108,7 +108,7 @@ fn seek(dir: &File, cookie: i64) -> Outcome {
     Ok(())
 }
 
-/// The names, without the dots, each with how often it was listed.
+/// Returns the names, without the dots, and how often each was listed.
 fn names(entries: &[Entry]) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for entry in entries {
@@ -194,7 +194,7 @@ fn a_buffer_too_small_for_an_entry_is_einval(t: &Test) -> Outcome {
     t.create(&name)?;
     let dir = open(&t.dir)?;
     expect_errno(getdents(&dir, 16), libc::EINVAL, "getdents64 with 16 bytes")?;
-    // The dots fit one by one, the long name does not; nothing is lost by trying.
+    // The dots fit one by one, the long name does not; trying loses nothing.
     let mut seen = Vec::new();
     let refused = loop {
         match getdents(&dir, 64) {
@@ -245,7 +245,7 @@ fn entries_that_stay_are_listed_once_while_others_come_and_go(t: &Test) -> Outco
                 break;
             }
             seen.extend(more);
-            // What comes and goes: other names, before, between and behind.
+            // Names that come and go: before, between and behind the others.
             let (made, removed) = (format!("x{round:04}"), format!("x{:04}", round - 2));
             t.create(&made)?;
             if round >= 2 {
@@ -273,7 +273,7 @@ fn a_cookie_of_a_removed_entry_still_leads_on(t: &Test) -> Outcome {
     fill(t, 60)?;
     let dir = open(&t.dir)?;
     let all = rest(&dir, 4096)?;
-    // Remove the middle, and go on from cookies that were given inside it.
+    // Removes the middle, and continues from offsets that were returned inside it.
     for entry in &all[20..40] {
         unlink(t.path(&String::from_utf8_lossy(&entry.name))).or_fail("unlink")?;
     }
@@ -285,7 +285,7 @@ fn a_cookie_of_a_removed_entry_still_leads_on(t: &Test) -> Outcome {
         }
         for entry in &all[2..=i.min(19)] {
             let name = String::from_utf8_lossy(&entry.name).into_owned();
-            let what = format!("{name}, which lies before the cookie, is not listed");
+            let what = format!("{name}, which is before the offset, is not listed");
             expect(!listed.contains_key(&name), what)?;
         }
     }
@@ -333,7 +333,7 @@ fn what_is_made_before_the_first_read_is_listed(t: &Test) -> Outcome {
     seek(&dir, 0)?;
     t.create("after-rewinding")?;
     expect_once(&names(&rest(&dir, 4096)?), "after-rewinding")?;
-    // And where the first read is not of the start.
+    // Also if the first read is not at the start.
     let other = open(&t.dir)?;
     seek(&other, entries[0].next)?;
     t.create("after-seeking")?;
@@ -362,7 +362,7 @@ fn a_directory_can_be_emptied_while_it_is_listed(t: &Test) -> Outcome {
 }
 
 fn a_listing_of_new_entries_ends(t: &Test) -> Outcome {
-    // A directory that gains a file for each one listed must not keep its reader forever.
+    // A directory that gains a file for each listed one must not keep its reader forever.
     fill(t, 50)?;
     let dir = open(&t.dir)?;
     for round in 0..3000 {
@@ -400,7 +400,7 @@ fn renames_while_listing_lose_nothing_that_stays(t: &Test) -> Outcome {
     (0..80).try_for_each(|i| expect_once(&listed, &format!("f{i:04}")))
 }
 
-/// As an editor replaces a file: there is one of this name all the time.
+/// As an editor replaces a file: a file of this name exists all the time.
 fn a_name_that_is_replaced_while_listing_is_listed(t: &Test) -> Outcome {
     fill(t, 100)?;
     let elsewhere = t.mkdir("elsewhere")?;
@@ -419,7 +419,7 @@ fn a_name_that_is_replaced_while_listing_is_listed(t: &Test) -> Outcome {
     (0..100).try_for_each(|i| expect_once(&listed, &format!("f{i:04}")))
 }
 
-/// There is something of each name all the time: overlayfs would show what lies below otherwise.
+/// An entry of each name exists all the time: overlayfs would show the lower one otherwise.
 fn a_whiteout_is_listed_in_the_place_of_what_moved(t: &Test) -> Outcome {
     fill(t, 100)?;
     let elsewhere = t.mkdir("elsewhere")?;

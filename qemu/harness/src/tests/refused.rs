@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What an in-memory filesystem does not have is refused, with the error that says so.
+//! Features that an in-memory filesystem does not have are refused, with the right errno.
 
 use std::os::fd::AsRawFd;
 
@@ -167,7 +167,7 @@ fn there_are_no_block_numbers(t: &Test) -> Outcome {
 }
 
 fn quotas_are_not_on(t: &Test) -> Outcome {
-    // Nobody asked for any: so there is none to look at, to set, or to turn on or off.
+    // Quotas were not enabled at mount: they cannot be queried, set, or turned on or off.
     for kind in [User, Group] {
         let what = |call: &str| format!("{call} of {kind:?}");
         let errnos = [libc::ENOSYS, libc::ESRCH];
@@ -189,10 +189,10 @@ fn quotas_are_not_on(t: &Test) -> Outcome {
             expect_one_of(turned, &errnos, what(call))?;
         }
     }
-    // And nothing is limited.
+    // And there are no limits.
     chmod(&t.dir, 0o777).or_fail("chmod")?;
     as_user(1000, 1000, || {
         t.create_with("file", &blocks(1, 8))?
-            .expect_contents(&blocks(1, 8), "what a user writes")
+            .expect_contents(&blocks(1, 8), "a user's writes")
     })
 }

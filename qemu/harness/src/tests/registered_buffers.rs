@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Memory of files that io_uring(7) was given for good, to store to it whenever it likes.
+//! Memory of files that is registered with io_uring(7), which may store to it at any time.
 
 use io_uring::opcode;
 
@@ -27,7 +27,7 @@ fn register(ring: &Ring, map: &Mapping) -> std::io::Result<()> {
     unsafe { ring.0.submitter().register_buffers(&[vector]) }
 }
 
-/// Has the kernel store bytes to the registered buffer.
+/// Lets the kernel store bytes to the registered buffer.
 fn store_fixed(ring: &mut Ring, map: &Mapping, offset: usize, data: &[u8]) -> Outcome {
     let (output, input) = pipe()?;
     write_all(&input, data)?;
@@ -56,9 +56,9 @@ fn a_private_mapping_stays_private(t: &Test) -> Outcome {
     file.expect_contents(&vec![0; 8 * BLOCK], "the file, cut off and grown")
 }
 
-/// Who registers a buffer may store to it at any later time, which a filesystem cannot know of: the
-/// kernel refuses that for files whose filesystem must know of every store, and lets only tmpfs
-/// have it. So no such store can reach a clone. (Those that come soon are in
+/// A registered buffer may be stored to at any later time, without the filesystem's knowledge: the
+/// kernel refuses that for files whose filesystem must know of every store, and allows it for tmpfs
+/// only. So no such store can reach a clone. (Stores soon after the clone are in
 /// `races::lost_updates::direct_reads_into_a_mapping_are_not_lost_and_never_reach_a_clone` and
 /// `isolation::a_store_under_way_stays_in_its_file_when_that_is_cloned`.)
 fn a_shared_mapping_is_registered_only_on_tmpfs(t: &Test) -> Outcome {
@@ -67,7 +67,7 @@ fn a_shared_mapping_is_registered_only_on_tmpfs(t: &Test) -> Outcome {
     let map = Mapping::shared(&file, model.len())?;
     let mut ring = Ring::new()?;
     if t.filesystem != Tmpfs {
-        // Pages that are mapped, for reading or writing, and those that are not.
+        // Pages that are mapped, for reading or writing, and others.
         for page in [None, Some(3), Some(0)] {
             if let Some(page) = page {
                 map.load_byte(page * BLOCK);
@@ -83,7 +83,7 @@ fn a_shared_mapping_is_registered_only_on_tmpfs(t: &Test) -> Outcome {
     store_fixed(&mut ring, &map, 3 * BLOCK + 5, b"stored")?;
     model[3 * BLOCK + 5..][..6].copy_from_slice(b"stored");
     file.expect_contents(&model, "the file")?;
-    // Blocks that are no file's any more are nobody else's either while the ring has them.
+    // Blocks without a file get no new owner while the ring has them.
     file.truncate(0)?;
     let other = t.create_with("other", &blocks(2, 64))?;
     store_fixed(&mut ring, &map, 0, b"to nobody")?;

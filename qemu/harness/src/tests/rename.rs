@@ -124,7 +124,7 @@ fn rename_onto_an_empty_directory_replaces_it(t: &Test) -> Outcome {
 fn rename_onto_a_full_directory_is_enotempty(t: &Test) -> Outcome {
     let (from, to) = (t.mkdir("from")?, t.mkdir("to")?);
     File::create(to.join("file"))?;
-    // POSIX allows both; tmpfs, whose ways reflinkfs follows, gives ENOTEMPTY.
+    // POSIX allows both; tmpfs, which reflinkfs follows, returns ENOTEMPTY.
     let allowed: &[i32] = match t.filesystem {
         Xfs => &[libc::EEXIST],
         _ => &[libc::ENOTEMPTY],

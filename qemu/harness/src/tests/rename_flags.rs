@@ -119,7 +119,7 @@ fn exchange_wants_both_names(t: &Test) -> Outcome {
     expect(inside.is_err(), "a directory with a name inside it")
 }
 
-/// The names in a directory, in the order of readdir.
+/// Returns the names in a directory, in the order of readdir.
 fn names(dir: &Path) -> Outcome<Vec<String>> {
     let entries = std::fs::read_dir(dir).or_fail("read_dir")?;
     entries
@@ -132,7 +132,7 @@ fn names(dir: &Path) -> Outcome<Vec<String>> {
 
 fn exchange_keeps_a_listing_whole(t: &Test) -> Outcome {
     let dir = t.mkdir("dir")?;
-    // More than one call of getdents takes.
+    // More than one call of getdents returns.
     for i in 0..3000 {
         File::create(dir.join(format!("file-with-a-rather-long-name-{i:05}")))?;
     }

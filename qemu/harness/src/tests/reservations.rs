@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The ioctls that did what fallocate(2) does before that was there, and still do.
+//! The ioctls before fallocate(2), which the kernel still has.
 
 use std::os::fd::AsRawFd;
 
@@ -11,7 +11,7 @@ use crate::sys::check;
 
 pub const CASES: &[Case] = &[case!(they_do_as_fallocate_does)];
 
-/// `struct space_resv`, of which the kernel looks at these.
+/// `struct space_resv`, of which the kernel uses these fields.
 #[repr(C)]
 #[derive(Default)]
 struct SpaceReservation {
@@ -42,12 +42,12 @@ fn they_do_as_fallocate_does(t: &Test) -> Outcome {
         check(unsafe { libc::ioctl(file.as_raw_fd(), number, &range) }).map(|_| ())
     };
     let (set, current, end) = (libc::SEEK_SET, libc::SEEK_CUR, libc::SEEK_END);
-    // Room, which keeps the size.
+    // Allocates, and keeps the size.
     for (number, whence) in [(RESVSP, set), (RESVSP64, end)] {
         call(number, whence, 2 * BLOCK64, 4 * BLOCK64).or_fail("FS_IOC_RESVSP")?;
         file.expect_contents(&model, "after FS_IOC_RESVSP")?;
     }
-    // A hole, from the position on.
+    // Punches a hole, from the position on.
     for (number, whence, start, hole) in [(UNRESVSP, current, 0, 1), (UNRESVSP64, set, BLOCK64, 1)]
     {
         call(number, whence, start, BLOCK64).or_fail("FS_IOC_UNRESVSP")?;
@@ -74,5 +74,5 @@ fn they_do_as_fallocate_does(t: &Test) -> Outcome {
     ] {
         expect_errno(call(RESVSP, whence, start, len), libc::EINVAL, what)?;
     }
-    file.expect_contents(&model, "after what was refused")
+    file.expect_contents(&model, "after a refusal")
 }

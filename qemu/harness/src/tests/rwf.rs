@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! preadv2(2) and pwritev2(2) with their flags, and what opening with O_SYNC and the like does.
+//! preadv2(2) and pwritev2(2) with their flags, and files opened with O_SYNC and the like.
 
 use std::os::fd::AsRawFd;
 
@@ -43,7 +43,7 @@ const NOAPPEND: i32 = 0x20;
 const ATOMIC: i32 = 0x40;
 const DONTCACHE: i32 = 0x80;
 
-/// preadv2(2) into two buffers, as one. What was read.
+/// Calls preadv2(2) with two buffers. Returns the bytes read.
 fn read(file: &File, offset: i64, len: usize, flags: i32) -> Sys<Vec<u8>> {
     let mut data = vec![0xa5; len];
     let (one, other) = data.split_at_mut(len / 3);
@@ -59,7 +59,7 @@ fn read(file: &File, offset: i64, len: usize, flags: i32) -> Sys<Vec<u8>> {
     Ok(data)
 }
 
-/// pwritev2(2) of two buffers.
+/// Calls pwritev2(2) with two buffers.
 fn write(file: &File, data: &[u8], offset: i64, flags: i32) -> Sys<usize> {
     let (one, other) = data.split_at(data.len() / 3);
     let vectors = [one, other].map(|part| libc::iovec {
@@ -83,7 +83,7 @@ fn write_all_of(file: &File, data: &[u8], offset: i64, flags: i32) -> Outcome {
     )
 }
 
-/// How many of `done` were, out of those that could have been.
+/// The number of successes among `done` tries.
 #[derive(Default)]
 struct Luck {
     done: usize,
@@ -120,7 +120,7 @@ fn reading_without_waiting_gives_the_bytes_or_eagain(t: &Test) -> Outcome {
     }
     expect(
         luck.done > 0,
-        "of what was just read, something can be had without waiting",
+        "some of the bytes just read can be read without waiting",
     )?;
     if t.is_reflinkfs() {
         expect_eq(
@@ -138,7 +138,7 @@ fn reading_without_waiting_gives_the_bytes_or_eagain(t: &Test) -> Outcome {
     )
 }
 
-/// Writes without waiting until it is done, by waiting where the kernel would have to.
+/// Writes with RWF_NOWAIT, and waits where that would block, until all is written.
 fn write_patiently(file: &File, data: &[u8], offset: u64, luck: &mut Luck) -> Outcome {
     let mut done = 0;
     while done < data.len() {
@@ -154,7 +154,7 @@ fn write_patiently(file: &File, data: &[u8], offset: u64, luck: &mut Luck) -> Ou
                 n
             }
             Err(Errno(libc::EAGAIN)) => {
-                // One block of it, waiting.
+                // Writes one block of it, waiting.
                 let n = (data.len() - done).min(BLOCK - at as usize % BLOCK);
                 file.write_at(&data[done..done + n], at as u64)?;
                 n
@@ -240,7 +240,7 @@ fn appending_goes_to_the_end(t: &Test) -> Outcome {
     file.expect_contents(b"begin middle end", "no offset was given")?;
     expect_eq(file.position()?, 16, "position, no offset being given")?;
     limit_file_size(20)?;
-    // SAFETY: plain call; the signal is what a larger file would give.
+    // SAFETY: plain call; a larger file would send the signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let n = write(&file, b"1234567", 0, APPEND).or_fail("up to the limit")?;
     expect_eq(n, 4, "bytes appended up to the limit of the process")?;
@@ -274,7 +274,7 @@ fn synchronous_writing_writes(t: &Test) -> Outcome {
         }
         file.expect_contents(&model, "after a synchronous write")?;
     }
-    // The same of a file that was opened so; direct access wants aligned memory.
+    // The same of a file that was opened so; direct I/O needs aligned memory.
     let memory = Mapping::anonymous(BLOCK)?;
     for (i, flags) in [
         libc::O_SYNC,
@@ -307,7 +307,7 @@ fn polling_is_harmless(t: &Test) -> Outcome {
     let file = t.create("file")?;
     write_all_of(&file, &data, 0, HIPRI)?;
     let seen = read(&file, 0, 10_000, HIPRI).or_fail("preadv2(RWF_HIPRI)")?;
-    expect_bytes(&seen, &data, "what was read")
+    expect_bytes(&seen, &data, "the bytes read")
 }
 
 fn dropping_behind_works(t: &Test) -> Outcome {
@@ -319,7 +319,7 @@ fn dropping_behind_works(t: &Test) -> Outcome {
     model[1000..1000 + new.len()].copy_from_slice(&new);
     for _ in 0..2 {
         let seen = read(&file, 0, model.len() + 10, DONTCACHE).or_fail("preadv2(RWF_DONTCACHE)")?;
-        expect_bytes(&seen, &model, "what was read")?;
+        expect_bytes(&seen, &model, "the bytes read")?;
     }
     file.expect_contents(&model, "read as usual")
 }
@@ -335,7 +335,7 @@ fn unknown_flags_are_refused(t: &Test) -> Outcome {
         let written = write(&file, b"x", 0, flags);
         expect_errno(written, libc::EOPNOTSUPP, format_args!("{flags:#x}"))?;
     }
-    file.expect_contents(b"data", "after what was refused")
+    file.expect_contents(b"data", "after a refusal")
 }
 
 fn atomic_writing_is_refused(t: &Test) -> Outcome {
@@ -347,7 +347,7 @@ fn atomic_writing_is_refused(t: &Test) -> Outcome {
         libc::EOPNOTSUPP,
         "preadv2(RWF_ATOMIC)",
     )?;
-    file.expect_contents(&blocks(1, 4), "after what was refused")
+    file.expect_contents(&blocks(1, 4), "after a refusal")
 }
 
 fn offsets_and_positions_work_with_flags(t: &Test) -> Outcome {
@@ -393,7 +393,7 @@ fn random_calls_agree_with_a_model(t: &Test) -> Outcome {
         let start = end.saturating_sub(2 * BLOCK);
         let seen = read(&file, start as i64, 3 * BLOCK, 0).or_fail("preadv2")?;
         let expected = &model[start..model.len().min(start + 3 * BLOCK)];
-        expect_bytes(&seen, expected, "around what was written")?;
+        expect_bytes(&seen, expected, "around the written range")?;
         if model.len() > 200 * BLOCK {
             file.truncate(0)?;
             model.clear();

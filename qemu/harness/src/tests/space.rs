@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Space: counted to the block, given back to the block, and what happens when there is none.
+//! Space: counted and freed to the block, and calls on a full filesystem.
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome};
@@ -139,7 +139,7 @@ fn replacing_a_file_by_rename_gives_its_space_back(t: &Test) -> Outcome {
     fs.create_with("old", &blocks(5, 20))?;
     fs.create_with("new", &blocks(6, 3))?;
     rename(fs.path("new"), fs.path("old")).or_fail("rename")?;
-    expect_eq(fs.used()?, 3, "blocks used by what is left")
+    expect_eq(fs.used()?, 3, "blocks used by the rest")
 }
 
 fn overwriting_needs_no_space(t: &Test) -> Outcome {
@@ -203,7 +203,7 @@ fn a_write_across_old_and_new_blocks_fills_what_it_can(t: &Test) -> Outcome {
     file.write_at(&blocks(10, 1), 0)?;
     file.write_at(&blocks(10, 1), 2 * BLOCK64)?;
     fs.fill(1)?;
-    // Block 0 is there, 1 takes the last free one, 2 is there, 3 cannot be had.
+    // Block 0 exists, 1 takes the last free one, 2 exists, 3 fails.
     let data = blocks(11, 6);
     let n = file
         .try_pwrite(&data, 0)
@@ -310,7 +310,7 @@ fn everything_fails_cleanly_at_every_number_of_free_blocks(t: &Test) -> Outcome 
                 expect_eq(error, Errno(libc::ENOSPC), &what)?;
             }
             let (after_from, after_to) = (from.contents()?, to.contents()?);
-            // The side that was not to change did not.
+            // The other file is unchanged.
             if what.contains("source") {
                 expect(
                     after_to == before_to,

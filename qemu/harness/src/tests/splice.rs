@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! splice(2), sendfile(2), vmsplice(2) and tee(2): data through pipes, right to the byte.
+//! splice(2), sendfile(2), vmsplice(2) and tee(2): every byte through pipes is right.
 
 use std::os::fd::AsRawFd;
 
@@ -80,7 +80,7 @@ fn vmsplice(to: &impl AsRawFd, from: *mut u8, len: usize) -> Sys<usize> {
     check(unsafe { libc::vmsplice(to.as_raw_fd(), &vector, 1, 0) } as i64)
 }
 
-/// Splices `len` bytes of a file into a new pipe, as many as fit: what comes out.
+/// Splices up to `len` bytes of a file into a new pipe, as many as fit. Returns them.
 fn through_a_pipe(file: &File, offset: u64, len: usize) -> Outcome<Vec<u8>> {
     let (output, input) = pipe()?;
     let mut at = offset as i64;
@@ -99,7 +99,7 @@ fn a_file_goes_into_a_pipe_from_any_offset(t: &Test) -> Outcome {
             let expected = &data[offset..(offset + len).min(data.len())];
             let what = format!("{len} bytes at {offset}");
             expect(!seen.is_empty(), format_args!("{what}: something came"))?;
-            // A pipe has room for 16 pages; what fits must be right and all of it up to there.
+            // A pipe has room for 16 pages; the bytes up to there must be right and complete.
             expect_bytes(&seen, &expected[..seen.len().min(expected.len())], what)?;
             expect(
                 seen.len() == expected.len() || seen.len() >= 8 * BLOCK,
@@ -275,14 +275,14 @@ fn bytes_in_a_pipe_survive_the_file(t: &Test) -> Outcome {
     let file = t.create_with("file", &data)?;
     let (output, input) = pipe()?;
     let n = splice(&file, Some(&mut 0), &input, None, 4 * BLOCK).or_fail("splice")?;
-    // The file goes, and what it held is given to others.
+    // The file is removed, and its blocks may go to others.
     file.truncate(0)?;
     drop(file);
     unlink(t.path("file")).or_fail("unlink")?;
     for i in 0..8 {
         t.create_with(&format!("other-{i}"), &vec![0xee; 16 * BLOCK])?;
     }
-    expect_bytes(&read_all(&output, n)?, &data[..n], "what was in the pipe")
+    expect_bytes(&read_all(&output, n)?, &data[..n], "the pipe's bytes")
 }
 
 fn bytes_in_a_pipe_are_not_changed_by_a_clones_write(t: &Test) -> Outcome {
@@ -446,7 +446,7 @@ fn splice_into_a_full_filesystem_is_enospc(t: &Test) -> Outcome {
 }
 
 fn splice_races_with_writes_and_truncation(t: &Test) -> Outcome {
-    // Every byte that comes out is one that was in the file, never one of another file.
+    // Each byte was in the file once, and never in another file.
     let file = t.create_with("file", &vec![1; 8 * BLOCK])?;
     let other = t.create("other")?;
     let (mine, marked) = (vec![2; 8 * BLOCK], vec![0xee; 8 * BLOCK]);
@@ -480,7 +480,7 @@ fn space_held_by_a_pipe_comes_back(t: &Test) -> Outcome {
     drop(file);
     unlink(fs.path("file")).or_fail("unlink")?;
     drop((output, input));
-    // What a pipe held may be given back a moment later, but is given back.
+    // Blocks of a pipe may be freed a moment later, but are freed.
     eventually(
         "there is as much space after the pipe was closed as before",
         || Ok(fs.space()? == before),
@@ -488,7 +488,8 @@ fn space_held_by_a_pipe_comes_back(t: &Test) -> Outcome {
     fs.unmount()
 }
 
-/// The end of a file moves up after its last block was handed to the pipe, or before; never in between.
+/// The end of a file moves up after its last block was handed to the pipe, or before; never in
+/// between.
 fn what_is_spliced_while_a_file_grows_is_what_was_written(t: &Test) -> Outcome {
     let file = t.create_with("file", &[1; 100])?;
     let (from, to) = pipe()?;

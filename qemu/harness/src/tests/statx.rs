@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What statx(2) says beyond stat(2), and times as they depend on the mount.
+//! The fields of statx(2) beyond stat(2), and times with mount flags.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ pub(super) fn statx(path: impl AsRef<Path>, mask: u32) -> Outcome<libc::statx> {
     try_statx(path, 0, mask).or_fail(format_args!("statx of {}", path.display()))
 }
 
-/// The time of creation in nanoseconds.
+/// Returns the time of creation in nanoseconds.
 #[track_caller]
 fn created(path: impl AsRef<Path>) -> Outcome<i128> {
     let seen = statx(path, libc::STATX_BTIME)?;
@@ -73,7 +73,7 @@ fn now() -> i128 {
     now.expect("a clock after 1970").as_nanos() as i128
 }
 
-/// Makes one of each kind.
+/// Creates an inode of each kind.
 fn one_of_each(t: &Test) -> Outcome<Vec<PathBuf>> {
     let names = ["file", "dir", "symlink", "fifo"].map(|name| t.path(name));
     File::create(&names[0])?;
@@ -87,7 +87,7 @@ fn everything_has_a_time_of_creation(t: &Test) -> Outcome {
     let before = now();
     for path in one_of_each(t)? {
         let off = created(&path)? - before;
-        // The clock of files may lag behind by a tick.
+        // The clock of file times may lag by a tick.
         expect(
             (-100_000_000..30_000_000_000).contains(&off),
             format_args!("{} was created now, not {off} ns off", path.display()),
@@ -192,14 +192,14 @@ fn the_alignment_for_direct_access_is_right(t: &Test) -> Outcome {
         expect_eq(read.or_fail("pread")?, len, "bytes read")?;
         expect(
             buffer.load(memory, len) == data[at..at + len],
-            "what was read",
+            "the bytes read",
         )?;
         let written = crate::sys::pwrite_from(&direct, place, len, at as i64);
         expect_eq(written.or_fail("pwrite")?, len, "bytes written")?;
     }
     buffer.forbid_from(4096)?;
-    file.expect_contents(&data, "after writing what was there")?;
-    // There is no direct access to what is not a file.
+    file.expect_contents(&data, "after writing the same bytes")?;
+    // Only files have direct I/O.
     let dir = statx(&t.dir, STATX_DIOALIGN)?;
     expect_eq(dir.stx_dio_mem_align, 0, "alignment for a directory")
 }
@@ -212,7 +212,7 @@ fn flags_and_masks_are_checked(t: &Test) -> Outcome {
         let basic = seen.stx_mask & libc::STATX_BASIC_STATS;
         expect_eq(basic, libc::STATX_BASIC_STATS, "what statx tells")?;
     }
-    // What is not asked for may be told, but never wrongly.
+    // Fields that were not asked for may be filled in, but must be right.
     let seen = try_statx(&file.path, 0, 0).or_fail("statx of nothing")?;
     if seen.stx_mask & libc::STATX_SIZE != 0 {
         expect_eq(seen.stx_size, 5000, "size")?;
@@ -272,7 +272,7 @@ fn a_change_after_a_look_always_shows(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// The test's directory at another path, mounted with these flags.
+/// Mounts the test's directory at another path, with these flags.
 fn view(t: &Test, flags: u64) -> Outcome<PathBuf> {
     let at = t.elsewhere.join("view");
     mkdir(&at, 0o755).or_fail("mkdir")?;
@@ -294,7 +294,7 @@ fn view(t: &Test, flags: u64) -> Outcome<PathBuf> {
     Ok(at)
 }
 
-/// The access time, after it was set to long ago.
+/// Sets the access time to long ago, and returns it.
 fn forget_access(path: &Path) -> Outcome {
     let old = [timespec(1_000_000_000, 0), timespec(900_000_000, 0)];
     set_times(path, old).or_fail("utimensat")
@@ -305,7 +305,7 @@ fn was_accessed(path: &Path) -> Outcome<bool> {
     Ok(times.accessed > 1_500_000_000_000_000_000)
 }
 
-/// Each kind of reading, and whether the access time shows it.
+/// Returns each kind of reading, and whether the access time shows it.
 fn readings(view: &Path) -> Outcome<Vec<(&'static str, bool)>> {
     let mut seen = Vec::new();
     let file = view.join("file");
@@ -384,7 +384,7 @@ fn without_access_times_reading_changes_nothing(t: &Test) -> Outcome {
 
 fn with_strict_access_times_every_kind_of_reading_shows(t: &Test) -> Outcome {
     expect_readings(t, libc::MS_STRICTATIME, |_| true)?;
-    // Again and again, not only once.
+    // At each access, not only at the first.
     let file = File::open(t.elsewhere.join("view/file"), libc::O_RDONLY).or_fail("open")?;
     for _ in 0..3 {
         let before = file.times()?.accessed;
@@ -405,7 +405,7 @@ fn directories_can_be_without_access_times(t: &Test) -> Outcome {
 }
 
 fn relative_access_times_follow_changes(t: &Test) -> Outcome {
-    // Set long ago, every access is noted, whatever came before it.
+    // With an old access time every access updates it.
     expect_readings(t, libc::MS_RELATIME, |_| true)?;
     let view = t.elsewhere.join("view");
     let file = File::open(view.join("file"), libc::O_RDWR).or_fail("open")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Each thing that can fail in a call fails in turn: what was refused has changed nothing that can be
-//! seen, and what was done is what is done without failures; what goes block by block has done some of
-//! them.
+//! Each failure point of a call fails in turn: a call that fails has changed nothing visible, and a
+//! call that succeeds has the same effect as without failures; a call that works block by block has
+//! done some of them.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -43,8 +43,8 @@ pub const CASES: &[Case] = &[
 /// A call, and its name.
 type Step<'a> = (&'a str, &'a dyn Fn(&Instance, &Scene) -> Sys);
 
-/// What the calls are made on: a file longer than a leaf of its tree, with a hole and room; its clone;
-/// another; a pipe with a byte in it.
+/// The files of the calls: a file longer than a leaf of its tree, with a hole and allocated blocks;
+/// its clone; another file; a pipe with a byte in it.
 struct Scene {
     file: File,
     clone: File,
@@ -61,7 +61,7 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
     let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     fallocate(&file, hole, 10 * BLOCK64, 3 * BLOCK64).or_fail("punching a hole")?;
     let clone = new_clone(&file, fs.path("clone"))?;
-    // Room that is the file's own.
+    // Allocated blocks that only this file has.
     fallocate(&file, 0, 10 * BLOCK64, BLOCK64).or_fail("fallocate")?;
     let other = fs.create_with("other", &pattern(2, 3 * BLOCK))?;
     xattr::set(&file.path, "user.old", b"old", 0).or_fail("setxattr")?;
@@ -92,7 +92,7 @@ struct Seen {
     blocks: i64,
     contents: Vec<u8>,
     attributes: Vec<(String, Vec<u8>)>,
-    /// Where there are blocks, and whether they are unwritten.
+    /// The indexes of blocks, and whether they are unwritten.
     blocks_at: Vec<(u64, bool)>,
 }
 
@@ -111,7 +111,7 @@ fn look(path: &Path) -> Outcome<Seen> {
         contents = file.contents()?;
         let (_, found) = fiemap(&file, 0, u64::MAX, 0, 200).or_fail("FIEMAP")?;
         for extent in found {
-            // Block by block: how they are told together does not matter.
+            // Block by block: extents may be merged or not.
             let places = (extent.logical..extent.end()).step_by(BLOCK);
             blocks_at.extend(places.map(|at| (at, extent.unwritten())));
         }
@@ -162,7 +162,7 @@ fn look_around(fs: &Instance) -> Outcome<World> {
     Ok((files, fs.space()?, charged(fs)?))
 }
 
-/// Expects the two to be the same, and says in what they differ, but not all of their bytes.
+/// Expects both to be the same; the failure shows the difference without all bytes.
 fn expect_same(seen: &World, expected: &World, what: &str) -> Outcome {
     let names = |world: &World| world.0.keys().cloned().collect::<Vec<_>>();
     expect_eq(names(seen), names(expected), format_args!("{what}: names"))?;
@@ -185,7 +185,7 @@ fn expect_same(seen: &World, expected: &World, what: &str) -> Outcome {
     expect_eq(&seen.2, &expected.2, format_args!("{what}: charges"))
 }
 
-/// Expects each block of the file to be as before a call or as after it, and the rest as before.
+/// Expects each block of the file to be as before a call or as after it, and all else as before.
 fn expect_between(seen: &World, before: &World, after: &World) -> Outcome {
     for (name, file) in &seen.0 {
         let (Some(old), Some(new)) = (before.0.get(name), after.0.get(name)) else {
@@ -206,15 +206,15 @@ fn expect_between(seen: &World, before: &World, after: &World) -> Outcome {
     expect_eq(seen.0.len(), before.0.len(), "how many names there are")
 }
 
-/// Each call, with each thing in turn that can fail failing; all of it or nothing is done.
+/// Makes each call with each failure point failing in turn; it does everything or nothing.
 fn sweep(t: &Test, steps: &[Step<'_>]) -> Outcome {
     sweep_with(t, steps, |seen, before, _| {
         expect_same(seen, before, "refused")
     })
 }
 
-/// How the filesystem must be after a call was refused: what is seen, what was before it, what would be
-/// after it.
+/// Checks the filesystem after a call that failed: its state, the state before, the state after a
+/// success.
 type Refused = fn(&World, &World, &World) -> Outcome;
 
 fn sweep_with(t: &Test, steps: &[Step<'_>], refused: Refused) -> Outcome {
@@ -256,7 +256,7 @@ fn each_mode_of_fallocate_is_done_or_not(t: &Test) -> Outcome {
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     let change = |mode: i32, at: u64, len: u64| {
         move |_: &Instance, scene: &Scene| {
-            // Moved by what is no multiple of a leaf.
+            // Moved by no multiple of a leaf.
             fallocate(&scene.file, mode, at * BLOCK64, len * BLOCK64)
         }
     };
@@ -272,7 +272,7 @@ fn each_mode_of_fallocate_is_done_or_not(t: &Test) -> Outcome {
             }),
         ],
     )?;
-    // These give room block by block.
+    // These allocate block by block.
     sweep_with(
         t,
         &[
@@ -313,7 +313,7 @@ fn attributes_are_changed_or_not(t: &Test) -> Outcome {
             }),
             ("removexattr", &|fs, _| {
                 xattr::remove(fs.path("file"), "user.old").or_else(|error| match error {
-                    // It is gone when it is removed once more.
+                    // Removes it again.
                     Errno(libc::ENODATA) => Ok(()),
                     error => Err(error),
                 })
@@ -439,7 +439,7 @@ fn asking_changes_nothing(t: &Test) -> Outcome {
                 // SAFETY: plain call on an open descriptor.
                 check(unsafe { libc::fsync(scene.file.as_raw_fd()) }).map(drop)
             }),
-            ("cloning what is cloned already", &|_, scene| {
+            ("cloning again", &|_, scene| {
                 let (from, to) = (&scene.clone, &scene.clone);
                 let refused = clone_range(from, 0, BLOCK64, to, 0);
                 match refused {
@@ -484,7 +484,7 @@ fn mappings_are_made_and_filled_or_not(t: &Test) -> Outcome {
 fn the_mount_is_changed_or_not(t: &Test) -> Outcome {
     let ioctl = |fs: &Instance, request: libc::c_ulong| {
         let root = File::open(&fs.root, libc::O_RDONLY)?;
-        // SAFETY: an open descriptor; the argument is not looked at.
+        // SAFETY: an open descriptor; the kernel ignores the argument.
         check(unsafe { libc::ioctl(root.as_raw_fd(), request, 0) }).map(drop)
     };
     let reconfigure = |fs: &Instance, size: &str| {
@@ -495,7 +495,7 @@ fn the_mount_is_changed_or_not(t: &Test) -> Outcome {
     sweep(
         t,
         &[
-            // And back, so that the next scene finds it as it was.
+            // And back, for the next scene.
             ("remount", &|fs, _| {
                 reconfigure(fs, "8M")?;
                 while reconfigure(fs, "4M").is_err() {}

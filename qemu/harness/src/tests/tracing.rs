@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     case!(a_lack_of_room_is_traced).needs(TRACED),
 ];
 
-/// A trace of its own of all events of the filesystem.
+/// A new trace instance with all events of the filesystem.
 struct Trace {
     root: PathBuf,
     // Unmounted after the trace is removed.
@@ -63,12 +63,12 @@ impl Drop for Trace {
     }
 }
 
-/// The number of a file in the trace.
+/// Returns the number of a file in the trace.
 fn ino(file: &File) -> Outcome<u64> {
     Ok(file.stat()?.st_ino)
 }
 
-/// The device of a file in the trace.
+/// Returns the device of a file in the trace.
 fn dev(file: &File) -> Outcome<String> {
     let dev = file.stat()?.st_dev;
     Ok(format!("dev {}:{}", libc::major(dev), libc::minor(dev)))

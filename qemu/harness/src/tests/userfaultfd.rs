@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! userfaultfd(2) with asynchronous write protection, which tracks who writes to any mapping: entries
-//! of page tables are marked where nothing is mapped yet.
+//! userfaultfd(2) with asynchronous write protection, which tracks writes to any mapping: page
+//! table entries without a page get a marker.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::SeqCst;
@@ -29,7 +29,7 @@ const WRITEPROTECT_MODE_WP: u64 = 1;
 
 const PAGES: usize = 200;
 
-/// Tracks writes to a mapping, from now on. `None` where the kernel cannot.
+/// Tracks writes to a mapping, from now on. `None` if the kernel cannot.
 fn track(map: &Mapping) -> Outcome<Option<OwnedFd>> {
     let uffd = uffd::open()?;
     let features = FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC;
@@ -57,22 +57,22 @@ fn protect(uffd: &OwnedFd, map: &Mapping) -> Outcome {
     .or_fail("UFFDIO_WRITEPROTECT")
 }
 
-/// Does it in a process of its own, which a fault without end would keep for ever.
+/// Runs a step in a child process, as an endless fault would keep it for ever.
 fn soon(step: impl FnOnce() -> Outcome) -> Outcome {
     let child = Child::spawn(step)?;
     eventually("it ends", || Ok(child.is_over()))?;
     child.join()
 }
 
-/// The middle of a file of which every third block is a hole, with a page of each kind stored to.
+/// Stores to the middle of a file with a hole in every third block, to a page of each kind.
 fn load_and_store(file: &File, map: &Mapping, data: &[u8]) -> Outcome {
-    expect(map.load_all() == data, "what is loaded")?;
+    expect(map.load_all() == data, "the loaded bytes")?;
     let mut data = data.to_vec();
     for page in (0..PAGES).step_by(7) {
         map.store(page * BLOCK + 9, b"stored");
         data[page * BLOCK + 9..][..6].copy_from_slice(b"stored");
     }
-    expect(map.load_all() == data, "what is loaded after stores")?;
+    expect(map.load_all() == data, "the bytes loaded after stores")?;
     file.expect_contents(&data, "the file after stores")
 }
 
@@ -110,23 +110,23 @@ fn protected_pages_that_are_there_can_be_read_and_written(t: &Test) -> Outcome {
     let (file, data) = sparse(t)?;
     soon(|| {
         let map = Mapping::shared(&file, PAGES * BLOCK)?;
-        expect(map.load_all() == data, "what is loaded before")?;
+        expect(map.load_all() == data, "the bytes loaded before")?;
         let Some(uffd) = track(&map)? else {
             return Ok(());
         };
         load_and_store(&file, &map, &data)?;
         protect(&uffd, &map)?;
         map.store(0, b"again");
-        expect_eq(file.read_at(0, 5)?, b"again".to_vec(), "what was stored")
+        expect_eq(file.read_at(0, 5)?, b"again".to_vec(), "the stored bytes")
     })
 }
 
-/// A clone takes the pages out of the page table, and leaves the marks.
+/// A clone removes the pages from the page table, and keeps the markers.
 fn protected_pages_survive_a_clone(t: &Test) -> Outcome {
     let (file, data) = sparse(t)?;
     soon(|| {
         let map = Mapping::shared(&file, PAGES * BLOCK)?;
-        expect(map.load_all() == data, "what is loaded before")?;
+        expect(map.load_all() == data, "the bytes loaded before")?;
         map.store(BLOCK, &data[BLOCK..BLOCK + 1]);
         let Some(_uffd) = track(&map)? else {
             return Ok(());

@@ -86,7 +86,7 @@ fn list_into(path: impl AsRef<Path>, buffer: &mut [u8]) -> Sys<usize> {
     check(unsafe { libc::llistxattr(path.as_ptr(), buffer_at, buffer.len()) as i64 })
 }
 
-/// The names, in order, without what a security module adds or how XFS stores ACLs.
+/// Returns the names, in order, without those of a security module or of XFS's ACLs.
 pub fn list(path: impl AsRef<Path>) -> Outcome<Vec<String>> {
     let mut buffer = vec![0; 65536];
     let len = list_into(path, &mut buffer).or_fail("listxattr")?;
@@ -110,7 +110,7 @@ fn an_attribute_is_set_read_and_removed(t: &Test) -> Outcome {
     expect_errno(
         remove(&file, "user.a"),
         libc::ENODATA,
-        "removing what is not there",
+        "removing a missing attribute",
     )?;
     set(&file, "user.a", b"value", 0).or_fail("set")?;
     expect_eq(
@@ -331,7 +331,7 @@ fn many_attributes_are_kept_apart(t: &Test) -> Outcome {
 fn a_list_of_more_than_64_kib_is_e2big(t: &Test) -> Outcome {
     t.create("file")?;
     let file = t.path("file");
-    // Each takes 256 bytes with the NUL behind it.
+    // Each takes 256 bytes with its NUL.
     let name = |i: usize| format!("trusted.{i:0247}");
     const MOST: usize = 65536 / 256;
     for i in 0..MOST {
@@ -361,7 +361,7 @@ fn a_list_of_more_than_64_kib_is_e2big(t: &Test) -> Outcome {
     expect_eq(
         get(&file, &name(MOST)).or_fail("get")?,
         b"value".to_vec(),
-        "the value of what is in no list",
+        "the value of an unlisted attribute",
     )?;
     remove(&file, &name(MOST / 2)).or_fail("remove")?;
     expect_eq(list(&file)?.len(), MOST, "names once there are less")

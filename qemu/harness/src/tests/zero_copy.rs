@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! splice(2) and sendfile(2) of a file hand its blocks on, and copy none.
+//! splice(2) and sendfile(2) of a file pass its blocks on, and copy none.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     case!(what_lies_in_pipes_takes_no_memory),
 ];
 
-/// A pipe with room for so many blocks.
+/// Creates a pipe with room for so many blocks.
 fn pipe_for(count: usize) -> Outcome<(OwnedFd, OwnedFd)> {
     let (output, input) = pipe()?;
     // SAFETY: plain call on an open descriptor.
@@ -27,7 +27,7 @@ fn pipe_for(count: usize) -> Outcome<(OwnedFd, OwnedFd)> {
     Ok((output, input))
 }
 
-/// Splices `count` blocks from block `first` on: they come out of the pipe.
+/// Splices `count` blocks from block `first` on. Returns the reading end of the pipe.
 pub fn splice(file: &File, first: usize, count: usize) -> Outcome<OwnedFd> {
     let (output, input) = pipe_for(count)?;
     let len = count * BLOCK;
@@ -61,7 +61,7 @@ type Way = (&'static str, fn(&File, usize, usize) -> Outcome<OwnedFd>);
 
 const WAYS: [Way; 2] = [("splice", splice), ("sendfile", send)];
 
-/// Where each block of a file lies, of which none is shared.
+/// Returns the address of each block of a file, none of which is shared.
 fn places(file: &File) -> Outcome<Vec<u64>> {
     let place = |block| match block {
         Block::Private(place) => Ok(place),
@@ -70,7 +70,7 @@ fn places(file: &File) -> Outcome<Vec<u64>> {
     block_map(file)?.into_iter().map(place).collect()
 }
 
-/// Writes to the start of each block, and tells which of them lie elsewhere afterwards.
+/// Writes to the start of each block, and returns the number of those that moved.
 fn moved_by_writes(file: &File, model: &mut [u8], byte: u8) -> Outcome<Vec<usize>> {
     let before = places(file)?;
     for at in (0..model.len()).step_by(BLOCK) {
@@ -84,8 +84,8 @@ fn moved_by_writes(file: &File, model: &mut [u8], byte: u8) -> Outcome<Vec<usize
         .collect())
 }
 
-/// Somebody else looks at the block itself, so that a write has to go to another: that it does
-/// shows that there is no copy which somebody looks at.
+/// The pipe has the block itself, so that a write has to go to another block: if it does, there is
+/// no copy in the pipe.
 fn a_block_that_was_handed_on_is_not_written_in_place(t: &Test) -> Outcome {
     for (what, way) in WAYS {
         let mut model = blocks(1, 6);
@@ -99,18 +99,22 @@ fn a_block_that_was_handed_on_is_not_written_in_place(t: &Test) -> Outcome {
             vec![2, 3, 4],
             format_args!("blocks moved after {what} of these"),
         )?;
-        // The new ones nobody looks at.
+        // No pipe has the new ones.
         let moved = moved_by_writes(&file, &mut model, 3)?;
         expect_eq(moved, vec![], format_args!("blocks moved later, {what}"))?;
         let seen = read_all(&output, 3 * BLOCK)?;
         let expected = &before[2 * BLOCK..5 * BLOCK];
-        expect_bytes(&seen, expected, format_args!("what came by {what}"))?;
+        expect_bytes(
+            &seen,
+            expected,
+            format_args!("the bytes that came by {what}"),
+        )?;
     }
     Ok(())
 }
 
-/// Stores reach it unseen: so here there is a copy, and the block stays. (A mapping of this block
-/// alone, as a store maps those beside it, too.)
+/// Stores to it are not noticed: so the pipe gets a copy, and the block stays. (The mapping has one
+/// block only, as a store maps the neighbours, too.)
 fn a_block_that_is_mapped_writable_is_copied(t: &Test) -> Outcome {
     for (what, way) in WAYS {
         let mut model = blocks(1, 3);
@@ -124,14 +128,18 @@ fn a_block_that_is_mapped_writable_is_copied(t: &Test) -> Outcome {
         expect_eq(moved, vec![0, 2], format_args!("blocks moved after {what}"))?;
         map.store(0, b"stored");
         let seen = read_all(&output, 3 * BLOCK)?;
-        expect_bytes(&seen, &before, format_args!("what came by {what}"))?;
+        expect_bytes(
+            &seen,
+            &before,
+            format_args!("the bytes that came by {what}"),
+        )?;
     }
     Ok(())
 }
 
-/// How much memory so many pipes take that are filled so.
+/// Returns the memory of so many pipes that are filled so.
 fn taken_by_pipes(fill: impl Fn() -> Outcome<OwnedFd>) -> Outcome<i64> {
-    // Others need memory, too, and give it back: what happens most often is what counts.
+    // Other allocations come and go: the most frequent result counts.
     let mut taken = Vec::new();
     for _ in 0..5 {
         let before = memory::free()? as i64;
@@ -146,7 +154,7 @@ fn taken_by_pipes(fill: impl Fn() -> Outcome<OwnedFd>) -> Outcome<i64> {
 
 const PIPES: usize = 64;
 
-/// How many blocks each pipe holds.
+/// The number of blocks of each pipe.
 const COUNT: usize = 256;
 
 fn what_lies_in_pipes_takes_no_memory(t: &Test) -> Outcome {
@@ -160,7 +168,7 @@ fn what_lies_in_pipes_takes_no_memory(t: &Test) -> Outcome {
         taken < ALL / 4,
         format_args!("{ALL} bytes spliced into pipes take {taken} of memory"),
     )?;
-    // What is written to them instead does.
+    // Writing to them does.
     let taken = taken_by_pipes(|| {
         let (output, input) = pipe_for(COUNT)?;
         write_all(&input, &data)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a clone holds, whatever source and destination were like.
+//! The contents of a clone, for all sorts of sources and destinations.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
@@ -96,7 +96,7 @@ fn a_longer_destination_keeps_its_tail(t: &Test) -> Outcome {
     clone_file(&source, &to).or_fail("FICLONE onto a longer file")?;
     model[..3 * BLOCK].copy_from_slice(&blocks(16, 3));
     to.expect_contents(&model, "a longer destination")?;
-    // With a partial last block, that would put it into the middle.
+    // Without the partial last block, which must not get into the middle.
     let partial = t.create_with("partial", &pattern(18, BLOCK + 1))?;
     expect_errno(
         clone_file(&partial, &to),

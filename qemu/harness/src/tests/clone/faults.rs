@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a clone costs those who have its source mapped.
+//! The page faults that a clone causes in mappings of its source.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, Context, Outcome};
@@ -13,7 +13,7 @@ pub const CASES: &[Case] = &[
     case!(what_was_stored_to_is_kept_apart_from_a_clone).needs(CLONES),
 ];
 
-/// How many blocks the file has.
+/// The number of blocks of the file.
 const BLOCKS: usize = 1200;
 
 fn faults() -> i64 {
@@ -40,7 +40,7 @@ fn who_reads_a_mapping_does_not_fault_again_after_a_clone(t: &Test) -> Outcome {
     source.sync()?;
     other.sync()?;
     let map = Mapping::shared(&source, BLOCKS * BLOCK)?;
-    // Each first store is known, others are read.
+    // The first store to each block faults; the others are only read.
     map.store(0, &data[..10]);
     let before = read_all(&map);
     let len = (BLOCKS * BLOCK) as u64;
@@ -57,7 +57,7 @@ fn who_reads_a_mapping_does_not_fault_again_after_a_clone(t: &Test) -> Outcome {
         expect(read_all(&map) == before, "the mapping shows the same")?;
     }
     let faults = faults() - faults_before;
-    // To read all of it anew takes 19, nine times.
+    // Reading everything again would take 19 faults, nine times.
     expect(
         faults < 50,
         format_args!("{faults} faults for reading {BLOCKS} blocks again after clones"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Clones of clones: who outlives whom, and long random histories.
+//! Clones of clones that outlive each other, and long random histories.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, Context, Outcome};
@@ -60,7 +60,7 @@ fn a_chain_of_clones_keeps_every_version(t: &Test) -> Outcome {
     for (i, (file, model)) in versions.iter().enumerate() {
         file.expect_contents(model, &format!("version {i}"))?;
     }
-    // Drop every second one; the others stay.
+    // Removes every second clone; the others stay.
     for (i, (file, _)) in versions.iter().enumerate().skip(1).step_by(2) {
         unlink(&file.path).or_fail(format_args!("unlink version {i}"))?;
         file.truncate(0)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! FICLONERANGE: which ranges there are, and where they land.
+//! FICLONERANGE: ranges of the source, and their place in the destination.
 
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, expect_letters, expect_shared};
@@ -157,7 +157,7 @@ fn a_partial_last_block_lands_only_at_or_past_the_end(t: &Test) -> Outcome {
 }
 
 fn a_cloned_last_block_shows_no_stale_bytes(t: &Test) -> Outcome {
-    // The source had more bytes once; neither file may ever show them again.
+    // The source was longer once; neither file may show the old bytes again.
     let source = t.create_with("source", &vec![0xee; 2 * BLOCK])?;
     source.truncate(BLOCK64 + 100)?;
     let to = t.create_with("to", &vec![0xdd; 2 * BLOCK])?;
@@ -169,7 +169,7 @@ fn a_cloned_last_block_shows_no_stale_bytes(t: &Test) -> Outcome {
     model.resize(3 * BLOCK, 0);
     to.expect_contents(&model, "the clone, extended")?;
     source.expect_contents(&model, "the source, extended")?;
-    // Extending one by a write must not show in the other.
+    // A write that extends one file must not show in the other.
     let to = t.create("second")?;
     source.truncate(BLOCK64 + 100)?;
     clone_file(&source, &to).or_fail("FICLONE")?;

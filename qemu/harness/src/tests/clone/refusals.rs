@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What cannot be cloned, and the errno that says so.
+//! Clones that are refused, and their errno.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Outcome};
@@ -123,7 +123,7 @@ fn a_read_only_mount_cannot_be_cloned_to(t: &Test) -> Outcome {
         libc::EBADF,
         "a destination open for reading",
     )?;
-    // As a source it is fine, and it is one filesystem.
+    // It can be a source, within one filesystem.
     let from = File::open(view.join("source"), libc::O_RDONLY).or_fail("open")?;
     let clone = new_clone(&from, t.path("clone"))?;
     clone.expect_contents(&blocks(44, 1), "a clone of a read-only file")

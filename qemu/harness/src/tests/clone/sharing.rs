@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a clone shares with its source, and what a write to either takes.
+//! The blocks that a clone shares, and the blocks that writes to either file take.
 
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_letters, expect_shared};
@@ -103,7 +103,7 @@ fn a_write_makes_only_its_blocks_private(t: &Test) -> Outcome {
     let clone = new_clone(&source, t.path("clone"))?;
     clone.write_at(b"x", 3 * BLOCK64 + 7)?;
     clone.write_at(&blocks(7, 1), 6 * BLOCK64 + 5)?;
-    // Disk filesystems break the sharing when they write back.
+    // Disk filesystems end the sharing at write-back.
     clone.sync()?;
     for file in [&source, &clone] {
         expect_letters(file, "ssspssppss", "after writes to blocks 3, 6 and 7")?;

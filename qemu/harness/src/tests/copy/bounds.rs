@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A call copies or shares so much at most, however large the files say that they are; or fails, and has
-//! done nothing.
+//! A call copies or shares up to a limit, however large the files are; or it fails and has done
+//! nothing.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
@@ -15,13 +15,13 @@ pub const CASES: &[Case] = &[
     case!(a_clone_that_takes_too_many_nodes_does_nothing).needs(&[Feature::Reflinkfs]),
 ];
 
-/// The largest file that doubling makes, in bytes.
+/// The size of the largest file that doubling makes, in bytes.
 const LARGE: u64 = 1 << 62;
 
-/// How much one call does at most of what is not shared as a whole.
+/// The limit of one call for copied bytes.
 const LIMIT: usize = 1 << 28;
 
-/// A file of [`LARGE`] bytes that has two blocks, over and over, with a hole after each.
+/// Creates a file of [`LARGE`] bytes that repeats two blocks and a hole after each.
 fn large(dir: &std::path::Path, name: &str) -> Outcome<File> {
     let file = File::create(dir.join(name))?;
     file.write_at(&pattern(1, BLOCK), BLOCK64)?;
@@ -56,12 +56,12 @@ fn what_is_shared_block_by_block_is_shared_in_pieces(t: &Test) -> Outcome {
     for at in [0, copied as u64 / 2, copied as u64 - 4 * BLOCK64] {
         let seen = to.read_at(at, 4 * BLOCK)?;
         let expected = source.read_at(at + BLOCK64, 4 * BLOCK)?;
-        expect_bytes(&seen, &expected, format_args!("what was shared at {at}"))?;
+        expect_bytes(&seen, &expected, format_args!("the range shared at {at}"))?;
     }
     Ok(())
 }
 
-/// Although each leaf begins with a hole.
+/// Each leaf begins with a hole.
 fn what_is_shared_as_a_whole_is_shared_in_one_call(t: &Test) -> Outcome {
     let source = large(&t.dir, "source")?;
     let to = t.create_with("to", &pattern(3, 2 * BLOCK))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! copy_file_range(2) with flags = 0: which bytes land where.
+//! copy_file_range(2) without flags: the contents of the destination.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
@@ -62,9 +62,9 @@ fn any_offsets_and_lengths_copy_the_right_bytes(t: &Test) -> Outcome {
     source.expect_contents(&data, "the source")
 }
 
-/// A file of 300 blocks, and what is in it. It was written in one call; then some blocks were made
-/// holes, and some of those got new blocks, written or not: two in a row lie in one piece of memory, or
-/// do not.
+/// Creates a file of 300 blocks; returns it and its contents. One call wrote it; then some blocks
+/// became holes, and some of those got new blocks, written or not. Adjacent blocks may be adjacent
+/// in memory, or not.
 pub fn scattered(t: &Test) -> Outcome<(File, Vec<u8>)> {
     const BLOCKS: usize = 300;
     let mut model = blocks(1, BLOCKS);

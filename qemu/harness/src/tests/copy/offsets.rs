@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Offsets and lengths: which are used, how far they move, how large they may be.
+//! Offsets and lengths of copy_file_range(2): their use, advance and limits.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
@@ -217,7 +217,7 @@ fn bytes_are_copied_to_the_end_of_the_largest_file_and_back(t: &Test) -> Outcome
     let source = t.create_with("source", &data)?;
     let to = t.create("to")?;
     let back = t.create("back")?;
-    // The end of the last block is one byte short of a block's end, as nothing else is.
+    // The range of the last block is one byte short of the block, unlike any other.
     for (from, len) in [(0, LEN), (1, LEN), (1, LEN - 100), (0, 2 * BLOCK - 1)] {
         let at = end - len as u64;
         let what = format!("{len} bytes from {from}");

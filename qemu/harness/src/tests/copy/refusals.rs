@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What copy_file_range(2) refuses, with which errno, and what it leaves alone then.
+//! Refusals of copy_file_range(2), their errno, and that they change nothing.
 
 use std::os::fd::AsRawFd;
 
@@ -58,7 +58,7 @@ fn overlapping_ranges_of_one_file_are_einval(t: &Test) -> Outcome {
 }
 
 fn any_flag_is_einval_on_this_kernel(t: &Test) -> Outcome {
-    // With the flags module (a later one) 1, 2 and 4 mean something.
+    // With copy_fr, 1, 2 and 4 are valid.
     let hooked = std::path::Path::new("/sys/module/copy_fr").exists();
     let source = t.create_with("source", &blocks(27, 1))?;
     let to = t.create("to")?;
@@ -113,7 +113,7 @@ fn an_appending_destination_is_ebadf(t: &Test) -> Outcome {
     )?;
     let copied = copy_file_range(&source, None, &to, None, BLOCK, 0);
     expect_errno(copied, libc::EBADF, "fd_out with O_APPEND and NULL offsets")?;
-    // An appending source is fine.
+    // The source may have O_APPEND.
     let plain = to.reopen(libc::O_RDWR)?;
     let source = source.reopen(libc::O_RDWR | libc::O_APPEND)?;
     expect_eq(
@@ -217,7 +217,7 @@ fn two_instances_never_copy_wrongly(t: &Test) -> Outcome {
     let to = other.create("file")?;
     match copy_once(&from, 0, &to, 0, data.len()) {
         Ok(n) => {
-            // A real copy is fine; what is shared between two instances would be a disaster.
+            // A copy is right; a block shared between two instances would be a fault.
             to.expect_contents(&data[..n], "a copy to another instance")?;
             from.write_at(&vec![0; BLOCK], 0)?;
             to.expect_contents(&data[..n], "after the source changed")
@@ -271,7 +271,7 @@ fn a_full_filesystem_gives_a_short_count_then_enospc(t: &Test) -> Outcome {
     let source = fs.create_with("source", &data)?;
     let to = fs.create("to")?;
     let filler = fs.fill(5)?;
-    // Not congruent, so that every byte needs a block of its own.
+    // Not congruent, so that every block must be copied.
     let copied = copy_once(&source, 1, &to, 0, 10 * BLOCK).or_fail("a copy with 5 blocks free")?;
     expect(
         copied > 0 && copied <= 5 * BLOCK,
@@ -292,7 +292,7 @@ fn a_full_filesystem_gives_a_short_count_then_enospc(t: &Test) -> Outcome {
     };
     expect_errno(last, libc::ENOSPC, "a copy with nothing free")?;
     expect_eq(done, 5 * BLOCK, "bytes copied until nothing was free")?;
-    to.expect_contents(&data[1..1 + done], "what was copied")?;
+    to.expect_contents(&data[1..1 + done], "the copied range")?;
     source.expect_contents(&data, "the source")?;
     drop(filler);
     crate::sys::unlink(fs.path("filler")).or_fail("unlink")?;

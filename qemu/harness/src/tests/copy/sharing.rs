@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What copy_file_range(2) shares, and what it has to copy.
+//! The blocks that copy_file_range(2) shares, and those that it copies.
 
 use crate::case::{case, Case, Test};
 use crate::extents::{block_map, expect_letters, expect_nothing_shared, expect_shared, Block};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a long copy owes at each of its steps: it is not one change but many, and between two of them
-//! the file may have become a program, or one that must not change.
+//! The duties of each step of a long copy: it is many changes, and between two of them the file may
+//! become a program, or immutable.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome};
@@ -15,7 +15,7 @@ use crate::sys::{
 use crate::tests::xattr;
 use std::time::Duration;
 
-/// Why another filesystem says nothing here.
+/// Why other filesystems are skipped.
 const OTHERS_OWE: &str = "writes through a pipe, and looks at the flag when the call begins";
 
 pub const CASES: &[Case] = &[
@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
     case!(each_step_of_a_copy_changes_the_time),
 ];
 
-/// How much is copied, in many steps.
+/// The number of bytes to copy, in many steps.
 fn length(t: &Test) -> u64 {
     if t.is_reflinkfs() {
         256 << 20
@@ -39,10 +39,10 @@ fn length(t: &Test) -> u64 {
     }
 }
 
-/// How often the change is tried to come between two steps.
+/// The number of tries to make the change between two steps.
 const TRIES: usize = 20;
 
-/// How a source is filled, and where the copy begins in it.
+/// The ways to fill a source, and the offset in it where the copy begins.
 const SOURCES: [(&str, bool, u64); 2] = [("a sparse file", false, 1), ("data", true, 1)];
 
 fn source(t: &Test, data: bool) -> Outcome<File> {
@@ -62,7 +62,7 @@ fn source(t: &Test, data: bool) -> Outcome<File> {
     Ok(source)
 }
 
-/// A file that an ordinary user may write to.
+/// Creates a file that an unprivileged user may write to.
 fn destination(t: &Test) -> Outcome<File> {
     let to = t.create("to")?;
     chown(&to.path, 1000, 1000).or_fail("chown")?;
@@ -70,7 +70,7 @@ fn destination(t: &Test) -> Outcome<File> {
     Ok(to)
 }
 
-/// An ordinary user who copies in one call, and goes on with another where that is not all.
+/// Copies as an unprivileged user, in one call, and in further ones if that ends short.
 fn copy_as_user(t: &Test, from: &File, from_pos: u64, to: &File) -> Outcome<Child> {
     Child::spawn(|| {
         let own = to.reopen(libc::O_RDWR)?;
@@ -88,8 +88,8 @@ fn copy_as_user(t: &Test, from: &File, from_pos: u64, to: &File) -> Outcome<Chil
     })
 }
 
-/// Makes `change` while the copy is under way, and has `see` look at what there is after it. `change` is
-/// given the file and whether the copy goes on to its end.
+/// Makes `change` while the copy runs, and lets `see` check the result. `change` gets the file, and
+/// whether the copy runs to its end.
 fn in_the_middle(
     t: &Test,
     change: impl Fn(&File) -> Outcome,
@@ -182,14 +182,14 @@ fn each_step_of_a_copy_changes_the_time(t: &Test) -> Outcome {
     )
 }
 
-/// The attack: the call waits for a lock of its source, which its caller holds by another call, until
-/// the file is a program.
+/// An attack: the call waits for a lock of its source, which its caller holds by another call,
+/// until the file is a program.
 fn a_program_made_while_a_copy_waits_for_its_source_loses_its_bits(t: &Test) -> Outcome {
     let one = source(t, true)?;
     let other = t.create("other")?;
     other.truncate(length(t) + 1)?;
     for turn in 0..TRIES {
-        // Which of the two is locked first depends on where they are in memory.
+        // The addresses of the inodes determine which of the two is locked first.
         let (from, to) = if turn % 2 == 0 {
             (&one, &other)
         } else {
@@ -208,7 +208,7 @@ fn a_program_made_while_a_copy_waits_for_its_source_loses_its_bits(t: &Test) -> 
     Err(Failure::new("no copy waited for its source's lock alone"))
 }
 
-/// Whether the file was made a program in the middle.
+/// Returns whether the file was made a program in the middle.
 fn park(t: &Test, from: &File, to: &File) -> Outcome<bool> {
     let stall = Stall::new()?;
     let copy = copy_as_user(t, from, 1, to)?;
@@ -226,7 +226,7 @@ fn park(t: &Test, from: &File, to: &File) -> Outcome<bool> {
         )
     };
     let written = stall.during(write, b'w', || {
-        // Not done where the copy holds this file's lock while it waits for the source's.
+        // Not if the copy holds this file's lock while it waits for the source's.
         let make = Child::spawn(|| chmod(&to.path, 0o4755).or_fail("chmod"))?;
         let done = make.wait_for(Duration::from_secs(2))?.is_some();
         between = done && (1..length(t)).contains(&to.size()?);

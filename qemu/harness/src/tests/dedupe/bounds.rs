@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A deduplication takes long where there is much to compare, and keeps nobody waiting; what is changed
-//! meanwhile stays so.
+//! A deduplication that compares much takes long, but other processes do not wait for it, and their
+//! changes stay.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
         .except(Btrfs, "writes back each page first, which takes minutes"),
 ];
 
-/// A file of so many bytes that has one block, over and over.
+/// Creates a file of so many bytes that repeats one block.
 fn doubled(t: &Test, name: &str, size: u64) -> Outcome<File> {
     let file = t.create_with(name, &pattern(7, BLOCK))?;
     let mut have = BLOCK64;
@@ -32,7 +32,7 @@ fn doubled(t: &Test, name: &str, size: u64) -> Outcome<File> {
     Ok(file)
 }
 
-/// No fault could end during the call if the locks were held all along.
+/// No fault could end during the call if the locks were held all the time.
 fn faults_go_on_while_a_long_range_is_compared(t: &Test) -> Outcome {
     let size = 1 << 30;
     let one = doubled(t, "one", size)?;
@@ -84,10 +84,10 @@ fn a_long_range_that_differs_at_its_end_stays_unshared(t: &Test) -> Outcome {
     other.expect_contents(&differs, "what differs")
 }
 
-/// More than is compared under one hold of the locks.
+/// More blocks than are compared under one hold of the locks.
 const BLOCKS: usize = 1500;
 
-/// Deduplicates over and over while `change` changes either file, and `models` with it.
+/// Deduplicates again and again while `change` changes either file, and `models` with it.
 fn expect_unchanged(
     t: &Test,
     files: [&File; 2],

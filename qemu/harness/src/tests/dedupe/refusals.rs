@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! FIDEDUPERANGE: what is refused, and to whom.
+//! FIDEDUPERANGE: refusals, and permissions.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Outcome};
@@ -213,7 +213,7 @@ fn root_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
     expect_result(result, same(2 * BLOCK), "a destination open for reading")
 }
 
-/// Two equal files, the second owned by user 1000 and of this mode.
+/// Creates two equal files; user 1000 owns the second, with this mode.
 fn equal_files(t: &Test, mode: u32) -> Outcome {
     chmod(&t.dir, 0o755).or_fail("chmod")?;
     t.create_with("one", &blocks(30, 1))?;
@@ -245,7 +245,7 @@ fn others_may_not_deduplicate_a_file_open_for_reading(t: &Test) -> Outcome {
         expect_eq(
             dedupe_read_only(t)?,
             failed(libc::EPERM),
-            "by someone who may only read",
+            "by a user with read permission only",
         )
     })
 }
@@ -256,7 +256,7 @@ fn whoever_may_write_may_deduplicate_a_file_open_for_reading(t: &Test) -> Outcom
         expect_eq(
             dedupe_read_only(t)?,
             same(BLOCK),
-            "by someone who may write",
+            "by a user with write permission",
         )
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! FIDEDUPERANGE: what becomes shared, and what happens to it then.
+//! FIDEDUPERANGE: the blocks that become shared, and later changes of them.
 
 use crate::case::{case, Case, Test};
 use crate::extents::{expect_letters, expect_nothing_shared, expect_shared};
@@ -426,7 +426,7 @@ fn bytes_behind_the_end_do_not_count(t: &Test) -> Outcome {
     let map = Mapping::shared(&other, BLOCK)?;
     map.store(2000, b"behind the end");
     let result = dedupe(&one, 0, 100, &other, 0).or_fail("FIDEDUPERANGE")?;
-    // Two blocks with different bytes behind the end may be called either, but never show them.
+    // Two blocks that differ behind the end may be called equal or not, but the bytes never show.
     expect(
         result == same(100) || result == Deduped::Differs,
         format_args!("equal files with other bytes behind the end: {result:?}"),

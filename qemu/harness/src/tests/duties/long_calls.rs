@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Long calls that are one change: who makes the file a program, or immutable, or freezes the
-//! filesystem, waits until they are over, so that nothing is owed anew. What a copy owes, which is one
-//! change after the other, is in `copy::steps`.
+//! Long calls that are one change: to make the file a program, or immutable, or to freeze the
+//! filesystem, waits until they are over, so that they need not repeat the duties. The duties of a
+//! copy, which is many changes, are in `copy::steps`.
 
 use std::os::fd::AsRawFd;
 
@@ -29,10 +29,10 @@ pub const CASES: &[Case] = &[
     case!(a_punch_that_waited_leaves_what_may_only_grow).except(Tmpfs, BEFORE),
 ];
 
-/// Writes two blocks, and has `meanwhile` do something while it waits for the second one.
+/// Writes two blocks, and runs `meanwhile` while the write waits for the second one.
 fn write_two(file: &File, meanwhile: impl FnOnce() -> Outcome) -> Outcome {
     let (stall, first) = (Stall::new()?, blocks(2, 1));
-    // Addresses, which may go to another thread.
+    // Addresses, as they are sent to another thread.
     let parts = [first.as_ptr() as usize, stall.buffer().at(0) as usize];
     let write = || {
         let parts = parts.map(|base| libc::iovec {
@@ -46,7 +46,7 @@ fn write_two(file: &File, meanwhile: impl FnOnce() -> Outcome) -> Outcome {
     expect_eq(written, Ok(2 * BLOCK), "bytes written")?;
     let mut whole = first;
     whole.extend([b'w'; BLOCK]);
-    file.expect_contents(&whole, "what was written")
+    file.expect_contents(&whole, "the written bytes")
 }
 
 fn a_write_that_waits_for_its_buffer_is_one_change(t: &Test) -> Outcome {
@@ -61,7 +61,7 @@ fn a_write_that_waits_for_its_buffer_is_one_change(t: &Test) -> Outcome {
         let waits = waiting.iter().all(|child| !child.is_over());
         expect(waits, "chmod and FS_IOC_SETFLAGS wait")
     })?;
-    // One of them may come first, and forbid the other.
+    // One of them may come first, and make the other fail.
     let ended: Vec<_> = waiting.into_iter().map(Child::join).collect();
     set_flags(&file, 0).or_fail("FS_IOC_SETFLAGS of none")?;
     expect(ended[1].is_ok(), "it became immutable")?;
@@ -85,7 +85,8 @@ fn a_filesystem_is_frozen_after_a_write_that_waits(t: &Test) -> Outcome {
     written
 }
 
-/// The VFS looks for set-id bits before it waits for the lock, and who set them waited before it.
+/// The VFS checks set-id bits before it waits for the lock; they are set by a call that waited
+/// before it.
 fn a_truncation_that_waited_takes_what_was_given_meanwhile(t: &Test) -> Outcome {
     for i in 0..5 {
         let file = t.create(&format!("file-{i}"))?;
@@ -103,7 +104,7 @@ fn a_truncation_that_waited_takes_what_was_given_meanwhile(t: &Test) -> Outcome 
             expect(waits, "chmod and ftruncate wait")
         })?;
         waiting.into_iter().try_for_each(Child::join)?;
-        // Who waits first is first nearly always.
+        // The first waiter nearly always gets the lock first.
         if lstat(&path).or_fail("lstat")?.st_mode & 0o4000 == 0 {
             return Ok(());
         }
@@ -111,7 +112,8 @@ fn a_truncation_that_waited_takes_what_was_given_meanwhile(t: &Test) -> Outcome 
     Err(Failure::new("a truncated file is still set-user-ID"))
 }
 
-/// The VFS looks at the flag before the filesystem has the lock, and who set it waited before.
+/// The VFS checks the flag before the filesystem has the lock; it is set by a call that waited
+/// before.
 fn a_punch_that_waited_leaves_what_may_only_grow(t: &Test) -> Outcome {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     for i in 0..5 {
@@ -131,7 +133,7 @@ fn a_punch_that_waited_leaves_what_may_only_grow(t: &Test) -> Outcome {
         })?;
         let ended: Vec<_> = waiting.into_iter().map(Child::join).collect();
         set_flags(&file, 0).or_fail("FS_IOC_SETFLAGS of none")?;
-        // Who waits first is first nearly always.
+        // The first waiter nearly always gets the lock first.
         if ended[1].is_err() {
             return ended.into_iter().next().unwrap_or(Ok(()));
         }
@@ -139,7 +141,7 @@ fn a_punch_that_waited_leaves_what_may_only_grow(t: &Test) -> Outcome {
     Err(Failure::new("a file that may only grow was punched"))
 }
 
-/// How often a change is tried to come into the middle of a call.
+/// The number of tries to make a change in the middle of a call.
 const TRIES: usize = 30;
 
 fn a_long_fallocate_is_one_change(t: &Test) -> Outcome {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Each way to change a file, and what it owes: a table with a test for each line. What a duty is and
-//! how it is checked is in `duty.rs`.
+//! Each way to change a file, and its duties: a table with a test for each line. `duty.rs` has the
+//! duties and their checks.
 
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
@@ -22,7 +22,8 @@ use crate::tests::duty::{
 };
 use crate::tests::fallocate::fallocate;
 
-/// The table: a test for each way, under its name, with what the test needs and where it says nothing.
+/// The table: a test for each way, under its name, with the features it needs and the filesystems
+/// that skip it.
 macro_rules! table {
     ($($(#[$doc:meta])* $way:ident {
         go: $go:expr,
@@ -50,13 +51,13 @@ macro_rules! table {
     };
 }
 
-const OPENED: &str = "who opened it before goes on, as on ext4";
+const OPENED: &str = "allows descriptors opened before, as ext4 does";
 const AT_OPEN: &str =
     "opening the file for writing has broken it, and none is given while it is open";
 const SHRINKS: &str = "the file does not grow";
 const KEEPS: &str = "the size stays as it is";
 const MOVES: &str = "no block is made";
-const UNASKED: &str = "lets who opened it before";
+const UNASKED: &str = "allows descriptors opened before";
 const NO_SIGNAL: &str = "the limit is met by a thread of the kernel";
 const NONE: &str = "has none";
 
@@ -136,7 +137,7 @@ table! {
             (SizeLimit, Tmpfs, NO_SIGNAL),
         ],
     }
-    /// The kernel stores, so that what is a SIGBUS for a program is an errno here.
+    /// The kernel stores, so that a SIGBUS of a program is an errno here.
     mapped_store {
         go: |stage, place| {
             let at = place.offset();
@@ -184,7 +185,7 @@ table! {
         owes: [Privileges, Times, Immutable, Freeze, Quota, Event],
         free: [
             (AppendOnly, OPENED),
-            (SizeLimit, "it is EINVAL, as what lies beyond makes the range another one"),
+            (SizeLimit, "it is EINVAL, as the limit makes the range invalid"),
             (Lease, AT_OPEN),
         ],
         except: [],
@@ -202,14 +203,14 @@ table! {
     allocating {
         go: |stage, place| fallocate(&stage.file, 0, place.offset(), BLOCK64),
         owes: [Privileges, Times, Immutable, Freeze, SizeLimit, Quota, Event],
-        free: [(AppendOnly, "it takes nothing from what is there"), (Lease, AT_OPEN)],
+        free: [(AppendOnly, "it changes no existing bytes"), (Lease, AT_OPEN)],
         except: [],
     }
     allocating_behind_the_end {
         go: |stage, _| fallocate(&stage.file, libc::FALLOC_FL_KEEP_SIZE, LEN, BLOCK64),
         owes: [Privileges, Times, Immutable, Freeze, Quota, Event],
         free: [
-            (AppendOnly, "it takes nothing from what is there"),
+            (AppendOnly, "it changes no existing bytes"),
             (SizeLimit, KEEPS),
             (Lease, AT_OPEN),
         ],
@@ -307,7 +308,7 @@ fn a_dedupe_changes_nothing(t: &Test) -> Outcome {
             (Times, "nothing changes"),
             (AppendOnly, "nothing changes"),
             (SizeLimit, "has a test of its own"),
-            (Quota, "nothing is charged that was not"),
+            (Quota, "it charges nothing new"),
             (Lease, AT_OPEN),
             (Event, "nothing changes"),
         ],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Buffers that are bad, half bad, or mappings of the file itself.
+//! Buffers that are invalid, half invalid, or mappings of the file itself.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
         .except(Tmpfs, "sets the size before it copies"),
     case!(a_half_bad_buffer_reads_the_good_half),
     case!(a_failed_write_into_a_hole_shows_no_foreign_bytes)
-        .except(Xfs, "iomap leaves what was in the page before"),
+        .except(Xfs, "iomap leaves old bytes in the page"),
     case!(writing_a_file_from_its_own_mapping_works),
     case!(writing_a_page_from_itself_works),
     case!(reading_a_file_into_its_own_mapping_works),
@@ -41,7 +41,7 @@ fn a_bad_buffer_does_not_make_the_file_longer(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Two pages of which the second is gone.
+/// Maps two pages, and unmaps the second.
 fn half_a_buffer() -> Outcome<Mapping> {
     let mut buffer = Mapping::anonymous(2 * BLOCK)?;
     buffer.store(0, &blocks(11, 1));
@@ -49,7 +49,7 @@ fn half_a_buffer() -> Outcome<Mapping> {
     Ok(buffer)
 }
 
-/// How many bytes a call with a bad buffer took, none where it failed as it should.
+/// Returns the number of bytes that a call with a bad buffer took, 0 if it failed as it should.
 fn count_or_efault(seen: Sys<usize>, what: &str) -> Outcome<usize> {
     match seen {
         Ok(n) => Ok(n),
@@ -60,7 +60,7 @@ fn count_or_efault(seen: Sys<usize>, what: &str) -> Outcome<usize> {
     }
 }
 
-/// What a file holds after a write; one of no bytes makes it no longer.
+/// Writes bytes to the model of a file; no bytes do not make it longer.
 fn put_bytes(model: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     if !bytes.is_empty() {
         let end = offset + bytes.len();
@@ -96,7 +96,7 @@ fn a_half_bad_buffer_writes_the_good_half(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// What a file may hold where something is written to it.
+/// The bytes of a file before a write.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Nothing,
@@ -109,7 +109,7 @@ enum Before {
 
 fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
     use Before::*;
-    // It goes bad late in a piece of 1 MiB, the longest that there are.
+    // The buffer ends late in a batch of 1 MiB, the longest.
     const LONG: usize = 254 * BLOCK + 5;
     const MOST: usize = 260 * BLOCK;
     let good_bytes = pattern(15, MOST);
@@ -191,7 +191,7 @@ fn a_long_buffer_is_written_up_to_where_it_is_bad(t: &Test) -> Outcome {
                     clone.expect_contents(old, &format!("{what}: the clone"))?;
                     unlink(t.path("clone")).or_fail("unlink")?;
                 }
-                // What was not written can be.
+                // The rest can be written afterwards.
                 let rest = pattern(17, 80 * BLOCK);
                 file.write_at(&rest, 3)?;
                 expect_bytes(&file.read_at(3, rest.len())?, &rest, &what)?;
@@ -223,7 +223,7 @@ fn a_half_bad_buffer_reads_the_good_half(t: &Test) -> Outcome {
 }
 
 fn a_failed_write_into_a_hole_shows_no_foreign_bytes(t: &Test) -> Outcome {
-    // Blocks that were used before are the ones that would show old bytes.
+    // Blocks that were used before would show old bytes.
     t.create_with("file", &[0xee; 64 * BLOCK])?.truncate(0)?;
     let buffer = half_a_buffer()?;
     let file = t.create("file")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What an open file takes besides bytes: syncing, locks, the flags of open.
+//! Calls on open files besides reading and writing: syncing, locks, flags of open.
 
 use std::os::fd::AsRawFd;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Regular files: read, write, append, vectors, and what refuses them.
+//! Regular files: read, write, append, vectors, and refusals.
 
 use std::os::fd::AsRawFd;
 
@@ -139,7 +139,7 @@ fn the_position_moves_by_what_was_read_or_written(t: &Test) -> Outcome {
     let n = read_to(&file, buffer.as_mut_ptr(), 6000).or_fail("read")?;
     expect_eq(n, 5000, "read from 1000 to the end")?;
     expect_eq(file.position()?, 6000, "position after read")?;
-    expect_bytes(&buffer[..5000], &data[1000..], "what was read")?;
+    expect_bytes(&buffer[..5000], &data[1000..], "the bytes read")?;
     file.write_at(b"x", 20)?;
     expect_eq(
         file.position()?,
@@ -237,7 +237,7 @@ fn per_call_flags_of_preadv2_and_pwritev2_work(t: &Test) -> Outcome {
         libc::EOPNOTSUPP,
         "pwritev2 with an unknown flag",
     )?;
-    // What cannot be done at once may be refused, but never done wrong.
+    // A write that would block may be refused, but must not do anything wrong.
     match write(b"now", 0, libc::RWF_NOWAIT) {
         Ok(n) => expect_bytes(&file.read_at(0, n)?, &b"now"[..n], "RWF_NOWAIT")?,
         refused => expect_one_of(refused, &[libc::EAGAIN, libc::EOPNOTSUPP], "RWF_NOWAIT")?,
@@ -377,7 +377,7 @@ fn random_histories_match_the_model(t: &Test) -> Outcome {
 }
 
 fn freed_blocks_show_no_old_bytes(t: &Test) -> Outcome {
-    // One thread frees blocks full of a mark, the other must never read the mark.
+    // One thread frees blocks full of a mark; the other must never read the mark.
     let marked = vec![0xee; 16 * BLOCK];
     let secret = t.create("secret")?;
     let reader = t.create("reader")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Truncation, and the largest sizes there are.
+//! Truncation, and the largest file sizes.
 
 use std::os::fd::AsRawFd;
 
@@ -178,7 +178,7 @@ fn the_largest_offset_works_and_the_next_is_efbig(t: &Test) -> Outcome {
             .or_fail("a write across the largest size")?;
         expect_eq(n, 2, "bytes written across the largest size")?;
     } else {
-        // No offset can hold the end of such a write.
+        // The end of such a write is beyond the largest offset.
         expect_errno(
             file.try_pwrite(b"x", works),
             libc::EINVAL,
@@ -217,7 +217,7 @@ fn a_sparse_file_of_many_terabytes_works(t: &Test) -> Outcome {
     for (i, &place) in places.iter().enumerate() {
         let mut expected = vec![0; 3];
         expected.extend([i as u8 + 1; 6]);
-        // The data before ends where this stretch starts, for small places.
+        // The data before this range ends where it starts, for small offsets.
         if place > 20 {
             expect_bytes(
                 &file.read_at(place - 3, 9)?,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls by a 32-bit program (`qemu/harness/i386`), which come into the kernel by another entry.
+//! Calls by a 32-bit program (`qemu/harness/i386`), which enter the kernel by another function.
 
 use libc::{EBADE, EINVAL, EOPNOTSUPP, EOVERFLOW};
 
@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
 /// The position of a file whose offset is given, in a program that has just opened it.
 const UNMOVED: i64 = 0;
 
-/// One call, whose offsets must then be where its result says.
+/// Makes one call, and checks the offsets against its result.
 fn call32(
     from: &File,
     to: &File,
@@ -154,7 +154,7 @@ fn a_32_bit_program_gets_the_same_errors(t: &Test) -> Outcome {
         (COPY, range(SIZE as u64, 0, 1), EINVAL),
         (COPY, range(0, last, 10), EOVERFLOW),
         (REFLINK, range(last - 3, 0, 10), EOVERFLOW),
-        // The whole of a 32-bit length.
+        // The longest 32-bit length.
         (COPY, range(0, 0, u32::MAX as usize), EINVAL),
     ];
     if t.filesystem.can_share() {
@@ -171,7 +171,7 @@ fn a_32_bit_program_gets_the_same_errors(t: &Test) -> Outcome {
         Vec::new()
     };
     for (flags, place, errno) in cells {
-        // A file position cannot be anything.
+        // A file position has limits.
         let ways = if place.off_in.max(place.off_out) < 1 << 40 {
             2
         } else {
@@ -194,7 +194,7 @@ fn a_32_bit_program_gets_the_same_errors(t: &Test) -> Outcome {
 }
 
 fn a_32_bit_program_gets_no_count_that_looks_like_an_error(t: &Test) -> Outcome {
-    // Of these lengths none is a positive number of 32 bits; the last ones look like an errno.
+    // As 32-bit numbers these lengths are not positive; the last ones look like an errno.
     let all = [(4 << 30) - BLOCK, (2 << 30) + BLOCK, 3 << 30];
     for len in all.into_iter().take(t.rounds(all.len())) {
         let source = t.create("source")?;

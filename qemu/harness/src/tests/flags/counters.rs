@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What an administrator sees of the calls.
+//! The statistics of the calls in debugfs.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ fn the_module_says_that_it_is_active(_: &Test) -> Outcome {
     let said = std::fs::read_to_string(path).or_fail(path)?;
     expect_eq(said.as_str(), "Y\n", path)?;
     let written = std::fs::write(path, "N");
-    expect(written.is_err(), "nobody turns it off by writing")
+    expect(written.is_err(), "it cannot be turned off by writing")
 }
 
-/// What was counted for a flag.
+/// Returns the counters of a flag.
 fn counters(flags: u32) -> Outcome<BTreeMap<String, u64>> {
     let name = match flags {
         COPY => "copy",
@@ -40,7 +40,7 @@ fn counters(flags: u32) -> Outcome<BTreeMap<String, u64>> {
         .collect()
 }
 
-/// Expects a call to be counted, by at least this: other tests run at the same time.
+/// Expects a call to increase counters at least by this: other tests run at the same time.
 #[track_caller]
 fn expect_counted(flags: u32, names: &[(&str, u64)], call: impl FnOnce() -> Outcome) -> Outcome {
     let before = counters(flags)?;

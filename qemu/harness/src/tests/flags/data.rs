@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What becomes of the files after a call: they are independent, dated and protected as by writes.
+//! The files after a call: they are independent, dated and protected as by writes.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     case!(a_copy_is_told_to_watchers_and_a_deduplication_is_not).needs(&[Feature::Reflink]),
 ];
 
-/// The flags that do something here.
+/// Returns the flags that this filesystem supports.
 pub fn usable(t: &Test) -> impl Iterator<Item = u32> {
     let can_share = t.filesystem.can_share();
     FLAGS
@@ -36,7 +36,7 @@ pub fn usable(t: &Test) -> impl Iterator<Item = u32> {
         .filter(move |&flags| flags == COPY || can_share)
 }
 
-/// A destination that a call with this flag can succeed on.
+/// Creates a destination on which a call with this flag succeeds.
 fn destination(t: &Test, flags: u32, data: &[u8]) -> Outcome<File> {
     t.create_with("to", if flags == DEDUP { data } else { b"" })
 }
@@ -77,12 +77,12 @@ fn stores_to_a_mapping_of_either_are_seen_and_stay_there(t: &Test) -> Outcome {
             to.truncate(4 * BLOCK64)?;
         }
         let map = Mapping::shared(&to, data.len())?;
-        // The page is there when the call comes.
+        // The page is mapped before the call.
         let _ = map.load(BLOCK, 4);
         copy_all(&source, &to, range(0, 0, 4 * BLOCK), flags)?;
         expect(
             map.load(BLOCK, 4) == b"here",
-            "the mapping shows what was copied",
+            "the mapping shows the copied bytes",
         )?;
         source_map.store(0, b"source");
         map.store(3 * BLOCK, b"destination");
@@ -115,7 +115,7 @@ fn what_was_just_written_is_copied(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Whole blocks, too, which a call without a flag shares.
+/// Also whole blocks, which a call without a flag shares.
 fn blocks_are_copied_wherever_they_lie(t: &Test) -> Outcome {
     let (source, data) = scattered(t)?;
     for (off_in, off_out) in [(0, 0), (2 * BLOCK64, 5 * BLOCK64), (1, 0)] {
@@ -179,7 +179,7 @@ fn a_user_copies_what_only_root_could_write(t: &Test) -> Outcome {
     let to: Vec<_> = usable(t)
         .map(|flags| Ok((flags, t.create_with(&format!("to{flags}"), &data)?)))
         .collect::<Outcome<_>>()?;
-    // What counts is how the descriptors were opened, not who uses them.
+    // The descriptors' access modes count, not the permissions of the caller.
     as_user(1000, 1000, || {
         let source = File::open(t.path("source"), libc::O_RDONLY).or_fail("open")?;
         for (flags, to) in &to {
@@ -201,7 +201,7 @@ fn copies_in_both_directions_at_once_end(t: &Test) -> Outcome {
                 let from = File::open(t.path(from), libc::O_RDWR).or_fail("open")?;
                 let to = File::open(t.path(to), libc::O_RDWR).or_fail("open")?;
                 for _ in 0..t.rounds(100) {
-                    // The bytes are always the same: sharing them or not, in whatever order.
+                    // The bytes are the same at any time, whether blocks are shared or not.
                     copy_all(&from, &to, range(0, 0, 8 * BLOCK), flags)?;
                 }
                 Ok(())
@@ -211,17 +211,17 @@ fn copies_in_both_directions_at_once_end(t: &Test) -> Outcome {
     workers.into_iter().try_for_each(Child::join)
 }
 
-/// Files are compared through their page caches, which a punch empties before it takes the blocks
-/// away: nobody may bring the old bytes back meanwhile. Many small extents make it take long.
+/// Files are compared through their page caches, which a punch empties before it frees the blocks:
+/// no reader may bring the old bytes back in between. Many small extents make the punch slow.
 fn a_deduplication_beside_a_punch_leaves_no_old_bytes(t: &Test) -> Outcome {
-    // More than is compared under the filesystem's own locks.
+    // More than the filesystem compares under its own locks.
     const COUNT: u64 = (17 << 20) / BLOCK64;
     const LEN: usize = COUNT as usize * BLOCK;
     let mut data = vec![0xaa; LEN];
     let whole = t.create_with("whole", &data)?;
     data[LEN - 1] = 0xbb;
     let other = t.create_with("other", &data)?;
-    // Larger ones where everything takes long.
+    // Larger extents if everything is slow.
     let extent = if t.settings.divisor > 1 { 8 } else { 1 };
     let bytes = extent * BLOCK64;
     for victim_is_source in [false, true].into_iter().take(t.rounds(2)) {
@@ -243,8 +243,8 @@ fn a_deduplication_beside_a_punch_leaves_no_old_bytes(t: &Test) -> Outcome {
         let punches = worker("punches", || {
             sleep_ms(150);
             if !std::mem::replace(&mut punched, true) {
-                // All but the last block, so that what comes before the difference stays equal
-                // until it is gone.
+                // All but the last block, so that the range before the difference stays equal until
+                // the punch removes it.
                 let end = LEN as u64 - BLOCK64;
                 fallocate(&victim, PUNCH, 0, end).or_fail("punch")?;
             }

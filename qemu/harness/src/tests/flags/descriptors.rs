@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Descriptors, pointers and flags that no call takes, and which of two mistakes is told.
+//! Invalid descriptors, pointers and flags, and the errno if two are invalid.
 
 use std::os::fd::AsRawFd;
 
@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
 const NULL: *mut i64 = std::ptr::null_mut();
 const BAD: *mut i64 = std::ptr::without_provenance_mut(8);
 
-/// Flags of which the kernel itself says that they are wrong.
+/// Flags that the kernel itself refuses.
 pub const WRONG_FLAGS: [u32; 9] = [3, 5, 6, 7, 8, 0x10, 9, 1 << 31, u32::MAX];
 
 fn other_flags_are_einval(t: &Test) -> Outcome {
@@ -42,7 +42,7 @@ fn other_flags_are_einval(t: &Test) -> Outcome {
             EINVAL,
             format_args!("{} of nothing", flag_name(flags)),
         )?;
-        // The kernel looks at descriptors and pointers first, at the files later.
+        // The kernel checks descriptors and pointers first, the files later.
         let (s, d) = (source.as_raw_fd(), to.as_raw_fd());
         let result = copy_file_range_raw(-1, NULL, d, NULL, BLOCK, flags);
         expect_errno(
@@ -66,7 +66,7 @@ fn other_flags_are_einval(t: &Test) -> Outcome {
     expect_eq(to.size()?, 0, "size of the destination")
 }
 
-/// The call with all six registers as given.
+/// Makes the call with all six registers as given.
 fn with_registers(fd_in: i64, fd_out: i64, len: usize, flags: u64) -> Sys<usize> {
     // SAFETY: NULL offsets; the kernel checks the rest.
     check(unsafe {
@@ -162,7 +162,7 @@ fn an_appending_destination_is_ebadf(t: &Test) -> Outcome {
             format_args!("{} with O_APPEND", flag_name(flags)),
         )?;
     }
-    // An appending source is fine.
+    // The source may have O_APPEND.
     let source = source.reopen(libc::O_RDWR | libc::O_APPEND)?;
     super::copy_all(&source, &plain, range(0, 0, BLOCK), COPY)
 }
@@ -235,7 +235,7 @@ fn bad_pointers_are_efault(t: &Test) -> Outcome {
                 format_args!("{}: a bad off_out", flag_name(flags)),
             )?;
         }
-        // Before the files are looked at.
+        // Before the files are checked.
         let result = copy_file_range_raw(d, BAD, s, BAD, usize::MAX, flags);
         expect_errno(result, EFAULT, "bad pointers and a length that overflows")?;
     }
@@ -252,7 +252,7 @@ fn offsets_at_odd_addresses_work(t: &Test) -> Outcome {
     let mut bytes = [0u8; 24];
     bytes[1..9].copy_from_slice(&100i64.to_ne_bytes());
     let first = bytes.as_mut_ptr();
-    // Both pointers may be one: it is read twice and written twice.
+    // Both pointers may be the same: it is read twice and written twice.
     let pointer = first.wrapping_add(1).cast::<i64>();
     let result = copy_file_range_raw(
         source.as_raw_fd(),

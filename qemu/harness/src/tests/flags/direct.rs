@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Files opened with `O_DIRECT`, whose rules for alignment are not those of the call.
+//! Files opened with `O_DIRECT`, whose alignment rules are not those of the call.
 
 use super::{apply, copy_all, flag_name, range, COPY, DEDUP, REFLINK};
 use crate::case::{case, Case, Test};
@@ -53,7 +53,7 @@ fn any_range_is_copied_between_direct_files(t: &Test) -> Outcome {
 }
 
 fn a_long_copy_between_direct_files_is_whole(t: &Test) -> Outcome {
-    // More than one piece, and no whole number of buffers.
+    // More than one step, and not a multiple of the buffer.
     let data = pattern(3, (17 << 20) + 5);
     let source = t.create_with("source", &data)?;
     let to = t.create("to")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A filesystem of a test's own, small enough to be filled, of any type.
+//! A new filesystem of any type, small enough to fill it.
 
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -30,12 +30,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Of the type under test: in memory, or on a disk that is a file in memory.
+    /// Mounts a filesystem of the type under test: in memory, or on a disk that is a file in
+    /// memory.
     pub fn new(t: &Test) -> Outcome<Self> {
         Self::of(t, t.filesystem, "disk", "loop")
     }
 
-    /// Options are those of mount(8) for a disk.
+    /// Mounts a filesystem; options are those of mount(8) for a disk.
     pub fn of(t: &Test, filesystem: Filesystem, name: &str, options: &str) -> Outcome<Self> {
         let root = t.elsewhere.join(name);
         crate::sys::mkdir(&root, 0o755).or_fail("mkdir")?;
@@ -46,7 +47,7 @@ impl Disk {
                 crate::instance::mount(filesystem.name(), &root, 0, "size=4M").or_fail("mount")?;
                 return Ok(Self { root, filesystem });
             }
-            // No smaller one is made.
+            // mkfs makes no smaller one.
             Xfs | Btrfs => File::create(&image)?.truncate(300 << 20)?,
             Ext4 => File::create(&image)?.truncate(32 << 20)?,
         }
@@ -78,9 +79,9 @@ impl Disk {
         File::create_with(self.path(name), bytes)
     }
 
-    /// Fills it with a file, but for about this much. The file.
+    /// Fills it with a file, except for about this much. Returns the file.
     pub fn fill(&self, leave: u64) -> Outcome<File> {
-        // What is left is one extent: of a part of one, btrfs gives nothing back.
+        // Leaves one extent: btrfs frees nothing when a part of an extent is removed.
         let room = File::create(self.path("room"))?;
         if leave > 0 {
             self.grow(&room, 0, leave).or_fail("making room")?;
@@ -100,7 +101,8 @@ impl Disk {
         Ok(file)
     }
 
-    /// Waits until what was given back can be used: btrfs keeps it until the disk has it.
+    /// Waits until freed blocks can be allocated again: btrfs keeps them until the disk has its
+    /// changes.
     pub fn settle(&self, file: &File, room: u64) -> Outcome {
         eventually(format_args!("there is room of {room} bytes"), || {
             // SAFETY: plain call on an open descriptor.
@@ -112,7 +114,7 @@ impl Disk {
 
     fn grow(&self, file: &File, end: u64, step: u64) -> Sys {
         match self.filesystem {
-            // It has no fallocate.
+            // The filesystem has no fallocate.
             Reflinkfs => {
                 let step = step as usize;
                 let written = file.try_pwrite(&vec![0xee; step], end)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a copy with each flag owes the file that it changes: see `tests::duty`.
+//! The duties of a copy with each flag: see `tests::duty`.
 
 use super::{COPY, DEDUP, REFLINK};
 use crate::case::{case, Case, Test};
@@ -18,11 +18,11 @@ pub const CASES: &[Case] = &[
     case!(a_dedup_changes_nothing).needs(CLONES),
 ];
 
-const OPENED: &str = "who opened it before goes on, as on ext4";
+const OPENED: &str = "allows descriptors opened before, as ext4 does";
 const AT_OPEN: &str = "opening the file for writing has broken it";
 const NOTHING: &str = "nothing changes";
 
-/// A block, from the same place of the source, whose second half is as long as the file.
+/// Copies a block from the same offset of the source, which is twice as long as the file.
 fn call(stage: &Stage, place: Place, flags: u32) -> Sys {
     let (mut from, mut to) = (place.offset() as i64, place.offset() as i64);
     let (source, file) = (&stage.source, &stage.file);
@@ -64,7 +64,7 @@ fn a_dedup_changes_nothing(t: &Test) -> Outcome {
             (Times, NOTHING),
             (AppendOnly, NOTHING),
             (SizeLimit, "has a test of its own"),
-            (Quota, "nothing is charged that was not"),
+            (Quota, "it charges nothing new"),
             (Lease, AT_OPEN),
             (Event, NOTHING),
         ],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Where a range or a file ends: growing destinations, ragged last blocks, holes.
+//! The ends of ranges and files: growing destinations, partial last blocks, holes.
 
 use libc::{EBADE, EINVAL};
 
@@ -31,7 +31,7 @@ fn the_destination_grows_with_a_hole_before_the_copy(t: &Test) -> Outcome {
             if flags == REFLINK && off_out % BLOCK64 != 0 {
                 continue;
             }
-            // The old last block has bytes behind the end that must not come back.
+            // The old last block has bytes behind the end that must not show again.
             let to = t.create_with("to", &blocks(2, 2))?;
             to.truncate(BLOCK64 + 5)?;
             let mut model = blocks(2, 2)[..BLOCK + 5].to_vec();
@@ -57,7 +57,7 @@ fn a_shared_last_block_shows_nothing_behind_the_end(t: &Test) -> Outcome {
     data.resize(3 * BLOCK + 1, 0);
     to.truncate(data.len() as u64)?;
     to.expect_contents(&data, "a clone that grew")?;
-    // Not into the middle: what is behind the source's end would show.
+    // Not into the middle: bytes behind the source's end would show.
     let old = blocks(4, 6);
     let middle = t.create_with("middle", &old)?;
     let tail = range(2 * BLOCK64, BLOCK64, 9);

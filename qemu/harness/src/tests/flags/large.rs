@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Ranges longer than what the kernel's own interfaces do in one call: 2 GiB for a copy, 1 GiB
-//! for a deduplication, 16 MiB for one on btrfs.
+//! Ranges longer than the limits of the kernel's own calls: 2 GiB for a copy, 1 GiB for a
+//! deduplication, 16 MiB for one on btrfs.
 
 use libc::EBADE;
 
@@ -24,13 +24,13 @@ pub const CASES: &[Case] = &[
     case!(a_difference_after_a_gigabyte_leaves_all_unshared).needs(&[Feature::Reflinkfs]),
 ];
 
-/// Two pieces of 16 MiB and a ragged rest.
+/// Two steps of 16 MiB and an unaligned rest.
 const TENS: usize = (33 << 20) + 5 * BLOCK + 77;
 
 /// More than `MAX_RW_COUNT`.
 const GIGABYTES: usize = (2 << 30) + 5 * BLOCK + 77;
 
-/// A file of some size whose blocks are mostly holes.
+/// Creates a file of some size, mostly holes.
 fn sparse(t: &Test, name: &str, size: usize) -> Outcome<File> {
     let file = t.create(name)?;
     for at in [0, size / 3, size - BLOCK] {
@@ -40,7 +40,7 @@ fn sparse(t: &Test, name: &str, size: usize) -> Outcome<File> {
     Ok(file)
 }
 
-/// Expects what `sparse` made.
+/// Expects the contents of `sparse`.
 fn expect_sparse(file: &File, size: usize, what: &str) -> Outcome {
     expect_eq(file.size()?, size as u64, format_args!("{what}: size"))?;
     for at in [0, size / 3, size - BLOCK] {
@@ -103,7 +103,7 @@ fn a_difference_after_tens_of_megabytes_leaves_all_unshared(t: &Test) -> Outcome
     )
 }
 
-/// Before anything is compared, which would say that it differs, and before a piece is shared.
+/// Before any comparison, which would find a difference, and before a block is shared.
 fn a_long_range_that_is_not_aligned_is_refused_at_once(t: &Test) -> Outcome {
     let source = sparse(t, "source", TENS)?;
     for differ in [false, true] {
@@ -149,7 +149,7 @@ fn more_than_two_gigabytes_are_shared_in_one_call(t: &Test) -> Outcome {
     expect_sparse(&to, size, "the clone")
 }
 
-/// A file of 4 GiB that takes a few blocks: cloned behind itself over and over.
+/// Creates a file of 4 GiB that takes a few blocks: cloned behind itself again and again.
 fn doubled(t: &Test, name: &str) -> Outcome<(File, usize)> {
     let file = t.create_with(name, &blocks(1, 2))?;
     let mut size = 2 * BLOCK;
@@ -164,7 +164,7 @@ fn more_than_a_gigabyte_is_deduplicated_in_one_call(t: &Test) -> Outcome {
     let (source, size) = doubled(t, "source")?;
     let to = t.create("to")?;
     copy_all(&source, &to, range(0, 0, size), REFLINK)?;
-    // The same bytes in blocks of their own, here and there.
+    // The same bytes in other blocks, here and there.
     for at in [0, 1 << 30, 3 << 30, size as u64 - BLOCK64] {
         to.write_at(&source.read_at(at, BLOCK)?, at)?;
     }

@@ -47,12 +47,12 @@ fn sharing_beyond_the_size_limit_of_the_process_is_refused(t: &Test) -> Outcome 
     let result = copy(&source, &to, range(0, 3 * BLOCK64, BLOCK), REFLINK);
     expect_errno(result, EFBIG, "sharing at the limit")?;
     expect_eq(signals_seen(), 1, "SIGXFSZ after sharing at the limit")?;
-    // FICLONERANGE says EINVAL of a range that cannot be shared as a whole.
+    // FICLONERANGE returns EINVAL for a range that cannot be shared as a whole.
     let result = copy(&source, &to, range(0, 0, 8 * BLOCK), REFLINK);
     crate::failure::expect_one_of(result, &[EFBIG, libc::EINVAL], "sharing across the limit")?;
     expect_eq(to.size()?, 0, "size of the destination")?;
     super::copy_all(&source, &to, range(0, 0, 3 * BLOCK), REFLINK)?;
-    to.expect_contents(&blocks(2, 3), "what was shared up to the limit")
+    to.expect_contents(&blocks(2, 3), "the range shared up to the limit")
 }
 
 fn a_full_filesystem_gives_a_short_count_then_enospc(t: &Test) -> Outcome {
@@ -79,7 +79,7 @@ fn a_full_filesystem_gives_a_short_count_then_enospc(t: &Test) -> Outcome {
     if t.filesystem == Reflinkfs {
         expect_eq(done, 64 * BLOCK, "bytes copied until nothing was free")?;
     }
-    to.expect_contents(&data[..done], "what was copied")?;
+    to.expect_contents(&data[..done], "the copied range")?;
     source.expect_contents(&data, "the source")?;
     filler.truncate(0)?;
     disk.settle(&filler, 1 << 20)?;
@@ -99,7 +99,7 @@ fn sharing_needs_no_room(t: &Test) -> Outcome {
     let filler = disk.fill(0)?;
     for (to, flags) in [(&to, super::DEDUP), (&other, REFLINK)] {
         super::copy_all(&source, to, range(0, 0, data.len()), flags)?;
-        to.expect_contents(&data, "what was shared")?;
+        to.expect_contents(&data, "the shared range")?;
     }
     drop(filler);
     source.expect_contents(&data, "the source")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The manual page's program, which copies a file with `COPY_FR_COPY`, NULL offsets and whatever
-//! the file's size was when it began.
+//! The manual page's program, which copies a file with `COPY_FR_COPY`, NULL offsets, and the file's
+//! size at its beginning.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,12 +27,12 @@ pub const CASES: &[Case] = &[
     case!(it_ends_when_the_source_shrinks_under_it).needs(NEEDS),
 ];
 
-/// One of the programs that were built for the tests.
+/// Returns the path of a program that was built for the tests.
 pub fn program(name: &str) -> PathBuf {
     programs().unwrap_or(Path::new("")).join(name)
 }
 
-/// Runs a program with both of its outputs in one text.
+/// Runs a program; returns its end, and both outputs in one text.
 pub fn run(program: &Path, arguments: &[&str]) -> Outcome<(End, String)> {
     let script = [
         "-c",
@@ -106,7 +106,7 @@ fn it_says_that_the_disk_is_full(t: &Test) -> Outcome {
     let data = blocks(4, 256);
     let source = disk.create_with("source", &data)?;
     source.sync()?;
-    // The file is there already: only its bytes find no room.
+    // The file exists already, but there is no room for its bytes.
     let to = disk.create_with("to", b"")?;
     let filler = disk.fill(32 * BLOCK as u64)?;
     expect_error(&source.path, &to.path, "No space left on device")?;
@@ -122,7 +122,7 @@ fn it_says_that_the_files_are_on_different_filesystems(t: &Test) -> Outcome {
     expect_error(&source.path, &to, "Invalid cross-device link")
 }
 
-/// A file that takes long to copy. As it has been opened, its size is known; then it is emptied.
+/// The file takes long to copy. Once the program has its size, the file is emptied.
 fn it_ends_when_the_source_shrinks_under_it(t: &Test) -> Outcome {
     let mut size = 64 * BLOCK;
     let source = t.create_with("source", &blocks(6, 64))?;
@@ -137,7 +137,7 @@ fn it_ends_when_the_source_shrinks_under_it(t: &Test) -> Outcome {
     }
     let (from, to) = (source.path.clone(), t.path("to"));
     let child = Child::spawn(|| expect_error(&from, &to, "Invalid argument"))?;
-    // What it has copied is in a new file until all is done.
+    // The program copies to a new file, and renames it when all is done.
     eventually("something is copied", || {
         let names = std::fs::read_dir(&t.dir).or_fail("read the directory")?;
         let has_some = names.flatten().any(|entry| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Offsets and lengths that no range of the files has: negative, past the end, overlapping.
+//! Invalid offsets and lengths: negative, past the end, overlapping.
 
 use libc::{EINVAL, EOVERFLOW};
 
@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
     case!(one_descriptor_with_one_position_can_be_both_sides),
 ];
 
-/// Expects every way to give the offsets to be refused, and both files to be as they were.
+/// Expects a refusal for each way to give the offsets, and both files unchanged.
 pub fn expect_refused(from: &File, to: &File, range: Range, flags: u32, errno: i32) -> Outcome {
     let before = (from.contents()?, to.contents()?);
     for way in WAYS {
@@ -35,7 +35,7 @@ pub fn expect_refused(from: &File, to: &File, range: Range, flags: u32, errno: i
     to.expect_contents(&before.1, "the destination of a refused call")
 }
 
-/// What a filesystem says to a range that it could not share anyway.
+/// Returns the errno for a range that the filesystem could not share anyway.
 fn or_unsupported(filesystem: Filesystem, flags: u32, errno: i32) -> i32 {
     if flags == COPY || filesystem.can_share() {
         errno
@@ -88,7 +88,7 @@ fn a_range_beyond_the_source_is_einval_and_nothing_is_done(t: &Test) -> Outcome 
             let errno = or_unsupported(t.filesystem, flags, EINVAL);
             let what = format!("{} of {len} bytes at {off_in}", flag_name(flags));
             let result = copy(&source, &to, range(off_in, 0, len), flags);
-            // Both are true of a filesystem that cannot share.
+            // Both errnos are right on a filesystem that cannot share.
             expect_one_of(result, &[EINVAL, errno], what)?;
         }
         expect_refused(&source, &to, range(0, 0, 4 * BLOCK), COPY, EINVAL)?;

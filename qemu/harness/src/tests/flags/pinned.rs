@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a flagged call says to have shared is shared: it ends before a block that cannot be, as somebody
-//! may still write to it.
+//! A flagged call that reports blocks as shared has shared them: it ends before a block that cannot
+//! be shared, as another process may still write to it.
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Feature::Reflinkfs, Feature::Overlayfs]),
 ];
 
-/// Expects what each call does in `dir` while block `pinned` of a file of `n` is pinned, and
+/// Checks each call in `dir` while block `pinned` of a file of `n` blocks is pinned, and
 /// afterwards.
 fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
     let create_with = |name: &str, bytes: &[u8]| File::create_with(dir.join(name), bytes);
@@ -65,7 +65,7 @@ fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
             expect_errno(rest, libc::EBUSY, "the pinned block itself")?;
         }
     }
-    // Others copy it, or leave it alone.
+    // Other calls copy it, or leave it alone.
     let to = fresh(PLAIN)?;
     clone_file(&source, &to).or_fail("FICLONE")?;
     to.expect_contents(&data, "the clone")?;
@@ -76,15 +76,15 @@ fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
     let to = fresh(DEDUP)?;
     let same = dedupe(&source, 0, len as u64, &to, 0).or_fail("FIDEDUPERANGE")?;
     expect_eq(same, Deduped::Same(len as u64), "FIDEDUPERANGE")?;
-    to.expect_contents(&data, "what was deduplicated")?;
+    to.expect_contents(&data, "the deduplicated range")?;
 
-    // It is still the source's own.
+    // It is still exclusive to the source.
     map.store(at, b"later");
     let mut changed = data.clone();
     changed[at..at + 5].copy_from_slice(b"later");
     source.expect_contents(&changed, "the source")?;
     let piped = crate::sys::read_all(&output, BLOCK)?;
-    expect_eq(&piped[..5], b"later", "what is in the pipe")?;
+    expect_eq(&piped[..5], b"later", "the bytes in the pipe")?;
 
     drop((output, input, map));
     for flags in [REFLINK, DEDUP] {
@@ -93,7 +93,7 @@ fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
             _ => create("to")?,
         };
         let done = copy(&source, &to, range(0, 0, len), flags).or_fail("the call")?;
-        expect_eq(done, len, "bytes shared, as nothing is pinned any more")?;
+        expect_eq(done, len, "bytes shared after the pin is gone")?;
         expect_shared(&source, 0, &to, 0, n)?;
     }
     Ok(())
@@ -106,7 +106,7 @@ fn a_pinned_block_is_not_said_to_be_shared(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// So many that they are compared without the locks, and shared as a whole.
+/// Enough blocks to be compared without the locks, and shared as a whole.
 fn a_pinned_block_among_many_is_not_said_to_be_shared(t: &Test) -> Outcome {
     for pinned in [0, 700] {
         expect_honest(&t.dir, 1200, pinned)?;

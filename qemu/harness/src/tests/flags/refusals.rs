@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Files that a call may not touch, and files that have nothing to do with one another.
+//! Files that a call may not change, and files of different filesystems.
 
 use std::os::fd::AsRawFd;
 
@@ -102,7 +102,7 @@ fn an_immutable_destination_is_eperm(t: &Test) -> Outcome {
     let to = t.create_with("to", &blocks(4, 2))?;
     change_attributes(&to, IMMUTABLE, 0).or_fail("FS_IOC_SETFLAGS")?;
     let refused = FLAGS.iter().try_for_each(|&flags| match flags {
-        // A filesystem that cannot share says so first.
+        // A filesystem that cannot share fails with EOPNOTSUPP first.
         REFLINK | DEDUP if !t.filesystem.can_share() => Ok(()),
         flags => expect_refused(&source, &to, range(0, 0, BLOCK), flags, EPERM),
     });
@@ -119,7 +119,7 @@ fn a_swap_file_is_etxtbsy(t: &Test) -> Outcome {
     let file = t.create_with("file", &blocks(5, 2))?;
     let swap = t.create("swap")?;
     let path = swap.path.to_string_lossy();
-    // Only btrfs insists, and only before there is data.
+    // Only btrfs refuses it, and only before there is data.
     let _ = change_attributes(&swap, NO_COPY_ON_WRITE, 0);
     swap.write_at(&vec![0; 256 * BLOCK], 0)?;
     swap.sync()?;
@@ -179,7 +179,7 @@ fn a_read_only_mount_is_refused_when_the_file_is_opened(t: &Test) -> Outcome {
         let result = copy(&source, &to, range(0, 0, BLOCK), flags);
         expect_errno(result, libc::EBADF, flag_name(flags))?;
     }
-    // As a source it is as good as any.
+    // It can be a source.
     let from = File::open(view.join("source"), libc::O_RDONLY).or_fail("open")?;
     let copy = t.create("copy")?;
     copy_all(&from, &copy, range(0, 0, BLOCK), COPY)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The small programs that a user can read: whatever happens, they destroy nothing.
+//! The small sample programs: they never destroy a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,9 +24,9 @@ pub const CASES: &[Case] = &[
     case!(help_is_told_and_a_wrong_line_refused).needs(NEEDS),
 ];
 
-/// Those that make a file of another.
+/// Programs that make a file from another.
 const MAKERS: [&str; 3] = ["ficlone", "copy_file_range", "copy_fr_reflink"];
-/// Those that change no byte.
+/// Programs that change no byte.
 const SHARERS: [&str; 2] = ["copy_fr_dedup", "fideduperange"];
 
 fn call(name: &str, from: &Path, to: &Path) -> Outcome<(End, String)> {
@@ -46,7 +46,7 @@ fn expect_end(name: &str, from: &Path, to: &Path, status: i32, message: &str) ->
     )
 }
 
-/// The names in a directory, with the inodes that they name.
+/// Returns the names in a directory, with their inodes.
 fn names(dir: &Path) -> Outcome<BTreeMap<String, u64>> {
     std::fs::read_dir(dir)
         .or_fail("read the directory")?
@@ -118,7 +118,7 @@ fn a_destination_is_replaced_as_a_whole(t: &Test) -> Outcome {
         if name != "copy_file_range" && !t.filesystem.can_share() {
             continue;
         }
-        // Longer, and with another name, which keeps what it had.
+        // Longer, and with another name, which keeps the old contents.
         let old = t.create_with("to", &blocks(2, 5))?;
         crate::sys::chmod(&old.path, 0o640).or_fail("chmod")?;
         std::fs::hard_link(&old.path, t.path("other")).or_fail("link")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A signal ends a long call, which then says what it did.
+//! A signal ends a long call, which returns how much it has done.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ pub const CASES: &[Case] = &[
     case!(a_signal_before_the_call_is_no_error),
 ];
 
-/// How much one call compares at most.
+/// The limit of one call for compared bytes.
 const LIMIT: usize = 1 << 28;
 
-/// Longer than any of these calls can do before a signal comes.
+/// Returns a length that none of these calls can finish before a signal comes.
 fn long(t: &Test) -> usize {
-    // On a disk the data is to fit; elsewhere what was not copied takes no room.
+    // On a disk the data must fit; elsewhere the range that is not copied takes no room.
     if t.filesystem == Reflinkfs {
         1 << 40
     } else {
@@ -32,18 +32,18 @@ fn long(t: &Test) -> usize {
     }
 }
 
-/// Within what time something ends that takes no time but for the machine's being slow, by a clock that
-/// may be several times too fast. What is not bounded takes hours.
+/// The limit for a call that should end at once: a slow machine takes long, and its clock may be
+/// several times too fast. A call without a bound takes hours.
 fn soon(t: &Test) -> Duration {
     Duration::from_secs(if t.settings.divisor > 1 { 90 } else { 30 })
 }
 
-/// A long file; not two of them have a block in common.
+/// Creates a long file; no two of them share a block.
 fn long_file(t: &Test, name: &str) -> Outcome<(File, Range)> {
     let size = long(t);
     let file = t.create(name)?;
     if t.filesystem == Reflinkfs {
-        // Its holes would be done at once, and so would what is shared by both.
+        // A call would pass holes, and blocks that both files share, at once.
         file.write_at(&blocks(1, 16), 0)?;
         let mut have = 16 * BLOCK;
         while have < size {
@@ -56,7 +56,7 @@ fn long_file(t: &Test, name: &str) -> Outcome<(File, Range)> {
     Ok((file, range(0, 0, size)))
 }
 
-/// Has the process get SIGALRM, with a handler, over and over from now on.
+/// Sends the process SIGALRM, with a handler, again and again from now on.
 fn alarm_every(ms: i64) -> Outcome {
     count_signals(libc::SIGALRM);
     let every = libc::timeval {
@@ -73,7 +73,7 @@ fn alarm_every(ms: i64) -> Outcome {
     Ok(())
 }
 
-/// Expects each of several calls to be ended by a signal with a count, and to have done just that.
+/// Expects a signal to end each of several calls with a count, and the count to be right.
 fn expect_interrupted(t: &Test, from: &File, to: &File, whole: Range, flags: u32) -> Outcome {
     let child = Child::spawn(|| interrupt(t, from, to, whole, flags))?;
     if child.wait_for(soon(t) * 2)?.is_some() {
@@ -126,7 +126,7 @@ fn a_signal_ends_a_copy_with_what_was_copied(t: &Test) -> Outcome {
         expect_eq(
             to.read_at(at, 100)?,
             expected,
-            format_args!("what was copied to {at}"),
+            format_args!("the range copied to {at}"),
         )?;
     }
     Ok(())
@@ -144,7 +144,7 @@ fn expect_killed_soon(t: &Test, call: impl FnOnce() -> Outcome) -> Outcome {
     let started = Instant::now();
     expect(
         !child.is_over(),
-        format_args!("it goes on until it is killed: {}", child.said()),
+        format_args!("it runs until it is killed: {}", child.said()),
     )?;
     child.kill(libc::SIGKILL);
     let end = child.wait_for(soon(t))?;
@@ -171,14 +171,15 @@ fn a_killed_copy_ends(t: &Test) -> Outcome {
 fn a_killed_deduplication_ends(t: &Test) -> Outcome {
     let (source, whole) = long_file(t, "source")?;
     let (to, _) = long_file(t, "to")?;
-    // One call compares so much and no more.
+    // The limit of one call for compared bytes.
     expect_killed_soon(t, || loop {
         copy(&source, &to, whole, DEDUP).or_fail("the deduplication")?;
     })
 }
 
 fn a_signal_before_the_call_is_no_error(t: &Test) -> Outcome {
-    // Blocked, so that it is pending all the time: that is no reason to stop.
+    // Blocked, so that it is pending all the time: a pending signal that is blocked must not end a
+    // call.
     let source = t.create_with("source", &blocks(2, 4))?;
     let to = t.create("to")?;
     // SAFETY: a sigset of zeros is valid; plain calls.

@@ -20,16 +20,16 @@ pub const CASES: &[Case] = &[
     case!(every_cell_of_dedup),
 ];
 
-/// The source ends in a ragged block.
+/// The source ends in a partial block.
 const TAIL: usize = 123;
 const SOURCE: usize = 6 * BLOCK + TAIL;
 
-/// How the range lies in the blocks of both files.
+/// The alignment of the range in both files.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// Whole blocks.
     Aligned,
-    /// Whole blocks and the source's last bytes, to where the destination ends.
+    /// Whole blocks and the source's last bytes, to the end of the destination.
     TailOntoTheEnd,
     /// The same, to behind the destination's end.
     TailBehindTheEnd,
@@ -39,14 +39,14 @@ enum Place {
     UnalignedDestination,
     /// Both unaligned, by the same.
     Congruent,
-    /// From a block's start to inside a block that the source has more of.
+    /// From a block's start into a block, not at the source's end.
     UnalignedLength,
 }
 
 use Place::*;
 
 impl Place {
-    /// The range, and how long the destination is before the call.
+    /// Returns the range, and the length of the destination before the call.
     fn range(self) -> (Range, usize) {
         let tail = 2 * BLOCK + TAIL;
         let (start, old) = (4 * BLOCK64, 9 * BLOCK + 50);
@@ -63,18 +63,18 @@ impl Place {
     }
 }
 
-/// What a call makes of it.
+/// The expected result of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cell {
-    /// All bytes; where they lie is the filesystem's business.
+    /// All bytes; the filesystem may share blocks or not.
     All,
-    /// The first bytes, at least one: a caller goes on from there.
+    /// The first bytes, at least one: a caller continues from there.
     Some,
-    /// All bytes, none of them in a block that another file has too.
+    /// All bytes, none of them in a shared block.
     Own,
-    /// All bytes, all in the source's own blocks.
+    /// All bytes, all in the source's blocks.
     Same,
-    /// Nothing: everything is as it was.
+    /// Nothing: both files are unchanged.
     Fails(i32),
 }
 
@@ -88,8 +88,8 @@ const COLUMNS: [Filesystem; 5] = [Reflinkfs, Xfs, Btrfs, Ext4, Tmpfs];
 
 type Row = (u32, Place, [Cell; 5]);
 
-/// What is expected, whichever way the offsets are given. For `COPY_FR_DEDUP` the destination has
-/// the source's bytes already; where it has others, `Same` becomes `EBADE`.
+/// The expected result, for each way to give the offsets. For `COPY_FR_DEDUP` the destination has
+/// the source's bytes already; if it has others, `Same` becomes `EBADE`.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     //                              reflinkfs  XFS         btrfs       ext4   tmpfs
@@ -130,7 +130,7 @@ const TABLE: &[Row] = &[
     (DEDUP,   UnalignedLength,      [INVAL,    INVAL,      INVAL,      UNSUP, UNSUP]),
 ];
 
-/// The map of a file where the filesystem tells.
+/// Returns the block map of a file, if the filesystem has FIEMAP.
 fn map_of(t: &Test, file: &File) -> Outcome<Vec<Block>> {
     if t.filesystem == Tmpfs {
         return Ok(Vec::new());
@@ -138,13 +138,13 @@ fn map_of(t: &Test, file: &File) -> Outcome<Vec<Block>> {
     block_map(file)
 }
 
-/// The blocks that a range of bytes lies in.
+/// Returns the blocks of a range of bytes.
 fn blocks_of(offset: u64, count: usize) -> std::ops::Range<usize> {
     let offset = offset as usize;
     offset / BLOCK..(offset + count).div_ceil(BLOCK)
 }
 
-/// One call: the files before it, and what it is.
+/// One call: its arguments, and the files before it.
 struct Attempt<'a> {
     t: &'a Test,
     source: &'a File,
@@ -157,7 +157,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// The destination; where blocks can be shared, it shares all of its own with another file.
+    /// Creates the destination; on filesystems that can share, another file shares all its blocks.
     fn destination(&self, model: &[u8]) -> Outcome<File> {
         let old = self.t.create_with("old", model)?;
         if self.t.filesystem.can_share() {
@@ -202,7 +202,7 @@ impl Attempt<'_> {
             Fails(_) => 0..0,
             _ => blocks_of(range.off_out, range.len),
         };
-        // The old end may be filled up with zeros when the file grows.
+        // The rest of the old last block may be filled with zeros when the file grows.
         let kept = before.len() - usize::from(after.len() > before.len());
         for (number, block) in before[..kept].iter().enumerate() {
             expect(
@@ -229,7 +229,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The same copy once more, after the destination was made to share all that it can.
+    /// Copies again, after the destination was made to share as many blocks as possible.
     fn expect_own_after_a_clone(&self, range: Range, to: &File) -> Outcome {
         let whole = super::range(0, 0, self.data.len());
         to.truncate(0)?;
@@ -264,7 +264,7 @@ fn expect_own(source: &File, to: &File, blocks: std::ops::Range<usize>) -> Outco
     Ok(())
 }
 
-/// Tries all cells of a flag, and tells of each that is not as the table says.
+/// Tries all cells of a flag, and reports each mismatch with the table.
 fn expect_cells(t: &Test, flags: u32) -> Outcome {
     let data = pattern(1, SOURCE);
     let source = t.create_with("source", &data)?;
@@ -279,7 +279,7 @@ fn expect_cells(t: &Test, flags: u32) -> Outcome {
             let cell = match (flags, cells[column]) {
                 (DEDUP, Same) if !equal => Fails(EBADE),
                 (DEDUP, cell) => cell,
-                // What the destination has does not matter to the others.
+                // For other flags the old contents of the destination do not matter.
                 (_, _) if equal => continue,
                 (_, cell) => cell,
             };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The library for programs of today, in C and in Rust: the same results with the module and
-//! without it, where it uses what the kernel has.
+//! The library for programs, in C and in Rust: the same results with the module, and without it, by
+//! the kernel's own calls.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub const CASES: &[Case] =
 
 const SIZE: usize = 6 * BLOCK + 123;
 
-/// What the tools are run on.
+/// The ranges and destinations for the tools.
 const PLACES: &[(u32, Range, usize)] = &[
     // The flag, the range, the size of the destination before.
     (COPY, range(0, 0, SIZE), 0),
@@ -52,7 +52,7 @@ const PLACES: &[(u32, Range, usize)] = &[
     (PLAIN, range(100, 7, 5000), SIZE),
 ];
 
-/// What a tool said, and what it made of the destination.
+/// The output of a tool, and the destination afterwards.
 #[derive(Debug, PartialEq)]
 struct Result {
     end: End,
@@ -124,7 +124,7 @@ fn result_of(
 fn the_library_does_the_same_with_and_without_the_module(t: &Test) -> Outcome {
     let tools = ["copy_fr_once", "copy_fr_once-rust"].map(program);
     let mut wrong = String::new();
-    // What the library does is the same on every kernel; on a slow one a few places will do.
+    // The library does the same on every kernel; on a slow one a few cells suffice.
     let step = if t.settings.divisor > 1 { 5 } else { 1 };
     for &(flags, place, old) in PLACES.iter().step_by(step) {
         let reference = result_of(t, &tools[0], true, flags, place, old)?;

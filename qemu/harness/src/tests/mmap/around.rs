@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A fault maps what lies around it, too: what is stored there without one.
+//! Fault-around: stores to pages that were mapped without a fault.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
@@ -39,7 +39,7 @@ fn faults() -> Outcome<i64> {
 }
 
 fn few_faults_map_a_file(t: &Test) -> Outcome {
-    // What the test itself may need beside, for its stack for example.
+    // The test itself may fault, on its stack for example.
     const OTHERS: i64 = 8;
     let (file, _) = stored(t)?;
     for (stores, backwards) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -91,7 +91,7 @@ fn stores_beside_one_reach_no_clone(t: &Test) -> Outcome {
     let (source, mut model) = stored(t)?;
     let map = Mapping::shared(&source, COUNT * BLOCK)?;
     for round in 0..3u8 {
-        // Of its own again, each.
+        // Each of these blocks is exclusive again.
         for i in 0..COUNT {
             map.store(i * BLOCK, &[round]);
             model[i * BLOCK] = round;
@@ -123,7 +123,7 @@ fn stores_beside_one_reach_no_pipe(t: &Test) -> Outcome {
     expect_bytes(
         &read_all(&output, BLOCK)?,
         &data[LENT * BLOCK..][..BLOCK],
-        "what was in the pipe before the stores",
+        "the pipe's bytes before the stores",
     )
 }
 
@@ -149,8 +149,8 @@ fn holes_and_room_beside_a_store_stay(t: &Test) -> Outcome {
     Ok(())
 }
 
-/// Whether a page was stored to since the tracking began, as far as the kernel can tell: not all
-/// have CONFIG_MEM_SOFT_DIRTY.
+/// Returns whether a page was stored to since the tracking began, if the kernel has
+/// CONFIG_MEM_SOFT_DIRTY.
 fn is_dirty(map: &Mapping, i: usize) -> Outcome<bool> {
     const SOFT_DIRTY: u64 = 1 << 55;
     let pagemap = File::open("/proc/self/pagemap", libc::O_RDONLY).or_fail("open pagemap")?;
@@ -239,7 +239,7 @@ fn stores_show_in_the_time_by_msync_or_munmap(t: &Test) -> Outcome {
         map.store(0, b"x");
         let before = modified()?;
         wait_for_the_clock();
-        // Perhaps made writable with the first.
+        // Perhaps made writable together with the first.
         map.store(BLOCK, b"y");
         let what = if munmap {
             drop(map);
@@ -251,7 +251,7 @@ fn stores_show_in_the_time_by_msync_or_munmap(t: &Test) -> Outcome {
         let after = modified()?;
         expect(
             before < after,
-            format_args!("a later store beside the first shows in the time by {what}"),
+            format_args!("a later store next to the first changes the times at {what}"),
         )?;
         wait_for_the_clock();
         file.sync()?;

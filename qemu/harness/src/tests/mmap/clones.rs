@@ -48,7 +48,7 @@ fn a_page_mapped_for_writing_before_the_clone_is_protected(t: &Test) -> Outcome 
     let source = t.create_with("source", &blocks(39, 3))?;
     let map = Mapping::shared(&source, 3 * BLOCK)?;
     for i in 0..t.rounds(50) {
-        // Each page can be stored to without a fault when the clone is made.
+        // At the time of the clone each page can be stored to without a fault.
         for page in 0..3 {
             map.word(page * BLOCK)
                 .store(2 * i as u64, std::sync::atomic::Ordering::SeqCst);
@@ -142,7 +142,7 @@ fn a_store_after_a_clone_takes_one_block(t: &Test) -> Outcome {
     )
 }
 
-/// What is still mapped is not taken for what somebody may still write to.
+/// A page that is still mapped counts as unpinned.
 fn a_clone_of_what_was_stored_to_takes_no_block(t: &Test) -> Outcome {
     const COUNT: usize = 20;
     let fs = t.mount(&[("size", "2M")])?;
@@ -151,7 +151,7 @@ fn a_clone_of_what_was_stored_to_takes_no_block(t: &Test) -> Outcome {
     for page in 0..COUNT {
         map.store(page * BLOCK, b"stored");
     }
-    // Others may refer to a page for a moment, and have it copied.
+    // Other references to a page, for a moment, make the clone copy it.
     let mut taken = u64::MAX;
     for turn in 0..5 {
         let before = fs.used()?;
@@ -340,8 +340,8 @@ fn a_hundred_mapped_clones_hold_one_set_of_pages(t: &Test) -> Outcome {
     )
 }
 
-/// No more than 2^15 places may hold a block. One that is so full is copied when blocks beside it are
-/// written in a clone, in the place of what is mapped.
+/// A block can be in at most 2^15 places. A full block is copied when neighbouring blocks are
+/// written in a clone, and the copy replaces the mapped block.
 fn a_block_that_has_to_be_copied_beside_a_write_shows_stores(t: &Test) -> Outcome {
     const FULL: u64 = 1 << 15;
     let data = blocks(54, 3);
@@ -361,7 +361,7 @@ fn a_block_that_has_to_be_copied_beside_a_write_shows_stores(t: &Test) -> Outcom
         clone_range(&file, BLOCK64, BLOCK64, &others, at).or_fail("FICLONERANGE at the end")?;
     }
 
-    // What is left is taken by the nodes of the first.
+    // The nodes of the first file take the rest.
     let clones = (0..4)
         .map(|i| new_clone(&file, t.path(&format!("clone-{i}"))))
         .collect::<Outcome<Vec<_>>>()?;
@@ -372,7 +372,7 @@ fn a_block_that_has_to_be_copied_beside_a_write_shows_stores(t: &Test) -> Outcom
         Mapping::shared(&clones[0], 3 * BLOCK)?,
         Mapping::shared(&clones[0], 3 * BLOCK)?,
     ];
-    expect_bytes(&maps[0].load_all(), &data, "what is mapped")?;
+    expect_bytes(&maps[0].load_all(), &data, "the mapping")?;
     clones[0].write_at(b"written", 2 * BLOCK64)?;
     maps[1].store(BLOCK + 1, b"stored");
     let mut model = data.clone();
@@ -382,5 +382,5 @@ fn a_block_that_has_to_be_copied_beside_a_write_shows_stores(t: &Test) -> Outcom
         expect_bytes(&map.load_all(), &model, "each mapping")?;
     }
     clones[0].expect_contents(&model, "the clone")?;
-    file.expect_contents(&data, "what it is a clone of")
+    file.expect_contents(&data, "the source of the clone")
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Where a mapping ends: behind the end of the file, cut off, no space left.
+//! The end of mappings: behind the end of the file, truncated, no space left.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};

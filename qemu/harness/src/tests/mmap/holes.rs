@@ -60,7 +60,7 @@ fn a_hole_read_through_a_mapping_shows_a_later_write(t: &Test) -> Outcome {
         )?;
         expect(
             map.load(2 * BLOCK, BLOCK).iter().all(|&b| b == 0),
-            "the hole beside it",
+            "the neighbouring hole",
         )?;
     }
     Ok(())

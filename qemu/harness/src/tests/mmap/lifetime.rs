@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a mapping goes through: close, unlink, fork, move, split, other processes.
+//! The life of a mapping: close, unlink, fork, move, split, other processes.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
@@ -130,7 +130,7 @@ fn a_mapping_can_be_moved_and_grown(t: &Test) -> Outcome {
     map.remap(3 * BLOCK, 0)?;
     expect_bytes(&map.load(0, 6), b"before", "after shrinking")?;
     expect_bytes(&file.read_at(7 * BLOCK64, 5)?, b"after", "the file")?;
-    // Moving takes the page table entries along.
+    // mremap(2) moves the page table entries.
     let target = Mapping::anonymous(3 * BLOCK)?;
     // SAFETY: moves one mapping of ours over another of ours of the same size.
     let moved = unsafe {
@@ -231,9 +231,9 @@ fn a_mapping_can_be_split_and_partly_unmapped(t: &Test) -> Outcome {
     expect_bytes(
         &map.load_all(),
         &model[..4 * BLOCK],
-        "what is left of the mapping",
+        "the rest of the mapping",
     )?;
-    // What remains must still be found when the file changes under it.
+    // Changes of the file must still find the rest.
     file.write_at(b"under it", BLOCK64)?;
     expect_bytes(&map.load(BLOCK, 8), b"under it", "after a write")?;
     file.truncate(3 * BLOCK64)?;
@@ -324,7 +324,7 @@ fn a_mapped_file_can_be_renamed_and_truncated_to_nothing(t: &Test) -> Outcome {
 }
 
 fn swapping_versions_by_rename_leaves_old_mappings_alone(t: &Test) -> Outcome {
-    // How databases and package managers replace a file that others have mapped.
+    // Databases and package managers replace a file like this while it is mapped.
     let mut versions = Vec::new();
     for i in 0..10u8 {
         let new = t.create_with("new", &blocks(i, 2))?;

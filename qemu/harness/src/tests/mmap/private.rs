@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Private mappings: the file until they are stored to, then a copy of their own.
+//! Private mappings: they show the file until they are stored to, and then a private copy.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_bytes, expect_eq, Context, Errno, Outcome};
@@ -114,7 +114,7 @@ fn a_debugger_can_write_into_a_private_mapping(t: &Test) -> Outcome {
         let place = map.at(offset) as u64;
         match memory.try_pwrite(b"breakpoint", place) {
             Ok(n) => expect_eq(n, 10, "bytes written to /proc/self/mem")?,
-            // Some kernels are built to refuse it.
+            // Some kernels refuse it by configuration.
             Err(Errno(libc::EIO | libc::EACCES | libc::EPERM)) => return Ok(()),
             Err(error) => return Err(error).or_fail("write to /proc/self/mem"),
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Shared mappings: what one shows of the file, and the file of it, at once.
+//! Shared mappings show the file's changes at once, and the file shows theirs.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};

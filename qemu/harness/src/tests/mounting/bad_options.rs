@@ -21,8 +21,8 @@ pub const CASES: &[Case] = &[
     case!(a_refused_mount_leaves_nothing_behind).needs(INSTANCE),
 ];
 
-/// Sets one option on a new configuration and tries to create the filesystem.
-/// (the errno, the messages).
+/// Sets one option in a new filesystem context and tries to create the filesystem. Returns (the
+/// errno, the messages).
 fn refusal(t: &Test, key: &str, value: Option<&str>) -> Outcome<(Errno, String)> {
     let configuration = Configuration::open(t.filesystem.name()).or_fail("fsopen")?;
     let set = match value {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A frozen filesystem: who writes waits, who reads does not.
+//! A frozen filesystem: writers wait, readers do not.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -80,7 +80,8 @@ fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
     let stores = |i: usize| {
         let (mapping, tell, wait) = (&mapping, &tell, &wait);
         Child::spawn(move || {
-            // Can be stored to without a fault from now on: what the parent had mapped is not here.
+            // From now on it can be stored to without a fault; the child does not have its parent's
+            // mapping.
             mapping.store(i * BLOCK, b"before");
             write_all(tell, b"r")?;
             read_all(wait, 1)?;
@@ -98,7 +99,10 @@ fn stores_through_what_is_mapped_wait_until_it_is_thawed(t: &Test) -> Outcome {
         sleep_ms(300);
         let waits = waiting.iter().all(|process| !process.is_over());
         expect(waits, "both stores wait")?;
-        expect(mapping.load(BLOCK, 6) == b"before", "nothing is stored")
+        expect(
+            mapping.load(BLOCK, 6) == b"before",
+            "the store has not happened",
+        )
     })?;
     waiting.into_iter().try_for_each(Child::join)?;
     for i in [1, 2] {
@@ -125,12 +129,12 @@ fn freezing_twice_and_thawing_twice_are_refused(t: &Test) -> Outcome {
     ioctl(&fs.root, FIFREEZE).or_fail("FIFREEZE")?;
     let again = ioctl(&fs.root, FIFREEZE);
     ioctl(&fs.root, FITHAW).or_fail("FITHAW")?;
-    expect_errno(again, libc::EBUSY, "freezing what is frozen")?;
-    expect_errno(ioctl(&fs.root, FITHAW), libc::EINVAL, "thawing what is not")?;
+    expect_errno(again, libc::EBUSY, "freezing twice")?;
+    expect_errno(ioctl(&fs.root, FITHAW), libc::EINVAL, "thawing twice")?;
     fs.create_with("file", b"works").map(drop)
 }
 
-/// A place where an ordinary user can mount something in a namespace of theirs.
+/// Creates a directory where an unprivileged user can mount in a namespace.
 fn mount_point(t: &Test) -> Outcome<PathBuf> {
     let dir = t.elsewhere.join("mount-point");
     mkdir(&dir, 0o755).or_fail("mkdir")?;
@@ -138,8 +142,8 @@ fn mount_point(t: &Test) -> Outcome<PathBuf> {
     Ok(dir)
 }
 
-/// A shell of an ordinary user, root in namespaces of its own, that mounts the filesystem at `dir`
-/// ($2) and then does what `script` says.
+/// Returns a shell of an unprivileged user, root in its own namespaces, that mounts the filesystem
+/// at `dir` ($2) and then runs `script`.
 fn unshared(t: &Test, dir: &Path, script: &str) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("mount -t $1 -o size=4M none $2; {script}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Mounting and unmounting: busy, lazily, full, many times over, by whom.
+//! Mounting and unmounting: busy, lazily, full, many times, by users.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
@@ -55,7 +55,7 @@ fn a_lazily_unmounted_filesystem_lives_until_its_last_file(t: &Test) -> Outcome 
     expect_eq(file.read_at(4 * BLOCK64, 4)?, b"here", "the file")
 }
 
-/// Everything that can be left in a filesystem: files, clones, directories, links, deep trees.
+/// Leaves all kinds of things in a filesystem: files, clones, directories, links, deep trees.
 fn litter(fs: &Instance, clones: bool) -> Outcome {
     let file = fs.create_with("file", &blocks(1, 70))?;
     if clones {
@@ -94,7 +94,7 @@ fn many_mounts_and_unmounts_leave_nothing_behind(t: &Test) -> Outcome {
     let before = memory::available()?;
     let rounds = t.rounds(50);
     (1..=rounds).try_for_each(round)?;
-    // Each round holds 1.5 MiB: a leak of them would be plain to see.
+    // Each round has 1.5 MiB: a leak would be plain to see.
     let lost = before.saturating_sub(memory::available()?);
     let held = rounds as u64 * 1_500_000;
     expect(
@@ -109,7 +109,7 @@ fn an_instance_created_and_never_mounted_goes_away(t: &Test) -> Outcome {
         configuration.set("size", "1M").or_fail("size=1M")?;
         configuration.create().or_fail("creating")?;
     }
-    // And configurations that were never created.
+    // And contexts whose filesystem was never created.
     for _ in 0..t.rounds(20) {
         let configuration = Configuration::open(t.filesystem.name()).or_fail("fsopen")?;
         configuration.set("mode", "700").or_fail("mode=700")?;

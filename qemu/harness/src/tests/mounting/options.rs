@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Mount options: what each one does, and how it is shown.
+//! Mount options: their effects, and how they are shown.
 
 use std::path::PathBuf;
 
@@ -213,11 +213,11 @@ fn the_root_is_writable_by_whom_it_is_given(t: &Test) -> Outcome {
     as_user(1000, 1000, || fs.create_with("mine", b"x").map(|_| ()))?;
     as_user(1001, 1000, || {
         let opened = File::open(fs.path("mine"), libc::O_RDONLY);
-        expect_errno(opened, libc::EACCES, "someone else's file")
+        expect_errno(opened, libc::EACCES, "another user's file")
     })
 }
 
-/// The value of an option as shown, with `k`, `m` and `g` worked out.
+/// Returns the value of an option as shown, with `k`, `m` and `g` converted.
 fn shown(options: &[String], name: &str) -> Option<u64> {
     let value = options
         .iter()
@@ -325,7 +325,7 @@ fn the_last_of_repeated_options_counts(t: &Test) -> Outcome {
     expect_eq(fs.space()?.blocks, 512, "blocks with size=1M,size=2M")
 }
 
-/// An instance with such flags.
+/// Mounts an instance with these flags.
 fn with_flags(t: &Test, name: &str, flags: u64) -> Outcome<Instance> {
     let root: PathBuf = t.elsewhere.join(name);
     mkdir(&root, 0o755).or_fail("mkdir")?;
@@ -333,7 +333,7 @@ fn with_flags(t: &Test, name: &str, flags: u64) -> Outcome<Instance> {
     Ok(Instance { root })
 }
 
-/// A program of this mode and user in it.
+/// Creates a program with this mode and owner.
 fn program(fs: &Instance, from: &str, mode: u32, user: u32) -> Outcome<PathBuf> {
     let bytes = std::fs::read(from).or_fail(format_args!("read {from}"))?;
     let path = fs.create_with("program", &bytes)?.path.clone();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Remounting: what can be changed while the filesystem is in use.
+//! Remounting: changes of options while the filesystem is in use.
 
 use super::options::ALL_OPTIONS;
 use crate::case::{case, Case, Test};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Mounts in user namespaces, and mounts that map ids.
+//! Mounts in user namespaces, and mounts with mapped ids.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
         .needs(&[Feature::Reflink]),
 ];
 
-/// Runs a script as an ordinary user who is root in a user namespace.
+/// Runs a script as an unprivileged user who is root in a user namespace.
 fn unshared(script: &str, name: &str, dir: &std::path::Path) -> Outcome<String> {
     let output = Command::new("unshare")
         .args(["-Urm", "sh", "-ec", script, "sh", name])
@@ -51,7 +51,7 @@ fn a_user_mounts_it_in_a_namespace_of_their_own(t: &Test) -> Outcome {
     expect_eq(
         said.as_str(),
         "0:0\n0:0\n0:0\ndone\n",
-        "what the script said",
+        "the output of the script",
     )
 }
 
@@ -70,7 +70,7 @@ fn options_of_a_mount_in_a_namespace_are_in_its_ids(t: &Test) -> Outcome {
     expect_eq(said, vec!["0:0:700", "2"], "owner, permissions, size")
 }
 
-/// The test's directory, where user 1000 stands for root.
+/// Mounts the test's directory with user 1000 mapped to root.
 fn mapped(t: &Test) -> Outcome<std::path::PathBuf> {
     let view = t.elsewhere.join("mapped");
     mkdir(&view, 0o755).or_fail("mkdir")?;

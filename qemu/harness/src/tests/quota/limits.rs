@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a limit refuses: exactly what is beyond it, and nothing of that is done.
+//! Limits: a call beyond a limit is refused, and has done nothing beyond it.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, expect_one_of, Context, Outcome};
@@ -31,7 +31,7 @@ pub const CASES: &[Case] = &[
     case!(a_fault_at_the_limit_is_sigbus).needs(QUOTA),
     case!(attributes_count)
         .needs(QUOTA)
-        .except(Tmpfs, "charges nobody for attributes"),
+        .except(Tmpfs, "does not charge attributes"),
     case!(a_group_has_limits_too).needs(QUOTA),
     case!(root_passes_limits).needs(QUOTA),
     case!(a_soft_limit_holds_when_the_time_is_up).needs(QUOTA),
@@ -143,7 +143,7 @@ fn an_inode_that_is_refused_leaves_nothing(t: &Test) -> Outcome {
             }
             unlink(&file.path).or_fail("unlink")
         })?;
-        // A group's refusal gives back what the user was charged, and the other way round.
+        // If the group's limit refuses, the user is uncharged, and the other way round.
         expect_used(&fs, user, (0, 0), "after refusals and a removal")?;
     }
     expect_eq(fs.space()?, before, "space and inodes of the instance")
@@ -219,7 +219,7 @@ fn a_fault_at_the_limit_is_sigbus(t: &Test) -> Outcome {
             mapping.store(BLOCK, b"x")
         })?;
         if t.is_reflinkfs() {
-            // tmpfs takes a page for a hole that is read, and so cannot.
+            // tmpfs allocates a page for a hole that is read, and so cannot.
             expect_eq(mapping.load_byte(6 * BLOCK), 0, "a hole that is read")?;
         }
         expect_eq(file.data_blocks()?, 4, "blocks")?;
@@ -319,7 +319,7 @@ fn soft(blocks: u64, inodes: u64) -> Quota {
 
 fn a_soft_limit_holds_when_the_time_is_up(t: &Test) -> Outcome {
     let fs = mount(t, &[])?;
-    // tmpfs forgets the soft limits of somebody who has nothing.
+    // tmpfs forgets the soft limits of users without files.
     as_one(ALICE, || fs.create("file").map(|_| ()))?;
     set_limits(&fs.root, User, ALICE, soft(4, 0)).or_fail("Q_SETQUOTA")?;
     set_grace(&fs.root, User, 1000, 2000).or_fail("Q_SETINFO")?;

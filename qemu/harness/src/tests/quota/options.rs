@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Mount options for quotas: what they do, how they are shown, what cannot be changed later.
+//! Mount options for quotas: their effects, how they are shown, and that remounting cannot change
+//! them.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -23,7 +24,7 @@ pub const CASES: &[Case] = &[
     case!(limits_of_ones_own_come_first).needs(QUOTA),
     case!(the_owner_of_the_root_is_charged_for_it)
         .needs(QUOTA)
-        .except(Tmpfs, "charges who mounts it"),
+        .except(Tmpfs, "charges the mounting user"),
     case!(bad_values_are_refused).needs(QUOTA),
     case!(remounting_cannot_turn_them_on).needs(QUOTA),
     case!(remounting_cannot_change_limits).needs(QUOTA),
@@ -37,7 +38,7 @@ const LIMITS: [(&str, &str); 4] = [
     ("grpquota_inode_hardlimit", "200"),
 ];
 
-/// The options for quotas that are shown.
+/// Returns the options for quotas that are shown.
 fn shown(fs: &Instance) -> Outcome<Vec<String>> {
     let mut options = shown_options(&fs.root)?;
     options.retain(|option| option.contains("quota"));
@@ -50,24 +51,24 @@ fn options_are_shown(t: &Test) -> Outcome {
     let fs = t.mount(&options)?;
     let mut expected = vec!["usrquota".to_string(), "grpquota".to_string()];
     expected.extend(LIMITS.map(|(name, value)| format!("{name}={value}")));
-    expect_eq(shown(&fs)?, expected, "what is shown")?;
+    expect_eq(shown(&fs)?, expected, "the options shown")?;
     let suffixes = [("usrquota", ""), ("usrquota_block_hardlimit", "1m")];
     let fs = t.mount_at("suffixes", &suffixes)?;
     expect_eq(
         shown(&fs)?,
         vec!["usrquota", "usrquota_block_hardlimit=1048576"],
-        "what is shown of a number with a suffix",
+        "the option shown for a number with a suffix",
     )
 }
 
 fn one_kind_alone_can_be_on(t: &Test) -> Outcome {
     for (name, on, off) in [("usrquota", User, Group), ("grpquota", Group, User)] {
         let fs = t.mount_at(name, &[(name, "")])?;
-        expect_eq(shown(&fs)?, vec![name], "what is shown")?;
+        expect_eq(shown(&fs)?, vec![name], "the options shown")?;
         let file = fs.create_with("file", &blocks(1, 3))?;
         chown(&file.path, ALICE, ALICE).or_fail("chown")?;
         let quota = get(&fs.root, on, ALICE).or_fail("Q_GETQUOTA")?;
-        expect_eq(quota.space, 3 * BLOCK as u64, "what is charged")?;
+        expect_eq(quota.space, 3 * BLOCK as u64, "the charge")?;
         let none = get(&fs.root, off, ALICE);
         expect_errno(none, libc::ESRCH, format_args!("{off:?} with {name}"))?;
     }
@@ -75,9 +76,9 @@ fn one_kind_alone_can_be_on(t: &Test) -> Outcome {
 }
 
 fn without_quotas_there_is_nothing(t: &Test) -> Outcome {
-    // Limits alone turn nothing on.
+    // Limits alone do not enable quotas.
     let fs = t.mount(&LIMITS)?;
-    expect_eq(shown(&fs)?, Vec::<String>::new(), "what is shown")?;
+    expect_eq(shown(&fs)?, Vec::<String>::new(), "the options shown")?;
     expect_errno(get(&fs.root, User, 0), libc::ENOSYS, "Q_GETQUOTA")?;
     as_one(ALICE, || {
         fs.create_with("file", &blocks(1, 300)).map(|_| ())
@@ -152,8 +153,8 @@ fn limits_of_ones_own_come_first(t: &Test) -> Outcome {
 
 fn the_owner_of_the_root_is_charged_for_it(t: &Test) -> Outcome {
     let fs = mount(t, &[("uid", "1000"), ("gid", "1000")])?;
-    expect_used(&fs, ALICE, (0, 1), "who is given the root")?;
-    expect_used(&fs, 0, (0, 0), "who mounts it")
+    expect_used(&fs, ALICE, (0, 1), "the owner of the root")?;
+    expect_used(&fs, 0, (0, 0), "the mounting user")
 }
 
 fn bad_values_are_refused(t: &Test) -> Outcome {
@@ -210,7 +211,7 @@ fn remounting_cannot_turn_them_on(t: &Test) -> Outcome {
     expect_eq(fs.space()?.blocks, 256, "blocks: nothing changed")?;
     let fs = t.mount_at("one", &[("usrquota", "")])?;
     expect_taken(&fs, &[("quota", "")])?;
-    expect_eq(shown(&fs)?, vec!["usrquota"], "what is on all the same")
+    expect_eq(shown(&fs)?, vec!["usrquota"], "the enabled quotas")
 }
 
 fn remounting_cannot_change_limits(t: &Test) -> Outcome {
@@ -223,12 +224,12 @@ fn remounting_cannot_change_limits(t: &Test) -> Outcome {
         expect_refused(&fs, &[("size", "2M"), (name, "4096")], WHY)?;
     }
     expect_eq(fs.space()?.blocks, 256, "blocks: nothing changed")?;
-    // As mount(8) gives them again.
+    // As mount(8) passes them again.
     options[1] = ("size", "2M");
     expect_taken(&fs, &options)?;
     expect_eq(fs.space()?.blocks, 512, "blocks of 2M")?;
     expect_taken(&fs, &[("size", "3M")])?;
-    expect_eq(shown(&fs)?, before, "what is shown")?;
+    expect_eq(shown(&fs)?, before, "the options shown")?;
     let none = t.mount_at("none", &[])?;
     expect_refused(&none, &LIMITS[..1], WHY)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A change of owner: what a file costs goes with it, or the owner stays.
+//! A change of owner moves the charge, or fails.
 
 use std::process::Command;
 
@@ -50,7 +50,7 @@ fn chown_takes_the_charge_along(t: &Test) -> Outcome {
 fn chgrp_takes_the_charge_along(t: &Test) -> Outcome {
     let fs = mount(t, &[])?;
     in_child(|| {
-        // A member of both groups may give files of their own from one to the other.
+        // A member of both groups may change a file's group from one to the other.
         let groups = [ALICE, BOB];
         // SAFETY: plain calls in a process with one thread.
         unsafe {
@@ -140,7 +140,7 @@ fn what_is_written_after_chown_is_the_new_owners(t: &Test) -> Outcome {
     let file = fs.create_with("file", &blocks(1, 2))?;
     chown(&file.path, ALICE, ALICE).or_fail("chown")?;
     file.truncate(20 * BLOCK64)?;
-    // Whoever writes: the owner is charged. The limits are those of the owner, too.
+    // The owner is charged, whichever user writes. The limits are the owner's, too.
     as_one(BOB, || {
         let mapping = Mapping::shared(&file, 20 * BLOCK)?;
         for block in 3..18 {
@@ -149,7 +149,7 @@ fn what_is_written_after_chown_is_the_new_owners(t: &Test) -> Outcome {
         file.write_at(&blocks(2, 2), 18 * BLOCK64)
     })?;
     expect_used(&fs, ALICE, (19, 1), "the owner")?;
-    expect_used(&fs, BOB, (0, 0), "who wrote")?;
+    expect_used(&fs, BOB, (0, 0), "the writer")?;
     unlink(fs.path("file")).or_fail("unlink")?;
     chown_open(&file, BOB)?;
     expect_used(
@@ -158,7 +158,7 @@ fn what_is_written_after_chown_is_the_new_owners(t: &Test) -> Outcome {
         (0, 0),
         "after a file without a name was given away",
     )?;
-    expect_used(&fs, BOB, (19, 1), "who got it")?;
+    expect_used(&fs, BOB, (19, 1), "the new owner")?;
     drop(file);
     expect_used(&fs, BOB, (0, 0), "after it was closed")
 }
@@ -174,7 +174,7 @@ fn through_a_mount_that_maps_ids_the_mapped_owner_is_charged(t: &Test) -> Outcom
     let fs = mount(t, &[])?;
     let view = t.elsewhere.join("mapped");
     mkdir(&view, 0o755).or_fail("mkdir")?;
-    // Users 1002 and 1003 stand for 2 and 3; the owner of the directory is mapped, too.
+    // Users 1002 and 1003 are mapped to 2 and 3; the owner of the directory is mapped, too.
     let (carol, dave) = (1002, 1003);
     let output = Command::new("mount")
         .args(["--bind", "-o", "X-mount.idmap=b:0:1000:4"])
@@ -191,7 +191,7 @@ fn through_a_mount_that_maps_ids_the_mapped_owner_is_charged(t: &Test) -> Outcom
     as_one(dave, || {
         let file = File::create(view.join("other"))?;
         let n = file.try_pwrite(&blocks(1, 5), 0).or_fail("pwrite")?;
-        expect_eq(n, 4 * BLOCK, "bytes of one who may have 4 blocks")
+        expect_eq(n, 4 * BLOCK, "bytes of a user with a limit of 4 blocks")
     })?;
     chown(view.join("file"), dave, dave).or_fail("chown")?;
     expect_used(&fs, 2, (0, 0), "after everything was given away")?;

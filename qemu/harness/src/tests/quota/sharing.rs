@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Blocks that several files share: each owner is charged for what their file refers to.
+//! Blocks that several files share: each owner is charged for all blocks of the file.
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect_eq, expect_errno, Context, Errno, Outcome};
@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
     case!(sums_that_would_overflow_are_refused).needs(CLONES_CHARGED),
 ];
 
-/// A file of root's, of `count` blocks, that everybody may read.
+/// Creates a file of `count` blocks that root owns and all users may read.
 fn source(fs: &Instance, count: usize) -> Outcome<File> {
     fs.create_with("source", &blocks(1, count))
 }
@@ -42,7 +42,7 @@ fn a_clone_is_charged_to_its_owner(t: &Test) -> Outcome {
         expect_used(&fs, user, (10, 1), "a clone")?;
     }
     unlink(fs.path("source")).or_fail("unlink")?;
-    expect_used(&fs, 0, (0, 1), "who removed the source")?;
+    expect_used(&fs, 0, (0, 1), "the remover of the source")?;
     expect_used(&fs, ALICE, (10, 1), "whose clone stays")?;
     as_one(ALICE, || {
         File::open(fs.path("of-1000"), libc::O_RDWR)
@@ -148,7 +148,7 @@ fn deduplication_costs_nothing_but_holes(t: &Test) -> Outcome {
     as_one(ALICE, || {
         let to = File::open(fs.path("twin"), libc::O_RDWR).or_fail("open")?;
         let from = open_source(&fs)?;
-        // A block of zeros in the place of a hole.
+        // A block of zeros replaces a hole.
         let said = dedupe(&from, 0, 5 * BLOCK64, &to, 0).or_fail("FIDEDUPERANGE")?;
         let refused = Deduped::Failed(Errno(libc::EDQUOT));
         expect_eq(said, refused, "sharing 5 blocks where there may be 4")?;
@@ -198,7 +198,7 @@ fn a_large_clone_is_charged_at_once(t: &Test) -> Outcome {
     expect_eq(fs.used()?, 3000, "blocks in use")
 }
 
-/// A sum of what is charged is a signed number of bytes, for the kernel.
+/// The kernel's sum of charges is a signed number of bytes.
 fn sums_that_would_overflow_are_refused(t: &Test) -> Outcome {
     const HUGE: u64 = 1 << 62;
     const HUGE_BLOCKS: u64 = HUGE / BLOCK64;
@@ -210,7 +210,7 @@ fn sums_that_would_overflow_are_refused(t: &Test) -> Outcome {
         size *= 2;
     }
     expect_used(&fs, 0, (HUGE_BLOCKS, 2), "a huge file")?;
-    // Root has no limits, but for this one.
+    // Root has no limits, except this one.
     let second = fs.create("second")?;
     expect_errno(clone_file(&huge, &second), libc::EDQUOT, "twice as much")?;
     expect_errno(
@@ -220,15 +220,25 @@ fn sums_that_would_overflow_are_refused(t: &Test) -> Outcome {
     )?;
     expect_used(&fs, 0, (HUGE_BLOCKS, 3), "after both were refused")?;
     crate::sys::chown(&huge.path, ALICE, ALICE).or_fail("chown")?;
-    expect_used(&fs, ALICE, (HUGE_BLOCKS, 1), "who was given it")?;
+    expect_used(&fs, ALICE, (HUGE_BLOCKS, 1), "the new owner")?;
     clone_file(&huge, &second).or_fail("a second one for root")?;
     for (uid, gid) in [(ALICE, u32::MAX), (u32::MAX, ALICE), (ALICE, ALICE)] {
         let given = crate::sys::chown(&second.path, uid, gid);
         expect_errno(given, libc::EDQUOT, format_args!("chown to {uid}:{gid}"))?;
     }
-    expect_used(&fs, ALICE, (HUGE_BLOCKS, 1), "who was not given another")?;
-    expect_used(&fs, 0, (HUGE_BLOCKS, 2), "who could not give it away")?;
-    // A limit still counts.
+    expect_used(
+        &fs,
+        ALICE,
+        (HUGE_BLOCKS, 1),
+        "the user who did not become owner of another",
+    )?;
+    expect_used(
+        &fs,
+        0,
+        (HUGE_BLOCKS, 2),
+        "the owner who could not give it away",
+    )?;
+    // Limits are still enforced.
     crate::quota::limit(&fs, ALICE, 2, 0)?;
     as_one(ALICE, || {
         let file = fs.create("small")?;

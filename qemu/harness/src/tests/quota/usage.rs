@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What is charged: always what the files of somebody have, and nothing when they are gone.
+//! Charges: always those of a user's files, and zero when they are gone.
 
 use std::path::Path;
 
@@ -115,7 +115,7 @@ fn a_replaced_file_is_given_back(t: &Test) -> Outcome {
     expect_used(&fs, ALICE, (2, 1), "at the end")
 }
 
-/// All ids of users that have anything.
+/// Returns all ids of users with any usage or limits.
 fn ids(fs: &Instance) -> Outcome<Vec<u32>> {
     let (mut ids, mut next) = (Vec::new(), 0);
     loop {
@@ -152,17 +152,14 @@ fn whoever_has_nothing_is_forgotten(t: &Test) -> Outcome {
             let file = fs.create_with("file", &blocks(1, 2))?;
             unlink(&file.path).or_fail("unlink")
         })?;
-        // Only to look creates a trace of somebody, too.
+        // A query creates a structure for a user, too.
         get(&fs.root, User, user + 1000).or_fail("Q_GETQUOTA")?;
     }
-    eventually(
-        "all who have nothing are forgotten",
-        || Ok(ids(&fs)? == [0]),
-    )
+    eventually("users without files are forgotten", || Ok(ids(&fs)? == [0]))
 }
 
-/// Has the kernel forget all that it keeps of those who have nothing. It counts so coarsely that
-/// it begins only when they are many.
+/// Lets the kernel drop the structures of users without files. It counts so coarsely that it begins
+/// only when there are many.
 fn drop_caches(fs: &Instance) -> Outcome {
     for id in 1_000_000..1_001_000 {
         get(&fs.root, User, id).or_fail("Q_GETQUOTA")?;
@@ -235,12 +232,12 @@ fn only_an_administrator_sees_and_sets_others(t: &Test) -> Outcome {
 fn open_shared(root: &Path, name: &str) -> Outcome<File> {
     let path = root.join(name);
     let file = File::open_mode(&path, libc::O_RDWR | libc::O_CREAT, 0o666).or_fail("open")?;
-    // The mask may have taken the others' right away; who is not the owner cannot give it.
+    // The mask may have removed others' permissions, and only the owner can restore them.
     let _ = crate::sys::chmod(&path, 0o666);
     Ok(file)
 }
 
-/// One random change to one of a few files, by whoever calls it.
+/// Makes one random change to one of a few files, as the calling user.
 fn change(root: &Path, clones: bool, random: &mut Random) -> Outcome {
     let name = |n: usize| format!("{n}");
     let file = open_shared(root, &name(random.below(6)))?;
@@ -272,7 +269,7 @@ fn change(root: &Path, clones: bool, random: &mut Random) -> Outcome {
 
 fn racing_users_are_charged_exactly(t: &Test) -> Outcome {
     let fs = mount_for_alice(t, 150, 3)?;
-    // Without the sticky bit anybody may remove anything.
+    // Without the sticky bit every user may remove every file.
     crate::sys::chmod(&fs.root, 0o777).or_fail("chmod")?;
     let users = [ALICE, BOB, BOB + 1, BOB + 2];
     let deadline = std::time::Instant::now() + t.settings.race;
@@ -284,7 +281,7 @@ fn racing_users_are_charged_exactly(t: &Test) -> Outcome {
                 let mut random = Random::new(seed + u64::from(user));
                 while std::time::Instant::now() < deadline {
                     match change(&root, clones, &mut random) {
-                        // A file is refused to those who may have no more, or is somebody else's.
+                        // Creating fails at the limit, or the file is another user's.
                         Err(why) if !why.0.contains("open: ") => return Err(why),
                         _ => (),
                     }

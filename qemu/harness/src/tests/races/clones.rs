@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Clones against whatever else happens to source and destination.
+//! Clones in a race with all other changes of source and destination.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -60,7 +60,7 @@ fn stores_through_a_mapping_never_reach_a_clone(t: &Test) -> Outcome {
                     )?;
                 }
             }
-            // The stores go on; the clone must not move.
+            // The stores continue; the clone must not change.
             let clone_map = Mapping::shared_read(&clone, PAGES * BLOCK)?;
             std::thread::yield_now();
             expect_bytes(&clone.contents()?, &seen, "the clone, read again")?;
@@ -278,16 +278,16 @@ fn dedupes_in_both_directions_do_not_deadlock(t: &Test) -> Outcome {
 }
 
 fn clones_of_clones_are_made_and_removed_by_many(t: &Test) -> Outcome {
-    // A word says which file first held it and which block it is; clones keep both.
+    // A word identifies its first file and its block; clones keep both.
     let root = t.create_with("root", &blocks(4, 70))?;
     let expected = root.contents()?;
-    let churn = |who: usize| {
-        let mut random = Random::new(t.settings.seed + who as u64);
+    let churn = |worker: usize| {
+        let mut random = Random::new(t.settings.seed + worker as u64);
         let (root, expected) = (&root, &expected);
         move || {
-            let path = t.path(&format!("clone-{who}-{}", random.below(5)));
+            let path = t.path(&format!("clone-{worker}-{}", random.below(5)));
             let clone = new_clone(root, &path)?;
-            let second = new_clone(&clone, t.path(&format!("second-{who}")))?;
+            let second = new_clone(&clone, t.path(&format!("second-{worker}")))?;
             let mut model = expected.clone();
             for _ in 0..4 {
                 let at = random.below(69 * BLOCK);

@@ -109,7 +109,8 @@ fn reads_see_old_or_new_bytes(t: &Test) -> Outcome {
     ])
 }
 
-/// Makes a file of this size longer, a part of a block at a time, with no zero in it.
+/// Returns a worker that makes a file of this size longer, a part of a block at a time, with no
+/// zero in it.
 pub(in super::super) fn appends(file: &File, mut size: u64) -> Worker<'_> {
     worker("appends", move || {
         if size < 1 << 24 {
@@ -120,7 +121,7 @@ pub(in super::super) fn appends(file: &File, mut size: u64) -> Worker<'_> {
     })
 }
 
-/// Into memory that is not there yet, too.
+/// Also into memory that is not mapped yet.
 fn reads_of_a_file_that_grows_see_what_was_written(t: &Test) -> Outcome {
     let file = t.create_with("file", &[1; 100])?;
     t.race(vec![
@@ -213,7 +214,7 @@ fn faults_race_with_truncation_and_unmapping(t: &Test) -> Outcome {
         move || {
             let protection = crate::mapping::READ | crate::mapping::WRITE;
             let map = Mapping::try_new(file, 0, 16 * BLOCK, protection, flags).or_fail("mmap")?;
-            // The kernel touches the pages: EFAULT where they are cut off, never a signal.
+            // The kernel touches the pages: EFAULT behind the new end, never a signal.
             let _ = map.advise(libc::MADV_POPULATE_READ);
             let _ = map.advise(libc::MADV_POPULATE_WRITE);
             let _ = map.advise(libc::MADV_DONTNEED);
@@ -249,7 +250,7 @@ fn private_copies_go_with_what_is_cut_off(t: &Test) -> Outcome {
             map.advise(libc::MADV_DONTNEED).or_fail("MADV_DONTNEED")
         }),
         worker("makes copies", || {
-            // EFAULT where the page is cut off.
+            // EFAULT behind the new end.
             let _ = map.advise(libc::MADV_POPULATE_WRITE);
             Ok(())
         }),

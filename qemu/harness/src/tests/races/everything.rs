@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Everything against everything, with something that must hold all the time.
+//! Everything against everything, with an invariant that holds at any time.
 
 use std::time::Instant;
 
@@ -52,13 +52,13 @@ fn attributes_race_with_everything(t: &Test) -> Outcome {
     ])
 }
 
-/// A byte that shows whether it belongs where it is: six bits say the place, two the version.
-/// Bytes, since a longer word may be torn by whoever copies it while it is stored.
+/// Returns a byte that shows whether it is in its place: six bits for the offset, two for the
+/// version. Bytes, as a copy during a store may tear a longer word.
 fn sealed(offset: u64, version: u8) -> u8 {
     (1 + mix(offset) % 63) as u8 * 4 + version % 4
 }
 
-/// The bytes for a stretch of a file.
+/// Returns the bytes for a range of a file.
 fn sealed_bytes(from: u64, len: usize, version: u8) -> Vec<u8> {
     (from..from + len as u64)
         .map(|offset| sealed(offset, version))
@@ -87,22 +87,22 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
         File::create(names(i))?.truncate(SIZE)?;
     }
     let deadline = Instant::now() + t.settings.soak;
-    let play = |who: u64| -> Outcome {
-        let mut random = Random::new(t.settings.seed.wrapping_mul(1000) + who);
+    let play = |worker: u64| -> Outcome {
+        let mut random = Random::new(t.settings.seed.wrapping_mul(1000) + worker);
         // One mapping stays for long, as in real programs; the others come and go.
-        let file = File::open(names(who as usize % FILES), libc::O_RDWR).or_fail("open")?;
+        let file = File::open(names(worker as usize % FILES), libc::O_RDWR).or_fail("open")?;
         let lasting = Mapping::shared(&file, PAGES * BLOCK)?;
         let mut steps = 0u64;
         while Instant::now() < deadline || steps == 0 {
             steps += 1;
-            let version = (steps + who) as u8;
+            let version = (steps + worker) as u8;
             let (i, j) = (random.below(FILES), random.below(FILES));
             let one = File::open(names(i), libc::O_RDWR).or_fail("open")?;
             let other = File::open(names(j), libc::O_RDWR).or_fail("open")?;
             let page = random.below(PAGES);
             let count = 1 + random.below(PAGES - page);
             let (offset, len) = ((page * BLOCK) as u64, (count * BLOCK) as u64);
-            // The page may be cut off meanwhile: the kernel stores, which is no signal then.
+            // The page may be truncated meanwhile: the kernel stores, so that there is no signal.
             let store = |map: &Mapping, at: usize, len: usize| -> Outcome {
                 let len = len.min(PAGES * BLOCK - at);
                 let (output, input) = crate::sys::pipe()?;
@@ -143,7 +143,7 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
                     Err(error) => return Err(error).or_fail("FIDEDUPERANGE"),
                 },
                 8 | 9 if i != j => {
-                    // Ragged, to the same place.
+                    // Unaligned, to the same offset.
                     let at = offset + random.below(BLOCK) as u64;
                     copy_once(&one, at, &other, at, len as usize / 2).or_fail("copy_file_range")?;
                 }
@@ -152,7 +152,7 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
                     one.truncate(SIZE)?;
                 }
                 11 => {
-                    let new = t.path(&format!("new-{who}"));
+                    let new = t.path(&format!("new-{worker}"));
                     File::create(&new)?.truncate(SIZE)?;
                     rename(&new, names(i)).or_fail("rename")?;
                 }
@@ -165,7 +165,7 @@ fn everything_at_once_by_many_processes(t: &Test) -> Outcome {
         Ok(())
     };
     let children = (0..4)
-        .map(|who| Child::spawn(move || play(who)))
+        .map(|worker| Child::spawn(move || play(worker)))
         .collect::<Outcome<Vec<_>>>()?;
     children.into_iter().try_for_each(|child| child.join())?;
     for i in 0..FILES {

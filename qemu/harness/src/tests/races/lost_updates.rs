@@ -35,10 +35,10 @@ fn stores_are_never_lost_while_the_file_is_cloned(t: &Test) -> Outcome {
         let (maps, mut own) = (&maps, 0u64);
         worker(map, move || {
             own += 1;
-            // Both add to one word, and each to one of its own.
+            // Both add to one word, and each to a word of its own.
             maps[index].word(64).fetch_add(1, SeqCst);
             let before = maps[index].word(BLOCK + 8 * index).fetch_add(1, SeqCst);
-            expect_eq(before + 1, own, "the own word, which nobody else changes")
+            expect_eq(before + 1, own, "the worker's own word")
         })
     };
     let mut turn = 0;
@@ -72,7 +72,7 @@ fn writes_are_never_lost_while_the_file_is_cloned(t: &Test) -> Outcome {
             let offset = random.below(4 * BLOCK - 64) as u64;
             let data = random.bytes(64);
             file.write_at(&data, offset)?;
-            expect_bytes(&file.read_at(offset, 64)?, &data, "what was just written")
+            expect_bytes(&file.read_at(offset, 64)?, &data, "the bytes just written")
         }),
         worker("clones", || {
             turn += 1;
@@ -118,7 +118,7 @@ fn writes_are_never_lost_while_the_file_is_deduplicated(t: &Test) -> Outcome {
     file.expect_contents(&data, "the file, restored")
 }
 
-/// A disk to read from past every cache: the pages that the data lands in are pinned meanwhile.
+/// Makes a disk for direct reads, which pin the pages of their buffer meanwhile.
 fn disk() -> Outcome<File> {
     let table = std::fs::read_to_string("/proc/partitions").or_fail("read /proc/partitions")?;
     table
@@ -144,7 +144,7 @@ fn direct_reads_into_a_mapping_are_not_lost_and_never_reach_a_clone(t: &Test) ->
         expect_eq(n, LEN, "bytes of a direct read")?;
         Ok(buffer.load_all())
     };
-    // What two stretches of the disk hold; they differ, or nothing could be seen.
+    // The contents of two ranges of the disk; they must differ.
     let one = stretch(0)?;
     let two = (1..64)
         .map(|i| Ok((i * LEN, stretch(i * LEN)?)))
@@ -165,7 +165,7 @@ fn direct_reads_into_a_mapping_are_not_lost_and_never_reach_a_clone(t: &Test) ->
             expect_bytes(
                 &file.read_at(0, n)?,
                 &expected[..n],
-                "what was read from the disk",
+                "the bytes read from the disk",
             )
         }),
         worker("clones", || {

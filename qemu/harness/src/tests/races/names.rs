@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Names and directories that several change at once.
+//! Names and directories that several processes change at once.
 
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Outcome};
@@ -31,7 +31,7 @@ fn names_race_with_names(t: &Test) -> Outcome {
                 5 => rmdir(&one),
                 _ => crate::sys::symlink("n0", &one),
             };
-            // Others come in between: what may be said is known, all else is a mistake.
+            // Other processes interfere: these errors are expected, all others are faults.
             let allowed = [
                 libc::ENOENT,
                 libc::EEXIST,
@@ -60,11 +60,11 @@ fn names_race_with_names(t: &Test) -> Outcome {
             Ok(())
         }),
     ])?;
-    // What is listed is there, and what is there can be removed.
+    // A listed name exists, and an existing name can be removed.
     for dir in [&a, &b] {
         for entry in std::fs::read_dir(dir).or_fail("read_dir")? {
             let path = entry.or_fail("entry")?.path();
-            let stat = crate::sys::lstat(&path).or_fail("lstat of what is listed")?;
+            let stat = crate::sys::lstat(&path).or_fail("lstat of a listed name")?;
             if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
                 rmdir(&path).or_fail("rmdir")?;
             } else {
@@ -106,7 +106,7 @@ fn renames_of_directories_race_without_loops(t: &Test) -> Outcome {
             Ok(())
         }),
     ])
-    // That the directory can be removed afterwards shows that nothing is lost in a loop.
+    // If the directory can be removed afterwards, no directory is lost in a loop.
 }
 
 fn opening_races_with_unlinking_and_creating(t: &Test) -> Outcome {

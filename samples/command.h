@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * What the commands have in common: --help, and a destination that is made or replaced as a whole.
+ * Functions that the commands share: --help, and a destination that is created or replaced as a
+ * whole.
  *
- * They end with 0 if all was done, 1 if something failed, and then the destination is what it was,
- * and 2 for a wrong command line.
+ * Exit status: 0 on success, 1 on a failure, which leaves the destination as it was, 2 for a wrong
+ * command line.
  */
 #ifndef COMMAND_H
 #define COMMAND_H
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Ends with the usage where it is asked for, or the arguments are not `count` names or more. */
+/* Prints the usage and exits, for --help or a wrong number of arguments. */
 static inline void check_arguments(int argc, char **argv, int min, int max, const char *usage)
 {
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
@@ -44,7 +45,7 @@ static inline void fail(const char *what)
 	fail_with(1, what, strerror(errno));
 }
 
-/* The destination, with symbolic links followed, and the new file that is to take its place. */
+/* The destination, with symbolic links followed, and the new file that will replace it. */
 static char *destination, *temporary;
 
 static inline void remove_temporary(void)
@@ -53,7 +54,7 @@ static inline void remove_temporary(void)
 		unlink(temporary);
 }
 
-/* The mode of what is replaced, or of a new file. */
+/* Returns the mode of the file to replace, or of a new file. */
 static inline mode_t destination_mode(const char *name, const struct stat *source, struct stat *old)
 {
 	mode_t mask = umask(0);
@@ -61,7 +62,7 @@ static inline mode_t destination_mode(const char *name, const struct stat *sourc
 	umask(mask);
 	destination = realpath(name, NULL);
 	if (!destination) {
-		/* A symbolic link to nothing is not for us to follow. */
+		/* A dangling symbolic link is an error. */
 		if (errno != ENOENT || lstat(name, old) == 0)
 			fail(name);
 		destination = strdup(name);
@@ -83,8 +84,8 @@ static inline mode_t destination_mode(const char *name, const struct stat *sourc
 }
 
 /*
- * A new, empty file beside the destination, which is not touched before keep_destination(). It goes
- * when the program exits.
+ * Creates an empty file next to the destination. The destination does not change before
+ * keep_destination(); without that, the new file is removed when the program exits.
  */
 static inline int make_destination(const char *name, const struct stat *source)
 {
@@ -103,7 +104,7 @@ static inline int make_destination(const char *name, const struct stat *source)
 		fail(name);
 	}
 	atexit(remove_temporary);
-	/* The owner of what is replaced keeps it; a new file is the directory's, where that says so. */
+	/* Keeps the owner of a file that is replaced. */
 	if (fstat(fd, &new) == -1)
 		fail(name);
 	if (old.st_ino && (old.st_uid != new.st_uid || old.st_gid != new.st_gid) &&
@@ -114,7 +115,7 @@ static inline int make_destination(const char *name, const struct stat *source)
 	return fd;
 }
 
-/* Puts the new file in the destination's place. */
+/* Renames the new file to the destination. */
 static inline void keep_destination(int fd, const char *name)
 {
 	if (close(fd) == -1 || rename(temporary, destination) == -1)
@@ -122,7 +123,7 @@ static inline void keep_destination(int fd, const char *name)
 	temporary = NULL;
 }
 
-/* The source, which must be a regular file. */
+/* Opens the source, which must be a regular file. */
 static inline int open_source(const char *name, struct stat *st)
 {
 	int fd = open(name, O_RDONLY);
@@ -136,18 +137,18 @@ static inline int open_source(const char *name, struct stat *st)
 	return fd;
 }
 
-/* Why a flagged call failed. */
+/* Returns the reason for the failure of a flagged call. */
 static inline const char *reason(void)
 {
 	switch (errno) {
 	case EINVAL:
 		if (access("/sys/module/copy_fr", F_OK) == -1)
-			return "Invalid argument: no flags, copy_fr.ko is not loaded (modprobe, insmod)";
+			return "Invalid argument: the kernel takes no flags; load copy_fr.ko (insmod)";
 		return "Invalid argument: a file became shorter meanwhile";
 	case EOPNOTSUPP:
 		return "this filesystem cannot share blocks";
 	case EBUSY:
-		return "something may store to its blocks, or goes on writing to it";
+		return "a block is pinned, or the file is being written to; try again";
 	default:
 		return strerror(errno);
 	}

@@ -20,7 +20,7 @@
 #define USAGE "copy_file_range SOURCE DESTINATION"
 #endif
 
-/* The call itself: the C library's function is not asked, and cannot get in the way. */
+/* Makes the system call itself, as the C library's function may refuse flags. */
 static loff_t copy_range(int from, int to, size_t len)
 {
 	return syscall(__NR_copy_file_range, from, NULL, to, NULL, len, FLAGS);
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 		copied = copy_range(from, to, left);
 		if (copied == -1)
 			fail_with(1, "copy_file_range", FLAGS ? reason() : strerror(errno));
-		/* Without a flag the end of the file is no error, and would be met again and again. */
+		/* Without a flag the end of the file is no error: the loop would never end. */
 		if (copied == 0)
 			fail_with(1, argv[1], "the file became shorter while it was copied");
 	}

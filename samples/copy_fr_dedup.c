@@ -2,7 +2,7 @@
 /*
  * Makes two equal files share their blocks: copy_file_range(2) with
  * COPY_FR_DEDUP. The kernel compares. It takes the flag while copy_fr.ko is
- * loaded; dedupe.c works without.
+ * loaded; fideduperange.c works without.
  *
  * Exit status: 0 if the files were equal and now share, 1 if they were not, 2 on
  * an error.

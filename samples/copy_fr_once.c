@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * One call of the library, copy_fr.h, from the command line, and what it
- * did. copy_fr/examples/copy_fr_once.rs is the same in Rust.
+ * Makes one call of the library, copy_fr.h, from the command line, and prints
+ * its result. copy_fr/examples/copy_fr_once.rs is the same in Rust.
  *
  * An offset is passed to the call; without one the file position is used. LEN is
- * by default what the source has from there on. The destination is made if there
- * is none, and not truncated.
+ * by default the rest of the source from there. The destination is created if it
+ * does not exist, and not truncated.
  *
- * Exit status: 0, 1 if something failed, 2 for a wrong command line.
+ * Exit status: 0, 1 if a call failed, 2 for a wrong command line.
  */
 #include "copy_fr.h"
 
@@ -48,7 +48,7 @@ static void fail(int error)
 	exit(1);
 }
 
-/* A number in decimal, of 64 bits: an offset may be one that is negative for the kernel. */
+/* Parses a decimal number of 64 bits; an offset may be negative for the kernel. */
 static uint64_t number(const char *text)
 {
 	uint64_t value;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Makes one file share the blocks of another, or fails: copy_file_range(2) with
- * COPY_FR_REFLINK. The kernel takes the flag while copy_fr.ko is loaded; clone.c
- * works without.
+ * COPY_FR_REFLINK. The kernel takes the flag while copy_fr.ko is loaded;
+ * ficlone.c works without.
  */
 #include "command.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Makes other files share the blocks of the first, where all of their bytes
- * are equal: ioctl FIDEDUPERANGE. The kernel compares. It does not tell how much
- * it shared of what was equal: FIEMAP does, on most filesystems.
+ * Makes other files share the blocks of the first, if all of their bytes
+ * are equal: ioctl FIDEDUPERANGE. The kernel compares. It does not report which
+ * of the equal blocks it shared: FIEMAP does, on most filesystems.
  *
  * Exit status: 0 if every file was equal and now shares, 1 if one was not or does
  * not, 2 on an error.
@@ -20,7 +20,7 @@ static void fail_here(const char *what)
 	fail_with(2, what, strerror(errno));
 }
 
-/* Says what became of a file whose bytes are equal. Returns whether it shares them all. */
+/* Prints how much of an equal file is shared. Returns whether all of it is. */
 static int print_shared(const char *name, int fd, long long size)
 {
 	switch (copy_fr_shares(fd, 0, size, COPY_FR_DEDUP)) {

@@ -2,15 +2,14 @@
 /*
  * copy_file_range(2) with its flags, on kernels with copy_fr.ko and without.
  *
- * What a call does and its errors: copy_fr/README.md, and copy_file_range(2) of this project. The
- * Rust crate copy_fr does the same, with the same results.
+ * copy_fr/README.md, and copy_file_range(2) of this project, describe the calls and their errors.
+ * The Rust crate copy_fr does the same, with the same results.
  *
- * For C11 (as cc has it by default, -std=gnu11 and later) and C++17, in any place among other
- * headers, with or without _GNU_SOURCE. Every name begins with copy_fr or COPY_FR. Nothing is needed
- * but the C library.
+ * For C11 (-std=gnu11 and later, cc's default) and C++17, in any place among other headers, with or
+ * without _GNU_SOURCE. Every name begins with copy_fr or COPY_FR. It needs only the C library.
  *
- * Nothing is opened or closed here: to close any descriptor of a file takes away all POSIX locks
- * that the process has on it.
+ * It opens and closes no file: closing any descriptor of a file releases all POSIX locks that the
+ * process has on it.
  */
 #ifndef COPY_FR_H
 #define COPY_FR_H
@@ -42,16 +41,16 @@ enum copy_fr_cloned {
 	COPY_FR_CLONED_NO,	/* none is */
 	COPY_FR_CLONED_YES,	/* all are */
 	COPY_FR_CLONED_SOME,	/* some are, some are not */
-	COPY_FR_CLONED_UNKNOWN,	/* the filesystem does not tell; or only holes; or too many extents */
+	COPY_FR_CLONED_UNKNOWN,	/* no FIEMAP; or only holes; or too many extents */
 };
 
-/* FIDEDUPERANGE takes no more at a time. */
+/* The most bytes of one FIDEDUPERANGE. */
 #define COPY_FR_DEDUP_MAX	((size_t)1 << 30)
-/* How much is read at a time. */
+/* The size of the buffer for reading, in bytes. */
 #define COPY_FR_BUFFER		((size_t)256 << 10)
-/* What O_DIRECT wants offsets, lengths and memory to be multiples of, on all but rare devices. */
+/* The alignment of offsets, lengths and memory for O_DIRECT, enough for all but rare devices. */
 #define COPY_FR_ALIGN		((size_t)4096)
-/* How many extents are asked for at a time, and how many times. */
+/* The most extents of one FIEMAP call, and the most such calls. */
 #define COPY_FR_EXTENTS		32
 #define COPY_FR_ROUNDS		1024
 
@@ -65,7 +64,7 @@ enum copy_fr_cloned {
 #define COPY_FR_SEEK_DATA	3
 #define COPY_FR_SEEK_HOLE	4
 
-/* What <linux/fs.h> and <linux/fiemap.h> have, without the other names in there. */
+/* Structures of <linux/fs.h> and <linux/fiemap.h>, without the other names of these headers. */
 struct copy_fr_clone_request {
 	int64_t src_fd;
 	uint64_t src_offset, src_length, dest_offset;
@@ -134,14 +133,14 @@ static inline ssize_t copy_fr_fail(int error)
 	return -1;
 }
 
-/* The call itself. The C library's function may have opinions of its own about flags. */
+/* Makes the system call itself, as the C library's function may refuse flags. */
 static inline ssize_t copy_fr_syscall(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
 				      size_t len, unsigned int flags)
 {
 	return syscall(__NR_copy_file_range, fd_in, off_in, fd_out, off_out, len, flags);
 }
 
-/* A call for no bytes at the files' beginning: the checks that the kernel makes of the files. */
+/* Calls copy_file_range for no bytes at offset 0: the kernel checks only the files. */
 static inline int copy_fr_try(int fd_in, int fd_out, unsigned int flags)
 {
 	off_t pos_in = 0, pos_out = 0;
@@ -150,8 +149,8 @@ static inline int copy_fr_try(int fd_in, int fd_out, unsigned int flags)
 }
 
 /*
- * Whether an error means that there is no such call: an old kernel, or a filter (seccomp) that does
- * not let it through. Those say EPERM, too, but of descriptors that are not open as well.
+ * Returns whether an error means that there is no such call: an old kernel, or a seccomp filter. A
+ * filter may return EPERM, but returns it for closed descriptors, too.
  */
 static inline int copy_fr_is_missing(int error)
 {
@@ -160,7 +159,7 @@ static inline int copy_fr_is_missing(int error)
 	return copy_fr_syscall(-1, NULL, -1, NULL, 0, 0) == -1 && errno != EBADF;
 }
 
-/* Whether FIEMAP says of the filesystem which blocks are shared: SMB answers it, and cannot know. */
+/* Returns whether FIEMAP reports shared blocks: SMB has FIEMAP, but does not know. */
 static inline int copy_fr_tells(int fd)
 {
 	struct statfs st;
@@ -172,7 +171,7 @@ static inline int copy_fr_tells(int fd)
 	return type != 0xff534d42u && type != 0xfe534d42u && type != 0x517bu;
 }
 
-/* What FIEMAP says of a range of a file. */
+/* Returns whether FIEMAP reports a range of a file as shared. */
 static inline enum copy_fr_cloned copy_fr_extents(int fd, off_t pos, size_t len,
 						  unsigned int flags)
 {
@@ -193,7 +192,7 @@ static inline enum copy_fr_cloned copy_fr_extents(int fd, off_t pos, size_t len,
 		for (uint32_t i = 0; i < map.head.mapped_extents && i < COPY_FR_EXTENTS; i++) {
 			uint32_t what = map.extents[i].flags;
 
-			/* Room that was not written to is a hole that takes blocks. */
+			/* Unwritten blocks count as a hole. */
 			if (what & COPY_FR_MAP_SHARED)
 				shared = 1;
 			else if (!(what & COPY_FR_MAP_UNWRITTEN))
@@ -209,7 +208,7 @@ static inline enum copy_fr_cloned copy_fr_extents(int fd, off_t pos, size_t len,
 	return own ? COPY_FR_CLONED_NO : COPY_FR_CLONED_UNKNOWN;
 }
 
-/* Whether a call that did these bytes shared their blocks. No error says so: the kernel may copy. */
+/* Returns whether a call that did these bytes shared their blocks. It may have copied instead. */
 static inline enum copy_fr_cloned copy_fr_shares(int fd, off_t pos, size_t len, unsigned int flags)
 {
 	enum copy_fr_cloned cloned;
@@ -220,15 +219,15 @@ static inline enum copy_fr_cloned copy_fr_shares(int fd, off_t pos, size_t len, 
 		return COPY_FR_CLONED_UNKNOWN;
 	cloned = copy_fr_extents(fd, pos, len, 0);
 	/*
-	 * Where the range's old blocks were shared, the filesystem may show those until what was
-	 * copied is written out.
+	 * If the range's old blocks were shared, the filesystem may report those until it has written
+	 * the copy back.
 	 */
 	if (flags == 0 && (cloned == COPY_FR_CLONED_YES || cloned == COPY_FR_CLONED_SOME))
 		cloned = copy_fr_extents(fd, pos, len, COPY_FR_MAP_SYNC);
 	return cloned;
 }
 
-/* The kernel's call, and whether blocks are shared. */
+/* Makes the kernel's call, and sets `cloned`. */
 static inline ssize_t copy_fr_kernel(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
 				     size_t len, unsigned int flags, int *cloned)
 {
@@ -242,7 +241,7 @@ static inline ssize_t copy_fr_kernel(int fd_in, off_t *off_in, int fd_out, off_t
 	return done;
 }
 
-/* Filesystems that cannot share say so in several ways. */
+/* Filesystems that cannot share return several errors for that. */
 static inline int copy_fr_remap_error(int error)
 {
 	const int kernel_enotsupp = 524;
@@ -264,8 +263,8 @@ static inline int copy_fr_clone(int in, uint64_t pos_in, int out, uint64_t pos_o
 }
 
 /*
- * Whether the filesystem shares blocks, and both files are on it: a request that is refused for its
- * negative offset, but after a look at that.
+ * Checks that the filesystem can share blocks, and that both files are on it, by a request with a
+ * negative offset: the kernel checks the offset after these.
  */
 static inline int copy_fr_check_sharing(const struct copy_fr_range *range)
 {
@@ -274,7 +273,7 @@ static inline int copy_fr_check_sharing(const struct copy_fr_range *range)
 	return error == -EXDEV || error == -EOPNOTSUPP ? error : 0;
 }
 
-/* What the kernel looks at in the files, where it does not let the call through. */
+/* Makes the kernel's checks of the files, if there is no such call. */
 static inline int copy_fr_check_descriptors(const struct copy_fr_range *range)
 {
 	int flags_in = fcntl(range->in, F_GETFL), flags_out = fcntl(range->out, F_GETFL);
@@ -293,7 +292,7 @@ static inline int copy_fr_check_descriptors(const struct copy_fr_range *range)
 	return copy_fr_check_sharing(range) == -EXDEV ? -EXDEV : 0;
 }
 
-/* Whether the files are of a kind that the call takes. */
+/* Checks that the call takes these files. */
 static inline int copy_fr_check_files(const struct copy_fr_range *range)
 {
 	int error = copy_fr_try(range->in, range->out, 0);
@@ -323,7 +322,7 @@ static inline void copy_fr_advance(int fd, off_t *off, off_t pos)
 		lseek(fd, pos, SEEK_SET);
 }
 
-/* Whether the range makes sense; a copy is cut at the process's limit. */
+/* Checks the range; cuts a copy at the process's limit. */
 static inline int copy_fr_check_range(struct copy_fr_range *range, const struct stat *in,
 				      const struct stat *out)
 {
@@ -374,7 +373,7 @@ static inline int copy_fr_is_direct(int fd)
 	return flags != -1 && (flags & COPY_FR_O_DIRECT);
 }
 
-/* Memory for `size` bytes and what is read around them, aligned for O_DIRECT. */
+/* Allocates memory for `size` bytes and the unaligned rests around them, aligned for O_DIRECT. */
 static inline char *copy_fr_buffer(size_t size)
 {
 	void *buffer;
@@ -404,8 +403,8 @@ static inline ssize_t copy_fr_pread(int fd, int direct, char *buffer, size_t siz
 }
 
 /*
- * Where the next data from `pos` on begins and ends, up to `end`. The file position, which lseek(2)
- * moves for that, is put back.
+ * Finds the begin and end of the next data from `pos` on, up to `end`. lseek(2) moves the file
+ * position for that; restores it.
  */
 static inline void copy_fr_find_data(int fd, off_t pos, off_t end, off_t *data, off_t *hole)
 {
@@ -417,7 +416,7 @@ static inline void copy_fr_find_data(int fd, off_t pos, off_t end, off_t *data, 
 	if (first != -1)
 		last = lseek(fd, first, COPY_FR_SEEK_HOLE);
 	lseek(fd, old, SEEK_SET);
-	/* No data: a hole up to the end of the file, wherever that is by now. */
+	/* No data: a hole up to the current end of the file. */
 	if (error == ENXIO && fstat(fd, &st) != -1)
 		first = st.st_size > pos ? st.st_size : pos;
 	if (first < pos)
@@ -426,7 +425,7 @@ static inline void copy_fr_find_data(int fd, off_t pos, off_t end, off_t *data, 
 	*hole = last > *data && last < end ? last : end;
 }
 
-/* Copies up to `size` bytes. Returns how many, or -1. */
+/* Copies up to `size` bytes. Returns the number of bytes, or -1. */
 static inline ssize_t copy_fr_step(const struct copy_fr_range *range, size_t done, int direct_in,
 				   char *buffer, size_t size)
 {
@@ -444,8 +443,8 @@ static inline ssize_t copy_fr_step(const struct copy_fr_range *range, size_t don
 }
 
 /*
- * Makes a hole, which ends no file: one beyond the destination's end is there as soon as something
- * is written behind it. Returns whether it could.
+ * Makes a hole, and returns whether it could. A hole beyond the destination's end needs no call: a
+ * later write behind it makes it.
  */
 static inline int copy_fr_punch(const struct copy_fr_range *range, size_t done, size_t len)
 {
@@ -461,16 +460,16 @@ static inline int copy_fr_punch(const struct copy_fr_range *range, size_t done, 
 }
 
 /*
- * COPY_FR_COPY: through this process's memory, so that nothing can come out shared. Holes of the
- * source stay holes where the destination takes them. Returns how much was copied, less than all
- * where something got in the way, or -1.
+ * COPY_FR_COPY: copies through this process's memory, so that no block is shared. Holes of the source
+ * stay holes if the destination can have them. Returns the number of bytes, fewer than the range after
+ * a failure half way, or -1.
  */
 static inline ssize_t copy_fr_transfer(const struct copy_fr_range *range, char *buffer, int holes)
 {
 	int direct_in = copy_fr_is_direct(range->in), direct_out = copy_fr_is_direct(range->out);
 	off_t end = range->pos_in + (off_t)range->len, data = range->pos_in;
 	off_t hole = holes && !direct_out ? data : end;
-	/* How much is done, and up to where the destination has been written to. */
+	/* The number of bytes done, and the end of the last write. */
 	size_t done = 0, written = 0;
 
 	while (done < range->len) {
@@ -485,7 +484,7 @@ static inline ssize_t copy_fr_transfer(const struct copy_fr_range *range, char *
 			continue;
 		}
 		size = (size_t)(hole - pos) < COPY_FR_BUFFER ? (size_t)(hole - pos) : COPY_FR_BUFFER;
-		/* What cannot be written without the page cache comes last, and fails. */
+		/* The unaligned rest, which direct I/O cannot write, comes last, and fails. */
 		if (direct_out && size > COPY_FR_ALIGN)
 			size -= size % COPY_FR_ALIGN;
 		step = copy_fr_step(range, done, direct_in, buffer, size);
@@ -494,7 +493,7 @@ static inline ssize_t copy_fr_transfer(const struct copy_fr_range *range, char *
 		done += (size_t)step;
 		written = done;
 	}
-	/* The destination ends behind a hole at the end, too, and others may have made it longer. */
+	/* A hole at the end: makes the destination longer, unless another process has. */
 	if (done > written) {
 		off_t last = range->pos_out + (off_t)done - 1;
 		int error = errno;
@@ -533,7 +532,7 @@ static inline ssize_t copy_fr_reflink(const struct copy_fr_range *range)
 	return error ? copy_fr_fail(error) : (ssize_t)range->len;
 }
 
-/* FIDEDUPERANGE would take less than it is asked for, and not say so. */
+/* Checks the ends of the range: FIDEDUPERANGE would silently do less. */
 static inline int copy_fr_check_ends(const struct copy_fr_range *range, const struct stat *in,
 				     const struct stat *out)
 {
@@ -549,14 +548,14 @@ static inline int copy_fr_check_ends(const struct copy_fr_range *range, const st
 	return 0;
 }
 
-/* As pread(2), but fewer bytes than asked for are there only at the end of the file. */
+/* As pread(2), but returns fewer bytes only at the end of the file. */
 static inline ssize_t copy_fr_read(int fd, char *buffer, size_t size, off_t pos)
 {
 	int direct = copy_fr_is_direct(fd);
 	size_t done = 0;
 	ssize_t got;
 
-	/* In one piece without the page cache, as the memory must be aligned; to the end, too. */
+	/* One call for O_DIRECT, as the memory must be aligned. */
 	while (done < size) {
 		got = copy_fr_pread(fd, direct, buffer + done, size - done, pos + (off_t)done);
 		if (got == -1)
@@ -568,7 +567,7 @@ static inline ssize_t copy_fr_read(int fd, char *buffer, size_t size, off_t pos)
 	return (ssize_t)done;
 }
 
-/* Returns -EBADE if the ranges do not hold the same bytes. */
+/* Returns -EBADE if the ranges differ. */
 static inline int copy_fr_compare_with(const struct copy_fr_range *range, char *one, char *other)
 {
 	size_t done = 0;
@@ -635,7 +634,7 @@ static inline ssize_t copy_fr_dedupe(struct copy_fr_range *range, const struct s
 	size_t done = 0;
 
 	if (!error && range->len > COPY_FR_DEDUP_MAX) {
-		/* What may not be read here only the kernel can compare: a piece, all or nothing. */
+		/* This process may not read the destination: lets the kernel compare one step. */
 		if ((fcntl(range->out, F_GETFL) & O_ACCMODE) == O_WRONLY)
 			range->len = COPY_FR_DEDUP_MAX;
 		else
@@ -646,7 +645,7 @@ static inline ssize_t copy_fr_dedupe(struct copy_fr_range *range, const struct s
 	return done > 0 ? (ssize_t)done : copy_fr_fail(error);
 }
 
-/* What the flags do, and what no flag does, by the calls that every kernel has. */
+/* Implements the flags, and no flag, by the calls that every kernel has. */
 static inline ssize_t copy_fr_by_other_calls(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
 					     size_t len, unsigned int flags, int *cloned)
 {
@@ -696,8 +695,8 @@ static inline ssize_t copy_fr_by_other_calls(int fd_in, off_t *off_in, int fd_ou
 }
 
 /*
- * Whether a flagged call's EINVAL meant that the kernel takes no flags. That it does not is kept
- * for the process's lifetime; should it learn to, its calls no longer fail for that.
+ * Returns whether the kernel takes flags, after EINVAL of a flagged call. Remembers that it does not
+ * for the process's lifetime: if a module is loaded later, flagged calls succeed and do not get here.
  */
 static inline int copy_fr_kernel_takes_flags(int fd_in, int fd_out)
 {
@@ -719,7 +718,7 @@ static inline int copy_fr_is_flag(unsigned int flags)
 	return flags == COPY_FR_COPY || flags == COPY_FR_REFLINK || flags == COPY_FR_DEDUP;
 }
 
-/* Whether other calls are to do what the kernel's own refused to. */
+/* Returns whether to use other calls after an error of the kernel's own. */
 static inline int copy_fr_falls_back(int fd_in, int fd_out, unsigned int flags, int error)
 {
 	if (flags != 0 && !copy_fr_is_flag(flags))
@@ -734,16 +733,16 @@ static inline int copy_fr_falls_back(int fd_in, int fd_out, unsigned int flags, 
 /**
  * copy_fr() - copy_file_range(2) with its flags, also where the kernel refuses them.
  * @fd_in: The source.
- * @off_in: Where the range begins in it, and then where it ended; NULL for the file position.
+ * @off_in: The offset in the source, which advances by the bytes done; NULL for the file position.
  * @fd_out: The destination.
- * @off_out: Likewise.
- * @len: How many bytes.
+ * @off_out: The offset in the destination, likewise.
+ * @len: The number of bytes.
  * @flags: 0, COPY_FR_COPY, COPY_FR_REFLINK or COPY_FR_DEDUP.
- * @cloned: Set to one of enum copy_fr_cloned on success, if not NULL. It costs a look at the extents
- *          unless the flag is COPY_FR_COPY.
+ * @cloned: Set to one of enum copy_fr_cloned on success, if not NULL. This reads the extents unless
+ *          the flag is COPY_FR_COPY.
  *
- * Return: How many bytes were done, or -1 and errno, and then no offset has moved. Without a flag 0
- * is returned at the end of the source, which may have become shorter: a loop must end there.
+ * Return: The number of bytes done; or -1, with errno set and no offset changed. Without a flag the
+ * result is 0 at the end of the source, which may have become shorter: a loop must end there.
  */
 static inline ssize_t copy_fr(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len,
 			      unsigned int flags, int *cloned)
@@ -761,7 +760,7 @@ static inline ssize_t copy_fr(int fd_in, off_t *off_in, int fd_out, off_t *off_o
 /**
  * copy_fr_fallback() - As copy_fr(), but without the kernel's flags.
  *
- * Everything is done by the calls that every kernel has, even where the kernel knows flags.
+ * Uses only calls that every kernel has, even if the kernel takes flags.
  */
 static inline ssize_t copy_fr_fallback(int fd_in, off_t *off_in, int fd_out, off_t *off_out,
 				       size_t len, unsigned int flags, int *cloned)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! One call of the library from the command line, and what it did. `samples/copy_fr_once.c` is
-//! the same in C.
+//! Makes one call of the library from the command line, and prints its result.
+//! `samples/copy_fr_once.c` is the same in C.
 //!
-//! An offset is passed to the call; without one the file position is used. LEN is by default what
-//! the source has from there on. The destination is made if there is none, and not truncated.
+//! An offset is passed to the call; without one the file position is used. LEN is by default the
+//! rest of the source from there. The destination is created if it does not exist, and not
+//! truncated.
 //!
-//! Exit status: 0, 1 if something failed, 2 for a wrong command line.
+//! Exit status: 0, 1 if a call failed, 2 for a wrong command line.
 
 use copy_fr::{copy_range, copy_range_fallback, Cloned, Done, Mode};
 use std::{
@@ -39,7 +40,7 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok())?
 }
 
-/// Cuts the offset off the argument. `None` for one that is too large.
+/// Cuts the offset off the argument. `None` for an offset that is too large.
 fn offset(argument: String) -> Option<(String, Option<u64>)> {
     if let Some((name, digits)) = argument.rsplit_once(':') {
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Whether a call makes sense, in the kernel's order.
+//! The checks of a call, in the kernel's order.
 
 use crate::{fallback::Range, file, sys, Mode};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     os::{fd::BorrowedFd, linux::fs::MetadataExt},
 };
 
-/// A call for no bytes at the files' beginning: the checks that the kernel makes of the files.
+/// Calls copy_file_range for no bytes at offset 0: the kernel checks only the files.
 pub(crate) fn attempt(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
     let (mut from_pos, mut to_pos) = (0, 0);
     sys::copy_file_range(
@@ -22,8 +22,8 @@ pub(crate) fn attempt(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> i
     .map(drop)
 }
 
-/// Whether the filesystem shares blocks, and both files are on it: a request that is refused for its
-/// negative offset, but after a look at that.
+/// Checks that the filesystem can share blocks, and that both files are on it, by a request with a
+/// negative offset: the kernel checks the offset after these.
 fn sharing(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     match sys::clone_range(from, 1 << 63, to, 0, 1) {
         Err(err) if sys::is(&err, libc::EXDEV) || sys::is(&err, libc::EOPNOTSUPP) => Err(err),
@@ -31,7 +31,7 @@ fn sharing(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// What the kernel looks at in the files, where it does not let the call through.
+/// Makes the kernel's checks of the files, if there is no such call.
 fn descriptors(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let flags = (sys::open_flags(from)?, sys::open_flags(to)?);
     let files = [file::metadata(from)?, file::metadata(to)?];
@@ -53,7 +53,7 @@ fn descriptors(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Whether the files are of a kind that the call takes.
+/// Checks that the call takes these files.
 pub(crate) fn files(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
     let result = attempt(from, to, Mode::Auto);
     if matches!(&result, Err(err) if sys::copy_file_range_is_missing(err)) {
@@ -70,7 +70,7 @@ pub(crate) fn files(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode) -> io:
     }
 }
 
-/// Whether the range makes sense; a copy is cut at the process's limit.
+/// Checks the range; cuts a copy at the process's limit.
 pub(crate) fn range<'a>(
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
@@ -128,7 +128,7 @@ pub(crate) fn range<'a>(
     Ok(range)
 }
 
-/// Where a range ends.
+/// Returns the end of a range.
 fn end(pos: u64, len: usize) -> io::Result<u64> {
     pos.checked_add(len as u64)
         .filter(|&end| end <= i64::MAX as u64)

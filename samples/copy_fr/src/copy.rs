@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! `COPY_FR_COPY`: through this process's memory, so that nothing can come out shared.
+//! `COPY_FR_COPY`: copies through this process's memory, so that no block is shared.
 
 use crate::{
     fallback::Range,
@@ -9,21 +9,21 @@ use crate::{
 };
 use std::{io, os::unix::fs::FileExt};
 
-/// How much is read at a time.
+/// The size of the buffer, in bytes.
 pub(crate) const BUFFER: usize = 256 << 10;
 
-/// Copies the range. Holes of the source stay holes where the destination takes them. Returns how
-/// much: less than all where something got in the way.
+/// Copies the range. Holes of the source stay holes if the destination can have them. Returns the
+/// number of bytes: fewer than the range after a failure half way.
 ///
 /// # Errors
 ///
-/// Those of reading and writing, also `EINTR`, if not one byte was copied; `EINVAL` where the source
-/// has become so short that there is none.
+/// Those of reading and writing, also `EINTR`, if not one byte was copied; `EINVAL` if the source
+/// now ends before the range.
 pub(crate) fn copy(range: &Range<'_>) -> io::Result<usize> {
     let mut buffer = Buffer::new(range.len.min(BUFFER))?;
     let direct_out = file::is_direct(range.to);
     let mut extents = Extents::new(range, !direct_out);
-    // How much is done, and up to where the destination has been written to.
+    // The number of bytes done, and the end of the last write.
     let (mut done, mut written) = (0, 0);
     let mut result = Ok(());
     while done < range.len && result.is_ok() {
@@ -35,7 +35,7 @@ pub(crate) fn copy(range: &Range<'_>) -> io::Result<usize> {
             continue;
         }
         let mut size = BUFFER.min((hole - pos) as usize);
-        // What cannot be written without the page cache comes last, and fails.
+        // The unaligned rest, which direct I/O cannot write, comes last, and fails.
         if direct_out && size > file::ALIGN {
             size -= size % file::ALIGN;
         }
@@ -47,7 +47,7 @@ pub(crate) fn copy(range: &Range<'_>) -> io::Result<usize> {
             Err(err) => result = Err(err),
         }
     }
-    // The destination ends behind a hole at the end, too.
+    // A hole at the end makes the destination longer, too.
     if done > written {
         if let Err(err) = end_behind(range, range.to_pos + done as u64 - 1) {
             done = written;
@@ -60,7 +60,7 @@ pub(crate) fn copy(range: &Range<'_>) -> io::Result<usize> {
     }
 }
 
-/// Returns how much was copied.
+/// Copies up to `size` bytes. Returns the number of bytes.
 fn step(range: &Range<'_>, done: usize, size: usize, buffer: &mut Buffer) -> io::Result<usize> {
     let bytes = buffer.read_at(range.from, size, range.from_pos + done as u64)?;
     // The source has become shorter.
@@ -73,15 +73,16 @@ fn step(range: &Range<'_>, done: usize, size: usize, buffer: &mut Buffer) -> io:
     }
 }
 
-/// Makes a hole, which ends no file: one beyond the destination's end is there as soon as something
-/// is written behind it. Returns whether it could.
+/// Makes a hole, and returns whether it could. A hole beyond the destination's end needs no call: a
+/// later write behind it makes it.
 fn punch(range: &Range<'_>, done: usize, len: usize) -> bool {
     let start = range.to_pos + done as u64;
     file::size(range.to)
         .is_ok_and(|size| start >= size || sys::punch(range.to, start, len as u64).is_ok())
 }
 
-/// Makes the destination reach to `last`, whose byte is zero. Others may have made it longer.
+/// Makes the destination reach to `last`, whose byte is zero, unless another process has made it
+/// longer.
 fn end_behind(range: &Range<'_>, last: u64) -> io::Result<()> {
     if file::size(range.to)? > last {
         return Ok(());
@@ -89,15 +90,14 @@ fn end_behind(range: &Range<'_>, last: u64) -> io::Result<()> {
     file::borrow(range.to).write_all_at(&[0], last)
 }
 
-/// Where the source has data.
+/// The data ranges of the source.
 struct Extents {
     data: u64,
     hole: u64,
 }
 
 impl Extents {
-    /// All of it is taken for data where holes are not wanted, or where its blocks are as many as
-    /// its bytes.
+    /// Treats the whole range as data without `holes`, or if the file has as many blocks as bytes.
     fn new(range: &Range<'_>, holes: bool) -> Self {
         let (start, end) = (range.from_pos, range.ends().0);
         let holes = holes && range.from_blocks < range.from_size / 512;
@@ -107,12 +107,12 @@ impl Extents {
         }
     }
 
-    /// Where the next data from `pos` on begins and ends, both up to the end of the range.
+    /// Returns the begin and end of the next data from `pos` on, both up to the end of the range.
     fn next(&mut self, range: &Range<'_>, pos: u64) -> (u64, u64) {
         if pos >= self.hole {
             let end = range.ends().0;
             let data = match sys::seek_from(range.from, pos, libc::SEEK_DATA) {
-                // No data: a hole up to the end of the file, wherever that is by now.
+                // No data: a hole up to the current end of the file.
                 Err(err) if sys::is(&err, libc::ENXIO) => file::size(range.from).unwrap_or(pos),
                 Err(_) => pos,
                 Ok(data) => data,

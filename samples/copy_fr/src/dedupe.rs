@@ -10,7 +10,7 @@ use crate::{
 };
 use std::io;
 
-/// `FIDEDUPERANGE` takes no more at a time.
+/// The most bytes of one `FIDEDUPERANGE`.
 const MAX: usize = 1 << 30;
 
 /// Shares the range if the bytes are equal. A difference at the end leaves the beginning unshared,
@@ -37,7 +37,7 @@ pub(crate) fn dedupe(range: &Range<'_>) -> io::Result<usize> {
     Ok(done)
 }
 
-/// `FIDEDUPERANGE` would take less than it is asked for, and not say so.
+/// Checks the ends of the range: `FIDEDUPERANGE` would silently do less.
 fn check_ends(range: &Range<'_>) -> io::Result<()> {
     let block = sys::block_size(range.from)?;
     let ends = range.ends();
@@ -58,7 +58,7 @@ fn piece(range: &Range<'_>, done: usize, len: usize) -> io::Result<usize> {
     }
 }
 
-/// `EBADE` if the ranges do not hold the same bytes.
+/// Returns `EBADE` if the ranges differ.
 pub(crate) fn compare(range: &Range<'_>) -> io::Result<()> {
     let (mut these, mut those) = (Buffer::new(BUFFER)?, Buffer::new(BUFFER)?);
     let mut done = 0;
@@ -67,7 +67,7 @@ pub(crate) fn compare(range: &Range<'_>) -> io::Result<()> {
         let at = done as u64;
         let these = these.read_all_at(range.from, size, range.from_pos + at)?;
         let those = those.read_all_at(range.to, size, range.to_pos + at)?;
-        // One has become shorter.
+        // One of the files has become shorter.
         if these.len() < size || those.len() < size {
             return Err(sys::error(libc::EINVAL));
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Whether blocks are shared, by `FS_IOC_FIEMAP`.
+//! Checks whether blocks are shared, by `FS_IOC_FIEMAP`.
 
 use crate::{sys, Cloned, Mode};
 use reflink_sys::{
@@ -8,11 +8,11 @@ use reflink_sys::{
 };
 use std::{ops::Range, os::fd::BorrowedFd};
 
-/// How many times the next extents are asked for.
+/// The most FIEMAP calls.
 const ROUNDS: usize = 1024;
 
-/// Whether a call that did these bytes, `len` from `pos` on, shared their blocks. No error says so:
-/// the kernel may copy.
+/// Returns whether a call that did `len` bytes from `pos` on shared their blocks. It may have
+/// copied instead.
 pub(crate) fn shared(file: BorrowedFd<'_>, pos: Option<u64>, len: usize, mode: Mode) -> Cloned {
     if len == 0 || mode == Mode::Copy {
         return Cloned::No;
@@ -25,8 +25,8 @@ pub(crate) fn shared(file: BorrowedFd<'_>, pos: Option<u64>, len: usize, mode: M
         return Cloned::Unknown;
     }
     let answer = fiemap(file, pos..end, 0);
-    // Where the range's old blocks were shared, the filesystem may show those until what was copied
-    // is written out.
+    // If the range's old blocks were shared, the filesystem may report those until it has written
+    // the copy back.
     if mode == Mode::Auto && matches!(answer, Cloned::Yes | Cloned::Some) {
         return fiemap(file, pos..end, FIEMAP_FLAG_SYNC);
     }
@@ -45,7 +45,7 @@ fn fiemap(file: BorrowedFd<'_>, mut range: Range<u64>, flags: u32) -> Cloned {
             break;
         }
         for extent in extents {
-            // Room that was not written to is a hole that takes blocks.
+            // Unwritten blocks count as a hole.
             if extent.flags & FIEMAP_EXTENT_SHARED != 0 {
                 shared = true;
             } else if extent.flags & FIEMAP_EXTENT_UNWRITTEN == 0 {

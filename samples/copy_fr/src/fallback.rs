@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What the flags do, by the calls that every kernel has.
+//! The flags by the calls that every kernel has.
 
 use crate::{check, copy, copy_range, dedupe, extents, file, reflink, Done, Mode};
 use std::{
@@ -8,13 +8,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
+/// A range of the source and its destination. Positions and lengths are in bytes, and end below
 /// 2^63.
 pub(crate) struct Range<'a> {
     pub(crate) from: BorrowedFd<'a>,
     pub(crate) from_pos: u64,
     pub(crate) from_size: u64,
-    /// How many of 512 bytes.
+    /// The number of blocks of 512 bytes of the source.
     pub(crate) from_blocks: u64,
     pub(crate) to: BorrowedFd<'a>,
     pub(crate) to_pos: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Range<'a> {
 }
 
 impl Range<'_> {
-    /// Where it ends in either file.
+    /// Returns the end of the range in either file.
     pub(crate) fn ends(&self) -> (u64, u64) {
         let len = self.len as u64;
         (self.from_pos + len, self.to_pos + len)
@@ -32,7 +32,7 @@ impl Range<'_> {
 
 /// As [`copy_range`](crate::copy_range), but without the kernel's flags.
 ///
-/// Everything is done by the calls that every kernel has, even where the kernel knows flags.
+/// Uses only calls that every kernel has, even if the kernel takes flags.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn copy_range_fallback(
     by_other_calls(from.as_fd(), from_pos, to.as_fd(), to_pos, len, mode)
 }
 
-/// What the flags do, and what no flag does, by the calls that every kernel has.
+/// Implements the flags, and no flag, by the calls that every kernel has.
 pub(crate) fn by_other_calls(
     from: BorrowedFd<'_>,
     from_pos: Option<&mut u64>,

@@ -2,8 +2,8 @@
 
 //! Files by their descriptors.
 //!
-//! Nothing is opened or closed here: to close any descriptor of a file takes away all POSIX locks that
-//! the process has on it.
+//! Opens and closes no file: closing any descriptor of a file releases all POSIX locks that the
+//! process has on it.
 
 use crate::sys;
 use std::{
@@ -31,21 +31,21 @@ pub(crate) fn position(fd: BorrowedFd<'_>) -> io::Result<u64> {
     (&*borrow(fd)).stream_position()
 }
 
-/// What the caller gave, or the file position.
+/// Returns the given position, or the file position.
 pub(crate) fn position_or(fd: BorrowedFd<'_>, given: Option<&u64>) -> io::Result<u64> {
     given.map_or_else(|| position(fd), |pos| Ok(*pos))
 }
 
-/// Moves what the caller gave, or the file position, to `pos`.
+/// Sets the given position, or the file position, to `pos`.
 pub(crate) fn advance(fd: BorrowedFd<'_>, given: Option<&mut u64>, pos: u64) {
     match given {
         Some(given) => *given = pos,
-        // A regular file, and a position below 2^63: nothing to go wrong.
+        // A regular file, and a position below 2^63: this cannot fail.
         None => drop((&*borrow(fd)).seek(SeekFrom::Start(pos))),
     }
 }
 
-/// The size in bytes.
+/// Returns the size in bytes.
 pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
     metadata(fd).map(|metadata| metadata.len())
 }
@@ -58,21 +58,21 @@ pub(crate) fn is_direct(fd: BorrowedFd<'_>) -> bool {
     sys::open_flags(fd).is_ok_and(|flags| flags & libc::O_DIRECT != 0)
 }
 
-/// What `O_DIRECT` wants offsets, lengths and memory to be multiples of, on all but rare devices.
+/// The alignment of offsets, lengths and memory for `O_DIRECT`, enough for all but rare devices.
 pub(crate) const ALIGN: usize = 4096;
 
-/// Memory to read into, also from a file open with `O_DIRECT`.
+/// Memory to read into, aligned for `O_DIRECT`.
 pub(crate) struct Buffer {
     memory: Vec<u8>,
-    /// Where it is aligned.
+    /// The aligned start.
     start: usize,
 }
 
 impl Buffer {
-    /// For up to `size` bytes at a time.
+    /// Allocates memory for reads of up to `size` bytes.
     pub(crate) fn new(size: usize) -> io::Result<Self> {
         let mut memory = Vec::new();
-        // The bytes, what is read around them, and what aligns them.
+        // The bytes, the unaligned rests around them, and the alignment.
         let size = size + 3 * ALIGN;
         memory
             .try_reserve_exact(size)
@@ -104,7 +104,7 @@ impl Buffer {
         Ok(&memory[..got])
     }
 
-    /// The same, but fewer bytes than asked for are there only at the end of the file.
+    /// As `read_at`, but returns fewer bytes only at the end of the file.
     pub(crate) fn read_all_at(
         &mut self,
         fd: BorrowedFd<'_>,

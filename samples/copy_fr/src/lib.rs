@@ -24,7 +24,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// What a call is to do.
+/// The mode of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Share what the filesystem can share, copy the rest: no flag.
@@ -38,7 +38,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The flag of the system call.
+    /// Returns the flag of the system call.
     pub const fn flags(self) -> u32 {
         match self {
             Self::Auto => 0,
@@ -48,7 +48,7 @@ impl Mode {
         }
     }
 
-    /// Whether it may copy what it cannot share.
+    /// Returns whether the mode may copy blocks that it cannot share.
     const fn copies(self) -> bool {
         matches!(self, Self::Auto | Self::Copy)
     }
@@ -63,30 +63,29 @@ pub enum Cloned {
     Yes,
     /// Some are, some are not.
     Some,
-    /// The filesystem does not tell; or there are only holes; or too many extents to look at.
+    /// There is no FIEMAP; or there are only holes; or too many extents.
     Unknown,
 }
 
-/// What a call did.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Done {
-    /// How many bytes; may be fewer than were asked for.
+    /// The number of bytes; may be less than the length of the range.
     pub bytes: usize,
-    /// Whether they were shared.
+    /// Whether their blocks are shared.
     pub cloned: Cloned,
 }
 
 /// Copies or shares `len` bytes of `from` to `to`, also where the kernel refuses flags.
 ///
-/// A position is in bytes, and is moved on by what was done; without one the file position is
-/// used, and moved on. But for [`Mode::Copy`] this takes a look at the destination's extents.
-/// [`Mode::Auto`] does 0 bytes at the end of the source, which may have become shorter: a loop must
-/// end there.
+/// A position is in bytes, and advances by the bytes done; without one, the file position is used
+/// and advances. Except for [`Mode::Copy`] this reads the destination's extents. [`Mode::Auto`]
+/// does 0 bytes at the end of the source, which may have become shorter: a loop must end there.
 ///
 /// # Errors
 ///
-/// Those of `copy_file_range(2)`, see the [table](crate#errors). No position has moved then.
+/// Those of `copy_file_range(2)`, see the [table](crate#errors). No position has changed then.
 pub fn copy_range(
     from: impl AsFd,
     from_pos: Option<&mut u64>,
@@ -113,7 +112,7 @@ pub fn copy_range(
     }
 }
 
-/// Whether other calls are to do what the kernel's own refused to.
+/// Returns whether to use other calls after an error of the kernel's own.
 fn falls_back(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode, err: &io::Error) -> bool {
     if sys::copy_file_range_is_missing(err) {
         return true;
@@ -124,7 +123,7 @@ fn falls_back(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mode: Mode, err: &io::Er
     sys::is(err, libc::EINVAL) && !kernel_takes_flags(from, to)
 }
 
-/// The system call, and whether blocks are shared.
+/// Makes the system call, and finds out whether blocks are shared.
 fn by_kernel(
     from: BorrowedFd<'_>,
     from_pos: Option<&mut u64>,
@@ -133,7 +132,7 @@ fn by_kernel(
     len: usize,
     mode: Mode,
 ) -> io::Result<Done> {
-    // Before the call: others may move the file position meanwhile.
+    // Before the call: other threads may move the file position meanwhile.
     let start = file::position_or(to, to_pos.as_deref()).ok();
     let bytes = sys::copy_file_range(from, from_pos, to, to_pos, len, mode.flags())?;
     Ok(Done {
@@ -142,8 +141,9 @@ fn by_kernel(
     })
 }
 
-/// Whether a flagged call's `EINVAL` meant that the kernel takes no flags. That it does not is kept
-/// for the process's lifetime; should it learn to, its calls no longer fail for that.
+/// Returns whether the kernel takes flags, after `EINVAL` of a flagged call. Remembers that it does
+/// not for the process's lifetime: if a module is loaded later, flagged calls succeed and do not
+/// get here.
 fn kernel_takes_flags(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
     static NONE: AtomicBool = AtomicBool::new(false);
 

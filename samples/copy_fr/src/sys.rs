@@ -10,7 +10,7 @@ use std::{
     ptr,
 };
 
-/// How many extents are asked for at a time.
+/// The most extents of one FIEMAP call.
 const EXTENTS: u32 = 32;
 
 const FIGETBSZ: libc::Ioctl = libc::_IO(0, 2);
@@ -37,7 +37,7 @@ pub(crate) fn is(err: &io::Error, errno: i32) -> bool {
     err.raw_os_error() == Some(errno)
 }
 
-/// The call, with positions that are not negative.
+/// Makes the call, with positions that are not negative.
 pub(crate) fn copy_file_range(
     from: BorrowedFd<'_>,
     from_pos: Option<&mut u64>,
@@ -57,8 +57,8 @@ pub(crate) fn copy_file_range(
     Ok(copied)
 }
 
-/// Whether an error means that there is no such call: an old kernel, or a filter (seccomp) that does
-/// not let it through. Those say `EPERM`, too, but of descriptors that are not open as well.
+/// Returns whether an error means that there is no such call: an old kernel, or a seccomp filter. A
+/// filter may return `EPERM`, but returns it for closed descriptors, too.
 pub(crate) fn copy_file_range_is_missing(err: &io::Error) -> bool {
     if !is(err, libc::EPERM) {
         return is(err, libc::ENOSYS);
@@ -82,7 +82,7 @@ pub(crate) fn copy_file_range_is_missing(err: &io::Error) -> bool {
 
 /// # Safety
 ///
-/// `argument` is what the request takes.
+/// `argument` has the type that the request takes.
 unsafe fn ioctl<T>(fd: BorrowedFd<'_>, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
     // SAFETY: By the safety requirements.
     if unsafe { libc::ioctl(fd.as_raw_fd(), request, ptr::from_mut(argument)) } == -1 {
@@ -91,7 +91,7 @@ unsafe fn ioctl<T>(fd: BorrowedFd<'_>, request: libc::Ioctl, argument: &mut T) -
     Ok(())
 }
 
-/// Filesystems that cannot share say so in several ways.
+/// Filesystems that cannot share return several errors for that.
 fn remap_error(err: io::Error) -> io::Error {
     const KERNEL_ENOTSUPP: i32 = 524;
 
@@ -101,7 +101,7 @@ fn remap_error(err: io::Error) -> io::Error {
     }
 }
 
-/// `FICLONERANGE`.
+/// Calls `FICLONERANGE`.
 pub(crate) fn clone_range(
     from: BorrowedFd<'_>,
     from_pos: u64,
@@ -112,7 +112,7 @@ pub(crate) fn clone_range(
     reflink_sys::ficlonerange(&to, to_pos, &from, from_pos, len).map_err(remap_error)
 }
 
-/// `FIDEDUPERANGE` with one destination. Returns how many bytes it took.
+/// Calls `FIDEDUPERANGE` with one destination. Returns the number of bytes done.
 pub(crate) fn dedupe_range(
     from: BorrowedFd<'_>,
     from_pos: u64,
@@ -129,15 +129,15 @@ pub(crate) fn dedupe_range(
     }
 }
 
-/// The size of a block of the filesystem, in bytes.
+/// Returns the block size of the filesystem, in bytes.
 pub(crate) fn block_size(file: BorrowedFd<'_>) -> io::Result<u64> {
     let mut size: libc::c_int = 0;
-    // SAFETY: That is what it takes.
+    // SAFETY: The request takes an int.
     unsafe { ioctl(file, FIGETBSZ, &mut size)? };
     Ok(size as u64)
 }
 
-/// The first extents of a range.
+/// Returns the first extents of a range.
 pub(crate) fn fiemap(
     file: BorrowedFd<'_>,
     range: Range<u64>,
@@ -149,19 +149,19 @@ pub(crate) fn fiemap(
     Ok(extents)
 }
 
-/// Takes the blocks of a range, as `fallocate` with `FALLOC_FL_PUNCH_HOLE`.
+/// Frees the blocks of a range, as `fallocate` with `FALLOC_FL_PUNCH_HOLE`.
 pub(crate) fn punch(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
     let mut request = SpaceRequest {
         start: start as i64,
         len: len as i64,
         ..Default::default()
     };
-    // SAFETY: That is what it takes.
+    // SAFETY: The request takes this structure.
     unsafe { ioctl(file, FS_IOC_UNRESVSP64, &mut request) }
 }
 
-/// Where the next data from `pos` on begins, or the next hole, by `SEEK_DATA` or `SEEK_HOLE`. The
-/// file position, which is moved for that, is put back.
+/// Returns the begin of the next data from `pos` on, or of the next hole, by `SEEK_DATA` or
+/// `SEEK_HOLE`. This moves the file position; restores it.
 pub(crate) fn seek_from(file: BorrowedFd<'_>, pos: u64, whence: libc::c_int) -> io::Result<u64> {
     let seek = |pos, whence| {
         // SAFETY: It takes no pointer.
@@ -176,12 +176,12 @@ pub(crate) fn seek_from(file: BorrowedFd<'_>, pos: u64, whence: libc::c_int) -> 
     found.map(|pos| pos as u64)
 }
 
-/// Whether FIEMAP says of the filesystem which blocks are shared: SMB answers it, and cannot know.
+/// Returns whether FIEMAP reports shared blocks: SMB has FIEMAP, but does not know.
 pub(crate) fn tells_what_is_shared(file: BorrowedFd<'_>) -> bool {
     const SMB: [u32; 3] = [0xff53_4d42, 0xfe53_4d42, 0x517b];
 
     let mut buffer = std::mem::MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: It writes to `buffer`, of which zeros are a value, too.
+    // SAFETY: The call writes to `buffer`, which is valid if it is all zeros, too.
     let (result, statfs) = unsafe {
         let result = libc::fstatfs(file.as_raw_fd(), buffer.as_mut_ptr());
         (result, buffer.assume_init())
@@ -189,7 +189,7 @@ pub(crate) fn tells_what_is_shared(file: BorrowedFd<'_>) -> bool {
     result == 0 && !SMB.contains(&(statfs.f_type as u32))
 }
 
-/// The flags it was opened with.
+/// Returns the flags that the file was opened with.
 pub(crate) fn open_flags(file: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     // SAFETY: It takes no pointer.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } {
@@ -198,7 +198,7 @@ pub(crate) fn open_flags(file: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     }
 }
 
-/// `RLIMIT_FSIZE`, `None` where there is none.
+/// Returns `RLIMIT_FSIZE`, or `None` if there is none.
 pub(crate) fn file_size_limit() -> io::Result<Option<u64>> {
     let mut limit = libc::rlimit64 {
         rlim_cur: 0,
@@ -211,7 +211,7 @@ pub(crate) fn file_size_limit() -> io::Result<Option<u64>> {
     Ok(Some(limit.rlim_cur).filter(|&limit| limit != libc::RLIM64_INFINITY))
 }
 
-/// What the kernel sends to who writes beyond that.
+/// Sends the signal of a write beyond the limit.
 pub(crate) fn raise_file_size() {
     // SAFETY: It takes no pointer.
     unsafe { libc::raise(libc::SIGXFSZ) };

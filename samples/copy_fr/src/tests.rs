@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! On any filesystem: that of `TMPDIR`. Sharing may work there, or must say `EOPNOTSUPP`.
+//! Tests on any filesystem: that of `TMPDIR`. Sharing must work there, or return `EOPNOTSUPP`.
 
 use crate::{copy_range, copy_range_fallback, Cloned, Done, Mode};
 use std::{
@@ -17,9 +17,9 @@ use std::{
     thread,
 };
 
-/// Larger than what is read at a time, and with a ragged end.
+/// Larger than the buffer, and not aligned.
 const SIZE: usize = (1 << 20) + 123;
-/// Of most filesystems, or a multiple of it.
+/// The block size of most filesystems, or a multiple of it.
 const BLOCK: usize = 1 << 16;
 
 const FLAGGED: [Mode; 3] = [Mode::Copy, Mode::Reflink, Mode::Dedup];
@@ -33,7 +33,7 @@ type Call = fn(
     Mode,
 ) -> io::Result<Done>;
 
-/// Both ways to the same results.
+/// Both functions, with the same results.
 const CALLS: [Call; 2] = [
     |from, from_pos, to, to_pos, len, mode| copy_range(from, from_pos, to, to_pos, len, mode),
     |from, from_pos, to, to_pos, len, mode| {
@@ -77,7 +77,7 @@ fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i / 7) as u8 ^ seed).collect()
 }
 
-/// A call with both positions given. Returns the result and checks where they moved.
+/// Makes a call with both positions given, and checks their advance. Returns the result.
 fn at(
     call: Call,
     (from, from_pos): (&File, u64),
@@ -99,7 +99,7 @@ fn at(
     result.map_err(|err| err.raw_os_error().unwrap())
 }
 
-/// Whether the result is that of a filesystem that cannot share.
+/// Returns whether the result is that of a filesystem that cannot share.
 fn cannot_share(result: &Result<Done, i32>) -> bool {
     *result == Err(libc::EOPNOTSUPP)
 }
@@ -154,7 +154,7 @@ fn reflink_shares_or_fails() {
         }
         assert_eq!(result, done(SIZE, Cloned::Yes));
         assert!(dir.bytes("to") == pattern(SIZE, 0));
-        // The last block's part would hide what comes after it.
+        // The last partial block would replace bytes after it.
         to.set_len(4 * SIZE as u64).unwrap();
         let result = at(call, (&from, 0), (&to, 0), SIZE, Mode::Reflink);
         assert_eq!(result, Err(libc::EINVAL));
@@ -314,7 +314,7 @@ fn all_of_a_file() -> libc::flock {
     lock
 }
 
-/// Whether the process holds a lock on the file, as a child of it sees.
+/// Returns whether the process holds a lock on the file, by a check in a child.
 fn is_locked(file: &File) -> bool {
     let mut lock = all_of_a_file();
     let mut status = 0;
@@ -344,7 +344,7 @@ fn locks_survive_every_call() {
         dir.file("to", &pattern(SIZE, 0)),
     ];
     held.iter().for_each(lock);
-    // Closed last: any that is closed takes the locks away.
+    // Closed last: closing any of them releases the locks.
     let mut opened = Vec::new();
     for call in CALLS {
         for (mode, flags) in [Mode::Auto, Mode::Copy, Mode::Reflink, Mode::Dedup]
@@ -424,7 +424,7 @@ fn holes_stay_holes() {
         model[..len as usize].copy_from_slice(&bytes[from_pos as usize..][..len as usize]);
         assert!(dir.bytes("to") == model, "{old} {from_pos} {len}");
         let blocks = to.metadata().unwrap().blocks();
-        // XFS keeps room behind what was written last.
+        // XFS keeps blocks preallocated behind the last write.
         assert!(blocks < old.max(len) / 512, "{blocks}");
     }
 }
@@ -457,7 +457,7 @@ fn others_may_move_the_position_meanwhile() {
             .map(|_| copy_range(&from, Some(&mut 0), &to, None, SIZE, Mode::Auto))
             .collect();
         stop.store(true, Relaxed);
-        // Some filesystems end before the ragged last block.
+        // Some filesystems end before the partial last block.
         for result in results {
             assert!((1..=SIZE).contains(&result.unwrap().bytes));
         }
@@ -486,7 +486,7 @@ fn what_is_compared_is_all_of_it() {
     }
 }
 
-/// Makes the system call fail for this thread, as a filter of seccomp does.
+/// Installs a seccomp filter that makes the system call fail for this thread.
 fn filter_copy_file_range(errno: i32) {
     let statement = |code, value| libc::sock_filter {
         code,

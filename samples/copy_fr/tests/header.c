@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Tests of copy_fr.h, in C and in C++: header.rs builds and runs them in a directory of their own.
+ * Tests of copy_fr.h, in C and in C++: header.rs builds and runs them in a new directory.
  *
  * The header comes after another one and without _GNU_SOURCE (which C++ has anyway), and must not
  * bring names of the kernel's headers.
@@ -25,7 +25,7 @@ static void expect_at(int condition, const char *text, int line)
 {
 	if (condition)
 		return;
-	printf("line %d: not so: %s (errno: %s)\n", line, text, strerror(errno));
+	printf("line %d: false: %s (errno: %s)\n", line, text, strerror(errno));
 	exit(1);
 }
 

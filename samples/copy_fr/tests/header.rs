@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The library in C: builds `header.c` with this machine's compilers, and runs it.
+//! Builds and runs `header.c`, the tests of the library in C, with this machine's compilers.
 
 use std::{env, fs, path::Path, process::Command};
 

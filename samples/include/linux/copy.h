@@ -2,8 +2,8 @@
 /*
  * The flags of copy_file_range(2). At most one may be given.
  *
- * A kernel without them refuses every flag with EINVAL; with copy_fr.ko it takes these. 0, copying
- * as the filesystem likes best, works everywhere.
+ * A kernel without them refuses every flag with EINVAL; with copy_fr.ko it accepts these. With 0,
+ * which works everywhere, the filesystem chooses.
  */
 #ifndef _LINUX_COPY_H
 #define _LINUX_COPY_H

@@ -28,9 +28,9 @@ struct FileDedupeRange {
 pub struct FileDedupeRangeInfo {
     /// The descriptor of the destination.
     pub dest_fd: i64,
-    /// Where its range begins, in bytes.
+    /// The offset of its range, in bytes.
     pub dest_offset: u64,
-    /// How many bytes are shared now.
+    /// The number of bytes that are shared now.
     pub bytes_deduped: u64,
     /// 0, [`FILE_DEDUPE_RANGE_DIFFERS`], or an error as a negative number.
     pub status: i32,
@@ -51,12 +51,12 @@ impl FileDedupeRangeInfo {
 
 const _: () = assert!(size_of::<FileDedupeRange>() == 24 && size_of::<FileDedupeRangeInfo>() == 32);
 
-/// Makes `len` bytes from `offset` in `from` share blocks with those in each destination that has
-/// the same bytes, and fills in the results.
+/// Makes `len` bytes from `offset` in `from` share blocks with each destination that has the same
+/// bytes, and fills in the results.
 ///
 /// # Errors
 ///
-/// Those of the call; `EINVAL` for more destinations than it can be given.
+/// Those of the call; `EINVAL` for too many destinations.
 pub fn fideduperange(
     from: &impl AsRawFd,
     offset: u64,

@@ -8,11 +8,11 @@ use std::{io, os::fd::AsRawFd};
 /// The request; see `Documentation/filesystems/fiemap.rst`.
 pub const FS_IOC_FIEMAP: libc::Ioctl = libc::_IOWR::<Fiemap>(b'f' as u32, 11);
 
-/// Write the file back before it is looked at.
+/// Writes the file back first.
 pub const FIEMAP_FLAG_SYNC: u32 = 1;
-/// Map the extended attributes instead.
+/// Maps the extended attributes instead.
 pub const FIEMAP_FLAG_XATTR: u32 = 2;
-/// Keep the extents in memory.
+/// Keeps the extents in memory.
 pub const FIEMAP_FLAG_CACHE: u32 = 4;
 
 /// The last extent of the file.
@@ -38,11 +38,11 @@ struct Fiemap {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FiemapExtent {
-    /// Where it is in the file, in bytes.
+    /// The offset in the file, in bytes.
     pub logical: u64,
-    /// Where it is on the device, in bytes.
+    /// The address on the device, in bytes.
     pub physical: u64,
-    /// How long it is, in bytes.
+    /// The length, in bytes.
     pub length: u64,
     reserved64: [u64; 2],
     /// `FIEMAP_EXTENT_*`.
@@ -52,8 +52,8 @@ pub struct FiemapExtent {
 
 const _: () = assert!(size_of::<Fiemap>() == 32 && size_of::<FiemapExtent>() == 56);
 
-/// Returns how many extents there are in `length` bytes from `start`, and the first of them, at most
-/// `room`; where `room` is 0, how many there are in all.
+/// Returns the number of extents in `length` bytes from `start`, and the first of them, at most
+/// `room`; with `room` 0, the number of all extents.
 ///
 /// # Errors
 ///

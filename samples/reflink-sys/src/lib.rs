@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The system calls that share blocks between files and say which are shared, as the kernel has
-//! them: `copy_file_range(2)` with its flags, `ioctl_ficlone(2)`, `ioctl_fideduperange(2)` and
-//! `FS_IOC_FIEMAP` (`include/uapi/linux/fs.h`, `fiemap.h`). Each makes one call and returns the
-//! kernel's error.
+//! The kernel's calls that share blocks between files and report shared blocks:
+//! `copy_file_range(2)` with its flags, `ioctl_ficlone(2)`, `ioctl_fideduperange(2)` and
+//! `FS_IOC_FIEMAP` (`include/uapi/linux/fs.h`, `fiemap.h`). Each function makes one call and
+//! returns the kernel's error.
 
 mod dedupe;
 mod fiemap;
@@ -17,8 +17,8 @@ pub use fiemap::{
 };
 pub use libc::{file_clone_range, FICLONE, FICLONERANGE};
 
-/// Calls `copy_file_range(2)` itself, not the C library's function, which has its own opinion of
-/// flags. `None` stands for the file position. Returns the number of bytes copied.
+/// Calls `copy_file_range(2)` itself, as the C library's function may refuse flags. `None` is the
+/// file position. Returns the number of bytes copied.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn copy_file_range(
     len: usize,
     flags: u32,
 ) -> io::Result<usize> {
-    // SAFETY: The pointers are NULL or those of offsets that are borrowed for the call.
+    // SAFETY: The pointers are NULL or point to offsets that are borrowed for the call.
     let copied = unsafe {
         libc::syscall(
             libc::SYS_copy_file_range,
@@ -50,17 +50,17 @@ pub fn copy_file_range(
 ///
 /// # Errors
 ///
-/// Those of the call; `ENOTTY`, too, where the filesystem has no clones.
+/// Those of the call; `ENOTTY` if the filesystem has no clones.
 pub fn ficlone(to: &impl AsRawFd, from: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: The argument is a number.
     result(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) })
 }
 
-/// Shares `len` bytes from `from_pos` in `from` at `to_pos` in `to`; 0 stands for all to the end.
+/// Shares `len` bytes from `from_pos` in `from` at `to_pos` in `to`; `len` 0 is up to the end.
 ///
 /// # Errors
 ///
-/// Those of the call; `ENOTTY`, too, where the filesystem has no clones.
+/// Those of the call; `ENOTTY` if the filesystem has no clones.
 pub fn ficlonerange(
     to: &impl AsRawFd,
     to_pos: u64,
@@ -85,7 +85,7 @@ fn result(returned: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Adds room for `count` of `T` behind a header: zeros, aligned for both.
+/// Returns a request: the header, and zeros for `count` of `T` after it, aligned for both.
 fn request<Header: Copy, T: Copy>(header: Header, count: usize) -> Vec<u64> {
     const { assert!(size_of::<Header>() % 8 == 0 && size_of::<T>() % 8 == 0) };
     const { assert!(align_of::<Header>() <= 8 && align_of::<T>() <= 8) };
@@ -95,7 +95,7 @@ fn request<Header: Copy, T: Copy>(header: Header, count: usize) -> Vec<u64> {
     words
 }
 
-/// Returns the header of a request, and the first `count` of what comes behind it.
+/// Returns the header of a request, and the first `count` of the values after it.
 ///
 /// # Safety
 ///

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/bench_floor: what a module can do at best whose blocks are single pages,
- * outside of the page cache, without a filesystem around them. The benchmark
- * (qemu/bench) puts it beside what filesystems do.
+ * /dev/bench_floor: the lower bound of costs for a module whose blocks are single
+ * pages outside of the page cache, without a filesystem. The benchmark
+ * (qemu/bench) compares filesystems with it.
  *
- * The device has pages, made by BENCH_FLOOR_FILL. Mapped shared, they are
- * inserted a page table at a time: the fewest faults, and the one function that
- * modules have to map pages that are counted. What is written goes to new pages.
+ * BENCH_FLOOR_FILL allocates the device's pages. Mapped shared, they are
+ * inserted a page table at a time: that takes the fewest faults, with the only
+ * function for modules that maps refcounted pages. Writes go to new pages.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -19,29 +19,31 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-/* The argument is a number of pages. Makes the device's, in the place of what it had. */
+/* Replaces the device's pages by as many new ones as the argument says. */
 #define BENCH_FLOOR_FILL	_IO(0xf1, 0)
-/* Allocates as many once more, and copies all. */
+/* Allocates as many pages again, and copies all. */
 #define BENCH_FLOOR_COPY	_IO(0xf1, 1)
-/* Frees the copies, and what was written. */
+/* Frees the copies, and the pages of writes. */
 #define BENCH_FLOOR_DROP	_IO(0xf1, 2)
-/* Has each fault copy the one page that it is about into a new one, and map that. */
+/* Makes each fault copy its page into a new one, and map that. */
 #define BENCH_FLOOR_FAULTS_COPY	_IO(0xf1, 3)
 
 struct floor {
-	/* Of all that follows. Faults go without: nothing is filled anew while it is mapped, by one thread. */
+	/*
+	 * Protects everything below, except from faults: one thread maps, and does not fill while it
+	 * has a mapping.
+	 */
 	struct mutex lock;
 	unsigned long n;
 	struct page **pages;
-	/* As many, of which so many are there. */
+	/* An array of n, of which the first `copied` exist. */
 	struct page **copies;
 	unsigned long copied;
 	bool faults_copy;
 };
 
 /*
- * Pages are allocated as reflinkfs does: up to so many together, of what is free, and fewer where there
- * are not so many.
+ * Allocates pages as reflinkfs does: up to this order without reclaim, and lower orders if that fails.
  */
 #define FLOOR_ORDER	8
 #define FLOOR_EASY	((GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN)
@@ -58,7 +60,7 @@ static void floor_free(struct page **pages, unsigned long n)
 	kvfree(pages);
 }
 
-/* Allocates up to n pages that follow each other; how many. */
+/* Allocates up to n contiguous pages. Returns their number. */
 static unsigned long floor_alloc(struct page **pages, unsigned long n)
 {
 	unsigned int order = min(ilog2(n), FLOOR_ORDER);
@@ -76,14 +78,14 @@ static unsigned long floor_alloc(struct page **pages, unsigned long n)
 	return i;
 }
 
-/* Pages, filled from others where there are any. */
+/* Returns n new pages, filled from `from` if that is not NULL. */
 static struct page **floor_make(unsigned long n, struct page **from)
 {
 	struct page **pages = kvcalloc(n, sizeof(*pages), GFP_KERNEL);
 	unsigned long i = 0, end;
 
 	while (pages && i < n) {
-		/* The first without others, so that copies lie elsewhere in their pieces (see data.rs). */
+		/* A single page first, so that copies have other offsets in a MiB (see data.rs). */
 		end = i + floor_alloc(pages + i, from || i ? n - i : 1);
 		if (end == i) {
 			floor_free(pages, n);
@@ -143,7 +145,7 @@ static long floor_ioctl(struct file *file, unsigned int command, unsigned long n
 	}
 }
 
-/* Whole pages, to wherever: each call allocates what it is given, and copies that. */
+/* Allocates new pages in each call, and copies the bytes to them; the offset does not matter. */
 static ssize_t floor_write(struct file *file, const char __user *from, size_t len, loff_t *at)
 {
 	struct floor *floor = file->private_data;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * One call of copy_file_range(2) by a 32-bit program, as its arguments say.
- * Built without a C library, for which a toolchain would need a second one.
+ * Makes one call of copy_file_range(2) as a 32-bit program, with its arguments.
+ * Built without a C library, as the toolchain has none for 32 bits.
  *
  *   copy_file_range32 SOURCE DESTINATION OFF_IN OFF_OUT LEN FLAGS
  *
  * An offset is `off:N`, a pointer to N, or `pos:N`, NULL and the position N.
- * Prints what the call gave, a negative errno if it failed, and then the
+ * Prints the result of the call, a negative errno if it failed, and then the
  * offset and the position of the source and of the destination.
  */
 
@@ -23,7 +23,7 @@
 #define NR_llseek 140
 #define NR_copy_file_range 377
 
-/* The status for arguments that are no call. */
+/* The exit status for wrong arguments. */
 #define USAGE 64
 
 static long call6(long nr, long a, long b, long c, long d, long e, long f)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What the two programs share: `measure`, which runs in the guest, writes [`record::Record`]s;
-//! `report`, on the host, reads them.
+//! The records that the two programs share: `measure`, in the guest, writes them; `report`, on the
+//! host, reads them.
 
 pub mod record;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! One line of JSON for each measurement, so that what fails loses nothing that was measured.
+//! One line of JSON for each measurement, so that a failure loses no earlier measurement.
 
 use serde::{Deserialize, Serialize};
 
-/// The filesystems, in the order in which they take turns.
+/// The filesystems, in the order of their turns.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -13,7 +13,7 @@ pub enum Fs {
     Tmpfs,
     Xfs,
     Btrfs,
-    /// No filesystem: what the processor does at best, as a measure for the others.
+    /// No filesystem: a bound of the processor, to compare the others with.
     #[value(skip)]
     Processor,
 }
@@ -33,7 +33,7 @@ impl Fs {
         self != Self::Tmpfs
     }
 
-    /// Whether it lies on a block device.
+    /// Returns whether it is on a block device.
     pub fn on_disk(self) -> bool {
         matches!(self, Self::Xfs | Self::Btrfs)
     }
@@ -50,7 +50,7 @@ pub enum Unit {
     PerSecond,
     #[serde(rename = "B")]
     Bytes,
-    /// How many times what it would be at best.
+    /// How many times the bound.
     #[serde(rename = "times")]
     Times,
     #[serde(rename = "count")]
@@ -66,23 +66,23 @@ impl Unit {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
-    /// The machine, before all others.
+    /// The machine; the first record.
     Machine {
         kernel: String,
         processor: String,
         emulated: bool,
-        /// Times are numbers of instructions.
+        /// Whether times are numbers of instructions.
         counted: bool,
         cpus: usize,
         memory: u64,
         quick: bool,
-        /// As much was measured as on a processor that is not emulated.
+        /// Whether as much was measured as on a real processor.
         full: bool,
         /// Whether the processor has fast string instructions by the byte.
         erms: bool,
         rounds: u32,
     },
-    /// What a row was measured with.
+    /// The setup of a row.
     Setting {
         row: u8,
         text: String,
@@ -90,7 +90,7 @@ pub enum Record {
     Sample {
         row: u8,
         metric: String,
-        /// The size or count that the metric was measured at, for curves.
+        /// The size or count of a point of a curve.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         at: Option<u64>,
         fs: Fs,
@@ -103,7 +103,7 @@ pub enum Record {
         fs: Fs,
         error: String,
     },
-    /// After all others; without it the run was cut off.
+    /// The last record; without it the run was cut off.
     End {
         seconds: f64,
     },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a row is given: a filesystem, a directory of its own on it, and where results go.
+//! The context of a row: a filesystem, a directory on it, and the output of results.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,17 +20,17 @@ pub struct Bench {
     pub dir: PathBuf,
     pub row: u8,
     pub round: u32,
-    /// How many rounds there are.
+    /// The number of rounds.
     pub rounds: u32,
-    pub effort: Effort,
-    /// Instructions are counted, on one processor.
+    pub scale: Scale,
+    /// Whether instructions are counted, on one processor.
     pub counted: bool,
 }
 
-/// How much is measured: what the issue asks for, what an emulated processor does in a quarter of an
-/// hour, or what shows whether something is far off.
+/// The amount of work: full, as much as an emulated processor does in a quarter of an hour, or just
+/// enough to see large changes.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Effort {
+pub enum Scale {
     Full,
     Emulated,
     Quick,
@@ -41,12 +41,12 @@ impl Bench {
         self.dir.join(name)
     }
 
-    /// What is done in this round, where so much is in all of them together.
+    /// Returns the part of `all` for this round.
     pub fn part_of(&self, all: u64) -> u64 {
         (all / u64::from(self.rounds)).max(1)
     }
 
-    /// A tenth on filesystems on disks, where they are slower by much and nothing depends on them.
+    /// Returns a tenth on disk filesystems, which are much slower and not the subject.
     pub fn tenth_on_disks(&self, all: u64) -> u64 {
         if self.fs.on_disk() {
             all / 10
@@ -55,12 +55,12 @@ impl Bench {
         }
     }
 
-    /// One of three values, by the effort.
+    /// Returns one of three values, by the scale.
     pub fn choose<T>(&self, full: T, emulated: T, quick: T) -> T {
-        match self.effort {
-            Effort::Full => full,
-            Effort::Emulated => emulated,
-            Effort::Quick => quick,
+        match self.scale {
+            Scale::Full => full,
+            Scale::Emulated => emulated,
+            Scale::Quick => quick,
         }
     }
 
@@ -68,17 +68,17 @@ impl Bench {
         self.sample_of(self.fs, metric, None, value, unit)
     }
 
-    /// A point of a curve.
+    /// Prints a point of a curve.
     pub fn point(&self, metric: &str, at: u64, value: f64, unit: Unit) -> Result<()> {
         self.sample_of(self.fs, metric, Some(at), value, unit)
     }
 
-    /// What the processor does without a filesystem.
+    /// Prints a bound of the processor, without a filesystem.
     pub fn reference(&self, metric: &str, value: f64, unit: Unit) -> Result<()> {
         self.sample_of(Fs::Processor, metric, None, value, unit)
     }
 
-    /// As [`Bench::bandwidth`], of no filesystem.
+    /// As [`Bench::bandwidth`], without a filesystem.
     pub fn reference_bandwidth(&self, metric: &str, bytes: u64, time: Duration) -> Result<()> {
         let speed = bytes as f64 / time.as_secs_f64();
         self.reference(metric, speed, Unit::BytesPerSecond)
@@ -104,7 +104,7 @@ impl Bench {
         })
     }
 
-    /// How long each of `count` operations took, on average.
+    /// Prints the mean time of each of `count` operations.
     pub fn each(&self, metric: &str, count: u64, time: Duration) -> Result<()> {
         self.sample(metric, time.as_secs_f64() / count as f64, Unit::Seconds)
     }
@@ -117,7 +117,7 @@ impl Bench {
         )
     }
 
-    /// Said once for the row: what it was measured with.
+    /// Prints the setup of the row, once.
     pub fn setting(&self, text: String) -> Result<()> {
         if self.fs != Fs::Reflinkfs {
             return Ok(());
@@ -128,13 +128,13 @@ impl Bench {
         })
     }
 
-    /// Lets no work that was put off disturb what is measured next.
+    /// Lets deferred work finish, so that it does not disturb the next measurement.
     pub fn settle(&self) -> Result<()> {
         sys::sync_filesystem(&self.dir)
     }
 }
 
-/// A line on stdout, at once.
+/// Prints a line on stdout, at once.
 pub fn print(record: &Record) -> Result<()> {
     let mut line = serde_json::to_string(record)?;
     line.push('\n');
@@ -143,15 +143,15 @@ pub fn print(record: &Record) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// How long `work` takes.
+/// Measures the time of `work`.
 pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
     let started = Instant::now();
     let value = work()?;
     Ok((started.elapsed(), value))
 }
 
-/// The median time of `count` calls of `work`, each given what `prepare` made; neither that nor
-/// `after` is in the time.
+/// Returns the median time of `count` calls of `work`, each with a value of `prepare`; `prepare`
+/// and `after` are not timed.
 pub fn median_time<T>(
     count: u32,
     mut prepare: impl FnMut() -> Result<T>,
@@ -168,7 +168,7 @@ pub fn median_time<T>(
     Ok(times[0])
 }
 
-/// The same at several sizes, which take turns.
+/// As `median_time`, at several sizes, in turns.
 pub fn median_times<T>(
     count: u32,
     sizes: &[u64],

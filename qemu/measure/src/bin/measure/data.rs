@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What is in the files, and in which order they are touched.
+//! The contents of files, and the order of accesses.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::sys;
 
 pub const BLOCK: u64 = 4096;
 
-/// Numbers without a pattern, the same in each run (xorshift).
+/// Pseudo-random numbers, the same in each run (xorshift).
 pub struct Random(u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
         self.0
     }
 
-    /// The numbers 0 to `count`, in random order.
+    /// Returns the numbers 0 to `count`, in random order.
     pub fn order(&mut self, count: u64) -> Vec<u64> {
         let mut order: Vec<u64> = (0..count).collect();
         for i in (1..order.len()).rev() {
@@ -37,28 +37,28 @@ impl Random {
     }
 }
 
-/// Bytes that differ from block to block.
+/// Returns bytes that differ from block to block.
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let words = std::iter::repeat_with(|| random.next().to_le_bytes());
     words.take(len.div_ceil(8)).flatten().take(len).collect()
 }
 
-/// Makes a file of `len` bytes, written in large calls, and has it written to the disk.
+/// Creates a file of `len` bytes, with large writes, and writes it back to the disk.
 pub fn write_file(path: &Path, len: u64) -> Result<File> {
     write(path, len, CALL)
 }
 
-/// The same file, written in a call for its first block, and large ones from there on: where the blocks
-/// of a call lie side by side in memory, each lies elsewhere in its MiB than in [`write_file`]'s.
+/// Creates the same file with a write of one block, and large writes after it: if the blocks of a
+/// write are adjacent in memory, their addresses modulo 1 MiB differ from those of [`write_file`].
 ///
-/// For what goes through two files at once: an emulated processor's TLB may have one entry for two pages
-/// at the same place of a MiB, and each access to one then throws out the other.
+/// For work on two files at once: the TLB of an emulated processor may have one entry for two pages
+/// at the same offset in a MiB, and each access to one evicts the other.
 pub fn write_file_shifted(path: &Path, len: u64) -> Result<File> {
     write(path, len, BLOCK)
 }
 
-/// How much is written in a call.
+/// The size of one write, in bytes.
 const CALL: u64 = 1 << 20;
 
 fn write(path: &Path, len: u64, first_call: u64) -> Result<File> {
@@ -75,7 +75,7 @@ fn write(path: &Path, len: u64, first_call: u64) -> Result<File> {
     Ok(file)
 }
 
-/// Makes a file of `len` bytes whose blocks are allocated but not written.
+/// Creates a file of `len` bytes with allocated, unwritten blocks.
 pub fn allocate_file(path: &Path, len: u64) -> Result<File> {
     let file = sys::create(path)?;
     sys::allocate(&file, 0, len)?;
@@ -83,8 +83,8 @@ pub fn allocate_file(path: &Path, len: u64) -> Result<File> {
     Ok(file)
 }
 
-/// Makes a file of `2 * extents` blocks in as many extents: a clone of it is made, which stays as
-/// `NAME.clone`, then every second block is rewritten, in random order.
+/// Creates a file of `2 * extents` blocks in as many extents: clones it to `NAME.clone`, which
+/// stays, and rewrites every second block, in random order.
 pub fn fragment_file(path: &Path, extents: u64) -> Result<File> {
     let file = write_file(path, 2 * extents * BLOCK)?;
     sys::clone(&file, &sys::create(&path.with_extension("clone"))?)?;

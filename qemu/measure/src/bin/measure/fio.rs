@@ -7,15 +7,15 @@ use std::process::Command;
 use anyhow::{bail, Context, Result};
 use serde_json::Value;
 
-/// One job: a name, and the file that it is about.
+/// One job: a name, and its file.
 pub struct Job {
     pub name: String,
     pub file: PathBuf,
 }
 
-/// Options of all jobs: nothing but the calls themselves, on what is in memory already. The buffers are
-/// mappings: those that malloc() puts next to each other for many jobs meet the file's pages in the few
-/// entries of the TLB of an emulated processor, which makes some jobs five times slower than others.
+/// Options of all jobs: only the calls, on files that are in memory. The buffers are mappings:
+/// buffers that malloc() places next to each other collide with the file's pages in the small TLB
+/// of an emulated processor, which makes some jobs five times slower than others.
 const COMMON: &[&str] = &[
     "--output-format=json",
     "--ioengine=psync",
@@ -30,7 +30,7 @@ const COMMON: &[&str] = &[
     "--group_reporting",
 ];
 
-/// Runs the jobs one after the other, with the same options; the bytes per second of each.
+/// Runs the jobs one after the other, with the same options. Returns the bytes per second of each.
 pub fn run(jobs: &[Job], options: &[&str]) -> Result<Vec<f64>> {
     let mut command = Command::new("fio");
     command.args(COMMON).args(options);
@@ -49,7 +49,7 @@ pub fn run(jobs: &[Job], options: &[&str]) -> Result<Vec<f64>> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    // Warnings come before the result.
+    // Warnings precede the result.
     let json = text.find('{').map_or("", |start| &text[start..]);
     let result: Value = serde_json::from_str(json).context("what fio printed")?;
     jobs.iter()
@@ -57,8 +57,8 @@ pub fn run(jobs: &[Job], options: &[&str]) -> Result<Vec<f64>> {
         .collect()
 }
 
-/// The bytes per second: by how long calls took, where fio looked at that (no `--gtod_reduce=1`), as all of
-/// the job is told in whole milliseconds only.
+/// Returns the bytes per second, computed from the latencies if fio has them (no
+/// `--gtod_reduce=1`), as it reports the run time in whole milliseconds only.
 fn speed(way: &Value) -> Option<f64> {
     let calls = &way["lat_ns"];
     match (calls["N"].as_f64()?, calls["mean"].as_f64()?) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What a module can do at best whose blocks are single pages, without a filesystem: `floor.c`.
+//! The lower bound for a module whose blocks are single pages, without a filesystem: `floor.c`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,21 +23,21 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// `len` bytes in pages of 4 KiB.
+    /// Allocates `len` bytes in pages of 4 KiB.
     pub fn new(len: u64) -> Result<Self> {
         let device = sys::open(Path::new("/dev/bench_floor"))?;
         sys::ioctl(&device, FILL, len / 4096).context("fill /dev/bench_floor")?;
         Ok(Self { device, len })
     }
 
-    /// Notes how fast they are copied into new ones.
+    /// Measures copying them into new pages.
     pub fn copy(&self, bench: &Bench, metric: &str) -> Result<()> {
         let (spent, ()) = time(|| sys::ioctl(&self.device, COPY, 0))?;
         sys::ioctl(&self.device, DROP, 0)?;
         bench.reference_bandwidth(metric, self.len, spent)
     }
 
-    /// Notes how fast pages are allocated and written to, `size` bytes in a call.
+    /// Measures allocating and writing pages, `size` bytes in a call.
     pub fn write(&self, bench: &Bench, metric: &str, size: u64) -> Result<()> {
         let buffer = data::bytes(size as usize, 2);
         let (spent, ()) = time(|| {
@@ -50,7 +50,7 @@ impl Floor {
         bench.reference_bandwidth(metric, self.len, spent)
     }
 
-    /// Notes how long it takes for each page to be mapped, where a byte of each is read, or written.
+    /// Measures mapping each page, by reading or writing a byte of each.
     pub fn map(&self, bench: &Bench, metric: &str, write: bool) -> Result<()> {
         let mapping = sys::Mapping::of_file(&self.device, self.len, write)?;
         let (spent, ()) = time(|| {
@@ -61,7 +61,7 @@ impl Floor {
         bench.reference(metric, each, Unit::Seconds)
     }
 
-    /// As [`Floor::map`], writable, where each fault copies a page into a new one.
+    /// As [`Floor::map`], writable; each fault copies a page into a new one.
     pub fn map_copies(&self, bench: &Bench, metric: &str) -> Result<()> {
         sys::ioctl(&self.device, FAULTS_COPY, 0)?;
         self.map(bench, metric, true)?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What is measured on.
+//! The machine.
 
 use std::fs::read_to_string;
 
 use anyhow::{Context, Result};
 use measure::record::Record;
 
-use crate::bench::{print, Effort};
+use crate::bench::{print, Scale};
 use crate::Options;
 
 pub fn describe(options: &Options) -> Result<()> {
@@ -27,13 +27,13 @@ pub fn describe(options: &Options) -> Result<()> {
         cpus: std::thread::available_parallelism()?.get(),
         memory: meminfo("MemTotal")?,
         quick: options.quick,
-        full: options.effort() == Effort::Full,
+        full: options.scale() == Scale::Full,
         erms: cpuinfo.split_whitespace().any(|word| word == "erms"),
         rounds: options.rounds,
     })
 }
 
-/// A line of `/proc/meminfo`, in bytes.
+/// Returns a line of `/proc/meminfo`, in bytes.
 pub fn meminfo(name: &str) -> Result<u64> {
     let text = read_to_string("/proc/meminfo")?;
     let line = text

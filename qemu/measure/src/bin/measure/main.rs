@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Measures mounted filesystems side by side: one line of JSON for each measurement on stdout,
-//! progress on stderr. Run it in a guest, as root (`qemu/bench` does).
+//! Compares mounted filesystems: prints a line of JSON for each measurement on stdout, progress on
+//! stderr. Runs in a guest, as root (`qemu/bench` does that).
 
 mod bench;
 mod data;
@@ -18,17 +18,17 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use measure::record::{Fs, Record};
 
-use bench::{print, Bench, Effort};
+use bench::{print, Bench, Scale};
 use rows::{Phase, Row};
 
 #[derive(Parser)]
 #[command(about = "Measures mounted filesystems, in turns")]
 struct Options {
-    /// Where the filesystems are mounted: DIR/reflinkfs, DIR/tmpfs____, ...: names of one length, as
-    /// each character of a path takes time
+    /// The directory of the mounts: DIR/reflinkfs, DIR/tmpfs____, ...: names of one length, as each
+    /// character of a path takes time
     #[arg(long)]
     dir: PathBuf,
-    /// Which of them
+    /// The filesystems to measure
     #[arg(
         long,
         value_enum,
@@ -36,55 +36,55 @@ struct Options {
         default_value = "reflinkfs,tmpfs,xfs,btrfs"
     )]
     fs: Vec<Fs>,
-    /// Which rows of the table, by number; 16 are the curves
+    /// The rows of the table, by number; 16 has the curves
     #[arg(long, value_delimiter = ',')]
     rows: Vec<u8>,
-    /// How often everything is measured
+    /// The number of rounds
     #[arg(long, default_value_t = 7)]
     rounds: u32,
     /// Smaller files, fewer of them
     #[arg(long)]
     quick: bool,
-    /// The processor is emulated: less is measured, so that it takes no longer
+    /// The processor is emulated: measure less, in the same time
     #[arg(long)]
     emulated: bool,
-    /// As much is measured as on another processor, however long it takes
+    /// Measure as much as on a real processor, however long it takes
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// The processor takes a nanosecond for each instruction
     #[arg(long)]
     counted: bool,
-    /// After so many seconds of one thing a filesystem gets no more rounds of it
+    /// End the rounds of a filesystem in a phase after this time
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Everything together is to take so long: where it would take longer, there are fewer rounds
+    /// Do fewer rounds if everything would take longer than this
     #[arg(long)]
     minutes: Option<f64>,
 }
 
 impl Options {
-    fn effort(&self) -> Effort {
+    fn scale(&self) -> Scale {
         match (self.quick, self.emulated && !self.full) {
-            (true, _) => Effort::Quick,
-            (false, true) => Effort::Emulated,
-            (false, false) => Effort::Full,
+            (true, _) => Scale::Quick,
+            (false, true) => Scale::Emulated,
+            (false, false) => Scale::Full,
         }
     }
 }
 
-/// How much time there is.
+/// The time limits.
 struct Pace {
     /// For one filesystem in one phase.
     seconds: Duration,
-    /// When everything is to be over.
+    /// For everything.
     end: Option<Instant>,
-    /// How often a filesystem is still to have a phase.
+    /// The number of remaining phases of all filesystems.
     turns: usize,
 }
 
 impl Pace {
-    /// For how long each of so many filesystems gets new rounds of the next phase: what is left is the
-    /// same for all that are still to come.
+    /// Returns the time of each of `turns` filesystems in the next phase: an equal share of the
+    /// rest.
     fn next(&mut self, turns: usize) -> Duration {
         let left = self.end.map_or(Duration::MAX, |end| {
             end.saturating_duration_since(Instant::now())
@@ -98,7 +98,7 @@ impl Pace {
 /// One filesystem in one row.
 struct Turn {
     bench: Bench,
-    /// In the rounds of a phase.
+    /// The time spent in the rounds of a phase.
     spent: Duration,
     failed: bool,
 }
@@ -151,7 +151,7 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Measures one row on all filesystems, in turns; whether all of it could be.
+/// Measures one row on all filesystems, in turns. Returns whether it succeeded.
 fn run_row(row: &Row, options: &Options, pace: &mut Pace) -> Result<bool> {
     let started = Instant::now();
     let mut turns = Vec::new();
@@ -167,7 +167,7 @@ fn run_row(row: &Row, options: &Options, pace: &mut Pace) -> Result<bool> {
             row: row.number,
             round: 0,
             rounds: (row.rounds)(options.rounds),
-            effort: options.effort(),
+            scale: options.scale(),
             counted: options.counted,
         };
         turns.push(Turn {
@@ -205,8 +205,8 @@ fn run_row(row: &Row, options: &Options, pace: &mut Pace) -> Result<bool> {
     Ok(ok)
 }
 
-/// All rounds of one phase. A filesystem that has used up its time gets no more of them, where they
-/// take turns from outside.
+/// Runs all rounds of one phase. A filesystem that has used up its time gets no more of them, if
+/// the phase has one filesystem at a time.
 fn run_phase(
     row: &Row,
     phase: &Phase,

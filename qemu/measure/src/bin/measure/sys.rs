@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! System calls that the standard library does not have.
+//! System calls that the standard library lacks.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result as IoResult};
@@ -19,7 +19,7 @@ pub fn open(path: &Path) -> Result<File> {
     file.with_context(|| format!("open {}", path.display()))
 }
 
-/// Makes a file that is not there yet.
+/// Creates a new file.
 pub fn create(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -43,14 +43,14 @@ pub fn allocate(file: &File, offset: u64, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// An ioctl whose argument is a number.
+/// Makes an ioctl whose argument is a number.
 pub fn ioctl(file: &File, command: u64, argument: u64) -> Result<()> {
     // SAFETY: takes a descriptor and numbers.
     check(unsafe { libc::ioctl(file.as_raw_fd(), command, argument) }).context("ioctl")?;
     Ok(())
 }
 
-/// `to` becomes a clone of `from`.
+/// Makes `to` a clone of `from`.
 pub fn clone(from: &File, to: &File) -> Result<()> {
     try_clone(from, to).context("FICLONE")
 }
@@ -69,7 +69,7 @@ pub fn clone_range(
     reflink_sys::ficlonerange(to, to_offset, from, from_offset, len).context("FICLONERANGE")
 }
 
-/// Makes `len` bytes of two files one, in as many calls as the kernel wants.
+/// Deduplicates `len` bytes of two files, in as many calls as the kernel needs.
 pub fn dedupe(from: &File, to: &File, len: u64) -> Result<()> {
     let mut done = 0;
     while done < len {
@@ -88,7 +88,7 @@ pub fn dedupe(from: &File, to: &File, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// `copy_file_range(2)`, until `len` bytes are copied.
+/// Calls `copy_file_range(2)` until `len` bytes are copied.
 pub fn copy_range(
     from: &File,
     mut at: i64,
@@ -116,14 +116,14 @@ pub fn copy_range(
     Ok(())
 }
 
-/// How many extents a file has.
+/// Returns the number of extents of a file.
 pub fn extents(file: &File) -> Result<u64> {
     let (mapped, _) = reflink_sys::fiemap(file, 0, u64::MAX, reflink_sys::FIEMAP_FLAG_SYNC, 0)
         .context("FIEMAP")?;
     Ok(mapped.into())
 }
 
-/// A mapping of a whole file, shared, or of memory.
+/// A shared mapping of a whole file, or anonymous memory.
 pub struct Mapping {
     start: *mut u8,
     len: usize,
@@ -152,7 +152,7 @@ impl Mapping {
         Self::new(len, write, libc::MAP_SHARED, file.as_raw_fd())
     }
 
-    /// Memory in pages of 4 KiB, not there yet.
+    /// Maps anonymous memory in pages of 4 KiB, not allocated yet.
     pub fn memory(len: u64) -> Result<Self> {
         let memory = Self::new(len, true, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
         memory.advise(libc::MADV_NOHUGEPAGE)?;
@@ -160,15 +160,15 @@ impl Mapping {
     }
 
     fn advise(&self, advice: i32) -> Result<()> {
-        // SAFETY: the whole mapping; no advice that is given changes what is in it.
+        // SAFETY: the whole mapping; no advice that callers give changes its contents.
         check(unsafe { libc::madvise(self.start.cast(), self.len, advice) }).context("madvise")?;
         Ok(())
     }
 
-    /// Reads a byte of each page, or writes one, where the mapping is writable.
+    /// Reads a byte of each page, or writes one if the mapping is writable.
     pub fn use_each_page(&self, write: bool) {
         for offset in (0..self.len).step_by(4096) {
-            // SAFETY: inside of the mapping; volatile, as nobody needs the byte.
+            // SAFETY: inside of the mapping; volatile, as the byte is not used.
             unsafe {
                 let byte = self.start.add(offset);
                 if write {
@@ -183,7 +183,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: nobody refers to the mapping any more.
+        // SAFETY: nothing refers to the mapping any more.
         unsafe { libc::munmap(self.start.cast(), self.len) };
     }
 }

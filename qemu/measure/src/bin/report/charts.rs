@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The charts: how costs grow, a curve for each filesystem, and all ratios in one picture.
+//! The charts: a curve of the costs of each filesystem, and all ratios in one picture.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ struct Curve {
     row: u8,
     metric: &'static str,
     title: &'static str,
-    /// What the horizontal axis counts, and how one of it is written.
+    /// The unit of the horizontal axis, and the format of its values.
     axis: &'static str,
     bytes: bool,
 }
@@ -103,7 +103,7 @@ const FILESYSTEMS: [(Fs, RGBColor); 4] = [
     (Fs::Btrfs, RGBColor(30, 150, 90)),
 ];
 
-/// Draws what was measured; charts of what was not are left as they are.
+/// Draws the charts of metrics that were measured; keeps the others.
 pub fn draw(summary: &Summary, dir: &Path) -> Result<()> {
     for curve in CURVES {
         if !summary.sizes(curve.row, curve.metric).is_empty() {
@@ -114,7 +114,7 @@ pub fn draw(summary: &Summary, dir: &Path) -> Result<()> {
     draw_ratios(summary, &dir.join("ratios.svg")).map_err(|error| anyhow!("ratios.svg: {error}"))
 }
 
-/// What drawing may fail with.
+/// The result of drawing.
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn draw_curve(summary: &Summary, curve: &Curve, path: &Path) -> Drawn {
@@ -176,7 +176,7 @@ fn draw_curve(summary: &Summary, curve: &Curve, path: &Path) -> Drawn {
     Ok(area.present()?)
 }
 
-/// The smallest and the largest.
+/// Returns the smallest and the largest value.
 fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (
         values.clone().fold(f64::MAX, f64::min),
@@ -184,7 +184,7 @@ fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     )
 }
 
-/// What the ratios are against, and the color of that.
+/// The filesystems that ratios compare with, and their colors.
 const AGAINST: [(&str, &[Fs], RGBColor); 2] = [
     ("tmpfs", &[Fs::Tmpfs], RGBColor(60, 60, 60)),
     (
@@ -194,7 +194,8 @@ const AGAINST: [(&str, &[Fs], RGBColor); 2] = [
     ),
 ];
 
-/// How many times as good as others reflinkfs is, a line for each metric, from a hundredth to a million.
+/// Draws how many times as good as others reflinkfs is, a line for each metric, from a hundredth to
+/// a million.
 fn draw_ratios(summary: &Summary, path: &Path) -> Drawn {
     let ratio = |key: &Key, among| {
         Some(

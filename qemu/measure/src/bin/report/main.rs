@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Reads what `measure` wrote, one line of JSON for each measurement; prints a table, writes
+//! Reads the output of `measure`, one line of JSON for each measurement; prints a table, writes
 //! bench.json and charts.
 
 mod charts;
@@ -14,15 +14,15 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Prints what was measured")]
+#[command(about = "Prints the measurements")]
 struct Options {
-    /// The lines of `measure`
+    /// The output of `measure`
     #[arg(long)]
     input: PathBuf,
-    /// The same, of a processor that takes a nanosecond for each instruction
+    /// The same, with counted instructions
     #[arg(long)]
     counted: Option<PathBuf>,
-    /// Where bench.json and the charts go
+    /// The directory for bench.json and the charts
     #[arg(long)]
     output: PathBuf,
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The measurements, by what was measured; medians, and ratios of two.
+//! The measurements by metric; medians, and ratios of two filesystems.
 
 use std::collections::BTreeMap;
 
 use anyhow::{bail, Context, Result};
 use measure::record::{Fs, Record, Unit};
 
-/// What was measured: in which row, what, and for a point of a curve at which size.
+/// A metric: its row, its name, and for a point of a curve its size.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub row: u8,
@@ -40,7 +40,7 @@ impl Series {
         quantile(self.values(), 0.5)
     }
 
-    /// The median absolute deviation from the median, as a part of it.
+    /// Returns the median absolute deviation from the median, as a part of the median.
     pub fn spread(&self) -> f64 {
         let median = self.median();
         if median == 0.0 {
@@ -56,8 +56,8 @@ impl Series {
     }
 }
 
-/// How many times as good as another something is: the median of all rounds, and the quartiles.
-/// Rounds are compared each with its own, so that a machine that was busy for a while was busy for both.
+/// How many times as good as another a filesystem is: the median of all rounds, and the quartiles.
+/// Compares the values of the same round, so that a busy machine affects both.
 #[derive(Clone, Copy, Debug)]
 pub struct Ratio {
     pub low: f64,
@@ -72,7 +72,7 @@ pub struct Summary {
     pub keys: Vec<Key>,
     pub series: BTreeMap<(Key, Fs), Series>,
     pub failures: Vec<(u8, Fs, String)>,
-    /// How long everything took; nothing when the end is missing.
+    /// The duration of the run; none if it was cut off.
     pub seconds: Option<f64>,
 }
 
@@ -135,7 +135,7 @@ impl Summary {
             .any(|failure| (failure.0, failure.1) == (row, fs))
     }
 
-    /// How many times as good as `theirs` is `ours`?
+    /// Returns how many times as good as `theirs` `ours` is.
     pub fn ratio(&self, ours: (&Key, Fs), theirs: (&Key, Fs)) -> Option<Ratio> {
         let (ours, theirs) = (self.get(ours.0, ours.1)?, self.get(theirs.0, theirs.1)?);
         let mut ratios = Vec::new();
@@ -156,7 +156,7 @@ impl Summary {
         Some(Ratio { low, median, high })
     }
 
-    /// The same, against the best of several: the one against which we look worst.
+    /// The same against the best of several.
     pub fn ratio_to_best(&self, ours: (&Key, Fs), theirs: &Key, among: &[Fs]) -> Option<Ratio> {
         let ratios = among
             .iter()
@@ -164,7 +164,7 @@ impl Summary {
         ratios.min_by(|one, other| one.median.total_cmp(&other.median))
     }
 
-    /// All sizes at which a metric was measured, ascending.
+    /// Returns all sizes at which a metric was measured, ascending.
     pub fn sizes(&self, row: u8, metric: &str) -> Vec<u64> {
         let keys = self
             .keys
@@ -176,7 +176,7 @@ impl Summary {
     }
 }
 
-/// The value below which `part` of `values` lie, which are not empty.
+/// Returns the value below which `part` of `values` are, which must not be empty.
 pub fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = part * (values.len() - 1) as f64;

@@ -96,14 +96,13 @@ fn print_machine(summary: &Summary) {
     println!();
 }
 
-/// Which filesystems got fewer rounds of what than the others, or all of them fewer than were asked
-/// for.
+/// Prints which filesystems had fewer rounds than others, or all of them fewer than asked for.
 fn print_rounds(summary: &Summary, row: u8) {
     let Some(Record::Machine { rounds: asked, .. }) = &summary.machine else {
         return;
     };
     let mut fewer: Vec<(String, Vec<&str>)> = Vec::new();
-    // A number of things is counted once, and so are many at a time.
+    // Counts are measured once, and so are large numbers of operations.
     let once = |key: &Key| key.metric == "extents" || key.metric.ends_with("at a time");
     let timed = |key: &&Key| key.row == row && !once(key);
     for key in summary.keys.iter().filter(timed) {
@@ -132,9 +131,9 @@ fn print_rounds(summary: &Summary, row: u8) {
     }
 }
 
-/// Where reflinkfs is behind tmpfs.
+/// Prints the metrics in which reflinkfs is behind tmpfs.
 fn print_worse(summary: &Summary) {
-    // The curves are of the same things again.
+    // The curves repeat other rows.
     let keys = summary.keys.iter().filter(|key| key.row < 16);
     let ratios = keys.filter_map(|key| {
         let ratio = summary.ratio_to_best((key, Fs::Reflinkfs), key, &[Fs::Tmpfs])?;
@@ -197,7 +196,7 @@ fn cell(series: &Series) -> String {
     }
 }
 
-/// A value with three digits and its unit.
+/// Formats a value with three digits and its unit.
 pub fn value(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Seconds if value < 1e-3 => format!("{} us", number(value * 1e6)),
@@ -212,7 +211,7 @@ pub fn value(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Three digits.
+/// Formats three digits.
 pub fn number(value: f64) -> String {
     if value.abs() >= 100.0 || value == 0.0 {
         format!("{value:.0}")
@@ -223,7 +222,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A size in bytes, or a count: `4 Ki`, `2 Gi`, `100`.
+/// Formats a size in bytes, or a count: `4 Ki`, `2 Gi`, `100`.
 pub fn size(at: u64) -> String {
     for (shift, prefix) in [(30, "Gi"), (20, "Mi"), (10, "Ki")] {
         if at >= 1 << shift && at % (1 << shift) == 0 {

@@ -56,7 +56,7 @@ fn clone_whole(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// The median time of some clones, in seconds.
+/// Returns the median time of some clones, in seconds.
 pub fn clone_time(bench: &Bench, source: &File) -> Result<f64> {
     let path = bench.path("clone");
     let spent = median_time(
@@ -68,12 +68,12 @@ pub fn clone_time(bench: &Bench, source: &File) -> Result<f64> {
     Ok(spent.as_secs_f64())
 }
 
-/// What is cloned at once.
+/// Returns the length of a cloned range.
 fn range(bench: &Bench) -> u64 {
     bench.choose(GIB, GIB, 256 * MIB)
 }
 
-/// What is copied, for comparison.
+/// Returns the length of a copied range, for comparison.
 fn copied(bench: &Bench) -> u64 {
     bench.choose(GIB, 64 * MIB, 64 * MIB)
 }
@@ -113,7 +113,7 @@ fn clone_range(bench: &Bench) -> Result<()> {
     Ok(remove_file(&path)?)
 }
 
-/// As programs did it before there was another way.
+/// As programs copied before there were other calls.
 fn read_and_write(from: &mut File, to: &mut File) -> Result<()> {
     let mut buffer = vec![0; MIB as usize];
     loop {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Copies in the kernel that share nothing.
+//! Copies in the kernel that share no blocks.
 
 use std::fs::remove_file;
 
@@ -13,7 +13,7 @@ use crate::{data, sys};
 
 pub const ROW: Row = row(12, "copies that share nothing", prepare, &[Each(round)]);
 
-/// The flag of `copy_file_range(2)` that the module copy_fr brings.
+/// The flag of `copy_file_range(2)` of the module copy_fr.
 pub const COPY_FR_COPY: u32 = 1;
 
 fn size(bench: &Bench) -> u64 {

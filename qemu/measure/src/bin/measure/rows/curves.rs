@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! How costs grow: with the size of a file, the number of its clones, its fragmentation.
+//! Costs as functions of the size of a file, the number of its clones, its fragmentation.
 
 use std::fs::{remove_dir_all, remove_file, File};
 use std::os::unix::fs::FileExt;
@@ -20,7 +20,7 @@ pub const ROW: Row = Row {
 
 const SIZES: [u64; 6] = [64 * KIB, MIB, 16 * MIB, 128 * MIB, GIB, 4 * GIB];
 
-/// The sizes of files that are allocated in full.
+/// Returns the sizes of fully allocated files.
 fn allocated(bench: &Bench) -> &'static [u64] {
     bench.choose(&SIZES[..5], &SIZES[..5], &SIZES[..4])
 }
@@ -41,10 +41,10 @@ fn clones(bench: &Bench) -> &'static [u64] {
     )
 }
 
-/// The sizes at which is measured what grows with them.
+/// The sizes for operations with linear costs.
 const LINEAR: [u64; 4] = [MIB, 16 * MIB, 128 * MIB, 512 * MIB];
 
-/// How many blocks of a sparse file there are, and are read.
+/// The number of blocks in a sparse file, all of which are read.
 const PIECES: u64 = 256;
 
 fn prepare(bench: &Bench) -> Result<()> {
@@ -75,7 +75,7 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Where the blocks of a sparse file are.
+/// Returns the offsets of the blocks in a sparse file.
 fn pieces(size: u64) -> Vec<u64> {
     let mut random = Random::new(size);
     (0..PIECES)
@@ -121,7 +121,7 @@ fn read_sparse(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// One write to a fresh clone, and its removal.
+/// Measures one write to a new clone, and the clone's removal.
 fn by_size(bench: &Bench) -> Result<()> {
     let path = bench.path("clone");
     let block = data::bytes(4096, 7);
@@ -162,7 +162,7 @@ fn by_size(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A clone of a file that has many already.
+/// Measures a clone of a file that has many.
 fn by_clones(bench: &Bench) -> Result<()> {
     let source = sys::open(&bench.path("source"))?;
     let dir = bench.path("clones");
@@ -186,7 +186,7 @@ fn by_clones(bench: &Bench) -> Result<()> {
     Ok(remove_dir_all(dir)?)
 }
 
-/// What reflinkfs does block by block; and what tmpfs does of it.
+/// Measures what reflinkfs does block by block, and tmpfs where it can.
 fn linear(bench: &Bench) -> Result<()> {
     if bench.fs.on_disk() {
         return Ok(());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Making equal data one, and asking for it again when it is.
+//! Deduplicating equal files, and again when they share all blocks.
 
 use std::fs::{remove_file, File};
 use std::hint::black_box;
@@ -43,7 +43,8 @@ fn round(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A file without a name that shares all of `one`.
+/// Deduplicates into a new file, and returns it: a file without a name that shares all blocks of
+/// `one`.
 fn dedupe(
     bench: &Bench,
     metric: &str,
@@ -78,7 +79,7 @@ fn again(bench: &Bench, one: &File, other: &File) -> Result<()> {
     Ok(())
 }
 
-/// As many bytes as were deduplicated, so that no cache has them either.
+/// Compares as many bytes as were deduplicated, so that no cache has them either.
 fn compare(bench: &Bench) -> Result<()> {
     let one = data::bytes(MIB as usize, 4).repeat((size(bench) / MIB) as usize);
     let other = one.clone();

@@ -24,7 +24,7 @@ fn size(bench: &Bench) -> u64 {
 
 fn prepare(bench: &Bench) -> Result<()> {
     bench.setting(format!(
-        "a file of {} MiB, a byte of each page; pages at hand: a module maps 512 at each fault",
+        "a file of {} MiB, a byte of each page; existing pages: a module maps 512 at each fault",
         size(bench) / MIB
     ))?;
     data::write_file(&bench.path("file"), size(bench))?;
@@ -44,7 +44,7 @@ fn in_a_clone(bench: &Bench) -> Result<()> {
     if !bench.fs.clones() {
         return Ok(());
     }
-    // Not the same one: a file that had clones may be slower, even after they are gone.
+    // Another file: one that had clones may be slower, even after they are gone.
     let file = sys::open(&bench.path("source"))?;
     for (metric, write) in [("read faults, clone", false), ("write faults, clone", true)] {
         let clone = sys::create(&bench.path("clone"))?;
@@ -55,8 +55,8 @@ fn in_a_clone(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel itself takes for a fault, and to clear a page; and a module, to map those that it
-/// has, or copies of them.
+/// Measures what the kernel takes for a fault, and to clear a page; and a module, to map existing
+/// pages, or copies of them.
 fn without_a_file(bench: &Bench) -> Result<()> {
     if bench.fs != Fs::Reflinkfs {
         return Ok(());
@@ -73,8 +73,8 @@ fn without_a_file(bench: &Bench) -> Result<()> {
     )?;
     drop(memory);
     let floor = Floor::new(size(bench))?;
-    floor.map(bench, "read faults, pages at hand", false)?;
-    floor.map(bench, "write faults, pages at hand", true)?;
+    floor.map(bench, "read faults, existing pages", false)?;
+    floor.map(bench, "write faults, existing pages", true)?;
     floor.map_copies(bench, "write faults, pages copied")
 }
 

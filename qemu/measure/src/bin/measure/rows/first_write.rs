@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The first write to a clone; on tmpfs, which has none, the same writes to a file of its own.
+//! The first write to a clone; on tmpfs, which has no clones, the same writes to an ordinary file.
 
 use std::fs::{remove_file, File};
 use std::os::unix::fs::FileExt;
@@ -59,7 +59,7 @@ fn writes(bench: &Bench, metric: &str, size: u64, offsets: &[u64]) -> Result<()>
         remove_file(&path)?;
     }
     bench.settle()?;
-    // The same where each block has to be allocated, and none is anybody else's.
+    // The same where each block has to be allocated, and none was shared.
     let holes = sys::create(&path)?;
     holes.set_len(self::size(bench))?;
     write(
@@ -89,7 +89,7 @@ fn write(bench: &Bench, metric: &str, file: &File, size: u64, offsets: &[u64]) -
         Ok(())
     })?;
     bench.bandwidth(metric, bytes, spent)?;
-    // What was put off until then is part of the work.
+    // Deferred work is part of it.
     let (synced, ()) = time(|| Ok(file.sync_all()?))?;
     bench.bandwidth(&format!("{metric}, fsync"), bytes, spent + synced)
 }

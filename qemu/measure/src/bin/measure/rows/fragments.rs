@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Clones of a file in very many extents.
+//! Clones of a file with very many extents.
 
 use anyhow::Result;
 use measure::record::{Fs, Unit};
@@ -11,7 +11,7 @@ use crate::sys;
 
 pub const ROW: Row = Row {
     on: Fs::clones,
-    // To XFS and btrfs all of it takes minutes, as does removing what they made.
+    // On XFS and btrfs this takes minutes, and so does removing the files.
     keep: true,
     ..row(2, "FICLONE of a fragmented file", prepare, &[Each(round)])
 };
@@ -36,7 +36,7 @@ fn round(bench: &Bench) -> Result<()> {
     bench.sample("clone, unfragmented", unfragmented, Unit::Seconds)?;
     let fragmented = sys::open(&bench.path("fragmented"))?;
     if bench.fs.on_disk() {
-        // Once, and it is not removed.
+        // Only once, and without removing the clone.
         let clone = sys::create(&bench.path(&format!("clone{}", bench.round)))?;
         let (spent, ()) = time(|| sys::clone(&fragmented, &clone))?;
         return bench.each("clone, fragmented", 1, spent);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What clones and data take in memory.
+//! The memory that clones and data take.
 
 use std::fs::{read_to_string, remove_dir_all, remove_file};
 use std::io::{Read, Write};
@@ -49,7 +49,7 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// What lies on disks is on the disk, not in memory; there only the mappings are looked at.
+/// On disk filesystems the data is on the disk; there only the mappings are measured.
 fn round(bench: &Bench) -> Result<()> {
     if bench.fs.clones() {
         map_clones(bench)?;
@@ -81,7 +81,7 @@ fn many(bench: &Bench, metric: &str, fill: impl Fn(&std::fs::File) -> Result<()>
     Ok(remove_dir_all(dir)?)
 }
 
-/// How much memory is free, when what can be given back was, and nothing changes any more.
+/// Returns the free memory, after caches were dropped and it has become stable.
 fn free() -> Result<u64> {
     let mut before = 0;
     for _ in 0..100 {
@@ -96,7 +96,7 @@ fn free() -> Result<u64> {
     anyhow::bail!("the free memory does not stop to change")
 }
 
-/// Pages that are free, but kept for one processor, in bytes: hundreds of MiB on some kernels.
+/// Returns the free pages on per-CPU lists, in bytes: hundreds of MiB on some kernels.
 fn kept_for_processors() -> Result<u64> {
     let text = read_to_string("/proc/zoneinfo")?;
     let counts = text
@@ -106,7 +106,7 @@ fn kept_for_processors() -> Result<u64> {
     Ok(counts.sum::<Result<u64>>()? * 4096)
 }
 
-/// A process that has a clone mapped, until its end of the socket is closed.
+/// A process that maps a clone, until its end of the socket is closed.
 struct Child {
     pid: i32,
     socket: UnixStream,
@@ -127,7 +127,7 @@ impl Child {
             let ready = sys::Mapping::of_file(&file, MAPPED, false).and_then(|mapping| {
                 mapping.use_each_page(false);
                 its.write_all(b".")?;
-                // Ends when the other does.
+                // Ends when the other end is closed.
                 let _ = its.read(&mut [0]);
                 Ok(())
             });
@@ -142,7 +142,7 @@ impl Child {
         Ok(child)
     }
 
-    /// Its share of what it has mapped, in bytes.
+    /// Returns its proportional share of its mappings, in bytes.
     fn share(&self) -> Result<u64> {
         let maps = read_to_string(format!("/proc/{}/smaps", self.pid))?;
         let mut lines = maps.lines().skip_while(|line| !line.contains("/clone"));
@@ -160,7 +160,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
-        // SAFETY: our own child; nobody else waits for it.
+        // SAFETY: our own child, which nothing else waits for.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The rows of the table: what is done, a file for each kind of work. What must come of it is in
-//! the program `report`.
+//! The rows of the table, a file for each kind of work. The program `report` makes the table.
 
 mod clones;
 mod copies;
@@ -25,30 +24,30 @@ use crate::bench::Bench;
 pub struct Row {
     pub number: u8,
     pub title: &'static str,
-    /// On which filesystems.
+    /// The filesystems of the row.
     pub on: fn(Fs) -> bool,
-    /// Makes what is measured; once on each filesystem.
+    /// Creates the files; once on each filesystem.
     pub prepare: fn(&Bench) -> Result<()>,
-    /// What is measured, one after the other, each of them in so many rounds. The first finds the
-    /// directory as it was made, those after it as the one before left it.
+    /// The phases, one after the other, each with several rounds. The first finds the directory as
+    /// `prepare` made it, the next ones as the phase before left it.
     pub phases: &'static [Phase],
-    /// How many rounds, where so many are asked for.
+    /// The number of rounds, from the number asked for.
     pub rounds: fn(u32) -> u32,
-    /// Whether what was made stays, because removing it takes longer than measuring.
+    /// Whether the files stay, because removing them takes longer than measuring.
     pub keep: bool,
 }
 
-/// One round of something.
+/// One round of a phase.
 pub enum Phase {
-    /// On one filesystem, whose turn it is.
+    /// On one filesystem, in its turn.
     Each(fn(&Bench) -> Result<()>),
-    /// On all of them, which take their turns within it.
+    /// On all filesystems, which take turns within it.
     All(fn(&[Bench]) -> Result<()>),
 }
 
-/// In the order in which they are measured. That which leaves much behind comes last.
+/// In the order of measuring. Rows that leave much behind come last.
 pub const ALL: &[Row] = &[
-    // Before the disks fill: when they give memory back is up to them.
+    // Before the disks fill: they free memory whenever they like.
     memory::ROW,
     clones::WHOLE,
     clones::RANGE,
@@ -67,7 +66,7 @@ pub const ALL: &[Row] = &[
     fragments::ROW,
 ];
 
-/// A row that all filesystems are measured in, with as many rounds as are asked for.
+/// A row for all filesystems, with as many rounds as asked for.
 const fn row(
     number: u8,
     title: &'static str,
@@ -85,7 +84,7 @@ const fn row(
     }
 }
 
-/// The same in rounds that are short, and three times as many: for what filesystems differ little in.
+/// The same with short rounds, and three times as many: for rows with small differences.
 const fn fine_row(
     number: u8,
     title: &'static str,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Names: many files made, looked at, listed, renamed and removed in one directory.
+//! Names: creating, looking up, listing, renaming and removing many files in one directory.
 
 use std::fs::{create_dir, metadata, read_dir, remove_file, rename};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(create_dir(bench.path("names"))?)
 }
 
-/// The names of this round.
+/// Returns the names of this round.
 fn names(bench: &Bench, prefix: char) -> Vec<PathBuf> {
     let (dir, count) = (bench.path("names"), bench.part_of(all(bench)));
     let first = u64::from(bench.round) * count;
@@ -44,7 +44,7 @@ fn names(bench: &Bench, prefix: char) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether this round was left out when the files were made.
+/// Returns whether the files of this round were not created.
 fn left_out(names: &[PathBuf]) -> bool {
     names.first().is_none_or(|name| !name.exists())
 }
@@ -80,7 +80,7 @@ fn stat(bench: &Bench) -> Result<()> {
     })
 }
 
-/// All of the directory in each round.
+/// Lists the whole directory in each round.
 fn list(bench: &Bench) -> Result<()> {
     let (spent, seen) = time(|| Ok(read_dir(bench.path("names"))?.count()))?;
     ensure!(seen > 0, "no names");

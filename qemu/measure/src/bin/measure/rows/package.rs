@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A package manager's work: one small file put in many places, and other ways of doing that.
+//! A package manager's work: one small file in many places, and other ways to make it.
 
 use std::fs::remove_file;
 use std::os::unix::fs::FileExt;
@@ -15,15 +15,15 @@ use crate::{data, sys};
 
 pub const ROW: Row = fine_row(4, "clones of a 4 KiB file", prepare, &[Each(round)]);
 
-/// Where ramfs is mounted; with a path as long as those of the filesystems' directories.
+/// The mount point of ramfs, with a path as long as those of the other filesystems.
 const RAMFS: &str = "/mnt/ramfs____/row4";
 
-/// In all rounds together.
+/// Returns the number of files in all rounds together.
 fn all(bench: &Bench) -> u64 {
     bench.choose(10_000, 10_000, 3_000)
 }
 
-/// In one round.
+/// Returns the number of files in one round.
 fn count(bench: &Bench) -> u64 {
     bench.part_of(bench.tenth_on_disks(all(bench)))
 }
@@ -50,7 +50,7 @@ fn round(bench: &Bench) -> Result<()> {
         })?;
     }
     if bench.fs == Fs::Reflinkfs {
-        // What the kernel takes on the way, whoever clones.
+        // The kernel's own part, whichever filesystem clones.
         let empty = sys::create(&bench.path("empty"))?;
         many(bench, "clone of an empty file", |path| {
             sys::clone(&empty, &sys::create(path)?)
@@ -69,7 +69,7 @@ fn round(bench: &Bench) -> Result<()> {
     })
 }
 
-/// The same where there is nothing but names: ramfs, which refuses to clone.
+/// The same on ramfs, which has only names, and refuses to clone.
 fn refused(bench: &Bench) -> Result<()> {
     let dir = Path::new(RAMFS);
     let source = sys::create(&dir.join("source"))?;
@@ -83,7 +83,7 @@ fn refused(bench: &Bench) -> Result<()> {
     bench.reference("names alone", each, Unit::Seconds)
 }
 
-/// Times `make` for many names in a directory of their own.
+/// Times `make` for many names in a new directory.
 fn many(bench: &Bench, metric: &str, make: impl Fn(&PathBuf) -> Result<()>) -> Result<()> {
     let spent = in_a_directory(bench, &bench.dir, make)?;
     bench.each(metric, count(bench), spent)

@@ -22,7 +22,7 @@ pub const IN_PLACE: Row = row(
     8,
     "reads, and overwriting",
     prepare,
-    // Overwriting last: what disks write back later is not to disturb readers.
+    // Overwriting comes last, as later write-back would disturb reads.
     &[
         All(|benches| on_file(benches, &SEQUENTIAL, 1)),
         All(|benches| on_file(benches, &SEQUENTIAL, 2)),
@@ -33,7 +33,7 @@ pub const IN_PLACE: Row = row(
     ],
 );
 
-/// What a job does to a file that exists.
+/// The work of a job on an existing file.
 struct Work {
     name: &'static str,
     options: [&'static str; 2],
@@ -60,8 +60,8 @@ fn new_size(bench: &Bench) -> u64 {
     bench.choose(512, 512, 256) * MIB
 }
 
-/// For how many milliseconds a job on a file that exists goes on: fio tells whole ones, each of which is
-/// a million instructions.
+/// Returns the run time of a job on an existing file, in milliseconds: fio reports whole ones, each
+/// of which is a million instructions.
 fn runtime(bench: &Bench) -> u64 {
     match bench.counted {
         true => 400,
@@ -92,7 +92,7 @@ fn prepare(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Work on the file, by some threads.
+/// Runs the work on the file, with some threads.
 fn on_file(benches: &[Bench], work: &Work, threads: u32) -> Result<()> {
     let plural = if threads > 1 { "s" } else { "" };
     let metric = format!("{}, {threads} thread{plural}", work.name);
@@ -109,7 +109,7 @@ fn on_file(benches: &[Bench], work: &Work, threads: u32) -> Result<()> {
     run(benches, "file", &metric, &options)
 }
 
-/// Has fio do something to a file of each filesystem in turn, all in one run.
+/// Runs fio on a file of each filesystem in turn, all in one run.
 fn run(benches: &[Bench], file: &str, metric: &str, options: &[&str]) -> Result<()> {
     let jobs: Vec<_> = benches
         .iter()

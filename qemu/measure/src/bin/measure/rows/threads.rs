@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Two processors.
+//! Work on two processors.
 
 use std::fs::remove_dir_all;
 use std::os::unix::fs::FileExt;
@@ -25,12 +25,12 @@ pub const ROW: Row = fine_row(
     ],
 );
 
-/// What is read or written in a call: no power of two, so that buffer and file do not lie at the same
-/// place in the TLB of an emulated processor for as long as the row is measured.
+/// The size of a read or write: no power of two, so that buffer and file do not stay at the same
+/// place in the TLB of an emulated processor.
 const PART: u64 = 60 * KIB;
 const SIZE: u64 = 1024 * PART;
 
-/// Of one thread in one round.
+/// Returns the number of files of one thread in one round.
 fn files(bench: &Bench) -> u64 {
     bench.part_of(bench.tenth_on_disks(bench.choose(20_000, 10_000, 3_000)))
 }
@@ -63,16 +63,16 @@ fn make_files(bench: &Bench) -> Result<()> {
 }
 
 fn one_reader_and_writer(bench: &Bench) -> Result<()> {
-    read_and_write(bench, 1, "reader beside a writer", "writer beside a reader")
+    read_and_write(bench, 1, "reader with a writer", "writer with a reader")
 }
 
-/// Three threads, which two processors take turns with.
+/// Three threads on two processors.
 fn two_readers_and_writer(bench: &Bench) -> Result<()> {
     read_and_write(
         bench,
         2,
-        "each of two readers beside a writer",
-        "writer beside two readers",
+        "each of two readers with a writer",
+        "writer with two readers",
     )
 }
 
@@ -109,7 +109,7 @@ fn read_and_write(bench: &Bench, readers: usize, of_reader: &str, of_writer: &st
     bench.sample(of_writer, written, Unit::BytesPerSecond)
 }
 
-/// Each thread makes files in a directory of its own, empty or clones of one source.
+/// Each thread creates files in its own directory, empty ones or clones of one source.
 fn make(bench: &Bench, metric: &str, threads: u64, cloning: bool) -> Result<()> {
     let source = sys::open(&bench.path("source"))?;
     let dir = bench.path("made");

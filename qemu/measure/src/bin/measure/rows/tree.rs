@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A real tree: unpacked, cloned and removed by the tools that people use.
+//! A real tree: unpacked, cloned and removed by the usual tools.
 
 use std::fs::remove_dir_all;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub const ROW: Row = row(
 /// fs/ and include/ of the kernel's source.
 const ARCHIVE: &str = "/tmp/tree.tar";
 
-/// How many copies there are at a time; more than one where clones make room for them.
+/// Returns the number of copies at a time; more than one if clones leave room for them.
 fn many(bench: &Bench) -> u64 {
     match bench.fs {
         Fs::Tmpfs => 1,
@@ -43,7 +43,7 @@ fn prepare(bench: &Bench) -> Result<()> {
         many(bench),
     ))?;
     ensure!(Path::new(ARCHIVE).exists(), "no {ARCHIVE}");
-    // Or the first to unpack it would be the one for whom the archive, and tar, are new.
+    // Otherwise the first filesystem would find the archive, and tar, uncached.
     run(Command::new("tar")
         .arg("-xOf")
         .arg(ARCHIVE)
@@ -82,7 +82,7 @@ fn unpack(bench: &Bench) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// So many copies, which are removed again.
+/// Makes so many copies, and removes them.
 fn copy(bench: &Bench, tree: &Path, copies: u64, suffix: &str) -> Result<()> {
     let (spent, ()) = time(|| (0..copies).try_for_each(|copy| copy_tree(bench, tree, copy)))?;
     bench.each(&format!("cp -a{suffix}"), copies, spent)?;

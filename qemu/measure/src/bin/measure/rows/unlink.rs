@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Removing clones of files of any size, and the last file that owns its blocks.
+//! Removing clones of files of any size, and the last owner of their blocks.
 
 use std::fs::remove_file;
 

@@ -31,7 +31,7 @@ static int print_shared(const char *name, int fd, long long size)
 		printf("%s: equal, shares none of %lld bytes\n", name, size);
 		return size == 0;
 	case COPY_FR_CLONED_UNKNOWN:
-		printf("%s: equal, %lld bytes; the filesystem does not tell what it shares\n", name,
+		printf("%s: equal, %lld bytes; the filesystem does not report shared blocks\n", name,
 		       size);
 		return 1;
 	default:

@@ -247,6 +247,6 @@ static struct miscdevice floor_device = {
 };
 module_misc_device(floor_device);
 
-MODULE_DESCRIPTION("What a module can do at best, for reflinkfs's benchmark");
+MODULE_DESCRIPTION("Lower bounds of costs, for the benchmark of reflinkfs");
 MODULE_AUTHOR("The reflinkfs developers");
 MODULE_LICENSE("GPL");

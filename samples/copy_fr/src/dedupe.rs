@@ -14,12 +14,12 @@ use std::io;
 const MAX: usize = 1 << 30;
 
 /// Shares the range if the bytes are equal. A difference at the end leaves the beginning unshared,
-/// too. Returns how much.
+/// too. Returns the number of bytes.
 pub(crate) fn dedupe(range: &Range<'_>) -> io::Result<usize> {
     check_ends(range)?;
     let mut len = range.len;
     if len > MAX {
-        // What may not be read here only the kernel can compare: a piece, all or nothing.
+        // This process may not read the destination: lets the kernel compare one step.
         if file::is_readable(range.to) {
             compare(range)?;
         } else {

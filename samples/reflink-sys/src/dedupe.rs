@@ -22,7 +22,7 @@ struct FileDedupeRange {
     reserved2: u32,
 }
 
-/// `struct file_dedupe_range_info`: a destination, and what the call did with it.
+/// `struct file_dedupe_range_info`: a destination, and its result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileDedupeRangeInfo {

@@ -164,7 +164,7 @@ fn expect_only_shared_blocks_to_move(
         }
         Ok(())
     };
-    let beside = (0..COUNT).filter(|block| !SHARED.contains(block));
+    let others = (0..COUNT).filter(|block| !SHARED.contains(block));
     for block in beside.clone() {
         change(block, &mut model)?;
         expect_eq(
@@ -173,9 +173,9 @@ fn expect_only_shared_blocks_to_move(
             format_args!("blocks used after block {block} was changed"),
         )?;
     }
-    source.expect_contents(&model, "the file, changed beside the shared range")?;
+    source.expect_contents(&model, "the file, changed outside the shared range")?;
     let after = block_map(&source)?;
-    for block in beside {
+    for block in others {
         expect_eq(
             after[block],
             before[block],

@@ -104,7 +104,7 @@ fn expect_bounded_in_pipes(t: &Test, store: bool) -> Outcome {
     let kept = (pipes.len() * IN_PIPE) as u64;
     expect(fs.used()? >= kept, "blocks used without the file")?;
     pipes.truncate(1);
-    eventually("what is in no pipe any more is free", || {
+    eventually("blocks that are in no pipe any more are free", || {
         Ok(fs.used()? == IN_PIPE as u64)
     })?;
     // A block that is still in a pipe keeps its bytes.

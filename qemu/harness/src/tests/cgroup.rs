@@ -15,7 +15,7 @@ use crate::sys::{mkdir, rmdir, sleep_ms, unlink, File};
 use crate::wait::eventually;
 
 const LATER: &str = "gives it back when it likes";
-const RECLAIMS: &str = "writes to its disk what does not fit";
+const RECLAIMS: &str = "writes back to its disk";
 
 pub const CASES: &[Case] = &[
     case!(bytes_are_charged_to_who_writes_them),

@@ -146,7 +146,7 @@ fn opening_breaks_a_lease(t: &Test) -> Outcome {
         let what = format!("lease {kind}, open({flags:#o})");
         in_child(|| expect_errno(try_open(&path, flags), libc::EAGAIN, &what))?;
         wait_for_signal(&what)?;
-        expect_lease(&file, left, "being broken, what may be left")?;
+        expect_lease(&file, left, "being broken, the type it may have")?;
         set_lease(&file, left).or_fail("F_SETLEASE of the rest")?;
         in_child(|| try_open(&path, flags).or_fail(&what))?;
         expect_eq(signals_seen(), 0, "signals after the lease was given back")?;

@@ -46,7 +46,7 @@ fn no_mount_has_the_unique_name_of_another(t: &Test) -> Outcome {
         let seen = statx(path, STATX_MNT_ID_UNIQUE)?;
         expect(
             seen.stx_mask & STATX_MNT_ID_UNIQUE != 0,
-            "statx tells the unique name of the mount",
+            "statx has the unique name of the mount",
         )?;
         Ok(seen.stx_mnt_id)
     };

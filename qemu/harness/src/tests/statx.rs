@@ -20,8 +20,8 @@ pub const CASES: &[Case] = &[
     case!(the_time_of_creation_never_changes),
     case!(a_clone_has_a_time_of_creation_of_its_own).needs(CLONES),
     case!(the_alignment_for_direct_access_is_right)
-        .except(Tmpfs, "tells none")
-        .except(Btrfs, "tells none"),
+        .except(Tmpfs, "has none")
+        .except(Btrfs, "has none"),
     case!(flags_and_masks_are_checked),
     case!(a_change_after_a_look_always_shows),
     case!(without_access_times_reading_changes_nothing),
@@ -63,7 +63,7 @@ fn created(path: impl AsRef<Path>) -> Outcome<i128> {
     let seen = statx(path, libc::STATX_BTIME)?;
     expect(
         seen.stx_mask & libc::STATX_BTIME != 0,
-        "statx tells the time of creation",
+        "statx has the time of creation",
     )?;
     Ok(i128::from(seen.stx_btime.tv_sec) * 1_000_000_000 + i128::from(seen.stx_btime.tv_nsec))
 }
@@ -174,7 +174,7 @@ fn the_alignment_for_direct_access_is_right(t: &Test) -> Outcome {
     let seen = statx(&file.path, STATX_DIOALIGN)?;
     expect(
         seen.stx_mask & STATX_DIOALIGN != 0,
-        "statx tells the alignment",
+        "statx has the alignment",
     )?;
     let memory = seen.stx_dio_mem_align as usize;
     let offset = seen.stx_dio_offset_align as usize;
@@ -210,7 +210,7 @@ fn flags_and_masks_are_checked(t: &Test) -> Outcome {
         let seen = try_statx(&file.path, flags, libc::STATX_BASIC_STATS).or_fail("statx")?;
         expect_eq(seen.stx_size, 5000, "size")?;
         let basic = seen.stx_mask & libc::STATX_BASIC_STATS;
-        expect_eq(basic, libc::STATX_BASIC_STATS, "what statx tells")?;
+        expect_eq(basic, libc::STATX_BASIC_STATS, "the mask of statx")?;
     }
     // Fields that were not asked for may be filled in, but must be right.
     let seen = try_statx(&file.path, 0, 0).or_fail("statx of nothing")?;

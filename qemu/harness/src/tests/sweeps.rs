@@ -66,7 +66,7 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
     let other = fs.create_with("other", &pattern(2, 3 * BLOCK))?;
     xattr::set(&file.path, "user.old", b"old", 0).or_fail("setxattr")?;
     symlink("target", fs.path("link")).or_fail("symlink")?;
-    // Set-user-ID, and somebody else's, with a list: a change of one changes the other.
+    // Set-user-ID, with another owner, and an ACL: a change of one changes the other.
     let listed = fs.create_with("listed", &pattern(3, BLOCK))?;
     chmod(&listed.path, 0o4750).or_fail("chmod")?;
     xattr::set(&listed.path, posix_acl::ACCESS, &encode(LIST), 0).or_fail("an access list")?;
@@ -82,7 +82,7 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
     })
 }
 
-/// All that can be seen of a file.
+/// All visible state of a file.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     mode: u32,
@@ -128,10 +128,10 @@ fn look(path: &Path) -> Outcome<Seen> {
     })
 }
 
-/// All that can be seen of the filesystem: files, room, and what owners are charged.
+/// All visible state of the filesystem: files, space, and the owners' charges.
 type World = (BTreeMap<String, Seen>, Space, Vec<(u64, u64)>);
 
-/// The bytes and inodes that the users and groups of the files are charged; none without quotas.
+/// Returns the charged bytes and inodes of the users and groups of the files; none without quotas.
 fn charged(fs: &Instance) -> Outcome<Vec<(u64, u64)>> {
     let mut charged = Vec::new();
     for kind in [quota::User, quota::Group] {
@@ -221,7 +221,7 @@ fn sweep_with(t: &Test, steps: &[Step<'_>], refused: Refused) -> Outcome {
     sweep_on(failures::mount_with(t, false)?, steps, refused)
 }
 
-/// As [`sweep`], and once more where owners are charged, which takes more that can fail.
+/// As [`sweep`], and again with quotas, which add failure points.
 fn sweep_either_way(t: &Test, steps: &[Step<'_>]) -> Outcome {
     sweep(t, steps).or_fail("without quotas")?;
     let refused: Refused = |seen, before, _| expect_same(seen, before, "refused");
@@ -328,16 +328,16 @@ fn attributes_are_changed_or_not(t: &Test) -> Outcome {
             }),
             ("chmod", &|fs, _| chmod(fs.path("other"), 0o600)),
             ("chown", &|fs, _| chown(fs.path("other"), 0, 1000)),
-            ("chmod beside a list", &|fs, _| {
+            ("chmod with an ACL", &|fs, _| {
                 chmod(fs.path("listed"), 0o600)
             }),
             ("chmod of a directory with lists", &|fs, _| {
                 chmod(fs.path("directory"), 0o700)
             }),
-            ("chown beside a list, set-user-ID", &|fs, _| {
+            ("chown with an ACL, set-user-ID", &|fs, _| {
                 chown(fs.path("listed"), 1, 1000)
             }),
-            ("O_TRUNC beside a list, set-user-ID", &|fs, _| {
+            ("O_TRUNC with an ACL, set-user-ID", &|fs, _| {
                 File::open(fs.path("listed"), libc::O_RDWR | libc::O_TRUNC).map(drop)
             }),
             ("removing a list", &|fs, _| {
@@ -468,8 +468,8 @@ fn mappings_are_made_and_filled_or_not(t: &Test) -> Outcome {
                 scene.map.advise(libc::MADV_POPULATE_READ)
             }),
         ],
-        // The block of zeros that stands for the file's holes stays once it is made, as a page of a
-        // page cache does where there is no memory to map it.
+        // The zero block of the file's holes stays once it is made, as a page of the page cache
+        // does if there is no memory to map it.
         |seen, before, after| {
             let space = if seen.1 == after.1 { after.1 } else { before.1 };
             expect_same(

@@ -16,7 +16,7 @@ use crate::tests::xattr;
 use std::time::Duration;
 
 /// Why other filesystems are skipped.
-const OTHERS_OWE: &str = "writes through a pipe, and looks at the flag when the call begins";
+const OTHERS_OWE: &str = "writes through a pipe, and checks the flag at the beginning of the call";
 
 pub const CASES: &[Case] = &[
     case!(a_program_made_in_the_middle_of_a_copy_loses_its_bits),

@@ -87,7 +87,7 @@ table! {
     append {
         go: |stage, _| whole(stage.append.try_pwrite(&blocks(2, 1), 0), BLOCK),
         owes: [Privileges, Times, Immutable, Freeze, SizeLimit, Quota, Event],
-        free: [(AppendOnly, "it is what may be done"), (Lease, AT_OPEN)],
+        free: [(AppendOnly, "it is allowed"), (Lease, AT_OPEN)],
         except: [(Immutable, Tmpfs, UNASKED), (Immutable, Xfs, UNASKED), (Immutable, Btrfs, UNASKED)],
     }
     splice {

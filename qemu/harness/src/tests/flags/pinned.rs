@@ -133,7 +133,7 @@ fn a_pinned_block_below_overlayfs_is_not_said_to_be_shared(t: &Test) -> Outcome 
     for pinned in [0, 700] {
         expect_honest(&overlay.root, 1200, pinned)?;
     }
-    // What is not aligned is refused as it is without overlayfs, though the length may be cut short.
+    // Unaligned ranges are refused as without overlayfs, although it may shorten the length.
     let data = blocks(1, 3);
     let source = File::create_with(overlay.path("source"), &data)?;
     for flags in [REFLINK, DEDUP] {

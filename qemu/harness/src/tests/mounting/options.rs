@@ -367,7 +367,7 @@ fn a_mount_without_set_user_programs_changes_no_user(t: &Test) -> Outcome {
                 expect_eq(
                     (end, said.as_str()),
                     (End::Exited(0), user),
-                    format_args!("how `id {whose}` ends and what it prints, flags {flags:#x}"),
+                    format_args!("the end and output of `id {whose}`, flags {flags:#x}"),
                 )
             })?;
         }

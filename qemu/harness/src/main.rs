@@ -8,8 +8,8 @@
 mod case;
 mod extents;
 mod failure;
+mod fileattr;
 mod filesystem;
-mod flags_of_files;
 mod frozen;
 mod fuzz;
 mod instance;

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
-use crate::filesystem::{Btrfs, Ext4, Tmpfs, Xfs, CLONES};
-use crate::flags_of_files::{
+use crate::fileattr::{
     get_attributes, get_extended, get_flags, set_attributes, set_extended, set_flags, Attributes,
     Extended, Flagged, APPEND, DIRSYNC, EXTENDED, IMMUTABLE, NOATIME, NODUMP, SYNC,
 };
+use crate::filesystem::{Btrfs, Ext4, Tmpfs, Xfs, CLONES};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, BLOCK64};
 use crate::process::{as_user, in_child, run_program, End};

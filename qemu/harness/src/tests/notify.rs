@@ -7,8 +7,8 @@ use super::handles::handle_of;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
+use crate::fileattr::{set_flags, NODUMP};
 use crate::filesystem::{Btrfs, Feature, CLONES, INSTANCE};
-use crate::flags_of_files::{set_flags, NODUMP};
 use crate::notification::{
     Event, Group, Watch, FAN_ACCESS_PERM, FAN_CLASS_CONTENT, FAN_EVENT_ON_CHILD,
     FAN_MARK_FILESYSTEM, FAN_ONDIR, FAN_OPEN_PERM, FAN_REPORT_DIR_FID, FAN_REPORT_FID,

@@ -4,8 +4,8 @@
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome};
+use crate::fileattr::{set_flags, IMMUTABLE};
 use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs};
-use crate::flags_of_files::{set_flags, IMMUTABLE};
 use crate::pattern::{BLOCK, BLOCK64};
 use crate::process::Child;
 use crate::stall::Stall;

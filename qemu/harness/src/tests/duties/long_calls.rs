@@ -7,8 +7,8 @@ use std::os::fd::AsRawFd;
 
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Failure, Outcome};
+use crate::fileattr::{set_flags, APPEND, IMMUTABLE};
 use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs};
-use crate::flags_of_files::{set_flags, APPEND, IMMUTABLE};
 use crate::frozen::{ioctl, FIFREEZE, FITHAW};
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{as_user, Child};

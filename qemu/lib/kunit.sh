@@ -16,7 +16,7 @@ kunit_run() {
 	rm -rf "$out"
 	mkdir -p "$out"
 	if [ -n "$1" ]; then
-		# A suite's name stands for all of its tests.
+		# A suite's name selects all of its tests.
 		if [[ $(kunit_expected) =~ $1 ]]; then glob="*$1*"; else glob="*.*$1*"; fi
 		filter=(--append "kunit.filter_glob=$glob")
 	fi

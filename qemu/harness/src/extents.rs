@@ -59,7 +59,7 @@ pub fn fiemap(
     Ok((mapped, extents.iter().map(in_bytes).collect()))
 }
 
-/// Makes a call that claims room for this many extents and has none.
+/// Makes a call that claims memory for this many extents, without any.
 pub fn fiemap_claiming(file: &impl AsRawFd, room: u32) -> Sys {
     // `struct fiemap`: the whole file, no flags.
     let mut header = [0, u64::MAX, 0, u64::from(room)];

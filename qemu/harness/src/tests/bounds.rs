@@ -21,7 +21,7 @@ use crate::sys::{
 };
 use crate::wait::eventually;
 
-const OTHER_COUNTS: &str = "has no trees of its own to count";
+const OTHER_COUNTS: &str = "does not count its trees";
 
 pub const CASES: &[Case] = &[
     case!(blocks_in_pipes_stay_counted_until_they_are_read).needs(CLONES_COUNTED),
@@ -531,7 +531,7 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
             let _ = unlink(&path);
             let _ = rmdir(&path);
         }
-        let what = format!("all is given back, round {round}");
+        let what = format!("everything is free, round {round}");
         eventually(what, || Ok(fs.space()? == before))?;
         if t.is_reflinkfs() {
             let summary = summary(&fs.root)?;

@@ -483,7 +483,7 @@ fn a_full_filesystem_can_do_both(t: &Test) -> Outcome {
     apply(&file, &mut model, INSERT, 3, 5)?;
     apply(&file, &mut model, COLLAPSE, 7, 100)?;
     let after = fs.space()?.free;
-    expect(after > 0, "collapsing gave room back")?;
+    expect(after > 0, "collapsing freed blocks")?;
     // Shared or not, the other file is unchanged.
     let clone = fs.create("clone")?;
     crate::sys::clone_file(&file, &clone).or_fail("FICLONE")?;

@@ -172,7 +172,7 @@ fn a_system_call_that_something_else_redirects_is_ebusy(t: &Test) -> Outcome {
 fn expect_old_or_new(result: Sys<usize>, new: Sys<usize>, what: &str) -> Outcome {
     expect(
         result == new || result == Err(Errno(EINVAL)),
-        format_args!("{what} gave {result:?}, neither {new:?} nor EINVAL"),
+        format_args!("{what} returned {result:?}, neither {new:?} nor EINVAL"),
     )
 }
 

@@ -237,7 +237,7 @@ fn a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere(t: &Test) -> Outc
                 clone_file(&source, &clone).or_fail("FICLONE after")
             })?
             .or_fail("process_vm_writev")?;
-        source.expect_contents(b"zzzz", "the file, cut off and written anew")?;
+        source.expect_contents(b"zzzz", "the file, truncated and written again")?;
         clone.expect_contents(b"zzzz", "its clone")?;
     }
     Ok(())

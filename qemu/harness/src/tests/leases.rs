@@ -149,7 +149,7 @@ fn opening_breaks_a_lease(t: &Test) -> Outcome {
         expect_lease(&file, left, "being broken, the type it may have")?;
         set_lease(&file, left).or_fail("F_SETLEASE of the rest")?;
         in_child(|| try_open(&path, flags).or_fail(&what))?;
-        expect_eq(signals_seen(), 0, "signals after the lease was given back")?;
+        expect_eq(signals_seen(), 0, "signals after the lease was released")?;
     }
     let file = File::open(&path, libc::O_RDONLY).or_fail("open")?;
     set_lease(&file, READ).or_fail("F_SETLEASE")?;
@@ -169,7 +169,7 @@ fn truncation_waits_until_the_lease_is_given_back(t: &Test) -> Outcome {
     file.expect_contents(b"some data", "while the lease is held")?;
     set_lease(&file, NONE).or_fail("F_SETLEASE")?;
     child.join()?;
-    file.expect_contents(b"some", "after the lease was given back")
+    file.expect_contents(b"some", "after the lease was released")
 }
 
 fn an_open_waits_until_the_lease_is_given_back(t: &Test) -> Outcome {

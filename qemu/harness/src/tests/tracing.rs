@@ -33,7 +33,7 @@ impl Trace {
             "instances/reflinkfs-{}",
             t.path("").to_string_lossy().replace('/', "-")
         ));
-        mkdir(&root, 0o700).or_fail("a trace of its own")?;
+        mkdir(&root, 0o700).or_fail("a new trace instance")?;
         let trace = Self {
             root,
             _tracefs: tracefs,

@@ -100,7 +100,7 @@ fn interrupt(t: &Test, from: &File, to: &File, whole: Range, flags: u32) -> Outc
         };
         expect(
             count > 0 && count < rest.len,
-            format_args!("call {turn} gave {count} of {} bytes", rest.len),
+            format_args!("call {turn} did {count} of {} bytes", rest.len),
         )?;
         expect(
             signals_seen() > 0 || (flags == DEDUP && count >= LIMIT),
@@ -162,10 +162,7 @@ fn a_killed_copy_ends(t: &Test) -> Outcome {
             .map(|_| ())
             .or_fail("the copy")
     })?;
-    expect(
-        to.size()? < whole.len as u64,
-        "the copy did not come to its end",
-    )
+    expect(to.size()? < whole.len as u64, "the copy did not end")
 }
 
 fn a_killed_deduplication_ends(t: &Test) -> Outcome {

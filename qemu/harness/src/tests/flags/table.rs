@@ -184,7 +184,7 @@ impl Attempt<'_> {
             }
             (Cell::Some, Ok(count)) if count > 0 && count <= range.len => count,
             (_, Ok(count)) if count == range.len => count,
-            (_, result) => return Err(Failure::new(format_args!("the call gave {result:?}"))),
+            (_, result) => return Err(Failure::new(format_args!("the call returned {result:?}"))),
         };
         apply(&mut model, self.data, range, count);
         to.expect_contents(&model, "afterwards")?;

@@ -60,7 +60,7 @@ fn a_write_ends_at_the_limit(t: &Test) -> Outcome {
         expect_eq(
             file.try_pwrite(&data, 20 * BLOCK64).or_fail("pwrite")?,
             2 * BLOCK,
-            "bytes written after two blocks were given back",
+            "bytes written after two blocks were freed",
         )
     })?;
     expect_used(&fs, ALICE, (10, 1), "at the end")?;
@@ -358,7 +358,7 @@ fn a_soft_limit_holds_when_the_time_is_up(t: &Test) -> Outcome {
     })?;
     expect_eq(times()?, (0, 0), "times at the soft limit again")?;
     write(4, 2)?;
-    expect(times()?.0 > now, "the time begins anew")
+    expect(times()?.0 > now, "the time starts again")
 }
 
 fn a_soft_limit_of_inodes_holds_when_the_time_is_up(t: &Test) -> Outcome {

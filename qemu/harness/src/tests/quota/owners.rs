@@ -187,7 +187,7 @@ fn through_a_mount_that_maps_ids_the_mapped_owner_is_charged(t: &Test) -> Outcom
     as_one(carol, || {
         File::create_with(view.join("file"), &blocks(1, 3)).map(|_| ())
     })?;
-    expect_used(&fs, 2, (3, 1), "whom Carol stands for")?;
+    expect_used(&fs, 2, (3, 1), "the user that Carol is mapped to")?;
     as_one(dave, || {
         let file = File::create(view.join("other"))?;
         let n = file.try_pwrite(&blocks(1, 5), 0).or_fail("pwrite")?;
@@ -195,7 +195,7 @@ fn through_a_mount_that_maps_ids_the_mapped_owner_is_charged(t: &Test) -> Outcom
     })?;
     chown(view.join("file"), dave, dave).or_fail("chown")?;
     expect_used(&fs, 2, (0, 0), "after everything was given away")?;
-    expect_used(&fs, 3, (7, 2), "whom Dave stands for")?;
+    expect_used(&fs, 3, (7, 2), "the user that Dave is mapped to")?;
     expect_used(&fs, carol, (0, 0), "Carol herself")?;
     crate::sys::path_call!(umount2(&view, libc::MNT_DETACH)).or_fail("umount")
 }

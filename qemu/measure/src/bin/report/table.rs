@@ -89,7 +89,7 @@ fn print_machine(summary: &Summary) {
         "disks of memory. i: the same of instructions (QEMU -icount), where they were counted."
     );
     if *counted {
-        println!("WARNING: a nanosecond stands for an instruction: nothing here is a time.");
+        println!("WARNING: each nanosecond is an instruction: no value is a time.");
     } else if *emulated {
         println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
     }

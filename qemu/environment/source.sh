@@ -61,17 +61,17 @@ source_needs() { printf 'root\n'; }
 source_mib() { printf '4000\n'; }
 source_inputs() { kernel_version; }
 
-# archive_version PACKAGE: the version that the archive has.
+# archive_version PACKAGE: prints the archive's version of a package.
 archive_version() {
 	apt_in_root apt-cache "${APT_OPTIONS[@]}" show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p' || true
 }
 
-# archive_download PACKAGE[=VERSION]...: into $CACHE/apt/debs.
+# archive_download PACKAGE[=VERSION]...: downloads packages into $CACHE/apt/debs.
 archive_download() {
 	apt_in_root sh -c 'cd /out/debs && exec apt-get "$@"' - "${APT_OPTIONS[@]}" download "$@"
 }
 
-# kernel_check CONFIG RELEASE: whether our modules can be built for it, with the compilers that there are.
+# kernel_check CONFIG RELEASE: fails if the modules cannot be built for a kernel with the root's compilers.
 kernel_check() {
 	local symbol wanted ours
 	for symbol in RUST QUOTA; do
@@ -83,7 +83,7 @@ kernel_check() {
 	# shellcheck disable=SC2086 # three numbers
 	ours=$(printf '%d%03d%02d' $ours)
 	[ "$wanted" = "$ours" ] ||
-		die "Debian's kernel $2 is built with rustc $wanted (CONFIG_RUSTC_VERSION), Debian $ROOT_SUITE has $ours, and what the one compiles the other cannot use; name another kernel with KERNEL_VERSION="
+		die "Debian's kernel $2 is built with rustc $wanted (CONFIG_RUSTC_VERSION), Debian $ROOT_SUITE has $ours, which cannot use its metadata; name another kernel with KERNEL_VERSION="
 }
 
 source_make() {
@@ -129,7 +129,7 @@ source_make() {
 	step "$LOGS/source-unpack.log" 'unpacking both' source_unpack "$1"
 }
 
-# kernel_list: the kernels of the archive that may do, newest last.
+# kernel_list: prints the archive's kernels that may be usable, the newest last.
 kernel_list() {
 	archive_newest_kernel >/dev/null || die "the package archive did not answer (log: $LOGS/apt-update.log)"
 	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only '^linux-headers-.*-amd64$' |

@@ -35,7 +35,7 @@ const CURVES: &[Curve] = &[
         row: 16,
         metric: "clone, by extents",
         title: "FICLONE of a file with rewritten blocks",
-        axis: "blocks that were rewritten",
+        axis: "rewritten blocks",
         bytes: false,
     },
     Curve {
@@ -43,7 +43,7 @@ const CURVES: &[Curve] = &[
         row: 16,
         metric: "clone, by clones",
         title: "FICLONE of a file that has clones",
-        axis: "clones that there are",
+        axis: "existing clones",
         bytes: false,
     },
     Curve {

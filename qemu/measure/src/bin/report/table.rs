@@ -83,15 +83,19 @@ fn print_machine(summary: &Summary) {
             _ => ", less than in full size",
         }
     );
-    println!("Medians, ± the median deviation from them, or (1) where something was measured once. ×: how");
-    println!("many times as good reflinkfs is, round by round; disks: the best of XFS and btrfs, both on");
     println!(
-        "disks of memory. i: the same of instructions (QEMU -icount), where they were counted."
+        "Medians, ± the median deviation from them, or (1) for a single measurement. ×: how many"
+    );
+    println!(
+        "times as good reflinkfs is, round by round; disks: compared with the better of XFS and"
+    );
+    println!(
+        "btrfs, both on RAM disks. i: the same ratio of instructions (QEMU -icount), if counted."
     );
     if *counted {
         println!("WARNING: each nanosecond is an instruction: no value is a time.");
     } else if *emulated {
-        println!("WARNING: the processor is emulated (no KVM): times mean nothing, only ratios do, and those not much.");
+        println!("WARNING: the processor is emulated (no KVM): only ratios mean something.");
     }
     println!();
 }
@@ -146,7 +150,7 @@ fn print_worse(summary: &Summary) {
     println!();
     for (what, list) in [
         ("Behind tmpfs", behind),
-        ("Behind it by less than the rounds differ", close),
+        ("Behind tmpfs by less than the spread of rounds", close),
     ] {
         let list: Vec<_> = list.iter().map(text).collect();
         let list = if list.is_empty() {

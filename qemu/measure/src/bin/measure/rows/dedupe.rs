@@ -84,6 +84,6 @@ fn compare(bench: &Bench) -> Result<()> {
     let one = data::bytes(MIB as usize, 4).repeat((size(bench) / MIB) as usize);
     let other = one.clone();
     let (spent, equal) = time(|| Ok(black_box(&one) == black_box(&other)))?;
-    ensure!(equal, "equal memory is not equal");
+    ensure!(equal, "memcmp finds a difference in equal memory");
     bench.reference_bandwidth("memcmp", size(bench), spent)
 }

@@ -93,7 +93,7 @@ fn free() -> Result<u64> {
         }
         before = now;
     }
-    anyhow::bail!("the free memory does not stop to change")
+    anyhow::bail!("the free memory keeps changing")
 }
 
 /// Returns the free pages on per-CPU lists, in bytes: hundreds of MiB on some kernels.

@@ -14,7 +14,7 @@ use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 /// Takes all room but that of one node.
 fn leave_one_node(pool: &Arc<Pool>) -> Result<KVec<NodeCharge>> {
     let mut taken = KVec::new();
-    while let Ok(node) = NodeCharge::new(pool.clone()) {
+    while let Ok(node) = NodeCharge::new(pool.clone(), 0) {
         taken.push(node, GFP_KERNEL)?;
     }
     drop(taken.pop());

@@ -24,7 +24,7 @@ use crate::{
     },
     vfs::{cond_resched_killable, signal_pending, FileRange},
 };
-use core::{cmp::Ordering, ops::Range};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     time::{delay::fsleep, Delta},
@@ -54,9 +54,9 @@ const MAX_RETRIES: usize = 2;
 /// How many blocks are compared between two checks for signals.
 const CHECK_STOP_BLOCKS: u64 = 256;
 
-/// Shares the range if it holds the same bytes in both files. Returns how many bytes: fewer than
-/// all, where the request may stop, after a signal, after [`LIMIT_BLOCKS`] blocks, or where others go on
-/// changing the files.
+/// Shares the range if it holds the same bytes in both files. Returns how many bytes. These are
+/// fewer than all if the request may stop, and a signal came, [`LIMIT_BLOCKS`] were compared, or the
+/// files went on changing.
 ///
 /// # Errors
 ///
@@ -67,21 +67,11 @@ pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
     loop {
-        let outcome = if blocks_for(request.len) <= LOCKED_COMPARE_BLOCKS {
-            commit(request, &range, None, &tries)?
-        } else {
-            match View::take(request, &range, &tries)? {
-                Ok(mut view) => {
-                    view.compare(request, &range)?;
-                    commit(request, &range, Some(view), &tries)?
-                }
-                Err(outcome) => outcome,
-            }
-        };
-        match outcome {
-            Outcome::Shared(len) => return Ok(len),
-            Outcome::Changed => tries.changed += 1,
-            Outcome::Pinned => {
+        match try_once(request, &range, &tries) {
+            Ok(len) => return Ok(len),
+            Err(NotShared::Failed(err)) => return Err(err),
+            Err(NotShared::Changed) => tries.changed += 1,
+            Err(NotShared::Pinned) => {
                 tries.pinned += 1;
                 fsleep(Delta::from_millis(1));
             }
@@ -90,17 +80,35 @@ pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     }
 }
 
-/// What one try gave.
-enum Outcome {
-    /// So many bytes are shared.
-    Shared(u64),
-    /// Nothing is: too much has changed since it was compared.
-    Changed,
-    /// Nothing is: a block is pinned that is to be shared.
-    Pinned,
+/// Makes one try of [`dedupe`].
+fn try_once(request: &RemapRequest<'_>, range: &Blocks, tries: &Tries) -> Result<u64, NotShared> {
+    if blocks_for(request.len) <= LOCKED_COMPARE_BLOCKS {
+        return commit(request, range, None, tries);
+    }
+    let Some(mut view) = View::take(request, range, tries)? else {
+        return Ok(0);
+    };
+    view.compare(request, range)?;
+    commit(request, range, Some(view), tries)
 }
 
-/// How many tries gave nothing, and why.
+/// Why a try shared nothing.
+enum NotShared {
+    /// Too much has changed since it was compared.
+    Changed,
+    /// A block is pinned that is to be shared.
+    Pinned,
+    /// The call fails.
+    Failed(Error),
+}
+
+impl From<Error> for NotShared {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
+/// How many tries shared nothing, and why.
 #[derive(Default)]
 struct Tries {
     changed: usize,
@@ -113,18 +121,18 @@ impl Tries {
     ///
     /// # Errors
     ///
-    /// `EBUSY` where that is the first of all.
+    /// [`NotShared::Pinned`] if not; `EBUSY` where that is the first of all.
     fn before_pinned(
         &self,
         request: &RemapRequest<'_>,
         pinned: &[u64],
         n: u64,
-    ) -> Result<Result<u64, Outcome>> {
+    ) -> Result<u64, NotShared> {
         match pinned.first() {
-            Some(_) if request.only_shared && self.pinned < TRIES => Ok(Err(Outcome::Pinned)),
-            Some(0) if request.only_shared => Err(EBUSY),
-            Some(&first) if request.only_shared => Ok(Ok(n.min(first))),
-            _ => Ok(Ok(n)),
+            Some(_) if request.only_shared && self.pinned < TRIES => Err(NotShared::Pinned),
+            Some(0) if request.only_shared => Err(EBUSY.into()),
+            Some(&first) if request.only_shared => Ok(n.min(first)),
+            _ => Ok(n),
         }
     }
 
@@ -164,7 +172,7 @@ impl Blocks {
 struct Side {
     /// A snapshot of the file, without the pinned blocks.
     tree: Tree,
-    /// The indexes in the range of the blocks that are pinned, in ascending order.
+    /// The indexes of the blocks in the range that are pinned, in ascending order.
     pinned: KVVec<u64>,
 }
 
@@ -177,14 +185,13 @@ impl Side {
     ) -> Result<Self> {
         let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
         unmap_writable(file, lock, snap_range.clone());
-        let Pinned { mut all, own } = Pinned::of(file, &snap_range, &range)?;
+        let Pinned { all, own } = Pinned::of(file, &snap_range, &range)?;
         let mut tree = file.data().tree.snapshot(&snap_range)?;
         let mut prealloc = Prealloc::on_demand();
         leave_out(&mut tree, file, &own, &mut prealloc)?;
-        for index in &mut all {
+        for &index in &all {
             // Others are not compared with the rest either.
-            tree.remove(*index, *index + 1, &mut prealloc)?;
-            *index -= range.start;
+            tree.remove(index, index + 1, &mut prealloc)?;
         }
         Ok(Self { tree, pinned: all })
     }
@@ -205,28 +212,29 @@ struct View {
 }
 
 impl View {
-    /// Takes what the range holds.
+    /// Takes what the range holds; `None` where it is empty.
     fn take(
         request: &RemapRequest<'_>,
         range: &Blocks,
         tries: &Tries,
-    ) -> Result<Result<Self, Outcome>> {
+    ) -> Result<Option<Self>, NotShared> {
         let files = request.lock();
         let locks = files.invalidate_lock();
         let (from, to) = (files.from(), files.to());
         let mut len = prepare(request, from, to)?;
         let n = blocks_for(len);
         if n == 0 {
-            return Ok(Err(Outcome::Shared(0)));
+            return Ok(None);
         }
 
         let source = Side::take(from, &locks.from(), range.from(n))?;
         let mut target = Side::take(to, &locks.to(), range.to(n))?;
-        let pinned = merge(&source.pinned, &target.pinned)?;
-        match tries.before_pinned(request, &pinned, n)? {
-            Ok(n) => len = len.min(n * BLOCK_SIZE as u64),
-            Err(outcome) => return Ok(Err(outcome)),
-        }
+        let pinned = merge(
+            source.pinned.iter().map(|index| index - range.first),
+            target.pinned.iter().map(|index| index - range.to_first),
+        )?;
+        let n = tries.before_pinned(request, &pinned, n)?;
+        len = len.min(n * BLOCK_SIZE as u64);
 
         // In the other file, too.
         let (mut from, mut prealloc) = (source.tree, Prealloc::on_demand());
@@ -235,7 +243,7 @@ impl View {
             from.remove(from_index, from_index + 1, &mut prealloc)?;
             target.tree.remove(to_index, to_index + 1, &mut prealloc)?;
         }
-        Ok(Ok(Self {
+        Ok(Some(Self {
             from,
             shared: target.tree.edit(),
             to: target.tree,
@@ -335,7 +343,7 @@ fn commit(
     range: &Blocks,
     view: Option<View>,
     tries: &Tries,
-) -> Result<Outcome> {
+) -> Result<u64, NotShared> {
     let mut prealloc = Prealloc::on_demand();
     prealloc_nodes(&mut prealloc, request.to.inode());
     let files = request.lock();
@@ -350,7 +358,7 @@ fn commit(
     len = shorten(request, to, len)?;
     let mut n = blocks_for(len);
     if n == 0 {
-        return Ok(Outcome::Shared(0));
+        return Ok(0);
     }
     let (from_lock, to_lock) = (locks.from(), locks.to());
     let snap_range = Data::range_to_snapshot(range.first, n);
@@ -358,27 +366,12 @@ fn commit(
     unmap_writable(to, &to_lock, range.to(n));
     let from_pinned = Pinned::of(from, &snap_range, &range.from(n))?;
     let to_pinned = Pinned::of(to, &range.to(n), &range.to(n))?;
-    let pinned = {
-        let relative = |pinned: &KVVec<u64>, first| -> Result<KVVec<u64>> {
-            let mut list = KVVec::with_capacity(pinned.len(), GFP_KERNEL)?;
-            for &index in pinned {
-                list.push(index - first, GFP_KERNEL)?;
-            }
-            Ok(list)
-        };
-        merge(
-            &relative(&from_pinned.all, range.first)?,
-            &relative(&to_pinned.all, range.to_first)?,
-        )?
-    };
-    match tries.before_pinned(request, &pinned, n)? {
-        Ok(before) if before < n => {
-            n = before;
-            len = n * BLOCK_SIZE as u64;
-        }
-        Ok(_) => (),
-        Err(outcome) => return Ok(outcome),
-    }
+    let pinned = merge(
+        from_pinned.all.iter().map(|index| index - range.first),
+        to_pinned.all.iter().map(|index| index - range.to_first),
+    )?;
+    n = tries.before_pinned(request, &pinned, n)?;
+    len = len.min(n * BLOCK_SIZE as u64);
 
     let source = from.data().tree.snapshot(&snap_range)?;
     let result = to.data().tree.edit().and_then(|target| {
@@ -392,20 +385,20 @@ fn commit(
         )
     });
     drop((source, view));
-    let result = result.and_then(|(tree, equal)| {
+    let result = result.map_err(NotShared::Failed).and_then(|(tree, equal)| {
         if equal < n {
             if !tries.is_last() {
-                return Ok(Outcome::Changed);
+                return Err(NotShared::Changed);
             }
             if !request.may_stop || equal == 0 {
-                return Err(EBUSY);
+                return Err(EBUSY.into());
             }
             len = equal * BLOCK_SIZE as u64;
         }
         let tree = ChargedTree::new(&to_lock, tree)?;
         to_lock.unmap(range.to(n));
         drop(tree.commit());
-        Ok(Outcome::Shared(len))
+        Ok(len)
     });
     to.data().tree.restore_exclusive(to_pinned.own.iter());
     from.data().tree.restore_exclusive(from_pinned.own.iter());
@@ -483,14 +476,16 @@ fn shared_tree(
     Ok((tree, at))
 }
 
-/// Both lists, which are in ascending order, as one.
-fn merge(a: &[u64], b: &[u64]) -> Result<KVVec<u64>> {
+/// Returns both lists, which are in ascending order, as one.
+fn merge(
+    a: impl ExactSizeIterator<Item = u64>,
+    b: impl ExactSizeIterator<Item = u64>,
+) -> Result<KVVec<u64>> {
     let mut all = KVVec::with_capacity(a.len() + b.len(), GFP_KERNEL)?;
-    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    let (mut a, mut b) = (a.peekable(), b.peekable());
     while let Some(&least) = match (a.peek(), b.peek()) {
-        (Some(x), Some(y)) if x.cmp(y) == Ordering::Greater => Some(y),
-        (None, y) => y,
-        (x, _) => x,
+        (Some(x), Some(y)) => Some(x.min(y)),
+        (x, y) => x.or(y),
     } {
         a.next_if_eq(&least);
         b.next_if_eq(&least);
@@ -568,8 +563,8 @@ fn shorten(request: &RemapRequest<'_>, to: &LockedInode, len: u64) -> Result<u64
     }
 }
 
-/// Compares up to `max` blocks, and no more than `len` bytes, as far as the leaves of both trees
-/// snap_range. Returns how many blocks, at least one.
+/// Compares up to `max` blocks, and no more than `len` bytes, up to the end of a leaf of either
+/// tree. Returns how many blocks, at least one.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@
 use super::{block_of, offset_in_block, Inode};
 use crate::{
     store::{
-        block::{copy_to_iter, copy_to_iter_without_faults, error_at, BlockRef, BLOCK_SIZE},
+        block::{copy_to_iter, error_at, without_faults, BlockRef, BLOCK_SIZE},
         StableRef,
     },
     vfs::{cond_resched_killable, Pipe},
@@ -44,7 +44,7 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
     inode.data().tree.with_blocks(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
         let len = length(inode, pos, blocks.len(), to);
-        let copied = copy_to_iter_without_faults(blocks, offset_in_block(pos), len, to);
+        let copied = without_faults(|| copy_to_iter(blocks, offset_in_block(pos), len, to));
         (copied, len)
     })
 }

@@ -97,6 +97,18 @@ impl Entries {
             acl_bytes: [0; 2],
         }
     }
+
+    /// Counts `after` bytes in the place of `before`, and charges for them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `EDQUOT`; nothing has changed.
+    fn adjust<T: MemFs>(&mut self, inode: &Inode<T>, before: usize, after: usize) -> Result {
+        let sum = self.bytes - before + after;
+        space::adjust_bytes(inode, self.bytes as u64, sum as u64)?;
+        self.bytes = sum;
+        Ok(())
+    }
 }
 
 /// The attributes of an inode.
@@ -211,9 +223,7 @@ fn set<T: MemFs>(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flag
         None if flags & bindings::XATTR_REPLACE != 0 || new.is_none() => return Err(ENODATA),
         _ => (),
     }
-    let after = entries.bytes - less.unwrap_or(0) + more;
-    space::adjust_bytes(inode, entries.bytes as u64, after as u64)?;
-    entries.bytes = after;
+    entries.adjust(inode, less.unwrap_or(0), more)?;
     let old = match new {
         Some(new) => entries.by_name.insert(new),
         None => Name::with(name, |name| entries.by_name.remove_node(name)),
@@ -230,10 +240,7 @@ fn set<T: MemFs>(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flag
 /// `ENOSPC`, `EDQUOT`; nothing has changed.
 pub(super) fn charge_target<T: MemFs>(inode: &Inode<T>, bytes: usize) -> Result {
     let mut entries = T::info(inode).xattrs.entries.lock();
-    let after = entries.bytes + bytes;
-    space::adjust_bytes(inode, entries.bytes as u64, after as u64)?;
-    entries.bytes = after;
-    Ok(())
+    entries.adjust(inode, 0, bytes)
 }
 
 /// Charges for an access control list, which is of `bytes` bytes from now on.
@@ -243,9 +250,8 @@ pub(super) fn charge_target<T: MemFs>(inode: &Inode<T>, bytes: usize) -> Result 
 /// `ENOSPC`, `EDQUOT`; nothing has changed.
 pub(super) fn charge_acl<T: MemFs>(inode: &Inode<T>, kind: AclType, bytes: usize) -> Result {
     let mut entries = T::info(inode).xattrs.entries.lock();
-    let after = entries.bytes - entries.acl_bytes[kind as usize] + bytes;
-    space::adjust_bytes(inode, entries.bytes as u64, after as u64)?;
-    entries.bytes = after;
+    let before = entries.acl_bytes[kind as usize];
+    entries.adjust(inode, before, bytes)?;
     entries.acl_bytes[kind as usize] = bytes;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! [`Prealloc`]: nodes and spare blocks, allocated before a change that must not sleep.
 
 use super::{
-    block::{NodeCharge, Pool, Spare, SpareSource},
+    block::{NodeCharge, Pool, Spare, SpareSource, MAX_OVERCOMMIT_BLOCKS},
     node::{Node, NodeRef},
     node_ref::UninitNode,
 };
@@ -73,10 +73,10 @@ struct PreallocNode {
 }
 
 impl PreallocNode {
-    fn new(charge: NodeCharge) -> Result<Self> {
+    fn new(pool: &Arc<Pool>, overcommit: u64) -> Result<Self> {
         Ok(Self {
+            charge: NodeCharge::new(pool.clone(), overcommit)?,
             memory: UninitNode::new()?,
-            charge,
         })
     }
 }
@@ -87,10 +87,8 @@ enum NodeSource {
     /// What [`Prealloc::fill`] allocated.
     #[default]
     Prealloc,
-    /// The allocator, within the pool's limit.
-    Alloc,
-    /// The allocator, over the pool's limit if need be.
-    Overcommit,
+    /// The allocator, up to so many blocks over the pool's limit.
+    Alloc { overcommit: u64 },
 }
 
 impl Prealloc {
@@ -103,7 +101,7 @@ impl Prealloc {
     /// other thread can reach.
     pub fn on_demand() -> Self {
         Self {
-            source: NodeSource::Alloc,
+            source: NodeSource::Alloc { overcommit: 0 },
             ..Self::default()
         }
     }
@@ -111,7 +109,9 @@ impl Prealloc {
     /// As [`Prealloc::on_demand`], and may exceed the pool's limit, see [`Pool::alloc_overcommit`].
     pub fn on_demand_overcommit() -> Self {
         Self {
-            source: NodeSource::Overcommit,
+            source: NodeSource::Alloc {
+                overcommit: MAX_OVERCOMMIT_BLOCKS,
+            },
             ..Self::default()
         }
     }
@@ -133,7 +133,7 @@ impl Prealloc {
         }
         while self.len() < self.wanted + self.extra && self.add(pool).is_ok() {}
         while self.spares() < self.wanted_spares {
-            let spare = Spare::new(pool)?;
+            let spare = Spare::new(pool, 0)?;
             let spares = self.spares.get_or_insert_with(KVec::new);
             spares.push(spare, GFP_KERNEL)?;
         }
@@ -148,7 +148,7 @@ impl Prealloc {
     }
 
     fn add(&mut self, pool: &Arc<Pool>) -> Result {
-        let node = PreallocNode::new(NodeCharge::new(pool.clone())?)?;
+        let node = PreallocNode::new(pool, 0)?;
         let nodes = self.nodes.get_or_insert_with(KVec::new);
         nodes.push(node, GFP_KERNEL)?;
         Ok(())
@@ -208,8 +208,7 @@ impl Prealloc {
         }
         match self.source {
             NodeSource::Prealloc => Err(ENOMEM),
-            NodeSource::Alloc => PreallocNode::new(NodeCharge::new(pool.clone())?),
-            NodeSource::Overcommit => PreallocNode::new(NodeCharge::overcommit(pool.clone())?),
+            NodeSource::Alloc { overcommit } => PreallocNode::new(pool, overcommit),
         }
     }
 }
@@ -220,8 +219,7 @@ impl SpareSource for Prealloc {
     fn take_spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
         let spare = match self.source {
             NodeSource::Prealloc => self.spares.as_mut().and_then(KVec::pop),
-            NodeSource::Alloc => Some(Spare::new(pool)?),
-            NodeSource::Overcommit => Some(Spare::overcommit(pool)?),
+            NodeSource::Alloc { overcommit } => Some(Spare::new(pool, overcommit)?),
         };
         self.copied += u64::from(spare.is_some());
         Ok(spare)

@@ -42,20 +42,14 @@ DECLARE_EVENT_CLASS(reflinkfs_remap_class,
 		  __entry->to_ino, __entry->to_pos, __entry->len, __entry->ret)
 );
 
-DEFINE_EVENT(reflinkfs_remap_class, reflinkfs_clone,
-	TP_PROTO(dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos, u64 len, s64 ret),
-	TP_ARGS(dev, from_ino, from_pos, to_ino, to_pos, len, ret)
-);
-
-DEFINE_EVENT(reflinkfs_remap_class, reflinkfs_dedupe,
-	TP_PROTO(dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos, u64 len, s64 ret),
-	TP_ARGS(dev, from_ino, from_pos, to_ino, to_pos, len, ret)
-);
-
-DEFINE_EVENT(reflinkfs_remap_class, reflinkfs_copy,
-	TP_PROTO(dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos, u64 len, s64 ret),
-	TP_ARGS(dev, from_ino, from_pos, to_ino, to_pos, len, ret)
-);
+#define DEFINE_REMAP_EVENT(name)						\
+DEFINE_EVENT(reflinkfs_remap_class, name,					\
+	TP_PROTO(dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos,	\
+		 u64 len, s64 ret),						\
+	TP_ARGS(dev, from_ino, from_pos, to_ino, to_pos, len, ret))
+DEFINE_REMAP_EVENT(reflinkfs_clone);
+DEFINE_REMAP_EVENT(reflinkfs_dedupe);
+DEFINE_REMAP_EVENT(reflinkfs_copy);
 
 /* A file gets blocks of its own in the place of shared ones: by a write, or by a store. */
 TRACE_EVENT(reflinkfs_cow,

@@ -4,7 +4,7 @@
 
 use crate::store::block::{
     copy_from_iter,
-    copy_from_iter_without_faults,
+    without_faults,
     BlockRef,
     ContigBlocks, //
 };
@@ -59,7 +59,7 @@ impl Source for IovIterSource<'_> {
     }
 
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize {
-        copy_from_iter_without_faults(blocks, offset, len, self)
+        without_faults(|| copy_from_iter(blocks, offset, len, self))
     }
 
     fn fill_contig(&mut self, contig: &ContigBlocks<'_>) -> usize {

@@ -5,7 +5,7 @@
 use super::{
     page::{copy_bytes, BlockRef, NewBlock, RawBlock},
     uio::{for_each_contig, PAGES_VIRT_CONTIGUOUS},
-    Pool, BLOCK_SIZE,
+    Pool, BLOCK_SIZE, MAX_OVERCOMMIT_BLOCKS,
 };
 use crate::bindings;
 use core::ptr::NonNull;
@@ -31,7 +31,7 @@ const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
 impl Pool {
     /// Returns a batch of up to `n` new blocks, as many as the limit allows.
     pub fn alloc_batch(&self, n: u64) -> BlockBatch<'_> {
-        BlockBatch::new(self, n)
+        BlockBatch::new(self, n, 0)
     }
 
     /// Allocates a block. Its bytes are not initialised.
@@ -48,10 +48,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the limit is exceeded by `MAX_OVERCOMMIT_BLOCKS` already, as blocks that such
+    /// `ENOSPC` if the limit is exceeded by [`MAX_OVERCOMMIT_BLOCKS`] already, as blocks that such
     /// operations freed are orphans; `ENOMEM`.
     pub fn alloc_overcommit(&self) -> Result<NewBlock<'_>> {
-        BlockBatch::overcommit(self).take()
+        BlockBatch::new(self, 1, MAX_OVERCOMMIT_BLOCKS).take()
     }
 }
 
@@ -69,22 +69,16 @@ pub struct BlockBatch<'pool> {
 }
 
 impl<'pool> BlockBatch<'pool> {
-    /// Charges up to `n` blocks, as many as the limit allows.
-    pub(super) fn new(pool: &'pool Pool, n: u64) -> Self {
+    /// Charges up to `n` blocks, see [`Pool::charge`].
+    pub(super) fn new(pool: &'pool Pool, n: u64, overcommit: u64) -> Self {
         // INVARIANT: The pool has charged them.
         Self {
             pool,
-            left: if n == 0 { 0 } else { pool.charge(n) },
-            contig: None,
-        }
-    }
-
-    /// Charges a block, for [`Pool::alloc_overcommit`].
-    pub(super) fn overcommit(pool: &'pool Pool) -> Self {
-        // INVARIANT: The pool has charged them.
-        Self {
-            pool,
-            left: pool.charge_overcommit(1),
+            left: if n == 0 {
+                0
+            } else {
+                pool.charge(n, overcommit)
+            },
             contig: None,
         }
     }

@@ -43,12 +43,9 @@ pub use self::count::BlockCount;
 pub use self::leaf::{Leaf, Slots};
 pub use self::mapped::MappedBlocks;
 pub use self::page::{BlockRef, NewBlock};
-pub use self::pool::{InPool, NodeCharge, Pool};
+pub use self::pool::{InPool, NodeCharge, Pool, MAX_OVERCOMMIT_BLOCKS};
 pub use self::spare::{Spare, SpareSource};
-pub use self::uio::{
-    copy_from_iter, copy_from_iter_without_faults, copy_to_iter, copy_to_iter_without_faults,
-    error_at,
-};
+pub use self::uio::{copy_from_iter, copy_to_iter, error_at, without_faults};
 
 /// The size of a block in bytes: the page size.
 pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;

@@ -73,7 +73,7 @@ const BLOCK_BYTES_PER_FREE_NODE_BYTE: u64 = 256;
 
 /// By how much all operations together may exceed the limit that free as much as they allocate,
 /// but allocate first. What they free may become orphans.
-const MAX_OVERCOMMIT_BLOCKS: u64 = 256;
+pub const MAX_OVERCOMMIT_BLOCKS: u64 = 256;
 
 /// A value that holds a reference to its pool.
 pub trait InPool {
@@ -91,25 +91,13 @@ impl InPool for Arc<Pool> {
 pub struct NodeCharge(Arc<Pool>);
 
 impl NodeCharge {
-    /// Charges a node.
+    /// Charges a node. The limit may be exceeded by `overcommit` blocks, see
+    /// [`Pool::alloc_overcommit`].
     ///
     /// # Errors
     ///
     /// `ENOSPC` at the limit.
-    pub fn new(pool: Arc<Pool>) -> Result<Self> {
-        Self::with_overcommit(pool, 0)
-    }
-
-    /// Charges a node that may exceed the limit, see [`Pool::alloc_overcommit`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn overcommit(pool: Arc<Pool>) -> Result<Self> {
-        Self::with_overcommit(pool, MAX_OVERCOMMIT_BLOCKS)
-    }
-
-    fn with_overcommit(pool: Arc<Pool>, overcommit: u64) -> Result<Self> {
+    pub fn new(pool: Arc<Pool>, overcommit: u64) -> Result<Self> {
         let nodes = pool.nodes.fetch_add(1, Full) + 1;
         let charge = Self(pool);
         let pool = &*charge.0;
@@ -245,17 +233,9 @@ impl Pool {
         }
     }
 
-    /// Charges `n` blocks, or as many as the limit allows. Returns how many.
-    pub(super) fn charge(&self, n: u64) -> u64 {
-        self.charge_up_to(n, 0)
-    }
-
-    /// As [`Pool::charge`], for [`Pool::alloc_overcommit`].
-    pub(super) fn charge_overcommit(&self, n: u64) -> u64 {
-        self.charge_up_to(n, MAX_OVERCOMMIT_BLOCKS)
-    }
-
-    fn charge_up_to(&self, n: u64, overcommit: u64) -> u64 {
+    /// Charges `n` blocks, or as many as the limit and `overcommit` blocks over it allow. Returns
+    /// how many.
+    pub(super) fn charge(&self, n: u64, overcommit: u64) -> u64 {
         let charged = self.try_charge(n, overcommit);
         if charged == n {
             return n;

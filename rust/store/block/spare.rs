@@ -4,7 +4,7 @@
 
 use super::{
     page::{BlockRef, NewBlock, RawBlock},
-    Pool,
+    BlockBatch, Pool,
 };
 use core::mem::ManuallyDrop;
 use kernel::{prelude::*, sync::Arc};
@@ -25,30 +25,18 @@ unsafe impl Send for Spare {}
 unsafe impl Sync for Spare {}
 
 impl Spare {
-    /// Allocates a block of `pool`.
+    /// Allocates a block of `pool`, whose limit may be exceeded by `overcommit` blocks.
     ///
     /// # Errors
     ///
     /// Those of [`Pool::alloc`].
-    pub fn new(pool: &Arc<Pool>) -> Result<Self> {
-        Ok(Self::from_block(pool.alloc()?, pool))
-    }
-
-    /// As [`Spare::new`], by [`Pool::alloc_overcommit`].
-    ///
-    /// # Errors
-    ///
-    /// Those of it.
-    pub fn overcommit(pool: &Arc<Pool>) -> Result<Self> {
-        Ok(Self::from_block(pool.alloc_overcommit()?, pool))
-    }
-
-    fn from_block(block: NewBlock<'_>, pool: &Arc<Pool>) -> Self {
+    pub fn new(pool: &Arc<Pool>, overcommit: u64) -> Result<Self> {
+        let block = BlockBatch::new(pool, 1, overcommit).take()?;
         // INVARIANT: `block` gives up what it owned.
-        Self {
+        Ok(Self {
             block: block.into_raw(),
             pool: pool.clone(),
-        }
+        })
     }
 
     fn into_block<R>(self, f: impl FnOnce(NewBlock<'_>) -> R) -> R {

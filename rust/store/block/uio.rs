@@ -37,16 +37,6 @@ pub fn copy_to_iter(
     for_each_contig(blocks, offset, len, copy)
 }
 
-/// As [`copy_to_iter`], without faults: copies as far as user memory is resident.
-pub fn copy_to_iter_without_faults(
-    blocks: &[Option<BlockRef>],
-    offset: usize,
-    len: usize,
-    to: &mut IovIterDest<'_>,
-) -> usize {
-    without_faults(|| copy_to_iter(blocks, offset, len, to))
-}
-
 /// Returns why only `done` bytes were copied from or to `blocks`, from `offset` into the first on:
 /// `EIO` if the next byte lies in a [poisoned](BlockRef::is_poisoned) block, otherwise `EFAULT`.
 pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Error {
@@ -56,7 +46,9 @@ pub fn error_at(blocks: &[Option<BlockRef>], offset: usize, done: usize) -> Erro
     }
 }
 
-fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
+/// Calls `copy`, in which [`copy_to_iter`] and [`copy_from_iter`] do not fault: they copy as far as
+/// user memory is resident.
+pub fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
     // SAFETY: Enabled again below.
     unsafe { bindings::pagefault_disable() };
     let result = copy();
@@ -87,16 +79,6 @@ pub fn copy_from_iter<B: Borrow<BlockRef>>(
         }
     };
     for_each_contig(blocks, offset, len, copy)
-}
-
-/// As [`copy_from_iter`], without faults: copies as far as user memory is resident.
-pub fn copy_from_iter_without_faults(
-    blocks: &[Option<BlockRef>],
-    offset: usize,
-    len: usize,
-    from: &mut IovIterSource<'_>,
-) -> usize {
-    without_faults(|| copy_from_iter(blocks, offset, len, from))
 }
 
 /// Splits the `len` bytes at `offset` of the first of `blocks` into parts that are virtually

@@ -6,7 +6,7 @@
 //! generation, which tells superblocks apart. It is stale when the inode is gone.
 
 use super::MemFs;
-use crate::vfs::{exportfs::InodeTest, ExportOperations, Inode, SuperBlock};
+use crate::vfs::{ExportOperations, Inode, InodeTest, SuperBlock};
 use core::marker::PhantomData;
 use kernel::sync::aref::ARef;
 

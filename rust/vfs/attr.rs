@@ -9,10 +9,7 @@
 
 use super::{Dentry, FileSystem, IdMap, Inode, LockedInode};
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    ptr::null_mut, //
-};
+use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     page::PAGE_SHIFT,
@@ -67,32 +64,6 @@ impl Iattr<'_> {
         // SAFETY: All are valid; the inode is locked.
         unsafe { bindings::setattr_copy(idmap.as_raw(), inode.as_raw(), self.0) };
         inode.inc_iversion();
-    }
-}
-
-impl<T: FileSystem> Dentry<T> {
-    /// Takes set-id bits and capabilities away from the inode of this name, which is locked, as
-    /// `file_remove_privs` does for an open file.
-    ///
-    /// # Errors
-    ///
-    /// Those of `notify_change`.
-    pub fn remove_privs(&self, idmap: IdMap<'_>) -> Result {
-        let Some(inode) = self.inode().filter(|inode| !inode.is_nosec()) else {
-            return Ok(());
-        };
-        // SAFETY: All are valid, the inode is locked, as `notify_change` asks, and what is not
-        // named in `ia_valid` is not looked at.
-        to_result(unsafe {
-            let mut attr = bindings::iattr {
-                ia_valid: bindings::setattr_should_drop_suidgid(idmap.as_raw(), inode.as_raw())
-                    as c_uint
-                    | bindings::ATTR_KILL_PRIV
-                    | bindings::ATTR_FORCE,
-                ..pin_init::zeroed()
-            };
-            bindings::notify_change(idmap.as_raw(), self.as_raw(), &mut attr, null_mut())
-        })
     }
 }
 

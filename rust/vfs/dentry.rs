@@ -5,13 +5,19 @@
 //! C headers: [`include/linux/dcache.h`](srctree/include/linux/dcache.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h) for what `fs/libfs.c` does with them.
 
-use super::{FileSystem, Inode, LockedInode};
+use super::{
+    FileSystem,
+    IdMap,
+    Inode,
+    LockedInode, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    ptr::NonNull, //
+    ptr::{null_mut, NonNull}, //
 };
 use kernel::{
+    error::to_result,
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque, //
@@ -154,19 +160,28 @@ impl<T: FileSystem> Dentry<T> {
             )
         };
     }
-}
 
-impl<T: FileSystem> Inode<T> {
-    /// Returns a dentry of the inode, one with a name where there is one: `d_find_alias`,
-    /// `d_find_any_alias`.
-    pub fn find_alias(&self) -> Option<ARef<Dentry<T>>> {
-        // SAFETY: The inode is live.
-        let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
-        if dentry.is_null() {
-            // SAFETY: The inode is live.
-            dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
-        }
-        // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.
-        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+    /// Takes set-id bits and capabilities away from the inode of this name, which is locked, as
+    /// `file_remove_privs` does for an open file.
+    ///
+    /// # Errors
+    ///
+    /// Those of `notify_change`.
+    pub fn remove_privs(&self, idmap: IdMap<'_>) -> Result {
+        let Some(inode) = self.inode().filter(|inode| !inode.is_nosec()) else {
+            return Ok(());
+        };
+        // SAFETY: All are valid, the inode is locked, as `notify_change` asks, and what is not
+        // named in `ia_valid` is not looked at.
+        to_result(unsafe {
+            let mut attr = bindings::iattr {
+                ia_valid: bindings::setattr_should_drop_suidgid(idmap.as_raw(), inode.as_raw())
+                    as c_uint
+                    | bindings::ATTR_KILL_PRIV
+                    | bindings::ATTR_FORCE,
+                ..pin_init::zeroed()
+            };
+            bindings::notify_change(idmap.as_raw(), self.as_raw(), &mut attr, null_mut())
+        })
     }
 }

@@ -9,7 +9,7 @@ use super::{Dentry, ExportOps, FileSystem, Inode, SuperBlock};
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    ptr::{null_mut, NonNull}, //
+    ptr::null_mut, //
 };
 use kernel::{
     prelude::*,
@@ -163,55 +163,4 @@ impl<U: ExportOperations> Table<U> {
     unsafe extern "C" fn get_parent(_child: *mut bindings::dentry) -> *mut bindings::dentry {
         ESTALE.to_ptr()
     }
-}
-
-impl<T: FileSystem> Inode<T> {
-    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`.
-    /// Calls must not run at the same time.
-    pub fn insert_hash(&self, hash: u64) {
-        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same
-        // time.
-        unsafe {
-            if (*self.as_raw()).i_hash.pprev.is_null() {
-                bindings::__insert_inode_hash(self.as_raw(), hash);
-            }
-        }
-    }
-}
-
-impl<T: FileSystem> SuperBlock<T> {
-    /// Returns the inode that is hashed as `hash` and for which `C` says yes: `ilookup5`.
-    pub fn ilookup<C: InodeTest<FileSystem = T>>(
-        &self,
-        hash: u64,
-        test: C,
-    ) -> Option<ARef<Inode<T>>> {
-        /// # Safety
-        ///
-        /// `inode` is an inode of the superblock, `test` is a `C`.
-        unsafe extern "C" fn call<C: InodeTest>(
-            inode: *mut bindings::inode,
-            test: *mut c_void,
-        ) -> c_int {
-            // SAFETY: `ilookup5` passes inodes of the superblock in an RCU read section, in which
-            // none is freed, and the `test` below.
-            unsafe { (*test.cast::<C>()).test(Inode::from_raw(inode)) }.into()
-        }
-        let mut test = test;
-        // SAFETY: The superblock is live; `test` is valid during the call.
-        let inode = unsafe {
-            bindings::ilookup5(self.as_raw(), hash, Some(call::<C>), (&raw mut test).cast())
-        };
-        // SAFETY: An inode of this superblock, with a reference for us.
-        NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
-    }
-}
-
-/// Tells the inode that [`SuperBlock::ilookup`] looks for.
-pub trait InodeTest {
-    /// The filesystem whose inodes are looked at.
-    type FileSystem: FileSystem;
-
-    /// Returns whether this is the inode. Must not sleep.
-    fn test(&self, inode: &Inode<Self::FileSystem>) -> bool;
 }

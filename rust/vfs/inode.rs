@@ -4,7 +4,12 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use super::{inode_cache::InodeWithData, FileSystem, SuperBlock};
+use super::{
+    inode_cache::InodeWithData,
+    Dentry,
+    FileSystem,
+    SuperBlock, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -12,8 +17,9 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    error::to_result,
     prelude::*,
-    sync::aref::AlwaysRefCounted,
+    sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque, //
 };
 
@@ -181,6 +187,47 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::drop_nlink(self.as_raw()) };
     }
 
+    /// Returns a dentry of the inode, one with a name where there is one: `d_find_alias`,
+    /// `d_find_any_alias`.
+    pub fn find_alias(&self) -> Option<ARef<Dentry<T>>> {
+        // SAFETY: The inode is live.
+        let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
+        if dentry.is_null() {
+            // SAFETY: The inode is live.
+            dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
+        }
+        // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.
+        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+    }
+
+    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`.
+    /// Calls must not run at the same time.
+    pub fn insert_hash(&self, hash: u64) {
+        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same
+        // time.
+        unsafe {
+            if (*self.as_raw()).i_hash.pprev.is_null() {
+                bindings::__insert_inode_hash(self.as_raw(), hash);
+            }
+        }
+    }
+
+    /// Puts the names of the labels that security modules keep of the inode into `list`, each with
+    /// a NUL behind it: `security_inode_listsecurity`. Returns them.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` where they do not fit, and those of the security modules.
+    pub fn listsecurity<'a>(&self, list: &'a mut [u8]) -> Result<&'a [u8]> {
+        let (mut at, mut left) = (list.as_mut_ptr().cast(), list.len() as isize);
+        // SAFETY: The inode is live; there is room for `left` bytes from `at` on.
+        to_result(unsafe {
+            bindings::security_inode_listsecurity(self.as_raw(), &mut at, &mut left)
+        })?;
+        list.get(..list.len().saturating_sub(left as usize))
+            .ok_or(ERANGE)
+    }
+
     fn rwsem(&self) -> *mut bindings::rw_semaphore {
         // SAFETY: The inode is live; only the field's address is taken.
         unsafe { &raw mut (*self.as_raw()).i_rwsem }
@@ -261,7 +308,7 @@ impl<T: FileSystem> LockedInode<T> {
     /// `EFBIG`, with `SIGXFSZ` for the limit; `ETXTBSY` for a swap file that would become shorter.
     pub fn newsize_ok(&self, size: u64) -> Result {
         // SAFETY: The inode is live and locked.
-        kernel::error::to_result(unsafe { bindings::inode_newsize_ok(self.as_raw(), size as i64) })
+        to_result(unsafe { bindings::inode_newsize_ok(self.as_raw(), size as i64) })
     }
 }
 

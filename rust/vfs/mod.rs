@@ -102,7 +102,7 @@ pub use self::{
     remap::{FileRange, LockedPair},
     rwlock::RwLock,
     splice::{IntoPage, Pipe},
-    super_block::SuperBlock,
+    super_block::{InodeTest, SuperBlock},
     super_operations::{StatFs, SuperOperations},
     tables::{AddressSpaceOps, ExportOps, FileOps, InodeOps, VmOps},
     vm_fault::{Fault, NewVma, PageRef, VmFault, VmOperations},

@@ -15,12 +15,8 @@ use super::{
     SuperBlock, //
 };
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    ptr, //
-};
+use core::marker::PhantomData;
 use kernel::{
-    container_of,
     prelude::*,
     seq_file::SeqFile, //
 };
@@ -66,35 +62,6 @@ pub trait SuperOperations: FileSystem {
 
     /// Returns the dquots of an inode.
     fn dquots(inode: &Inode<Self>) -> &Dquots;
-}
-
-impl<T: FileSystem> SuperBlock<T> {
-    /// Calls `f` with each inode that is not going away. It may sleep.
-    pub fn for_each_inode(&self, f: impl Fn(&Inode<T>)) {
-        let sb = self.as_raw();
-        let mut last = ptr::null_mut();
-        // SAFETY: The superblock is live, and all its inodes are of `T`. The list is followed with
-        // its lock held, and from an inode to which there is a reference, as that stays on it.
-        unsafe {
-            bindings::spin_lock(&raw mut (*sb).s_inode_list_lock);
-            let head = &raw mut (*sb).s_inodes;
-            let mut link = (*head).next;
-            while link != head {
-                let inode = bindings::igrab(container_of!(link, bindings::inode, i_sb_list));
-                if !inode.is_null() {
-                    bindings::spin_unlock(&raw mut (*sb).s_inode_list_lock);
-                    f(Inode::from_raw(inode));
-                    bindings::iput(last);
-                    last = inode;
-                    bindings::cond_resched();
-                    bindings::spin_lock(&raw mut (*sb).s_inode_list_lock);
-                }
-                link = (*link).next;
-            }
-            bindings::spin_unlock(&raw mut (*sb).s_inode_list_lock);
-            bindings::iput(last);
-        }
-    }
 }
 
 /// The callbacks in `struct super_operations`.

@@ -11,7 +11,7 @@ use core::{
     ptr::null, //
 };
 use kernel::{
-    error::{from_result, to_result},
+    error::from_result,
     prelude::*, //
 };
 
@@ -146,23 +146,5 @@ impl<U: XattrHandler> Table<U> {
                 flags as u32,
             )
         })
-    }
-}
-
-impl<T: FileSystem> Inode<T> {
-    /// Puts the names of the labels that security modules keep of the inode into `list`, each with
-    /// a NUL behind it: `security_inode_listsecurity`. Returns them.
-    ///
-    /// # Errors
-    ///
-    /// `ERANGE` where they do not fit, and those of the security modules.
-    pub fn listsecurity<'a>(&self, list: &'a mut [u8]) -> Result<&'a [u8]> {
-        let (mut at, mut left) = (list.as_mut_ptr().cast(), list.len() as isize);
-        // SAFETY: The inode is live; there is room for `left` bytes from `at` on.
-        to_result(unsafe {
-            bindings::security_inode_listsecurity(self.as_raw(), &mut at, &mut left)
-        })?;
-        list.get(..list.len().saturating_sub(left as usize))
-            .ok_or(ERANGE)
     }
 }

@@ -3,18 +3,18 @@
 //! copy_fr: the flags of `copy_file_range(2)`, on every filesystem of a running kernel.
 //!
 //! The system call refuses flags before it asks a filesystem. While this module is loaded, a call
-//! with one of the three flags comes here instead; any other is the kernel's own, untouched.
+//! with one of the three flags is redirected to it; any other stays the kernel's own.
 //!
 //! | where | what |
 //! |---|---|
 //! | [`copy_file_range`] | what a call does, one file per concern |
-//! | [`hook`] | how it comes here: ftrace |
+//! | [`hook`] | how a call is redirected: ftrace |
 //! | [`mod@file`] | open files of any filesystem, and ranges of them |
 //! | [`debugfs`] | statistics of the calls, for an administrator |
 //!
 //! `unsafe` is in [`hook`], [`mod@file`] and [`debugfs`].
 
-// Nothing leads there on a kernel where the hook refuses.
+// Unused on a kernel where the hook cannot be installed.
 #![cfg_attr(
     not(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES)),
     allow(dead_code, unused_imports)
@@ -39,7 +39,7 @@ module! {
 
 #[pin_data]
 struct Module {
-    /// Goes first, so that nothing is counted any more when what shows the counters goes.
+    /// Dropped first, so that no call counts while the files of the counters are removed.
     #[pin]
     hook: hook::Hook<copy_file_range::CopyFileRange>,
     shown: debugfs::Directory,

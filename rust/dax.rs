@@ -83,7 +83,7 @@ pub(crate) fn init_inode<T: Dax>(inode: &NewInode<T>) {
     inode.set_private(&raw const *T::dax_info(inode).mapped());
 }
 
-/// Ends what blocks carry of the inode, for
+/// Ends the association of blocks with the inode, for
 /// [`SuperOperations::evict_inode`](crate::vfs::SuperOperations::evict_inode).
 pub(crate) fn evict_inode<T: Dax>(inode: &Inode<T>) {
     T::dax_info(inode).mapped().disassociate_all();
@@ -157,8 +157,8 @@ pub(crate) trait Exclusive<const N: usize> {
     fn unlock(self) -> [Option<BlockRef>; N];
 }
 
-/// Blocks that a file owned exclusively when they came to carry its mapping: whatever is to share
-/// one of them finds that it may be mapped writable.
+/// Blocks that a file owned exclusively when they came to carry its mapping: a clone finds that
+/// they may be mapped writable.
 pub(crate) struct Associated<const N: usize>([Option<BlockRef>; N]);
 
 impl<const N: usize> Associated<N> {
@@ -171,10 +171,10 @@ impl<const N: usize> Associated<N> {
             .filter_map(|(index, block)| Some((index, block.as_ref()?)))
             .peekable();
         if with_index.peek().is_some() {
-            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, as `Dax` asks, and nothing
-            // else sets it. The mapping that the fault is in holds the file, so that the inode is
-            // not being evicted. `Exclusive` yields blocks that were allocated for this file and
-            // were never in another, so that they carry no other mapping.
+            // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, as `Dax` asks, and
+            // nothing else sets it. The mapping that the fault is in holds the file, so that the
+            // inode is not being evicted. `Exclusive` yields blocks that were allocated for this
+            // file and were never in another, so that they carry no other mapping.
             unsafe {
                 T::dax_info(inode)
                     .mapped()

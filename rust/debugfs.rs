@@ -5,21 +5,21 @@
 //! Those of `kernel::debugfs` do not: closing one after the module has gone calls what was in it.
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h).
 
-// Each of the modules takes a part.
+// Each module uses a part of it.
 #![allow(dead_code)]
 
 use crate::bindings;
 use core::{marker::PhantomData, ptr::null_mut};
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 
-/// What a file shows.
+/// A value that a file shows.
 pub(crate) trait Show: Sync {
     /// Prints it.
     fn show(&self, to: &SeqFile);
 }
 
-/// A directory of debugfs with files in it, until it is dropped. Where debugfs fails there is none,
-/// as with all users of it.
+/// A directory of debugfs with files in it, until it is dropped. If debugfs fails there is none,
+/// and no error, as with all users of debugfs.
 pub(crate) struct Directory(*mut bindings::dentry);
 
 // SAFETY: debugfs has locks of its own.
@@ -96,7 +96,7 @@ impl Drop for Directory {
 
 struct Table(bindings::file_operations);
 
-// SAFETY: Nobody changes it.
+// SAFETY: It is constant.
 unsafe impl Sync for Table {}
 
 struct ShowTable<T: Show>(PhantomData<T>);

@@ -12,8 +12,8 @@
 //! | [`vfs`] | bindings of the C VFS, without policy |
 //! | [`trace`] | tracepoints |
 //!
-//! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of [`store`], and in a few
-//! places of [`memfs`] and [`dax`].
+//! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of
+//! [`store`], and in a few places of [`memfs`] and [`dax`].
 
 mod bindings;
 mod copy_flags;
@@ -39,7 +39,7 @@ module! {
 
 #[pin_data]
 struct Module {
-    // Goes first: after that there are no mounts, and so no nodes.
+    // Dropped first: afterwards there are no mounts, and so no nodes.
     #[pin]
     registration: vfs::Registration<fs::ReflinkFs>,
     _nodes: NodeCache,

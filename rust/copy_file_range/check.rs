@@ -55,12 +55,12 @@ pub(super) fn check<'a>(
     if flag == Flag::Dedup && to_end > to.size() {
         return Err(EINVAL);
     }
-    range.len = to.limit_write(range.to_pos, len)?;
+    range.len = to.write_check_limits(range.to_pos, len)?;
     // All bytes are shared, or none.
     if shares && range.len < len {
         return Err(EINVAL);
     }
-    range.verify()?;
+    range.rw_verify_area()?;
     Ok(Some(range))
 }
 
@@ -75,7 +75,7 @@ fn check_files(from: &AnyFile, to: &AnyFile, flag: Flag) -> Result {
     if !from.is_readable() || !to.is_writable() || to.is_append() {
         return Err(EBADF);
     }
-    let copies_across = flag == Flag::Copy && from.same_copy_method(to);
+    let copies_across = flag == Flag::Copy && from.same_copy_file_range(to);
     if !from.same_super_block(to) && !copies_across {
         return Err(EXDEV);
     }

@@ -2,7 +2,7 @@
 
 //! `COPY_FR_COPY`: all bytes, no sharing.
 
-use super::PIECE;
+use super::PIECE_BYTES;
 use crate::{
     copy_flags::COPY_FR_COPY,
     file::{signal_pending, Range},
@@ -18,7 +18,7 @@ use kernel::prelude::*;
 pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
     let mut done = 0;
     while done < range.len {
-        let piece = range.part(done, PIECE.min(range.len - done));
+        let piece = range.part(done, PIECE_BYTES.min(range.len - done));
         match copy_piece(&piece) {
             Ok(0) => break,
             Ok(n) => done += n,
@@ -37,7 +37,7 @@ pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
 
 /// By the filesystem's own method where it has one, with a single copy in memory.
 fn copy_piece(piece: &Range<'_>) -> Result<u64> {
-    match piece.by_method(COPY_FR_COPY) {
+    match piece.call_copy_file_range(COPY_FR_COPY) {
         Err(err) if err == EOPNOTSUPP && piece.is_direct() => piece.copy_buffered(),
         Err(err) if err == EOPNOTSUPP => piece.splice(),
         result => result,

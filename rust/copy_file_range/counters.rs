@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What came of the calls: `/sys/kernel/debug/copy_fr/`, a file for each flag.
+//! Counts calls by their results: `/sys/kernel/debug/copy_fr/`, a file for each flag.
 
 use super::Flag;
 use crate::debugfs::{Directory, Show};

@@ -7,7 +7,7 @@
 //! is done in pieces. As a difference at the end must leave the beginning unshared too, all pieces
 //! are compared first.
 
-use super::{LIMIT, PIECE};
+use super::{LIMIT_BYTES, PIECE_BYTES};
 use crate::{
     copy_flags::COPY_FR_DEDUP,
     file::{signal_pending, Range},
@@ -21,18 +21,18 @@ use kernel::prelude::*;
 ///
 /// `EBADE` where they differ; those of `FIDEDUPERANGE`.
 pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
-    match range.by_method(COPY_FR_DEDUP) {
+    match range.call_copy_file_range(COPY_FR_DEDUP) {
         Err(err) if err == EOPNOTSUPP => (),
         result => return result,
     }
-    if range.len <= PIECE || !range.from.has_page_cache() || !range.to.has_page_cache() {
-        return share(range, 0, range.len.min(LIMIT));
+    if range.len <= PIECE_BYTES || !range.from.has_page_cache() || !range.to.has_page_cache() {
+        return share(range, 0, range.len.min(LIMIT_BYTES));
     }
     check_alignment(range)?;
     let equal = compare(range)?;
     let mut done = 0;
     while done < equal {
-        match share(range, done, PIECE.min(equal - done)) {
+        match share(range, done, PIECE_BYTES.min(equal - done)) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(err) if done == 0 => return Err(err),
@@ -69,7 +69,7 @@ fn share(range: &Range<'_>, done: u64, len: u64) -> Result<u64> {
 fn compare(range: &Range<'_>) -> Result<u64> {
     let mut done = 0;
     while done < range.len {
-        let len = PIECE.min(range.len - done);
+        let len = PIECE_BYTES.min(range.len - done);
         if !range.part(done, len).is_equal()? {
             return Err(EBADE);
         }

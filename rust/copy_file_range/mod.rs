@@ -19,12 +19,12 @@ use counters::Counters;
 use kernel::{prelude::*, uaccess::UserPtr};
 use position::Position;
 
-/// How much is done between two looks at whether a signal is pending.
-const PIECE: u64 = 16 << 20;
+/// How many bytes are copied or compared between two checks for signals.
+const PIECE_BYTES: u64 = 16 << 20;
 
-/// The most that `FIDEDUPERANGE` does at a time, and that a call with a 32-bit result does: whole
-/// blocks of every filesystem.
-const LIMIT: u64 = 1 << 30;
+/// The most bytes that `FIDEDUPERANGE` shares at a time, and that a call with a 32-bit result
+/// copies or shares: whole blocks of every filesystem.
+const LIMIT_BYTES: u64 = 1 << 30;
 
 /// What a call is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ enum Flag {
 }
 
 impl Flag {
-    /// Returns the flag in the call's sixth argument, if it is just one of ours.
+    /// Returns the flag in the call's sixth argument, if it is exactly one of the three.
     fn of(arguments: &Arguments) -> Option<Self> {
         match arguments.values[5] as u32 {
             COPY_FR_COPY => Some(Self::Copy),
@@ -66,9 +66,10 @@ impl SystemCall for CopyFileRange {
 }
 
 /// `COPY_FR_REFLINK`: in one piece, as to share is quick. A filesystem that takes the flag shares
-/// all that it says, and may end before a block that it cannot share; others say that they did all.
+/// all that it says, and may end before a block that it cannot share; any other reports the whole
+/// range.
 fn reflink(range: &Range<'_>) -> Result<u64> {
-    match range.by_method(COPY_FR_REFLINK) {
+    match range.call_copy_file_range(COPY_FR_REFLINK) {
         Err(err) if err == EOPNOTSUPP => range.share(),
         result => result,
     }
@@ -87,7 +88,7 @@ fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
         return Ok(0);
     };
     if arguments.is_32_bit {
-        range.len = range.len.min(LIMIT);
+        range.len = range.len.min(LIMIT_BYTES);
     }
     let done = match flag {
         Flag::Copy => copy::copy(&range),

@@ -8,7 +8,7 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
-enum Place<'a> {
+enum PosSource<'a> {
     File(&'a AnyFile),
     Variable(UserPtr),
 }
@@ -16,7 +16,7 @@ enum Place<'a> {
 /// A position in a file, in bytes, and where it came from.
 pub(super) struct Position<'a> {
     value: i64,
-    place: Place<'a>,
+    source: PosSource<'a>,
 }
 
 fn variable(pointer: UserPtr) -> UserSlice {
@@ -30,13 +30,13 @@ impl<'a> Position<'a> {
     ///
     /// `EFAULT` where it cannot be read.
     pub(super) fn get(file: &'a AnyFile, pointer: UserPtr) -> Result<Self> {
-        let (value, place) = if pointer.as_const_ptr().is_null() {
-            (file.position(), Place::File(file))
+        let (value, source) = if pointer.as_const_ptr().is_null() {
+            (file.position(), PosSource::File(file))
         } else {
             let value = variable(pointer).reader().read()?;
-            (value, Place::Variable(pointer))
+            (value, PosSource::Variable(pointer))
         };
-        Ok(Self { value, place })
+        Ok(Self { value, source })
     }
 
     pub(super) fn value(&self) -> i64 {
@@ -53,12 +53,12 @@ impl<'a> Position<'a> {
             return Ok(());
         }
         let value = self.value + done as i64;
-        match self.place {
-            Place::File(file) => {
+        match self.source {
+            PosSource::File(file) => {
                 file.set_position(value);
                 Ok(())
             }
-            Place::Variable(pointer) => variable(pointer).writer().write(&value),
+            PosSource::Variable(pointer) => variable(pointer).writer().write(&value),
         }
     }
 }

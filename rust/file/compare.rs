@@ -96,7 +96,7 @@ impl Range<'_> {
             let difference = from.with_bytes(from_pos, |from| {
                 to.with_bytes(to_pos, |to| {
                     // SAFETY: Both folios hold these positions, and neither range leaves its page.
-                    // What others write meanwhile may be seen or not.
+                    // Concurrent writes may be seen or not.
                     unsafe { bindings::memcmp(from, to, len as usize) }
                 })
             });

@@ -82,7 +82,7 @@ impl AnyFile {
     }
 
     fn has_inode_flag(&self, flag: u32) -> bool {
-        // SAFETY: The open file holds the inode. Others may change its flags at any time, as in C.
+        // SAFETY: The open file holds the inode. Its flags may change at any time, as in C.
         unsafe { (&raw const (*self.inode()).i_flags).read_volatile() & flag != 0 }
     }
 
@@ -91,7 +91,7 @@ impl AnyFile {
         self.has_inode_flag(bindings::S_IMMUTABLE)
     }
 
-    /// Returns whether it is swapped to.
+    /// Returns whether it is a swap file.
     pub(crate) fn is_swapfile(&self) -> bool {
         self.has_inode_flag(bindings::S_SWAPFILE)
     }
@@ -117,7 +117,7 @@ impl AnyFile {
         unsafe { (*(*self.inode()).i_sb).s_blocksize as u64 }
     }
 
-    /// Returns the file position. Nothing keeps others from moving it, as in `copy_file_range(2)`.
+    /// Returns the file position. Another task may move it at any time, as in `copy_file_range(2)`.
     pub(crate) fn position(&self) -> i64 {
         // SAFETY: The file is open.
         unsafe { (&raw const (*self.as_raw()).f_pos).read_volatile() }
@@ -141,7 +141,7 @@ impl AnyFile {
     }
 
     /// Returns whether both have the same `->copy_file_range`, which then takes care of both.
-    pub(crate) fn same_copy_method(&self, other: &Self) -> bool {
+    pub(crate) fn same_copy_file_range(&self, other: &Self) -> bool {
         let method = |file: &Self| file.operations().copy_file_range.map(|f| f as usize);
         method(self).is_some() && method(self) == method(other)
     }
@@ -174,7 +174,7 @@ impl AnyFile {
     /// # Errors
     ///
     /// `EFBIG` if nothing, with a `SIGXFSZ` where the limit is the process's.
-    pub(crate) fn limit_write(&self, pos: u64, len: u64) -> Result<u64> {
+    pub(crate) fn write_check_limits(&self, pos: u64, len: u64) -> Result<u64> {
         let mut count = len as i64;
         // SAFETY: The file is open, `count` valid for the call.
         to_result(unsafe {

@@ -48,7 +48,7 @@ impl<'a> Range<'a> {
     /// # Errors
     ///
     /// Those of the security modules.
-    pub(crate) fn verify(&self) -> Result {
+    pub(crate) fn rw_verify_area(&self) -> Result {
         let verify = |file: &AnyFile, pos, access| {
             let pos = pos as i64;
             // SAFETY: The file is open, `pos` valid for the call.
@@ -137,9 +137,9 @@ impl<'a> Range<'a> {
     ///
     /// Those of reading and writing, `ENOMEM`.
     pub(crate) fn copy_buffered(&self) -> Result<u64> {
-        const BUFFER: u64 = 128 << 10;
+        const BUFFER_BYTES: u64 = 128 << 10;
 
-        let mut buffer = KVVec::from_elem(0u8, self.len.min(BUFFER) as usize, GFP_KERNEL)?;
+        let mut buffer = KVVec::from_elem(0u8, self.len.min(BUFFER_BYTES) as usize, GFP_KERNEL)?;
         let mut done = 0;
         while done < self.len {
             let (wanted, written) = match self.part(done, self.len - done).step(&mut buffer) {
@@ -195,8 +195,8 @@ impl<'a> Range<'a> {
     /// # Errors
     ///
     /// Those of the method; `EOPNOTSUPP` where there is none.
-    pub(crate) fn by_method(&self, flag: u32) -> Result<u64> {
-        if !self.from.takes_copy_flags() || !self.from.same_copy_method(self.to) {
+    pub(crate) fn call_copy_file_range(&self, flag: u32) -> Result<u64> {
+        if !self.from.takes_copy_flags() || !self.from.same_copy_file_range(self.to) {
             return Err(EOPNOTSUPP);
         }
         let method = self.to.operations().copy_file_range.ok_or(EOPNOTSUPP)?;
@@ -247,8 +247,8 @@ fn count_write(len: isize) {
 }
 
 impl AnyFile {
-    /// Reads `len` bytes from `pos` on into `buffer`, or writes them from there, as far as there
-    /// are so many, through the page cache, whether the file was opened with `O_DIRECT` or not.
+    /// Reads `len` bytes from `pos` on into `buffer`, or writes them from there, as far as the
+    /// buffer has them, through the page cache, whether the file was opened with `O_DIRECT` or not.
     /// Returns what the C function does.
     fn transfer(&self, buffer: &mut [u8], len: usize, pos: u64, write: bool) -> isize {
         let vec = bindings::kvec {

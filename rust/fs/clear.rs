@@ -20,7 +20,7 @@ struct Part {
     block: Lookup,
 }
 
-/// A range about to be cleared: what can fail has been done, and nothing is to be seen of it.
+/// A range about to be cleared: everything that can fail was done, and the file is unchanged.
 pub(crate) struct Clearing<'lock, 'a> {
     lock: &'lock InvalidateGuard<'a, ReflinkFs>,
     tree: ChargedTree<'lock, 'a>,
@@ -51,20 +51,20 @@ fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
     }
 }
 
-/// How many blocks that may go are looked at to see whether they are the file's alone.
+/// How many blocks are looked at to see whether only this file has them.
 const LOOK_BLOCKS: usize = 1024;
 
-/// Returns whether clearing may go over the limit: where there is no room for what it takes, and it
-/// gives back at least as much. (Nodes that the file owns are copied, and go.)
-fn may_go_over(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
-    // On the way to a block there are nine nodes.
+/// Returns whether clearing may exceed the pool's limit: if there is no room for what it allocates,
+/// and it frees at least as much. (A node that only this file has is copied, and then freed.)
+fn may_overcommit(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
+    // There are up to nine nodes on a path.
     let nodes = |index| match data.owns_path(index) {
         true => 0,
         false => (9 * Pool::NODE_BYTES).div_ceil(BLOCK_SIZE as u64) as usize,
     };
     let takes_room = |part: &&Part| matches!(part.block, Lookup::Shared(_));
     let copies = parts.iter().flatten().filter(takes_room).count();
-    // All of a file goes without a look at the nodes.
+    // To remove all of a file takes no nodes.
     let taken = match blocks {
         Range {
             start: 0,
@@ -110,10 +110,10 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
             end => block_of(end),
         };
         let blocks = blocks_for(bytes.start)..end;
-        let over = may_go_over(data, &blocks, &parts);
+        let overcommit = may_overcommit(data, &blocks, &parts);
         let mut tree = data.edit()?;
         let (mut in_place, mut copied) = ([None, None], [None, None]);
-        let mut prealloc = if over {
+        let mut prealloc = if overcommit {
             Prealloc::on_demand_overcommit()
         } else {
             Prealloc::on_demand()
@@ -133,10 +133,10 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                 Lookup::Hole | Lookup::Unwritten(_) => (),
                 Lookup::Exclusive(block) => in_place[i] = Some((block, bytes)),
                 Lookup::Shared(ref block) | Lookup::WasShared(ref block) => {
-                    // What is poisoned can be neither copied nor seen, and stays.
+                    // A poisoned block can be neither copied nor read: it stays.
                     if matches!(block.is_zero(bytes.start, bytes.len()), Ok(false)) {
                         let takes_room = matches!(lookup, Lookup::Shared(_));
-                        let own = if takes_room && !over {
+                        let own = if takes_room && !overcommit {
                             data.pool().alloc()?
                         } else {
                             data.pool().alloc_overcommit()?
@@ -159,8 +159,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         })
     }
 
-    /// Clears the range. With `copies` those go too that private mappings made of whole blocks.
-    /// Returns the charge for the blocks that are gone.
+    /// Clears the range. With `copies` also removes the copies that private mappings made of whole
+    /// blocks. Returns the charge of the removed blocks.
     pub(crate) fn commit(self, copies: bool) -> Charge<'a> {
         if copies {
             self.lock.unmap_even_cows(self.blocks);

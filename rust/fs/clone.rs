@@ -2,11 +2,10 @@
 
 //! Sharing blocks between files: `FICLONE`, `FICLONERANGE`.
 //!
-//! With `i_rwsem` of both files held there are three steps, so that faults wait for none that is
-//! long: the source's blocks are taken ([`take`]) with its `invalidate_lock` held, which is O(1)
-//! for many; what the destination is to get is made of them without a lock, which may take any
-//! number of steps; and it is put in with the destination's `invalidate_lock` held, from where it
-//! lies already.
+//! With `i_rwsem` of both files held there are three steps, so that no fault waits for long:
+//! [`take`] takes the source's blocks with its `invalidate_lock` held, in O(1) if there are many; a
+//! tree for the destination is made of them without a lock, in any number of steps; and its blocks
+//! are inserted with the destination's `invalidate_lock` held, at the index that they have in it.
 
 use super::{
     block_of, blocks_for, remap::RemapRequest, truncate, Changing, ChargedTree, Data, Inode,
@@ -23,17 +22,17 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// How often a block is looked at that seems to be pinned, where it must not be: a reference to a
-/// page may last for a moment only, as those that DAMON takes.
-pub(super) const TRIES: usize = 5;
+/// How often a block that seems to be pinned is looked at again, if a pinned block fails the call:
+/// some references last for a moment only, such as DAMON's.
+pub(super) const PIN_TRIES: usize = 5;
 
-/// So many nodes may be needed to put in a range that lies at the same place in another tree.
+/// How many nodes it may take to share a range at the same index of another tree.
 const PREALLOC_NODES: usize = 20;
 
-/// More stretches than these are not unmapped one by one.
+/// How many stretches are unmapped one by one; if there are more, the whole range is.
 const MAX_UNMAP_RANGES: usize = 256;
 
-/// See [`FileOperations::remap`](RemapRequest).
+/// Clones a range: [`RemapKind::Clone`](super::remap::RemapKind). Returns how many bytes.
 pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
     let files = request.lock();
     let Some((to, len)) = request.prepare_clone(&files)? else {
@@ -48,7 +47,7 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
     share(files.from(), &to, span, request.only_shared, &mut steps)
 }
 
-/// A range of one file that is to be that of another, in bytes.
+/// A range of one file that another is to share, in bytes.
 ///
 /// Both positions are multiples of the block size; `len` is, or ends at the end of the source and
 /// at or beyond that of the destination.
@@ -66,7 +65,7 @@ pub(crate) struct Span {
 /// # Errors
 ///
 /// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where the first block is
-/// pinned, with `only_shared`; `EINTR` where the process is to end. Both files are as they were.
+/// pinned, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as they were.
 pub(crate) fn share(
     from: &LockedInode,
     to: &Changing<'_>,
@@ -83,7 +82,7 @@ pub(crate) fn share(
     let mut prealloc = Prealloc::on_demand();
     let (mut tree, done) = if whole {
         let mut tree = taken.tree;
-        // What fallocate put beyond the end stays the source's.
+        // What fallocate put beyond the end is not cloned.
         if tree.next_block(n).is_some() {
             tree.remove(n, u64::MAX, &mut prealloc)?;
         }
@@ -114,7 +113,7 @@ pub(crate) fn share(
 
     let lock = to.invalidate_lock();
     if to_pos > to.size() {
-        // What was stored behind the end is within the file then.
+        // What was stored beyond the end would become part of the file.
         let tail = block_of(to.size());
         lock.unmap(tail..tail + 1);
         truncate::wipe_tail(to, u64::MAX);
@@ -150,11 +149,10 @@ struct Taken<'a> {
     len: u64,
 }
 
-/// Takes the blocks in `range`: none of them is written in place any more, but those of which there
-/// are copies. With `only_shared` ends before the first of which there would be one.
+/// Takes the blocks in `range`: afterwards the file writes none of them in place but the pinned
+/// ones, of which there are copies. With `only_shared` ends before the first pinned block.
 ///
-/// What is allocated is had before the lock, as far as the blocks that seem pinned are no more the
-/// next time.
+/// Allocates before it takes the lock, for as many pinned blocks as there were the last time.
 fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
     let data = &from.data().tree;
     let mut range = range;
@@ -168,7 +166,7 @@ fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Take
         unmap_writable(from, &lock, snap_range.clone());
         let Pinned { mut all, own } = Pinned::of(from, &snap_range, &range)?;
         if only_shared && !all.is_empty() {
-            if tries < TRIES {
+            if tries < PIN_TRIES {
                 tries += 1;
                 drop(lock);
                 fsleep(Delta::from_millis(1));
@@ -205,15 +203,14 @@ fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Take
     }
 }
 
-/// Before `invalidate_lock` is taken: allocates what a change under it may need, if that can be
-/// had, so that no fault waits for memory.
+/// Allocates nodes for a change under `invalidate_lock` before that is taken, so that no fault
+/// waits for memory. May allocate fewer than it takes.
 pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
     prealloc.try_fill(PREALLOC_NODES, file.data().tree.pool());
 }
 
-/// Takes the blocks at the indexes `own` out of `tree`, a snapshot of the file's, so that they can
-/// be written in place again: a store to a page that is pinned must not go to a block that is none
-/// of the file's any more.
+/// Removes the blocks at the indexes `own` from `tree`, a snapshot of the file's, and makes them
+/// exclusive in the file again: they are pinned, and a store through a pin must reach the file.
 ///
 /// # Errors
 ///
@@ -235,9 +232,8 @@ pub(super) fn leave_out(
     result
 }
 
-/// Before the blocks in `range` become shared, or are compared: lets no store through a mapping
-/// reach them any more, and wipes what was stored beyond the end of the file. What is mapped for
-/// reading only stays so.
+/// Removes writable mappings of the blocks in `range`, before these become shared or are compared,
+/// and zeroes what was stored beyond the end of the file. Read-only mappings stay.
 pub(super) fn unmap_writable(
     file: &LockedInode,
     lock: &InvalidateGuard<'_, ReflinkFs>,
@@ -254,7 +250,7 @@ pub(super) fn unmap_writable(
                 Ordering::Greater => (),
             }
         };
-        // Those that nothing refers to are not mapped.
+        // A block that nothing else refers to is not mapped.
         let listed = file
             .data()
             .dax

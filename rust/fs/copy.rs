@@ -26,8 +26,8 @@ const STEP_BYTES: u64 = 1 << 20;
 /// own limit for one call is `MAX_RW_COUNT`.
 const LIMIT_BYTES: u64 = 1 << 28;
 
-/// How many bytes a step of sharing counts for. A leaf of the tree holds so many, but one step may
-/// share any number of leaves.
+/// How many bytes a step of sharing counts for: those of a leaf, though a step may share any number
+/// of leaves.
 const SHARE_STEP_BYTES: u64 = 64 * BLOCK_SIZE as u64;
 
 /// How many steps of sharing are made under one hold of the locks.
@@ -57,8 +57,8 @@ pub(crate) fn copy(request: &RemapRequest<'_>) -> Result<u64> {
     Ok(done)
 }
 
-/// Copies or shares as much of the rest as is done in one go, and takes what that costs from
-/// `limit`.
+/// Copies or shares as much of the rest as is done under one hold of the locks, and takes what that
+/// costs from `limit`.
 fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u64> {
     let files = request.lock();
     let (from_pos, to_pos) = (request.from_pos + done, request.to_pos + done);
@@ -191,7 +191,7 @@ impl Source for FileSource<'_> {
         })
     }
 
-    /// A block is poisoned.
+    /// A block of the source is poisoned.
     fn why_short(&self) -> Error {
         EIO
     }

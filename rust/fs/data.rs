@@ -51,7 +51,7 @@ const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
 const EXTENT_STEP_BLOCKS: u64 = 1024;
 
 impl Data {
-    /// No blocks, of `pool`.
+    /// Returns an initialiser for an empty tree, for blocks of `pool`.
     pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
         pin_init!(Self {
             tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
@@ -61,16 +61,16 @@ impl Data {
         })
     }
 
-    /// Returns the block of zeros that stands for every hole of this file in mappings that may be
-    /// stored to, for which the kernel's is refused: if [`Data::alloc_zero_block`] has made it. It
-    /// is this file's own: a process that may store to a file can pin it until the kernel refuses
-    /// more pins.
+    /// Returns the block of zeros that is mapped for holes of this file where the kernel's zero
+    /// page must not be, if [`Data::alloc_zero_block`] has made it. Each file has its own: a
+    /// process that may store to a file could pin a shared one until the kernel refuses further
+    /// pins.
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
         self.zero_block.read().as_ref()?.get(0)
     }
 
-    /// Makes sure that there are [`Data::zero_block`], for as long as there is the inode. They take
-    /// a block of room, but count as none of the file's.
+    /// Makes [`Data::zero_block`], if there is none yet. It lasts as long as the inode, and is
+    /// charged to the pool, but not to the file's owner.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Data {
         let mut made = KBox::new(Leaf::new(self.pool.clone()), GFP_KERNEL)?;
         made.insert(0, block, 0);
         let mut made = Some(made);
-        // What is not needed goes after the lock.
+        // A block that is not needed is freed after the lock is dropped.
         let mut zeros = self.zero_block.write();
         if zeros.is_none() {
             *zeros = made.take();
@@ -95,7 +95,7 @@ impl Data {
         self.blocks.load(Relaxed)
     }
 
-    /// Has [`Data::blocks`] say what the tree does, after a change.
+    /// Updates [`Data::blocks`] after a change of the tree.
     fn count(&self, tree: &Tree) {
         self.blocks.store(tree.blocks(), Relaxed);
     }
@@ -136,7 +136,7 @@ impl Data {
             for (block, own) in blocks[i..].iter_mut().zip(own) {
                 *block = own.as_ref().filter(|own| wanted(own)).cloned();
             }
-            // Past one that is not.
+            // Skips one that is not exclusive.
             i += own.len().max(1);
         }
         ExclusiveBlocks {
@@ -145,8 +145,8 @@ impl Data {
         }
     }
 
-    /// Fills `found` with what lies at `index` and after it, about to be written to: so that
-    /// nothing is [`Lookup::Unwritten`] any more.
+    /// Fills `found` with what the tree holds from `index` on, which is about to be written to.
+    /// What was [`Lookup::Unwritten`] becomes written.
     pub(crate) fn lookup_to_write(&self, index: u64, found: &mut [Lookup]) {
         self.tree.read().lookup_run(index, found);
         if found.iter().any(|old| matches!(old, Lookup::Unwritten(_))) {
@@ -170,8 +170,8 @@ impl Data {
         }
     }
 
-    /// As [`Data::with_blocks`], with those among the blocks, up to `max`, that can be written in place:
-    /// none where that is not so at `index`.
+    /// As [`Data::with_blocks`], with up to `max` blocks, as far as they can be written in place;
+    /// with none if that at `index` cannot.
     pub(crate) fn with_exclusive_blocks<R>(
         &self,
         index: u64,
@@ -234,18 +234,18 @@ impl Data {
         self.tree.read().blocks_in(range)
     }
 
-    /// Allocates the nodes for putting blocks in from `first` to `last`, as far as they can be had:
+    /// Allocates the nodes for inserting blocks from `first` to `last`, as far as memory allows:
     /// before `invalidate_lock` is taken, so that no fault waits while this waits for memory.
     pub(crate) fn prealloc(&self, first: u64, last: u64, prealloc: &mut Prealloc) {
         let nodes = self.tree.read().nodes_for(first, last);
         prealloc.try_fill(nodes, &self.pool);
     }
 
-    /// Returns the first extent at or after `from`, of any length; part of it where the process is
-    /// to end.
+    /// Returns the first extent at or after `from`, of any length; a part of it if a fatal signal
+    /// is pending.
     ///
-    /// Has a step for each of its blocks. These are different ones, as their numbers are: so they
-    /// are there, however long the file is.
+    /// Takes a step for each of its blocks. As their numbers differ, these are different blocks:
+    /// there are no more steps than blocks in memory, however long the file is.
     pub(crate) fn extent(&self, from: u64) -> Option<BlockExtent> {
         let mut extent = self.tree.read().extent(from, EXTENT_STEP_BLOCKS)?;
         loop {
@@ -265,7 +265,7 @@ impl Data {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` where so many slots hold the only block that it takes a node to share it.
+    /// `ENOMEM`, `ENOSPC` if the only block is full, so that it takes a node to share it.
     pub(crate) fn snapshot(&self, range: &Range<u64>) -> Result<Tree> {
         self.with_shareable(|tree| {
             if *range == ALL {
@@ -330,9 +330,9 @@ impl Data {
         }
     }
 
-    /// Puts another tree in place.
+    /// Replaces the tree.
     fn replace(&self, tree: Tree) {
-        // The old one may be large, and goes after the lock.
+        // The old tree may be large: it is dropped after the lock.
         let old = {
             let mut current = self.tree.write();
             self.count(&tree);
@@ -341,16 +341,16 @@ impl Data {
         drop(old);
     }
 
-    /// Lets go of every block, when the inode goes, which charges its owner for nothing any more.
+    /// Drops every block, when the inode is evicted. Its owner is no longer charged.
     pub(crate) fn clear(&self) {
         self.replace(Tree::new(self.pool.clone()));
-        // Goes after the lock.
+        // Dropped after the lock.
         let zeros = self.zero_block.write().take();
         drop(zeros);
     }
 
-    /// Puts blocks in from `index` on; those are `contig`'s no more. Not where owners are charged:
-    /// see [`ChargedBlock::uncharged`].
+    /// Inserts the blocks of `contig` from `index` on, and takes them from it. Only for superblocks
+    /// without quotas; for others see [`ChargedBlock::uncharged`].
     ///
     /// # Errors
     ///
@@ -392,7 +392,7 @@ impl Data {
         prealloc.fill(&self.pool)
     }
 
-    /// Puts a new block in at `index`, in place of what was there.
+    /// Inserts a new block at `index`, in place of what was there.
     ///
     /// # Errors
     ///
@@ -445,8 +445,8 @@ impl<const N: usize> Exclusive<N> for ExclusiveBlocks<'_, N> {
     }
 }
 
-/// Where blocks were copied that no more slots may hold: other blocks may be mapped now than the
-/// file has. With the lock held nothing is stored to those meanwhile.
+/// Unmaps the file if full blocks were copied, as page tables may map the originals. With the lock
+/// held nothing is stored to those meanwhile.
 fn unmap_copied(lock: &InvalidateGuard<'_, ReflinkFs>, copied: u64) {
     if copied > 0 {
         lock.unmap(ALL);
@@ -460,14 +460,14 @@ pub(crate) struct ChargedBlock<'a> {
 }
 
 impl<'a> ChargedBlock<'a> {
-    /// Returns a new block for the place of `old`. Its bytes are undefined until they are written.
+    /// Returns a new block to replace `old`. Its bytes are undefined until they are written.
     /// `advance` is what the owner is charged already.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `EDQUOT`, `ENOMEM`. Not the second of any block; the first in the place of
-    /// [`Lookup::WasShared`] only where others keep what is given back so
-    /// ([`Pool::alloc_overcommit`]).
+    /// `ENOSPC`, though to replace [`Lookup::WasShared`], whose block is freed in turn, only if the
+    /// limit is exceeded already ([`Pool::alloc_overcommit`]); `EDQUOT` to replace a hole;
+    /// `ENOMEM`.
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(
@@ -478,7 +478,7 @@ impl<'a> ChargedBlock<'a> {
         )
     }
 
-    /// As [`ChargedBlock::new`], with a block of `run`, but in the place of [`Lookup::WasShared`].
+    /// As [`ChargedBlock::new`], with a block of `run`, except to replace [`Lookup::WasShared`].
     pub(crate) fn from_batch(
         run: &mut BlockBatch<'a>,
         inode: &'a Inode,
@@ -495,7 +495,7 @@ impl<'a> ChargedBlock<'a> {
         Ok(Self { block, charge })
     }
 
-    /// Makes it one of zeros, as a hole has them.
+    /// Makes it an unwritten block of zeros.
     pub(crate) fn fill_unwritten(&mut self) {
         self.block.fill_unwritten();
     }
@@ -510,7 +510,7 @@ impl<'a> ChargedBlock<'a> {
         self.block.bytes()
     }
 
-    /// Puts it in at `index`, in place of what is there.
+    /// Inserts it at `index`, in place of what is there.
     ///
     /// # Errors
     ///
@@ -539,7 +539,7 @@ impl<'a> ChargedBlock<'a> {
     }
 }
 
-/// All blocks that a file is to have, for which its owner is charged.
+/// A new tree for a file, for whose blocks its owner is charged.
 #[must_use]
 pub(crate) struct ChargedTree<'lock, 'a> {
     lock: &'lock InvalidateGuard<'a, ReflinkFs>,
@@ -566,7 +566,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
         })
     }
 
-    /// Puts the tree in place. Returns the charge for what are fewer blocks than before.
+    /// Replaces the file's tree. Returns the charge of the blocks that the file has no longer.
     pub(crate) fn commit(mut self) -> Charge<'a> {
         let inode = self.lock.inode();
         unmap_copied(self.lock, self.tree.take_copied());

@@ -5,14 +5,14 @@
 //! Comparing may take long, and holds no lock. So a [`View`] is taken with the locks of both files
 //! held, which is O(1); it is compared without any; and then, with the locks held again, those
 //! blocks are shared that are still the view's ([`commit`]). That is seen by pointer, as what a
-//! view has is not written in place. What is not, as it was changed meanwhile, is compared there, a
-//! few blocks at a time.
+//! view has is not written in place. Blocks that were changed meanwhile are compared there, a few
+//! at a time.
 //!
 //! Nothing is shared before all of the range, or of what is left of it, was found to be equal.
 
 use super::{
     block_of, blocks_for,
-    clone::{leave_out, prealloc_nodes, unmap_writable, Pinned, TRIES},
+    clone::{leave_out, prealloc_nodes, unmap_writable, Pinned, PIN_TRIES},
     offset_in_block,
     remap::RemapRequest,
     ChargedTree, Data, LockedInode, ReflinkFs,
@@ -48,7 +48,7 @@ const LOCKED_COMPARE_BLOCKS: u64 = 256;
 /// How many steps it may take, with the locks held, to see what is the same.
 const LOCKED_COMPARE_STEPS: u64 = 1 << 12;
 
-/// How often all is compared again, where too much of it has changed meanwhile.
+/// How often everything is compared again, if too much of it has changed meanwhile.
 const MAX_RETRIES: usize = 2;
 
 /// How many blocks are compared between two checks for signals.
@@ -60,9 +60,9 @@ const CHECK_STOP_BLOCKS: u64 = 256;
 ///
 /// # Errors
 ///
-/// `EBADE` where the bytes differ; `EBUSY` where others go on changing the files, and, with
-/// `only_shared`, where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those
-/// of [`prepare`].
+/// `EBADE` where the bytes differ; `EBUSY` if the files go on changing, and, with `only_shared`,
+/// where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those of
+/// [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
@@ -129,14 +129,14 @@ impl Tries {
         n: u64,
     ) -> Result<u64, NotShared> {
         match pinned.first() {
-            Some(_) if request.only_shared && self.pinned < TRIES => Err(NotShared::Pinned),
+            Some(_) if request.only_shared && self.pinned < PIN_TRIES => Err(NotShared::Pinned),
             Some(0) if request.only_shared => Err(EBUSY.into()),
             Some(&first) if request.only_shared => Ok(n.min(first)),
             _ => Ok(n),
         }
     }
 
-    /// Returns whether what can be done is to be done, if not all can.
+    /// Returns whether to share a part, if not all can be shared.
     fn is_last(&self) -> bool {
         self.changed >= MAX_RETRIES
     }
@@ -190,7 +190,7 @@ impl Side {
         let mut prealloc = Prealloc::on_demand();
         leave_out(&mut tree, file, &own, &mut prealloc)?;
         for &index in &all {
-            // Others are not compared with the rest either.
+            // All pinned blocks are left out of the comparison, exclusive or not.
             tree.remove(index, index + 1, &mut prealloc)?;
         }
         Ok(Self { tree, pinned: all })
@@ -236,7 +236,7 @@ impl View {
         let n = tries.before_pinned(request, &pinned, n)?;
         len = len.min(n * BLOCK_SIZE as u64);
 
-        // In the other file, too.
+        // A block that is pinned in one file is left out of both.
         let (mut from, mut prealloc) = (source.tree, Prealloc::on_demand());
         for &i in &pinned {
             let (from_index, to_index) = (range.first + i, range.to_first + i);
@@ -258,7 +258,7 @@ impl View {
     ///
     /// # Errors
     ///
-    /// `EBADE` where they differ; `EINTR` where the process is to end; `ENOMEM`, `ENOSPC`.
+    /// `EBADE` where they differ; `EINTR` if a fatal signal is pending; `ENOMEM`, `ENOSPC`.
     fn compare(&mut self, request: &RemapRequest<'_>, range: &Blocks) -> Result {
         let n = blocks_for(self.len);
         let mut prealloc = Prealloc::on_demand();
@@ -495,7 +495,7 @@ fn merge(
 }
 
 /// Does what `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication,
-/// which we cannot call, as they compare through the page cache. Returns the length to compare.
+/// which compare through the page cache. Returns the length to compare.
 ///
 /// # Errors
 ///

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What tracepoints are told.
+//! Calls the tracepoints of [`crate::trace`].
 
 use super::{remap::RemapRequest, Inode};
 use crate::trace::{self, Remapped};
 use kernel::prelude::*;
 
-/// Returns what a range is to a tracepoint.
+/// Returns a request as the tracepoints take it.
 pub(super) fn remapped(request: &RemapRequest<'_>) -> Remapped {
     let (from, to) = (request.from.inode(), request.to.inode());
     Remapped {
@@ -17,12 +17,13 @@ pub(super) fn remapped(request: &RemapRequest<'_>) -> Remapped {
     }
 }
 
-/// Tells that `inode` gets blocks of its own in the place of shared ones.
+/// Traces that exclusive blocks replace shared ones in `inode`.
 pub(super) fn cow(inode: &Inode, index: u64, blocks: u64) {
     trace::cow(inode.super_block().s_dev(), inode.ino(), index, blocks);
 }
 
-/// Tells of an allocation for `inode` that failed because of `size=`, if it did.
+/// Traces that an allocation for `inode` failed because of `size=`, if that is why. Returns the
+/// error.
 pub(super) fn alloc_failed(inode: &Inode, err: Error) -> Error {
     if err == ENOSPC {
         let (sb, pool) = (inode.super_block(), inode.data().tree.pool());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fallocate(2)`: giving room to a range, taking it, clearing it. What moves is in `shift.rs`.
+//! `fallocate(2)`: allocating, punching holes, zeroing. Collapsing and inserting ranges are in
+//! `shift.rs`.
 
 use super::{
     block_of, blocks_for, clear::Clearing, offset_in_block, shift::shift, truncate::wipe_tail,
@@ -13,23 +14,23 @@ use crate::{
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// How many blocks get room under one hold of `invalidate_lock`.
+/// How many blocks are inserted under one hold of `invalidate_lock`.
 const STEP_BLOCKS: usize = 16;
 
 /// What is to be done with a range.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Allocate all of it, so that no write there fails for want of room.
+    /// Allocate all of it, so that no write there fails with `ENOSPC`.
     Allocate,
-    /// Give its room back: it reads as zeros.
+    /// Free its blocks: it reads as zeros.
     PunchHole,
-    /// Make it read as zeros, with room.
+    /// Make it read as zeros, with all of it allocated.
     ZeroRange,
     /// As [`Mode::Allocate`], and share none of it any more.
     UnshareRange,
-    /// Take it out of the file: what lies behind moves to its place.
+    /// Remove it from the file: what follows moves to its place.
     CollapseRange,
-    /// Put a hole of its length before it, which moves what lies there.
+    /// Insert a hole of its length: what is there moves up.
     InsertRange,
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -
     let is_aligned = offset_in_block(bytes.start) == 0 && offset_in_block(len) == 0;
     let size = match mode {
         Mode::CollapseRange | Mode::InsertRange if !is_aligned => return Err(EINVAL),
-        // The end is for truncation to take away.
+        // Only truncation may remove the end.
         Mode::CollapseRange if bytes.end >= old_size => return Err(EINVAL),
         Mode::CollapseRange => old_size - len,
         Mode::InsertRange if len > MAX_LFS_FILESIZE - old_size => return Err(EFBIG),
@@ -80,7 +81,7 @@ pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -
     change(&Changing::begin(&inode, file)?, mode, bytes, size)
 }
 
-/// Does it. The size is `size` afterwards.
+/// Makes the change. The size is `size` afterwards.
 fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
     match mode {
@@ -89,7 +90,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         _ => (),
     }
     let fills = mode != Mode::PunchHole;
-    // Blocks that others hold are let go of by clearing, so that they cost as much as holes.
+    // Clearing drops shared blocks, so that they take as much room as holes.
     let unshare = matches!(mode, Mode::UnshareRange | Mode::ZeroRange);
     let mut charge = Charge::empty(inode);
     if fills {
@@ -97,7 +98,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
     }
     if matches!(mode, Mode::PunchHole | Mode::ZeroRange) {
         let lock = inode.invalidate_lock();
-        // What goes here comes again below, so that its charge is not given back first.
+        // The blocks that are removed here are replaced below: keep their charge.
         charge.merge(Clearing::prepare(&lock, bytes)?.commit(false));
     }
     if fills {
@@ -110,13 +111,13 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
     Ok(())
 }
 
-/// Returns how many holes there are in a range, for which there is room, and with `unshare` room
-/// for as many blocks as others hold, too.
+/// Returns how many holes there are in a range. Checks that there is room for them, and with
+/// `unshare` for a copy of each shared block. Takes no more steps than there are free blocks, and
+/// blocks of the file's own.
 ///
 /// # Errors
 ///
-/// `ENOSPC` where there is not. Takes no more steps than there are free blocks, and blocks of the
-/// file's own.
+/// `ENOSPC`; `EINTR` if a fatal signal is pending.
 fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
     let data = &inode.data().tree;
     let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
@@ -140,7 +141,7 @@ fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64>
     Ok(holes)
 }
 
-/// Puts unwritten blocks into holes, and with `unshare` copies in the place of shared blocks. Takes
+/// Inserts unwritten blocks into holes, and with `unshare` replaces shared blocks by copies. Takes
 /// what they cost from `charge`.
 fn fill<'a>(
     inode: &'a LockedInode,
@@ -153,7 +154,7 @@ fn fill<'a>(
     let mut start = blocks.start;
     while start < blocks.end {
         if !unshare {
-            // What is there may be very long.
+            // Skips blocks, of which there may be many.
             start = data.next_hole(start);
         }
         let end = blocks.end.min(start.saturating_add(STEP_BLOCKS as u64));
@@ -166,7 +167,8 @@ fn fill<'a>(
     Ok(())
 }
 
-/// As [`fill`], of up to [`STEP_BLOCKS`] blocks: makes all of them first, as no fault must wait meanwhile.
+/// As [`fill`], for up to [`STEP_BLOCKS`] blocks. Allocates all of them first, so that no fault
+/// waits for memory.
 fn fill_step<'a>(
     inode: &'a LockedInode,
     blocks: Range<u64>,

@@ -52,7 +52,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         let own = inode.data().tree.exclusive(index, 1, |_| true);
         let own: Associated<1> = Associated::new(fault, index, own);
         if let Some(result) = dax::map_writable(fault, &lock, own) {
-            // Where this one had to be made, those after it are to be, too.
+            // If this block had to be made, so do those after it.
             if !made {
                 map_writable_around(fault, &lock);
             }
@@ -84,7 +84,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             }
             Lookup::Hole => match inode.data().tree.zero_block() {
                 Some(zeros) => Some(zeros).filter(|zeros| !zeros.refcount_high()),
-                // Those of the mount: to read a hole takes no room.
+                // The mount's: reading a hole must not fail for want of room.
                 None if full => inode.super_block().data().zero_block(),
                 None => {
                     drop(lock);
@@ -183,8 +183,8 @@ fn map_writable_around(
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` where what the file has is poisoned; `EINTR` where the
-/// process is to end.
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` if the file's block is poisoned; `EINTR` if a fatal signal
+/// is pending.
 fn make_exclusive(inode: &Inode, index: u64) -> Result {
     let mut prealloc = Prealloc::new();
     loop {
@@ -206,13 +206,13 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
             }
             return insert_copy(&lock, index, old.block(), block, &mut prealloc);
         }
-        // It takes another room, or none.
+        // Another kind of block takes another charge, or none: starts again.
         drop(lock);
         cond_resched_killable()?;
     }
 }
 
-/// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole.
+/// Inserts `block` at `index`, with the bytes of `old`, in place of that or of a hole.
 fn insert_copy(
     lock: &InvalidateGuard<'_, ReflinkFs>,
     index: u64,
@@ -220,7 +220,7 @@ fn insert_copy(
     block: ChargedBlock<'_>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    // For a hole the zeros may be mapped, which stand for others, too.
+    // For a hole, a zero page may be mapped.
     if !old.as_ref().is_some_and(BlockRef::has_no_other_ref) {
         lock.unmap(index..index + 1);
     }

@@ -23,11 +23,11 @@
 //! 5. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
 //! 6. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
 //!
-//! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is
-//! held too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and
-//! with it held shared a block found there stays the file's; the tree's lock keeps it whole
-//! for readers, which hold neither. They copy with it held, and without faults (`read.rs`), as
-//! do writes in place (`write.rs`).
+//! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is held
+//! too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and with
+//! it held shared a block found there stays the file's; the tree's lock keeps it whole for readers,
+//! which hold neither. They copy with it held, and without faults (`read.rs`), as do writes in
+//! place (`write/mod.rs`).
 //!
 //! # The end of a file
 //!
@@ -96,7 +96,7 @@ type Inode = vfs::Inode<ReflinkFs>;
 /// An inode of this filesystem whose `i_rwsem` is held exclusive.
 type LockedInode = vfs::LockedInode<ReflinkFs>;
 
-/// A file of this filesystem for whose change everything has been done that it owes.
+/// A file of this filesystem, after everything that must precede a change of its data.
 type Changing<'a> = vfs::Changing<'a, ReflinkFs>;
 
 /// A charge of blocks to the owner of a file.

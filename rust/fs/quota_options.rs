@@ -68,8 +68,8 @@ impl QuotaOptions {
         }
     }
 
-    /// Whether a mount with these options may be remounted with `new`, which must not ask for
-    /// anything else.
+    /// Checks whether a mount with these options may be remounted with `new`, which must not change
+    /// any of them.
     ///
     /// # Errors
     ///

@@ -38,8 +38,8 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
     Ok(done)
 }
 
-/// Copies some blocks, as far as the memory for them is there. Returns how many bytes, and of how
-/// many.
+/// Copies some blocks, as far as the memory for them is resident. Returns how many bytes, and how
+/// many it tried to copy.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
     inode.data().tree.with_blocks(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
@@ -50,7 +50,7 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 }
 
 /// As [`copy`], without a lock, as a fault may be one in a mapping of this very file, which takes
-/// it. Returns how many bytes, and what kept it from copying all.
+/// it. Returns how many bytes, and why it stopped.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH_BLOCKS];
     let (found, len) = inode.data().tree.with_blocks(block_of(pos), |found| {
@@ -123,15 +123,15 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
 /// write is under way, which may have found just now that it can be written in place.
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let mount = inode.super_block().data();
-    let (loan, size) = match inode.try_lock_shared() {
-        // Nobody moves the end meanwhile.
+    let (found, size) = match inode.try_lock_shared() {
+        // The end does not move meanwhile.
         Some(_guard) => (inode.data().tree.get_stable(index), inode.size()),
         None => inode.data().tree.with_blocks(index, |blocks| match blocks {
             [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
             _ => (StableRef::Hole, inode.size()),
         }),
     };
-    let unsteady = match loan {
+    let to_copy = match found {
         StableRef::Block(block) | StableRef::NeedsCopy(block) if block.is_poisoned() => {
             return Err(EIO)
         }
@@ -143,7 +143,7 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
         },
     };
     let copy = mount.anon_pool().alloc()?;
-    match unsteady {
+    match to_copy {
         Some(block) => copy.bytes().copy_block(&block)?,
         None => copy.zero_around(0, 0),
     }

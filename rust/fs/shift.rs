@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: what lies behind a place in a file moves,
-//! by whole blocks.
+//! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: moves the rest of a file, by whole blocks.
 
 use super::{blocks_for, clone::unmap_writable, data, Changing, ChargedTree, ReflinkFs};
 use crate::{
@@ -13,17 +12,17 @@ use kernel::prelude::*;
 /// How often the tree is made without `invalidate_lock`, where stores change the file meanwhile.
 const TRIES: usize = 2;
 
-/// Moves what lies at block `from` and behind to block `to`; between the two there is a hole then,
-/// or what was there is gone. The size is `size` afterwards.
+/// Moves the blocks from `from` on to `to`: leaves a hole between the two, or removes what was
+/// there. The size is `size` afterwards.
 ///
-/// Blocks move as subtrees where both places are congruent modulo those, one by one otherwise. As
-/// that takes long, faults do not wait for it; where one has changed the file meanwhile it is done
-/// anew.
+/// Blocks move as subtrees where both indexes are congruent modulo their span, one by one
+/// otherwise. As that takes long, faults do not wait for it; where one has changed the file
+/// meanwhile it is done anew.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` where the process is to
-/// end. The file is as it was.
+/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` if a fatal signal is
+/// pending. The file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = &inode.data().tree;
     let first = from.min(to);
@@ -31,8 +30,8 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
     loop {
         let lock = inode.invalidate_lock();
         unmap_writable(inode, &lock, first..data::ALL.end);
-        // A block that is pinned carries the index at which it may still be written to, and so does
-        // not move. A copy goes instead, as a page cache would forget the page.
+        // A pinned block carries the index at which it may still be stored to, and so does not
+        // move. A copy does, as if a page cache had dropped the page.
         let mut pinned = KVVec::new();
         inode
             .data()
@@ -75,7 +74,7 @@ fn moved(
         let Some(pinned) = source.lookup(index).block() else {
             continue;
         };
-        // The other stays counted as long as it is referred to.
+        // The original stays charged as long as it is referred to.
         let copy = inode.data().tree.pool().alloc()?;
         copy.bytes().copy_block(&pinned)?;
         tree.insert(index - from + to, copy, &mut prealloc)?;

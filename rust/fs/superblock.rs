@@ -55,13 +55,13 @@ fn default_blocks() -> u64 {
 /// machine's memory. With the blocks, and what is free of their nodes, that leaves more than a
 /// third.
 fn default_inodes() -> u64 {
-    vfs::totalram_pages() * BLOCK_SIZE as u64 / 8 / INODE_MEMORY
+    vfs::totalram_pages() * BLOCK_SIZE as u64 / 8 / INODE_BYTES
 }
 
-/// The most memory that so much of the space stands for, in bytes: an inode, its dentry with the
+/// How many bytes of memory the space of an inode stands for at most: an inode, its dentry with the
 /// longest of names, its place in the directory; or attributes, with what allocations are rounded
 /// up by.
-const INODE_MEMORY: u64 = 2048;
+const INODE_BYTES: u64 = 2048;
 
 /// A mount: its blocks, its inodes, and what its options said.
 pub(crate) struct Super {
@@ -107,8 +107,7 @@ impl Super {
         })
     }
 
-    /// Returns the block that stands for holes. `None` when so many refer to it that its count
-    /// might overflow.
+    /// Returns the block that stands for holes. `None` if its reference count is high.
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
         self.zero_block
             .get(0)

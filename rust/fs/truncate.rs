@@ -6,8 +6,8 @@ use super::{block_of, blocks_for, clear::Clearing, offset_in_block, Changing, Lo
 use crate::store::{block::BLOCK_SIZE, Lookup};
 use kernel::prelude::*;
 
-/// Before the end of the file moves up to `pos` or beyond: wipes what was stored through a mapping
-/// beyond the end, as far as `pos`.
+/// Zeroes what was stored through a mapping beyond the end of the file, before the end moves up to
+/// `pos` or beyond.
 ///
 /// In a file that was never mapped there is nothing, nor in a block that is shared.
 pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
@@ -21,14 +21,14 @@ pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
     }
 }
 
-/// Changes the size. Shrinking gives blocks back, growing makes a hole.
+/// Changes the size. Shrinking frees blocks, growing makes a hole.
 ///
 /// # Errors
 ///
 /// `ENOMEM`; the file is as it was.
 pub(crate) fn truncate(inode: &Changing<'_>, size: u64) -> Result {
     let beyond = |end| inode.data().tree.next_block(blocks_for(end)).is_some();
-    // What fallocate put beyond the end goes where the size stays.
+    // If the size stays, what fallocate put beyond the end is removed.
     if size > inode.size() || size == inode.size() && !beyond(size) {
         wipe_tail(inode, size);
         inode.set_size(size);

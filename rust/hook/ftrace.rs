@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hook: ftrace calls us at the entry of the system call, and returns to where we say.
+//! The hook: ftrace calls [`enter`] at the entry of the system call, which may change where ftrace
+//! returns to.
 //!
 //! C headers: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h),
 //! [`include/linux/kprobes.h`](srctree/include/linux/kprobes.h).
@@ -22,7 +23,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{error::to_result, prelude::*, str::CString, types::Opaque};
 
-/// While it lives, the calls that `T` wants come to `T`.
+/// Redirects the calls that `T` wants to `T`, until it is dropped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Hook<T: SystemCall> {
     #[pin]
@@ -36,8 +37,8 @@ unsafe impl<T: SystemCall> Send for Hook<T> {}
 unsafe impl<T: SystemCall> Sync for Hook<T> {}
 
 impl<T: SystemCall> Hook<T> {
-    /// Installs the hook. The last thing that a module's initialization does: where that fails, a
-    /// call that came here would be left behind.
+    /// Installs the hook. The last step of a module's initialization: if a later one failed, a call
+    /// that is running here would return to freed code.
     ///
     /// # Errors
     ///
@@ -96,7 +97,8 @@ impl<T: SystemCall> Hook<T> {
         result
     }
 
-    /// Only the entries of the system call. By address: looking names up takes ftrace seconds.
+    /// Restricts the hook to the entries of the system call. By address, as ftrace takes seconds to
+    /// look up a name.
     ///
     /// # Safety
     ///
@@ -173,7 +175,7 @@ unsafe extern "C" fn enter<T: SystemCall>(
     // registers.
     let regs =
         unsafe { &*(bindings::ftrace_regs_get_argument(fregs, 0) as *const bindings::pt_regs) };
-    // Before all of the module is there, and where it is about to go, the call is the kernel's.
+    // While the module is loaded or unloaded, the call is the kernel's.
     if ACTIVE.load(parameter::ORDER) && T::wants(&arch::arguments(regs)) {
         let to = replacement::<T> as unsafe extern "C" fn(*const bindings::pt_regs) -> isize;
         // SAFETY: `fregs` is valid. The replacement takes and returns what the entry does.
@@ -187,10 +189,10 @@ unsafe extern "C" fn enter<T: SystemCall>(
 ///
 /// `regs` are those of the current task's system call.
 unsafe extern "C" fn replacement<T: SystemCall>(regs: *const bindings::pt_regs) -> isize {
-    // Taken here and not by `enter`, as something else may yet send the task elsewhere.
-    // SAFETY: `Drop` waits for us, so that the module is there; it may be going.
+    // Taken here and not by `enter`, as another user of ftrace may still redirect the task.
+    // SAFETY: `Drop` waits for this function, so that the module is still loaded; it may be going.
     if !unsafe { bindings::try_module_get(this_module()) } {
-        // What the kernel says without us.
+        // As the kernel answers without the module.
         return EINVAL.to_errno() as isize;
     }
     // SAFETY: `enter` sends the task here in place of the system call, whose one argument is the

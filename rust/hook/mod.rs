@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking over some calls of a system call.
+//! Redirects some calls of a system call to this module.
 
 #[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
 #[cfg_attr(CONFIG_X86_64, path = "x86.rs")]
@@ -24,19 +24,19 @@ use kernel::prelude::*;
 pub(crate) struct Arguments {
     /// As the call takes them.
     pub(crate) values: [usize; 6],
-    /// Whether the caller gets 32 bits of the result.
+    /// Whether the caller sees only 32 bits of the result.
     pub(crate) is_32_bit: bool,
 }
 
-/// A system call, some calls of which are to come here.
+/// A system call, some calls of which are redirected.
 pub(crate) trait SystemCall: Send + Sync + 'static {
-    /// Its name, without what the architecture puts in front.
+    /// The name, without the architecture's prefix.
     const NAME: &'static str;
 
-    /// Returns whether this call is to come here. Called with preemption disabled.
+    /// Returns whether to redirect this call. Called with preemption disabled.
     fn wants(arguments: &Arguments) -> bool;
 
-    /// Returns the call.
+    /// Makes the call. Returns its result.
     ///
     /// # Errors
     ///

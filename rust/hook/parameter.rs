@@ -14,7 +14,7 @@ use kernel::{
 /// Whether the hook is in place.
 pub(super) static ACTIVE: AtomicFlag = AtomicFlag::new(false);
 
-/// A call that comes too early or too late is the kernel's; nothing else hangs on this.
+/// No ordering: a call that sees the old value is handled as it was before the change.
 pub(super) const ORDER: ordering::Relaxed = ordering::Relaxed;
 
 static OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {

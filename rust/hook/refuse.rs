@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A kernel that has not what the hook takes.
+//! Kernels without what the hook needs.
 
 use super::SystemCall;
 use core::marker::PhantomData;
 use kernel::prelude::*;
 
-/// Cannot be had.
+/// Cannot be installed.
 #[pin_data]
 pub(crate) struct Hook<T: SystemCall> {
     _call: PhantomData<T>,

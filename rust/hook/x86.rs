@@ -6,7 +6,7 @@
 use super::Arguments;
 use crate::bindings;
 
-/// What the entries of a system call have in front of its name. All but the first may be missing.
+/// The prefixes of the entries of a system call. All entries but the first may be missing.
 pub(super) const ENTRIES: &[&str] = &["__x64_sys_", "__ia32_sys_"];
 
 /// Returns the arguments of the system call that the current task makes with these registers.

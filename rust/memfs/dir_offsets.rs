@@ -96,7 +96,7 @@ impl DirOffsets {
         let offset = entries.next;
         entries.next += 1;
         name.set_fsdata(offset as usize);
-        // INVARIANT: By what this function is called for.
+        // INVARIANT: The caller passes a dentry of this directory that is, or becomes, persistent.
         let node = reservation.0.into_node(offset, Entry(name.as_raw()));
         entries.by_offset.insert(node);
     }
@@ -123,7 +123,7 @@ impl DirOffsets {
     /// Gives `name` the offset of another name, which it is about to take the place of.
     pub(super) fn replace<T: FileSystem>(&self, offset: u64, name: &Dentry<T>) {
         if let Some(entry) = self.entries.lock().by_offset.get_mut(&offset) {
-            // INVARIANT: By what this function is called for.
+            // INVARIANT: The caller passes a dentry of this directory that is, or becomes, persistent.
             *entry = Entry(name.as_raw());
         }
         name.set_fsdata(offset as usize);

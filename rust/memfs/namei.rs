@@ -279,7 +279,7 @@ fn remove<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) {
     }
 }
 
-/// Ends what `name`, of `dir`, is for its inode. The VFS holds the locks of both inodes.
+/// Drops the links that `name`, in `dir`, stands for. The VFS holds the locks of both inodes.
 fn drop_links<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>, inode: &Inode<T>) {
     inode.set_ctime_current();
     if inode.is_dir() {

@@ -76,8 +76,8 @@ type Value = KVVec<u8>;
 
 /// What an attribute counts as, in bytes: its node of the tree, and what that points to.
 fn bytes(name: &[u8], value: &Value) -> usize {
-    const NODE: usize = size_of::<(bindings::rb_node, Name, Value)>();
-    NODE + name.len() + value.len()
+    const NODE_BYTES: usize = size_of::<(bindings::rb_node, Name, Value)>();
+    NODE_BYTES + name.len() + value.len()
 }
 
 struct Entries {
@@ -193,7 +193,7 @@ const LABELS_BYTES: usize = 256;
 /// `ERANGE` where they do not fit, and those of the security modules.
 pub(crate) fn list<T: MemFs>(inode: &Inode<T>, to: &mut [u8]) -> Result<usize> {
     let mut labels = [0; LABELS_BYTES];
-    // They need not be among the attributes.
+    // The security module need not keep them as attributes.
     let labels = inode.listsecurity(&mut labels)?;
     let all = vfs::capable_sys_admin(false);
     T::info(inode).xattrs.list(labels, all, to)

@@ -78,7 +78,7 @@
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
 //! `get_stable` does not give it out. The next store after a clone faults, finds the block not to
-//! be exclusive, and copies it. What else in the kernel may meet a page of ours: `docs/design.md`.
+//! be exclusive, and copies it. What else in the kernel may find such a page: `docs/design.md`.
 //!
 //! ## Locks
 //!

@@ -87,7 +87,7 @@ enum NodeSource {
     /// What [`Prealloc::fill`] allocated.
     #[default]
     Prealloc,
-    /// The allocator, up to so many blocks over the pool's limit.
+    /// The allocator, which may exceed the pool's limit by `overcommit` blocks.
     Alloc { overcommit: u64 },
 }
 

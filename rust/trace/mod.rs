@@ -5,7 +5,7 @@
 use crate::bindings;
 use kernel::{error::from_result, prelude::*};
 
-/// A range that went from one file to another. Positions and lengths are in bytes.
+/// A range that was copied or shared from one file to another. Positions and lengths are in bytes.
 pub(crate) struct Remapped {
     /// The device of the destination's superblock.
     pub(crate) dev: u32,
@@ -43,13 +43,13 @@ pub(crate) fn copy(range: &Remapped, result: Result<u64>) {
     remap(bindings::rust_trace_reflinkfs_copy, range, result);
 }
 
-/// Returns whether [`cow`] is enabled, where it costs something to find out what to tell it.
+/// Returns whether [`cow`] is enabled: its arguments are computed only then.
 pub(crate) fn cow_enabled() -> bool {
     // SAFETY: Reads a static key.
     unsafe { bindings::rust_trace_reflinkfs_cow_enabled() }
 }
 
-/// Blocks of a file's own come in the place of shared ones, from `index` on.
+/// Exclusive blocks replace shared ones, from `index` on.
 pub(crate) fn cow(dev: u32, ino: u64, index: u64, blocks: u64) {
     // SAFETY: A tracepoint's function takes any numbers.
     unsafe { bindings::rust_trace_reflinkfs_cow(dev, ino, index, blocks) };
@@ -62,7 +62,7 @@ pub(crate) fn fault(dev: u32, ino: u64, index: u64, write: bool, result: Result)
     unsafe { bindings::rust_trace_reflinkfs_fault(dev, ino, index, write, ret) };
 }
 
-/// There is no room for a block: `blocks` are charged of `limit`, 0 for none.
+/// An allocation failed at the limit: `blocks` are charged of `limit`, 0 for none.
 pub(crate) fn nospc(dev: u32, ino: u64, blocks: u64, limit: u64) {
     // SAFETY: A tracepoint's function takes any numbers.
     unsafe { bindings::rust_trace_reflinkfs_nospc(dev, ino, blocks, limit) };

@@ -26,7 +26,7 @@ impl<T: FileSystem> AddressSpaceOps<T> {
 /// The operations of an address space. What is not implemented is not in the table.
 #[vtable]
 pub trait AddressSpaceOperations {
-    /// The filesystem whose inodes these are of.
+    /// The filesystem of the inodes.
     type FileSystem: FileSystem;
 
     /// Called when a page that carries the mapping of `inode` was written to, as its page table
@@ -75,7 +75,7 @@ impl<T: FileSystem> Inode<T> {
         unsafe { &raw mut (*self.mapping()).invalidate_lock }
     }
 
-    /// Takes `invalidate_lock` exclusive: nothing is mapped meanwhile.
+    /// Takes `invalidate_lock` exclusive: no fault maps a page meanwhile.
     pub fn invalidate_lock(&self) -> InvalidateGuard<'_, T> {
         // SAFETY: The inode is live; the guard unlocks it.
         unsafe { bindings::down_write(self.invalidate_rwsem()) };
@@ -85,7 +85,7 @@ impl<T: FileSystem> Inode<T> {
         }
     }
 
-    /// Takes `invalidate_lock` shared: what is mapped meanwhile stays true.
+    /// Takes `invalidate_lock` shared: what the file holds at an index does not change meanwhile.
     pub fn invalidate_lock_shared(&self) -> InvalidateSharedGuard<'_, T> {
         // SAFETY: The inode is live; the guard unlocks it.
         unsafe { bindings::down_read(self.invalidate_rwsem()) };
@@ -106,7 +106,7 @@ impl<T: FileSystem> Inode<T> {
 #[must_use]
 pub struct InvalidateGuard<'a, T: FileSystem> {
     inode: &'a Inode<T>,
-    /// Whether the lock ends with this value.
+    /// Whether dropping this value unlocks.
     unlock: bool,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a change of a file's data owes: `file_modified`.
+//! What must precede a change of a file's data: `file_modified`.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h). Compare `ext4_write_checks`,
 //! `generic_remap_file_range_prep`.
@@ -21,8 +21,8 @@ use kernel::prelude::*;
 /// flags that forbid a change were checked, set-id bits and capabilities removed, the times and
 /// `i_version` updated.
 ///
-/// It ends with the hold: while the lock is not held, an owner may make the file set-user-ID or
-/// immutable, so that a call which goes on afterwards owes all of it again.
+/// It ends when the lock is dropped: until the lock is taken again, an owner may make the file
+/// set-user-ID or immutable, so a call that goes on begins the change anew.
 pub struct Changing<'a, T: FileSystem>(&'a LockedInode<T>);
 
 impl<'a, T: FileSystem> Changing<'a, T> {
@@ -82,7 +82,7 @@ impl<'a, T: FileSystem> Changing<'a, T> {
 
     /// # Safety
     ///
-    /// All that a change owes was done since `i_rwsem` of `inode` was taken.
+    /// Everything that [`Changing::begin`] does was done since `i_rwsem` of `inode` was taken.
     pub(super) unsafe fn assume(inode: &'a LockedInode<T>) -> Self {
         Self(inode)
     }

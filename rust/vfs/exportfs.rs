@@ -33,7 +33,7 @@ pub trait ExportOperations {
     /// The handle of an inode.
     type Handle: AsBytes + Copy + FromBytes + PartialEq;
 
-    /// The type that the kernel is told of a handle of an inode, `fid_type`.
+    /// The type of a handle of an inode, `enum fid_type`.
     const FILEID: u8;
 
     /// The type of a handle of an inode and, behind it, one of its directory.

@@ -7,7 +7,7 @@
 use crate::bindings;
 use kernel::prelude::*;
 
-/// Timestamps finer than a timer tick where they were read, `FS_MGTIME`.
+/// Multigrain timestamps, finer than a timer tick once they were read: `FS_MGTIME`.
 pub const FS_MGTIME: u32 = bindings::FS_MGTIME;
 
 /// May be mounted in user namespaces, `FS_USERNS_MOUNT`.

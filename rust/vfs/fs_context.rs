@@ -34,7 +34,7 @@ impl FsContext<'_> {
         }
     }
 
-    /// Tells the caller that a parameter's value makes no sense. Returns `EINVAL`.
+    /// Tells the caller that a parameter's value is invalid. Returns `EINVAL`.
     pub fn bad_value(&self, parameter: &FsParameter<'_>) -> Error {
         let key = BStr::from_bytes(parameter.key());
         self.error(fmt!("Bad value for '{key}'"));
@@ -225,7 +225,7 @@ pub trait FsContextOperations: FileSystem {
     /// The mount parameters, ending with [`FsParameterSpec::END`].
     const PARAMETERS: &'static [FsParameterSpec];
 
-    /// What a mount's parameters say.
+    /// The options of a mount, as its parameters set them.
     type Options: Send + Sync;
 
     /// Returns the options of a mount, or of the change of one, before any parameter.
@@ -235,7 +235,7 @@ pub trait FsContextOperations: FileSystem {
     ///
     /// # Errors
     ///
-    /// Any, after the context was told what is wrong, see [`FsContext::error`].
+    /// Any; the context was told why, see [`FsContext::error`].
     fn parse_param(
         options: &mut Self::Options,
         context: &FsContext<'_>,

@@ -73,8 +73,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// Returns what the filesystem keeps with the inode.
     pub fn data(&self) -> &T::InodeData {
-        // SAFETY: By the type invariant; the data was initialised before the inode was shown to
-        // anyone.
+        // SAFETY: By the type invariant; the data was initialised before the inode could be found.
         unsafe { &(*InodeWithData::<T>::container_of(self.as_raw())).data }
     }
 

@@ -37,8 +37,9 @@
 //! # Locks
 //!
 //! What a lock protects can be changed only with the value that stands for holding it:
-//! [`LockedInode`] for `i_rwsem` held exclusive, [`Changing`] for the same with all done that a
-//! change of data owes, [`InvalidateGuard`] and [`InvalidateSharedGuard`] for `invalidate_lock`.
+//! [`LockedInode`] for `i_rwsem` held exclusive, [`Changing`] for the same, once everything that
+//! must precede a change of data was done, [`InvalidateGuard`] and [`InvalidateSharedGuard`] for
+//! `invalidate_lock`.
 //!
 //! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
 //!    [`Fault::start_write`])
@@ -133,7 +134,7 @@ pub fn cond_resched_killable() -> Result {
     Ok(())
 }
 
-/// Returns whether a signal is pending, of whatever kind.
+/// Returns whether any signal is pending.
 pub fn signal_pending() -> bool {
     current!().signal_pending()
 }
@@ -165,7 +166,7 @@ fn to_errno(result: Result) -> c_int {
     result.map_or_else(|err| err.to_errno(), |()| 0)
 }
 
-/// Returns a buffer that C gave us.
+/// Returns the buffer of `len` bytes at `start`; an empty one if that is null.
 ///
 /// # Safety
 ///
@@ -174,7 +175,7 @@ unsafe fn slice_mut<'a>(start: *mut c_void, len: usize) -> &'a mut [u8] {
     if start.is_null() {
         return &mut [];
     }
-    // SAFETY: It is not null, so that the caller guarantees `len` bytes which nothing else accesses;
-    // any bytes are valid as `u8`.
+    // SAFETY: It is not null, so the caller guarantees `len` bytes which nothing else accesses; any
+    // bytes are valid as `u8`.
     unsafe { core::slice::from_raw_parts_mut(start.cast(), len) }
 }

@@ -122,7 +122,7 @@ impl<T: FileSystem> LockedInode<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a list that makes no sense.
+    /// `EINVAL` for an invalid list.
     pub fn posix_acl_update_mode<'a>(
         &self,
         idmap: IdMap<'_>,

@@ -185,7 +185,7 @@ impl<T: Mountable> ContextTable<T> {
             // superblock, and holds `s_umount`.
             let (sb, options) = unsafe {
                 let sb = (*(*fc).root).d_sb;
-                // A remount by mount(2) sets or clears this flag, but never means to clear it.
+                // A remount by mount(2) clears this flag unless the caller passes it: keep it.
                 (*fc).sb_flags |= ((*sb).s_flags & bindings::SB_I_VERSION) as c_uint;
                 (SuperBlock::<T>::from_raw(sb), options::<T>(fc))
             };

@@ -8,7 +8,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::prelude::*;
 
-/// What owns a reference to a page.
+/// A value that owns a reference to a page.
 ///
 /// # Safety
 ///
@@ -29,7 +29,7 @@ impl Pipe<'_> {
         Self(pipe, PhantomData)
     }
 
-    /// Adds `len` bytes of a page, from `offset` on. They must not change any more: the pipe's
+    /// Adds `len` bytes of a page, from `offset` on. They must not change afterwards, as the pipe's
     /// reader reads them later. It cannot steal the page (`nosteal_pipe_buf_ops`).
     ///
     /// # Errors

@@ -120,7 +120,7 @@ impl<T: FileSystem> SuperBlock<T> {
         }
     }
 
-    /// Returns the inode that is hashed as `hash` and for which `C` says yes: `ilookup5`.
+    /// Returns the inode that is hashed as `hash` and passes `test`: `ilookup5`.
     pub fn ilookup<C: InodeTest<FileSystem = T>>(
         &self,
         hash: u64,
@@ -142,12 +142,12 @@ impl<T: FileSystem> SuperBlock<T> {
         let inode = unsafe {
             bindings::ilookup5(self.as_raw(), hash, Some(call::<C>), (&raw mut test).cast())
         };
-        // SAFETY: An inode of this superblock, with a reference for us.
+        // SAFETY: An inode of this superblock, and a reference that passes to the result.
         NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
     }
 }
 
-/// Tells the inode that [`SuperBlock::ilookup`] looks for.
+/// Recognises the inode that [`SuperBlock::ilookup`] looks for.
 pub trait InodeTest {
     /// The filesystem whose inodes are looked at.
     type FileSystem: FileSystem;

@@ -195,7 +195,7 @@ impl<T: SuperOperations> Table<T> {
         unsafe { bindings::freeze_super(sb, holder, owner) }
     }
 
-    /// Ends a freeze. The emergency thaw does not come this way.
+    /// Ends a freeze. The emergency thaw does not call it.
     ///
     /// # Safety
     ///

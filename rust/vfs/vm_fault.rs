@@ -94,14 +94,14 @@ impl<T: FileSystem> NewVma<'_, T> {
     }
 }
 
-/// The answer to a fault, `vm_fault_t`.
+/// The result of a fault, `vm_fault_t`.
 pub struct VmFault(bindings::vm_fault_t);
 
 impl VmFault {
     /// There is nothing at this address.
     pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 
-    /// The memory is bad: `SIGBUS` that says so.
+    /// The memory is poisoned: `SIGBUS` with `BUS_MCEERR_AR`.
     pub const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
 }
 

@@ -21,7 +21,7 @@ use kernel::prelude::*;
 /// How many new blocks are inserted at a time.
 const BATCH_BLOCKS: usize = 16;
 
-/// Writes up to the end of a block. Returns how many bytes, and what kept it from going on.
+/// Writes up to the end of a block. Returns how many bytes, and why it stopped.
 pub(super) fn write_one(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
     let mut olds = [Lookup::Hole];
     let tree = &write.inode.data().tree;
@@ -38,9 +38,9 @@ pub(super) fn write_batch(write: &mut Write<'_, impl Source>, pos: u64) -> (usiz
     replace(write, pos, olds, n)
 }
 
-/// Returns whether a part of a block cannot be written, in place or beside what it holds, because
-/// that is poisoned. (A new block can come in the place of all of a shared one.)
-fn is_lost(old: &Lookup, part: Range<usize>) -> bool {
+/// Returns whether a part of a block cannot be written because the block is poisoned: in place, or
+/// to a copy of the rest. (A block that is replaced as a whole is not copied.)
+fn is_poisoned(old: &Lookup, part: Range<usize>) -> bool {
     let stays = matches!(old, Lookup::Exclusive(_)) || part.len() < BLOCK_SIZE;
     stays && old.as_block().is_some_and(BlockRef::is_poisoned)
 }
@@ -60,8 +60,8 @@ fn replace<const N: usize>(
     } = write;
     let offset = offset_in_block(pos);
     let len = source.len().min(n * BLOCK_SIZE - offset);
-    let lost = |i: &usize| is_lost(&olds[*i], part_of_block(*i, offset, len));
-    let (n, len) = match (0..n).find(lost) {
+    let poisoned = |i: &usize| is_poisoned(&olds[*i], part_of_block(*i, offset, len));
+    let (n, len) = match (0..n).find(poisoned) {
         Some(0) => return (0, Err(EIO)),
         Some(n) => (n, n * BLOCK_SIZE - offset),
         None => (n, len),
@@ -112,7 +112,7 @@ fn replace<const N: usize>(
             }
             (Some(new), None) => {
                 let wanted = part_of_block(i, offset, len);
-                // Of the rest a part may have come.
+                // The source may have had less than was wanted.
                 new.bytes().zero(came.end, wanted.end - came.end);
                 new.zero_around(wanted.start, wanted.len());
             }
@@ -133,9 +133,8 @@ fn part_of_block(i: usize, offset: usize, len: usize) -> Range<usize> {
     within(offset)..within(offset + len)
 }
 
-/// Makes the new blocks that are to come in the place of `olds`: of those that cannot be written in
-/// place, and are no hole that stays one. Returns for how many of `olds`, and what kept it from
-/// going on.
+/// Allocates new blocks to replace those of `olds` that cannot be written in place, except holes
+/// that stay holes. Returns for how many of `olds`, and why it stopped.
 fn make_blocks<'a>(
     inode: &'a LockedInode,
     olds: &[Lookup],
@@ -165,7 +164,7 @@ fn make_blocks<'a>(
     (olds.len(), Ok(()))
 }
 
-/// Takes back what was written in place to `bytes`, which lie beyond the end of the file.
+/// Zeroes what was written in place to `bytes`, which lie beyond the end of the file.
 fn wipe_own(inode: &LockedInode, bytes: Range<u64>) {
     let mut at = bytes.start;
     while at < bytes.end {
@@ -177,8 +176,8 @@ fn wipe_own(inode: &LockedInode, bytes: Range<u64>) {
     }
 }
 
-/// Puts `news` into the tree, to which the `len` bytes at `pos` were written. Where it fails, says
-/// at which byte, and why.
+/// Inserts `news`, to which the `len` bytes at `pos` were written. If it fails, returns at which
+/// byte, and why.
 fn insert_batch(
     inode: &LockedInode,
     pos: u64,

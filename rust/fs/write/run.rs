@@ -31,8 +31,7 @@ pub(super) fn length(write: &Write<'_, impl Source>, pos: u64) -> usize {
     tree.len_to_alloc(block_of(pos), blocks)
 }
 
-/// Writes as many blocks as [`length`] gave. Returns how many bytes, and what kept it from going
-/// on.
+/// Writes as many blocks as [`length`] gave. Returns how many bytes, and why it stopped.
 pub(super) fn write_run(
     write: &mut Write<'_, impl Source>,
     pos: u64,
@@ -73,7 +72,7 @@ fn write_contig(
         Ok(())
     };
     contig.truncate(done.div_ceil(BLOCK_SIZE));
-    // What is only a part of a block is not put in with the others.
+    // A block that is written in part is inserted on its own.
     let part = done % BLOCK_SIZE;
     let mut last = if part == 0 { None } else { contig.take_last() };
     if let Some(block) = &last {
@@ -113,7 +112,7 @@ fn write_contig(
     (done, result)
 }
 
-/// Inserts whole new blocks from `index` on. Returns how many, and what kept it from going on.
+/// Inserts whole new blocks from `index` on. Returns how many, and why it stopped.
 fn insert_run(
     lock: &InvalidateGuard<'_, ReflinkFs>,
     index: u64,
@@ -121,7 +120,7 @@ fn insert_run(
     prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let (inode, all) = (lock.inode(), contig.len());
-    // A fault may have put blocks there meanwhile, which are looked at one by one.
+    // A fault may have inserted blocks meanwhile: then each is looked at.
     let all_others =
         !inode.data().dax.was_mapped() || inode.data().tree.len_to_alloc(index, all) == all;
     // One by one, too, where owners are charged.

@@ -22,7 +22,7 @@ pub(crate) trait Source {
     /// a `None` are skipped. Returns how many; fewer than `len` means that no more can be had.
     fn fill(&mut self, blocks: &[Option<&BlockRef>], offset: usize, len: usize) -> usize;
 
-    /// Why no more bytes can be had.
+    /// Returns the error if [`Source::fill`] has fewer bytes than it was asked for.
     fn why_short(&self) -> Error;
 
     /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another

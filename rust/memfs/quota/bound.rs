@@ -36,8 +36,8 @@ const MOST_BYTES: i64 = i64::MAX - (1 << 60);
 /// the overflow.
 const LARGE_BYTES: i64 = 1 << 38;
 
-/// Calls `add`, which charges a user or group for `bytes` more, if they may be: `charged` returns
-/// what they are charged now.
+/// Calls `add`, which charges a user or group for `bytes` more, if the sum stays within
+/// [`MOST_BYTES`]. `charged` returns what they are charged now.
 ///
 /// # Errors
 ///
@@ -96,7 +96,7 @@ fn most_charged<T: MemFs>(inode: &Inode<T>) -> i64 {
     }
 }
 
-/// Charges, by `transfer`, those whom `attr` gives the inode to.
+/// Charges, by `transfer`, the owner and group that `attr` gives the inode.
 ///
 /// # Errors
 ///
@@ -117,7 +117,7 @@ pub(super) fn transfer_within<T: MemFs>(
                     attr.as_raw(),
                     kind as c_int,
                 );
-                // Where there is none, `transfer` says why, or does not need one.
+                // Without one `transfer` fails, or charges nothing.
                 let charged = if dquot.is_null() { 0 } else { charged(dquot) };
                 bindings::dqput(dquot);
                 charged

@@ -11,7 +11,7 @@ use kernel::{
 };
 
 /// Blocks that the owner of an inode is charged for, and that the inode does not have yet, or not
-/// any more. What is not committed is given back when this is dropped.
+/// any more. What is not committed is uncharged when this is dropped.
 ///
 /// Always of 0 blocks where there are no quotas.
 #[must_use]
@@ -46,7 +46,7 @@ impl<'a, T: MemFs> Charge<'a, T> {
         charge
     }
 
-    /// Makes it one of `blocks`, where it is one of fewer.
+    /// Raises it to `blocks`, if it is lower.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl<'a, T: MemFs> Charge<'a, T> {
         self.blocks += core::mem::take(&mut other.blocks);
     }
 
-    /// The inode has got `blocks` of it: they stay charged.
+    /// Keeps `blocks` of it charged, as the inode has them now.
     pub(crate) fn commit(mut self, blocks: u64) {
         self.blocks = self.blocks.saturating_sub(blocks);
     }

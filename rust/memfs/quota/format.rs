@@ -264,7 +264,7 @@ unsafe extern "C" fn release(dquot: *mut bindings::dquot) -> c_int {
     0
 }
 
-/// The first id at or after that in `id` which has anything.
+/// Finds the first id at or after `id` that has limits of its own.
 ///
 /// # Safety
 ///

@@ -105,7 +105,7 @@ pub(crate) fn disable<T: MemFs>(sb: &SuperBlock<T>) {
 ///
 /// # Errors
 ///
-/// `EDQUOT`, `ENOMEM`. Then the inode is never charged to anyone.
+/// `EDQUOT`, `ENOMEM`. The inode is exempt from quotas then.
 pub(super) fn alloc_inode<T: MemFs>(inode: &NewInode<T>) -> Result {
     let raw = inode.as_raw();
     // SAFETY: The inode has its owner, and nothing else refers to it.
@@ -127,7 +127,7 @@ pub(super) fn free_inode<T: MemFs>(inode: &Inode<T>, blocks: u64) {
     drop(Charge::freed(inode, blocks));
     // SAFETY: The inode is going, and nothing else refers to it.
     unsafe {
-        // It was charged for what it had, or its owner would be charged for ever.
+        // Otherwise its owner would stay charged.
         warn_on!(bindings::inode_get_bytes(inode.as_raw()) != 0);
         bindings::dquot_free_inode(inode.as_raw());
         bindings::dquot_drop(inode.as_raw());

@@ -425,11 +425,11 @@ pub(super) unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
 ///
 /// Both are the addresses of pages. Their bytes may change meanwhile.
 unsafe fn pages_equal(a: *const u64, b: *const u64) -> bool {
-    const LINE: usize = 8;
+    const LINE_WORDS: usize = 8;
     (0..BLOCK_SIZE / size_of::<u64>())
-        .step_by(LINE)
+        .step_by(LINE_WORDS)
         .all(|start| {
-            let differ = (start..start + LINE).fold(0, |differ, i| {
+            let differ = (start..start + LINE_WORDS).fold(0, |differ, i| {
                 // SAFETY: The caller passes the addresses of pages, within which both words lie;
                 // they are aligned.
                 differ | unsafe { a.add(i).read_volatile() ^ b.add(i).read_volatile() }

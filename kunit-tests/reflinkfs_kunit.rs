@@ -7,10 +7,10 @@
 //!
 //! | suite | file | what it holds the store to |
 //! |---|---|---|
-//! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were inserted, at every height |
+//! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at any height |
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; what may be written in place |
 //! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
-//! | `reflinkfs_exclusive` | `exclusive.rs` | what another file may have given away is not written |
+//! | `reflinkfs_exclusive` | `exclusive.rs` | what a clone may have given away is not written |
 //! | `reflinkfs_stable` | `stable.rs` | what was given out for later reads is not written |
 //! | `reflinkfs_compare` | `compare.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |
@@ -24,7 +24,7 @@
 //! | `reflinkfs_full` | `full.rs` | full blocks are copied |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
-//! | `reflinkfs_doctests` | `doctests.py` | the examples in the documentation of `store` and `vfs` |
+//! | `reflinkfs_doctests` | `doctests.py` | the examples in the docs of `store` and `vfs` |
 //!
 //! # How tests are written
 //!

@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SUITE = re.compile(r"#\[(?:kernel::macros::)?kunit_tests\((\w+)\)\]\nmod \w+ \{\n(.*?)^\}", re.M | re.S)
+SUITE = re.compile(
+    r"#\[(?:kernel::macros::)?kunit_tests\((\w+)\)\]\nmod \w+ \{\n(.*?)^\}", re.M | re.S
+)
 TEST = re.compile(r"^\s*#\[test\]$", re.M)
+ROW = re.compile(r"^//! \| `(\w+)` \| `([\w.]+)` \|", re.M)
 
 
 def suites(path, text):
@@ -27,8 +30,10 @@ def suites(path, text):
 
 def doctests():
     """Returns the suite that the build generates."""
-    files = [str(path) for folder in ("store", "vfs") for path in (HERE / "../rust" / folder).rglob("*.rs")]
-    return subprocess.run([HERE / "doctests.py", *files], check=True, capture_output=True, text=True).stdout
+    rust = HERE.parent / "rust"
+    files = [path for folder in ("store", "vfs") for path in (rust / folder).rglob("*.rs")]
+    command = [HERE / "doctests.py", *files]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 errors = []
@@ -43,10 +48,10 @@ for path in sorted(HERE.rglob("*.rs")):
 found |= suites("doctests.py", doctests())
 rows["reflinkfs_doctests"] = "doctests.py"
 
-table = dict(re.findall(r"^//! \| `(\w+)` \| `([\w.]+)` \|", (HERE / "reflinkfs_kunit.rs").read_text(), re.M))
+table = dict(ROW.findall((HERE / "reflinkfs_kunit.rs").read_text()))
 for name in sorted(table.keys() | rows.keys()):
     if table.get(name) != rows.get(name):
-        errors.append(f"reflinkfs_kunit.rs: {name}: the table says {table.get(name)}, it is {rows.get(name)}")
+        errors.append(f"{name}: {rows.get(name)}, but {table.get(name)} in reflinkfs_kunit.rs")
 
 for name, count in sorted(found.items()):
     print(name, count)

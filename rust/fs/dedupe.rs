@@ -54,9 +54,9 @@ const MAX_RETRIES: usize = 2;
 /// How many blocks are compared between two checks for signals.
 const CHECK_STOP_BLOCKS: u64 = 256;
 
-/// Shares the range if it holds the same bytes in both files. Returns how many bytes. These are
-/// fewer than all if the request may stop, and a signal came, [`LIMIT_BLOCKS`] were compared, or the
-/// files went on changing.
+/// Shares the range if it holds the same bytes in both files. Returns how many bytes. They are
+/// fewer than all where the request may stop: after a signal, after [`LIMIT_BLOCKS`] blocks, or if
+/// the files go on changing.
 ///
 /// # Errors
 ///

@@ -123,7 +123,7 @@ impl DirOffsets {
     /// Gives `name` the offset of another name, which it is about to take the place of.
     pub(super) fn replace<T: FileSystem>(&self, offset: u64, name: &Dentry<T>) {
         if let Some(entry) = self.entries.lock().by_offset.get_mut(&offset) {
-            // INVARIANT: The caller passes a dentry of this directory that is, or becomes, persistent.
+            // INVARIANT: The caller passes a persistent dentry that moves to this directory.
             *entry = Entry(name.as_raw());
         }
         name.set_fsdata(offset as usize);

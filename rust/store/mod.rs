@@ -26,15 +26,17 @@
 //!
 //! ## May a block be written in place?
 //!
-//! [`Tree::lookup`] answers, and a write does, one of these:
+//! [`Tree::lookup`] answers one of these, and a write acts accordingly:
 //!
-//! | answer | which is so if | a write |
-//! |---|---|---|
-//! | [`Lookup::Hole`] | there is no block | inserts a new block |
-//! | [`Lookup::Exclusive`] | no node on the path is shared, one slot holds the block, and its exclusive bit is set in the tree's generation | stores to the block |
-//! | [`Lookup::Unwritten`] | the same, and the block is unwritten | calls [`Tree::set_written`] first |
-//! | [`Lookup::Shared`] | a node on the path is shared, or another slot holds the block | inserts a copy |
-//! | [`Lookup::WasShared`] | neither, but the bit is not set | inserts a copy, which takes no more room, as the old block is released |
+//! * [`Lookup::Hole`]: there is no block. A write inserts a new one.
+//! * [`Lookup::Exclusive`]: no node on the path is shared, one slot holds the block, and its
+//!   exclusive bit is set in the tree's generation. A write stores to the block.
+//! * [`Lookup::Unwritten`]: the same, and the block is unwritten. A write calls
+//!   [`Tree::set_written`] first.
+//! * [`Lookup::Shared`]: a node on the path is shared, or another slot holds the block. A write
+//!   inserts a copy.
+//! * [`Lookup::WasShared`]: neither, but the bit is not set. A write inserts a copy, which takes no
+//!   more room, as the old block is released.
 //!
 //! A node on the path with several references makes all below it shared, whatever the counts there
 //! are: the other tree may be about to copy that node and raise them. On a path without one, counts
@@ -94,13 +96,16 @@
 //!
 //! ## References and charges
 //!
-//! | count | counts | when it ends |
-//! |---|---|---|
-//! | a node's references | children of nodes, roots | the node is freed, and what it holds released |
-//! | a block's slots (`page->private`) | slots of leaves | the store drops its reference, see orphans |
-//! | a page's `_refcount` | 1 of the store, page table entries, [`block::BlockRef`]s, pipe buffers; pins 1024 each | the page is freed |
-//! | [`block::Pool::used`] | blocks, from allocation until freed | |
-//! | [`block::Pool::nodes`] | nodes; charged in blocks beyond what is free | |
+//! | count | counts |
+//! |---|---|
+//! | a node's references | children of nodes, roots |
+//! | a block's slots (`page->private`) | slots of leaves |
+//! | a page's `_refcount` | the store, page tables, [`block::BlockRef`]s, pipes; a pin is 1024 |
+//! | [`block::Pool::used`] | blocks, from allocation until freed |
+//! | [`block::Pool::nodes`] | nodes; charged in blocks beyond what is free |
+//!
+//! With its last reference a node is freed, and what it holds is released. With its last slot the
+//! store drops its reference to a block's page.
 //!
 //! A block that no slot holds, but that something refers to, is an **orphan**: it stays charged,
 //! and the store keeps its reference until that is the only one (`block/reap.rs`). At 2^15 slots a

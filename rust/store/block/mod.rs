@@ -12,19 +12,18 @@
 //! | [`NewBlock`] | a block that no slot holds yet |
 //! | [`BlockBatch`], [`ContigBlocks`] | several new blocks; those that are virtually contiguous |
 //! | [`BlockCount`] | how many blocks, and how many of them are written |
-//! | [`Leaf`], [`Slots`] | slots that may hold a block, with and without their pool; only a leaf owns blocks |
+//! | [`Leaf`], [`Slots`] | slots that may hold a block; only a leaf owns the blocks |
 //! | [`Spare`], [`SpareSource`] | blocks for copies of full blocks |
 //! | [`BlockRef`] | a reference to a block's page, for access to its bytes |
 //! | [`MappedBlocks`] | the blocks that carry an inode's `address_space` |
 //!
 //! # The fields of `struct page`
 //!
-//! | field | use |
-//! |---|---|
-//! | `_refcount` | one for the store as long as a slot holds the block or it is an orphan; one for each page table entry, [`BlockRef`] and pipe buffer; 1024 for each pin |
-//! | `private` | the slot count, and the block's number, see [`page`] |
-//! | `mapping`, `index` | see [`MappedBlocks`] |
-//! | `lru` | the link in a list of [`MappedBlocks`], or in the pool's list of orphans, see [`reap`] |
+//! * `_refcount`: one for the store as long as a slot holds the block or it is an orphan; one for
+//!   each page table entry, [`BlockRef`] and pipe buffer; 1024 for each pin.
+//! * `private`: the slot count, and the block's number, see [`page`].
+//! * `mapping`, `index`: see [`MappedBlocks`].
+//! * `lru`: the link in a list of [`MappedBlocks`], or in the pool's list of orphans, see [`reap`].
 
 mod alloc;
 mod count;

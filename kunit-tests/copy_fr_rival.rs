@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! copy_fr_rival: hooks copy_file_range(2) as copy_fr does, and takes no call. A test loads it to
-//! see that copy_fr refuses what something else redirects already.
+//! see that copy_fr refuses a system call that is redirected already.
 
 #[path = "../rust/bindings.rs"]
 mod bindings;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_alloc`: new blocks that are asked for together.
+//! `reflinkfs_alloc`: new blocks, several at once.
 
 use crate::{
     store::{
@@ -11,7 +11,7 @@ use crate::{
 };
 use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
 
-/// Takes all room but that of one node.
+/// Charges nodes until there is room for one more only.
 fn leave_one_node(pool: &Arc<Pool>) -> Result<KVec<NodeCharge>> {
     let mut taken = KVec::new();
     while let Ok(node) = NodeCharge::new(pool.clone(), 0) {
@@ -94,7 +94,7 @@ mod tests {
             block.bytes().zero(0, usize::MAX);
             slots.insert(i, block, 0);
         }
-        // Each goes by itself, while its neighbours stay as they are.
+        // Each is freed on its own.
         for i in (0..16).step_by(2) {
             slots.remove(i);
         }
@@ -132,7 +132,7 @@ mod tests {
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
         check_eq!((extent.index, extent.len, extent.shared), (60, n, false));
-        // Below a node of several owners that takes nodes.
+        // Below a shared node, insertion takes nodes.
         let other = tree.snapshot();
         let mut contig = pool.alloc_batch(8).take_contig()?;
         let left = contig.len();

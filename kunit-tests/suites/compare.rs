@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_compare`: which blocks are known to be equal without looking at them.
+//! `reflinkfs_compare`: comparing trees by pointer.
 
 use crate::{
     store::{Prealloc, Tree},

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_cost`: cloning is free, and the first write after it nearly so.
+//! `reflinkfs_cost`: cloning costs nothing, and the first write after it a path of nodes.
 //!
-//! Counted in nodes that are made, by what a change leaves of a `Prealloc`, while blocks are
-//! counted by the pool; and in looks at nodes and blocks, by the store itself.
+//! The cost is how many nodes a change takes from a `Prealloc`, how many blocks the pool counts,
+//! and how often the store accesses nodes and blocks.
 
 use crate::{
     store::{accesses, Prealloc, Tree},
@@ -15,7 +15,7 @@ use crate::{
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
-/// How often `call` looks at nodes and at blocks.
+/// Returns how often `call` accesses nodes, and blocks.
 fn looks<T>(call: impl FnOnce() -> T) -> (u64, u64) {
     let before = accesses();
     let result = call();
@@ -38,13 +38,13 @@ mod tests {
             let clone = tree.snapshot();
             // And down.
             check_eq!(looks(|| drop(clone)), (1, 0), "height {height}");
-            // Not after every node on some way was copied, either.
+            // Nor after every node on a path was copied.
             let clone = tree.snapshot();
             insert_cost(&mut tree, span(height) / 2)?;
             check_eq!(looks(|| tree.snapshot()), (1, 0), "height {height}");
             drop(clone);
         }
-        // A block that is kept without a node: its count goes up.
+        // A block in the root, without a node: its slot count goes up.
         let mut tree = tree_of(&pool()?, [0])?;
         let (nodes, blocks) = looks(|| tree.snapshot());
         check_eq!((nodes, blocks <= 2), (0, true));
@@ -91,7 +91,7 @@ mod tests {
             );
         }
         drop(clones);
-        // As is asking for its size, for a hole, or how far two agree.
+        // The same holds for counting, seeking and comparing.
         check_eq!(tree.next_hole(0), span(5));
         Ok(())
     }
@@ -171,7 +171,7 @@ mod tests {
             // Once copied, it is the file's own, neighbours in the leaf included.
             check_eq!(insert_cost(&mut tree, index)?, 0);
             check_eq!(insert_cost(&mut tree, index + 1)?, 0);
-            // What is left to the other is its own too.
+            // What only the other tree has is its own, too.
             check_eq!(insert_cost(&mut copy, index)?, 0, "height {height}");
             check_eq!(insert_cost(&mut copy, index + 1)?, 0);
         }
@@ -223,7 +223,7 @@ mod tests {
                     target.share(index, &source, 0, len, prealloc, || Ok(()))
                 })
             };
-            // The nodes between the root and what is put there.
+            // The nodes between the root and the subtree that is inserted.
             let between = (MAX_HEIGHT - 1 - height) as usize;
             check_eq!(share(&mut target, 0)?, between);
             check_eq!(share(&mut target, len)?, 0);
@@ -244,7 +244,7 @@ mod tests {
         check_eq!(nodes, 7);
         check_eq!(tree.blocks(), from + span(4) - to);
         check_eq!(copy.blocks(), span(4));
-        // From the beginning of a subtree to its end: the way to it.
+        // A whole subtree: the path to it.
         let mut tree = copy.snapshot();
         check_eq!(
             cost(&pool, |prealloc| tree.remove(

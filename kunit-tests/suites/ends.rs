@@ -40,7 +40,7 @@ fn for_all(f: impl Fn(u64, u64, u64) -> Result) -> Result {
     Ok(())
 }
 
-/// What is in `target` once `len` blocks at `to` are those of `source` at `from`.
+/// Returns what `target` holds once `len` blocks from `to` on are those of `source` from `from` on.
 fn shared(
     target: &[(u64, Page)],
     to: u64,

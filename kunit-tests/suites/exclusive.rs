@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_exclusive`: a block that another file held may have been given to a pipe or to a
-//! reader through it, and is not written even when it is this file's alone again.
+//! `reflinkfs_exclusive`: a block that another file held is not written in place, even once only
+//! this file has it: a pipe or a reader may have a reference from the other file.
 
 use crate::{
     store::{block::Leaf, Prealloc, Tree},
@@ -30,7 +30,7 @@ mod tests {
             check!(is_exclusive(&tree, index));
             drop(tree.snapshot());
             check!(was_shared(&tree, index), "index {index}");
-            // Not so its successor, nor what is written beside it.
+            // Its replacement is, and so are its neighbours that are written.
             insert_block(&mut tree, index)?;
             check!(is_exclusive(&tree, index), "index {index}");
             check!(was_shared(&tree, index + 1), "index {index}");
@@ -70,7 +70,7 @@ mod tests {
             tree = changed;
             check!(is_exclusive(&tree, index), "index {index}");
             check!(is_exclusive(&tree, index + 1), "index {index}");
-            // And one that is thrown away is none either.
+            // Nor does an edited tree that is dropped change that.
             insert_block(&mut tree.edit(), index + 2)?;
             check!(is_exclusive(&tree, index), "index {index}");
         }
@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_leaf_comes_back_by_another_way() -> Result {
-        // Written here, cloned, shared back: what was written before the clone is not ours again.
+        // Written here, cloned, shared back: what was written before the clone does not become
+        // exclusive again.
         let pool = pool()?;
         let mut tree = tree_of(&pool, 0..64)?;
         let mut copy = tree.snapshot();
@@ -244,12 +245,12 @@ mod tests {
             [own(&tree, 0, 200), own(&tree, 60, 3), own(&tree, 129, 9)],
             [64, 3, 1]
         );
-        // One that was given out, and one that is not there.
+        // A block of which a reference was given out, and a hole.
         tree.get_stable(70);
         remove(&mut tree, 80, 81)?;
         let from = [64, 70, 71, 80, 81].map(|index| own(&tree, index, 64));
         check_eq!(from, [6, 0, 9, 0, 47]);
-        // A leaf that is another's, too, and whose blocks were.
+        // A leaf that is shared, and one whose blocks were.
         let copy = tree.snapshot();
         insert_block(&mut tree, 3)?;
         let from = [0, 2, 3, 4].map(|index| own(&tree, index, 64));

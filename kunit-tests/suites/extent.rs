@@ -133,7 +133,7 @@ mod tests {
         }
         let extent = tree.extent(2, 1).ok_or(ENOENT)?;
         check_eq!((extent.index, extent.number), (2, all - 3));
-        // Those are different blocks, of which it is not known where they lie.
+        // Blocks without a number do not join.
         for index in 72..74 {
             let extent = tree.extent(index, 9).ok_or(ENOENT)?;
             check_eq!((extent.index, extent.number, extent.len), (index, 0, 1));
@@ -238,7 +238,7 @@ mod tests {
         Ok(())
     }
 
-    /// They stay so in a clone, until something is stored there.
+    /// They stay unwritten in a clone, until they are written.
     #[test]
     fn unwritten_blocks_are_extents_of_their_own() -> Result {
         let pool = pool()?;

@@ -26,7 +26,7 @@ struct Scene {
     source: Tree,
 }
 
-/// What a scene is like, to be compared with later.
+/// The state of a scene, to compare a later one with.
 struct State {
     tree: KVec<(u64, Page)>,
     clone: KVec<(u64, Page)>,
@@ -38,13 +38,13 @@ struct State {
 /// A change to the tree of a scene.
 #[derive(Clone, Copy, Debug)]
 enum Change {
-    /// A new block at an index: prealloc, then change.
+    /// Inserts a block at an index: fills a prealloc, then changes.
     Insert(u64),
     /// The same on demand: nodes are allocated on the way down.
     InsertOnDemand(u64),
-    /// So many blocks of the source, from an index on, to an index on.
+    /// Shares blocks of the source: the index there, the index here, how many.
     Share { from: u64, to: u64, len: u64 },
-    /// No blocks from an index to an index.
+    /// Removes the blocks from an index to an index.
     Remove(u64, u64),
 }
 
@@ -80,7 +80,7 @@ impl Scene {
         })
     }
 
-    /// As the filesystem does it: what fails half way is thrown away.
+    /// Changes a copy, as the filesystem does, and drops it if that fails half way.
     fn edit(&mut self, change: impl FnOnce(&mut Tree, &Tree) -> Result) -> Result {
         let mut tree = self.tree.edit();
         change(&mut tree, &self.source)?;
@@ -186,8 +186,8 @@ impl Change {
     }
 }
 
-/// A change with the `n`th allocation failing: it is made, or refused without harm and then made.
-/// Whether it was refused, and whether there was an `n`th allocation.
+/// Makes a change with its `n`th allocation failing: it succeeds, or fails without harm and
+/// succeeds when repeated. Returns whether it failed, and whether there was an `n`th allocation.
 fn change_with_failure(scene: &mut Scene, change: Change, n: u32) -> Result<(bool, bool)> {
     let before = scene.state()?;
     let (result, failed) = nth(n, || change.apply(scene));
@@ -201,8 +201,8 @@ fn change_with_failure(scene: &mut Scene, change: Change, n: u32) -> Result<(boo
     Ok((result.is_err(), failed))
 }
 
-/// A change to trees of each shape, with each of its allocations failing in turn. How often it was
-/// refused.
+/// Makes a change to trees of each shape, with each of its allocations failing in turn. Returns how
+/// often it failed.
 fn fail_everywhere(change: Change) -> Result<u32> {
     let mut refused = 0;
     for shape in SHAPES {
@@ -239,7 +239,7 @@ fn fail_everywhere_in(shape: &[u64], change: Change) -> Result<u32> {
     Err(EINVAL)
 }
 
-/// Tests that pass because nothing fails say nothing.
+/// Checks that allocations did fail: a test in which none does shows nothing.
 fn check_refused(refused: u32, at_least: u32) -> Result {
     check!(
         refused >= at_least,
@@ -248,7 +248,7 @@ fn check_refused(refused: u32, at_least: u32) -> Result {
     Ok(())
 }
 
-/// Each of these changes, of which every one can be refused in some tree.
+/// Makes each of these changes. Each must fail in some tree.
 fn fail_all(changes: impl IntoIterator<Item = Change>) -> Result {
     for change in changes {
         check_refused(fail_everywhere(change)?, 1).inspect_err(|_| pr_err!("{change:?}\n"))?;
@@ -256,7 +256,7 @@ fn fail_all(changes: impl IntoIterator<Item = Change>) -> Result {
     Ok(())
 }
 
-/// Does everything that must not fail for want of memory. Returns whether nothing was allocated.
+/// Does everything that must not allocate. Returns whether nothing was allocated.
 fn allocates_nothing() -> Result<bool> {
     let mut scene = Scene::new(SHAPES[4])?;
     let ((), looking) = nth(1, || {
@@ -276,7 +276,7 @@ fn allocates_nothing() -> Result<bool> {
         drop((whole, part, edit));
     });
     check!(nth(1, || scene.pool.alloc().is_err()).0, "failures are off");
-    // The last owner gives back all of it.
+    // With the last tree everything is freed.
     let Scene {
         pool,
         mut tree,
@@ -367,15 +367,16 @@ mod tests {
         fail_all([1, FANOUT, span(3), LAST].map(|end| Change::Remove(end, u64::MAX)))
     }
 
-    /// What kmemleak, KASAN and the cache ask for on the way, and do without, comes in other places
-    /// each time: so it may take some turns to have each node refused.
+    /// kmemleak, KASAN and the slab cache allocate, too, at different moments each time, and can do
+    /// without: so it may take several rounds until each node's allocation has failed.
     #[test]
     fn filling_a_reserve() -> Result {
         let pool = pool()?;
         let tree = tree_of(&pool, [1])?;
         let (used, nodes) = (pool.used(), pool.nodes());
         let all = 2 * MAX_HEIGHT as usize - 2;
-        // Whether the next one, or the vector for them, was refused when there were so many.
+        // Whether the allocation of the next node, or of the vector for them, failed at this number
+        // of nodes.
         let mut refused = KVec::from_elem(false, all, GFP_KERNEL)?;
         for _ in 0..20 {
             for n in 1..MANY {
@@ -446,8 +447,7 @@ mod tests {
         Ok(())
     }
 
-    /// A leaf of blocks that no more slots may hold is copied, and so is one of them: or nothing
-    /// is.
+    /// A leaf with a full block is copied together with that block, or not at all.
     #[test]
     fn copying_full_blocks() -> Result {
         let pool = pool()?;
@@ -486,7 +486,7 @@ mod tests {
         check_refused(refused, 6)
     }
 
-    /// The kernel itself allocates memory now and then, where it notes who allocated and freed some
+    /// The kernel itself allocates memory now and then, for stack traces of allocations
     /// (`lib/stackdepot.c`), but not three times in a row.
     #[test]
     fn what_must_not_fail_allocates_nothing() -> Result {

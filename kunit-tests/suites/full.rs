@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_full`: a block that so many slots hold that no more may is copied, and nothing
-//! outlives the trees.
+//! `reflinkfs_full`: a full block is copied, and nothing outlives the trees.
 
 use crate::{
     store::{block::Pool, Prealloc, Tree},
@@ -59,7 +58,7 @@ mod tests {
         Ok(())
     }
 
-    /// It is kept in the root itself, which is shared without a page.
+    /// The block is in the root itself, which is shared without a node.
     #[test]
     fn a_file_of_one_full_block_is_cloned() -> Result {
         let pool = pool()?;
@@ -90,7 +89,7 @@ mod tests {
         let mut tree = many(&one, FULL - 1)?;
         let clone = tree.snapshot();
         let nodes = pool.nodes();
-        // Under a lock: with what was allocated before, and not without.
+        // Under a lock: only with what was allocated before.
         let mut prealloc = Prealloc::new();
         check!(!tree.can_insert(5, &mut prealloc));
         prealloc.fill(&pool)?;
@@ -129,12 +128,12 @@ mod tests {
         Ok(())
     }
 
-    /// What was mapped writable is the block, not its copy.
+    /// The original was mapped writable, not the copy.
     #[test]
     fn a_copy_is_not_written_in_place() -> Result {
         let pool = pool()?;
         let tree = tree_of(&pool, 0..3)?;
-        // Without a clone, so that the marks stay.
+        // Without a clone, so that the exclusive bits stay.
         let mut others = Tree::new(pool.clone());
         for index in 0..FULL - 1 {
             share(&mut others, index, &tree, 1, 1)?;
@@ -149,7 +148,7 @@ mod tests {
         Ok(())
     }
 
-    /// All or nothing where there is no room for the copies.
+    /// All or nothing is shared if there is no room for the copies.
     #[test]
     fn without_room_nothing_changes() -> Result {
         let pool = Pool::new(Some(1024))?;

@@ -27,7 +27,7 @@ fn history(seed: u64, files: usize, steps: usize, every: usize) -> Result {
         model.remove(file, 0, u64::MAX)?;
         model.check_used()?;
     }
-    // Not a node is left, shared ones included.
+    // No node is left, shared or not.
     check_eq!(model.pool().nodes(), 0);
     Ok(())
 }
@@ -37,7 +37,7 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
     let (file, other) = (random.below(files), random.below(files));
     let place = random.below(PLACES);
     match random.below(16) {
-        // What lies behind it, as a program writes: block by block, or in runs.
+        // Writes on from there, block by block or in runs.
         0..=2 => {
             let end = place + (1 + random.below(20)).min(room(place));
             (place..end).try_for_each(|place| model.write(file, place))
@@ -98,7 +98,7 @@ fn congruent(place: usize, to: usize) -> usize {
         .unwrap_or(place)
 }
 
-/// A change to a snapshot that is thrown away because there are too few nodes, or for no reason.
+/// Changes a snapshot and drops it, with too few nodes or enough.
 fn fail(model: &mut Model, random: &mut Random, file: usize, other: usize) -> Result {
     let (from, to) = (
         index_of(random.below(PLACES)),

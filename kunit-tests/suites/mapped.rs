@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_mapped`: the blocks that carry an inode's mapping, and when they lose it.
+//! `reflinkfs_mapped`: which blocks carry an inode's mapping, and how long.
 
 use crate::{
     store::Tree,
@@ -9,7 +9,7 @@ use crate::{
 };
 use kernel::{macros::kunit_tests, prelude::*};
 
-/// More blocks than the store looks at in one go.
+/// More blocks than the store looks at under one hold of the lock.
 const MANY: u64 = 200;
 
 /// Maps the block at `index` writable, as a write fault does. Returns its page.
@@ -40,7 +40,7 @@ fn pinned(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
     let mut pinned = KVec::new();
     inode.scan_pinned(range, |index| {
         pinned.push(index, GFP_KERNEL)?;
-        // Where it belongs. (`sort` may panic.)
+        // Insertion sort, as `sort` may panic.
         let mut i = pinned.len() - 1;
         while i > 0 && pinned[i - 1] > pinned[i] {
             pinned.swap(i - 1, i);
@@ -63,7 +63,7 @@ mod tests {
             check!(!block_at(&tree, index)?.is_mapped_writable());
             map(&inode, &tree, index)?;
             check!(block_at(&tree, index)?.is_mapped_writable());
-            // Once more is not once too often.
+            // A second time changes nothing.
             map(&inode, &tree, index)?;
         }
         Ok(())
@@ -86,7 +86,7 @@ mod tests {
         let inode = Inode::new()?;
         let tree = mapped_tree(&inode, 0..MANY)?;
         let held = block_at(&tree, 50)?;
-        // Wherever the range is.
+        // Also outside of the range.
         check_eq!(pinned(&inode, 50..60)?[..], [50]);
         for index in 0..MANY {
             let page = block_at(&tree, index)?.as_ptr();
@@ -96,7 +96,7 @@ mod tests {
         drop(held);
         check_eq!(pinned(&inode, 50..60)?.len(), 0);
         check!(!block_at(&tree, 50)?.is_mapped_writable());
-        // And begins anew.
+        // And can begin again.
         map(&inode, &tree, 50)?;
         map(&inode, &tree, 51)?;
         Ok(())
@@ -111,7 +111,7 @@ mod tests {
         check!(inode.is_carried_by(old.as_ptr()));
         check_eq!(index_of(&old), 7);
         check!(!inode.is_carried_by(new));
-        // Ours, and that of the list of orphans.
+        // The test's, and that of the list of orphans.
         check_eq!(page_count(old.as_ptr()), 2);
         // It is charged as long as it is referred to.
         check_eq!(tree.pool().used(), 2);
@@ -132,7 +132,7 @@ mod tests {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
         remove(&mut tree, 0, MANY)?;
-        // Asking reaps: these must stay orphans.
+        // Reading the counts reaps: these must stay orphans.
         check_eq!(tree.pool().used(), 1 + MANY);
         for block in &held {
             check!(inode.is_carried_by(block.as_ptr()));
@@ -145,7 +145,7 @@ mod tests {
         }
         check_eq!(tree.pool().used(), 1);
         check!(pages.iter().all(|page| !inode.is_carried_by(*page)));
-        // Somebody else may have some of the pages by now, but not nearly all.
+        // Some of the pages may have other users by now, but not nearly all.
         let free = pages.iter().filter(|page| page_count(**page) == 0).count();
         check!(free > pages.len() / 2, "{free} pages of {}", pages.len());
         Ok(())
@@ -240,7 +240,7 @@ mod tests {
             block_at(&tree, MANY - 1)?,
         ];
         check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
-        // As long as they are.
+        // As long as they are pinned.
         check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
         check_eq!(pinned(&inode, 1..MANY)?[..], [77, MANY - 1]);
         check_eq!(pinned(&inode, 0..77)?[..], [0]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_parallel`: threads that have blocks, nodes and lists in common.
+//! `reflinkfs_parallel`: threads that share blocks, nodes and lists.
 
 use crate::{
     store::{block::Pool, Lookup, Tree},
@@ -22,7 +22,7 @@ use kernel::{
 /// One more than there are processors, at least.
 const THREADS: u64 = 4;
 
-/// Clones a file that others clone, changes the clone, and looks whether it is what it should be.
+/// Clones a file that other threads clone, changes the clone, and checks it.
 fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
     let mut random = Random::new(thread);
     for _ in 0..30 {
@@ -54,7 +54,7 @@ fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
     Ok(())
 }
 
-/// Where threads hand each other files.
+/// Where threads pass each other files.
 #[pin_data]
 struct Exchange {
     pool: Arc<Pool>,
@@ -76,7 +76,8 @@ impl Exchange {
     }
 }
 
-/// Maps blocks of its own and of others, while others let go of them, and goes away.
+/// Maps blocks of its own tree and of snapshots from other threads, while those drop them, and
+/// evicts its inode.
 fn hand_around(exchange: &Exchange, thread: u64) -> Result {
     let mut random = Random::new(thread);
     for _ in 0..40 {
@@ -87,8 +88,8 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
             let index = random.below(8) as u64;
             match tree.lookup(index) {
                 Lookup::Exclusive(block) => {
-                    // SAFETY: A private block of this tree was put in here, after `inode` was
-                    // made: what others give away is a snapshot.
+                    // SAFETY: A private block of this tree was put in here, after `inode` was made:
+                    // what other threads pass on is a snapshot.
                     unsafe { inode.associate(&block, index) };
                     check!(inode.is_carried_by(block.as_ptr()), "step {step}");
                     if random.one_in(3) {
@@ -112,7 +113,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                 _ => (),
             }
         }
-        // Somebody may be left with blocks of an inode that goes away meanwhile.
+        // Another thread may still have blocks of an inode that is evicted meanwhile.
         drop(exchange.swap(random.below(2), Some(tree.snapshot())));
     }
     Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_pool`: how many blocks there may be, how many there are, and their numbers.
+//! `reflinkfs_pool`: the limit, the counts, and the numbers of blocks.
 
 use crate::{
     store::{
@@ -266,7 +266,7 @@ mod tests {
             // In place it goes on.
             share(0, &mut Prealloc::on_demand())?;
             check_eq!((pool.used(), many.blocks()), (1, made + 1));
-            // Not to what is taken, but that it may be.
+            // A lower limit than what is charged is refused.
             check_eq!(pool.set_limit(Some(limit)), Err(EINVAL));
             pool.set_limit(Some(2 * limit + 1))?;
             drop(many);
@@ -319,7 +319,7 @@ mod tests {
         Ok(())
     }
 
-    /// Without being asked for, also what was still referred to when it was looked at first.
+    /// The work item frees orphans, also those that were still referred to at its first run.
     #[test]
     fn what_others_let_go_of_is_free_soon() -> Result {
         let pool = pool()?;
@@ -349,7 +349,7 @@ mod tests {
         pool.close();
         check_eq!((pool.used(), pool.orphan_count()), (0, 0));
         drop((block, tree, pool));
-        // And without a call.
+        // And without a call, by the work item.
         let pool = self::pool()?;
         let mut tree = tree_of(&pool, [0])?;
         let block = block_at(&tree, 0)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_prealloc`: what a change says it needs is what it takes.
+//! `reflinkfs_prealloc`: a change takes the nodes that it asks for, and no more.
 
 use crate::{
     store::{Prealloc, Tree},
@@ -75,7 +75,7 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     );
     check_holds(&tree, &before)?;
     check_eq!(pool.used(), used);
-    // Nodes it left behind do not lead the next attempt astray.
+    // Nodes that it left behind do not disturb the next attempt.
     let page = insert_block(&mut tree, index)?;
     check_eq!(found(&tree, index), Found::Exclusive(page));
     Ok(())
@@ -95,7 +95,7 @@ mod tests {
             let tree = Tree::new(pool.clone());
             let mut prealloc = Prealloc::new();
             check!(!tree.can_insert(first_of(height), &mut prealloc));
-            // Filling twice is filling once.
+            // Filling again adds nothing.
             prealloc.fill(&pool)?;
             prealloc.fill(&pool)?;
             check!(tree.can_insert(first_of(height), &mut prealloc));

@@ -59,7 +59,7 @@ fn check_range(source: &Tree, from: u64, to: u64, len: u64) -> Result {
         }
     }
     check_eq!(target.blocks(), blocks);
-    // As many went as were replaced, and none came.
+    // Blocks that were replaced are freed, and no new ones made.
     check_eq!(pool.used(), used - len);
     drop(target);
     for i in from..from + len {
@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_block_under_a_shared_node_is_shared() -> Result {
-        // The slot count of each block is 1: only the way to them says that there are two owners.
+        // The slot count of each block is 1: only a shared node on the path tells that there are
+        // two owners.
         for height in 1..=4 {
             let pool = pool()?;
             let source = tree_of(&pool, [0, 1, span(height) - 1])?;
@@ -278,7 +279,7 @@ mod tests {
             check_eq!(found(&target, to), found(&source, 0));
             check!(matches!(found(&source, 0), Found::Shared(_)));
             check_eq!((target.blocks(), pool.used()), (1, 1));
-            // And back, from wherever it was.
+            // And back.
             let mut other = Tree::new(pool.clone());
             share(&mut other, 0, &target, to, 1)?;
             check_eq!(found(&other, 0), found(&source, 0));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_stable`: a block that was given out is not written in place any more.
+//! `reflinkfs_stable`: a block of which a stable reference was given out is not written in place
+//! any more.
 
 use crate::{
     store::{StableRef, Tree},

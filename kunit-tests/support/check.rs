@@ -2,7 +2,7 @@
 
 //! Conditions that a test must find true, in functions that return [`Result`].
 
-/// Fails the test unless the condition holds. What follows it is printed then.
+/// Fails the test unless the condition holds. Prints what follows it then.
 macro_rules! check {
     ($condition:expr $(, $($context:tt)+)?) => {
         if !$condition {
@@ -18,7 +18,7 @@ macro_rules! check {
     };
 }
 
-/// Fails the test unless both are equal. What follows them is printed then.
+/// Fails the test unless both are equal. Prints what follows them then.
 macro_rules! check_eq {
     ($left:expr, $right:expr $(, $($context:tt)+)?) => {
         match (&$left, &$right) {

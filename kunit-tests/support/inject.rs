@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Having the kernel refuse an allocation to the thread that asks for that.
+//! Makes an allocation of the current thread fail, by `fail_nth`.
 
 use kernel::task::Task;
 
 /// The number of allocations until one fails, 0 for never.
 ///
-/// Allocations that may wait count only where debugfs says so, as `qemu/lib/kunit.sh` has it say.
+/// Allocations that may wait count only where debugfs says so, which `qemu/lib/kunit.sh` sets.
 struct Countdown(*mut u32);
 
 impl Countdown {
@@ -24,12 +24,12 @@ impl Countdown {
     }
 
     fn get(&self) -> u32 {
-        // SAFETY: As above.
+        // SAFETY: As in `set`, it is the current thread's, which is live.
         unsafe { self.0.read_volatile() }
     }
 }
 
-/// Makes a call of which the `n`th allocation fails. What it gave, and whether there was an
+/// Makes a call of which the `n`th allocation fails. Returns its result, and whether there was an
 /// `n`th one.
 pub(crate) fn nth<T>(n: u32, call: impl FnOnce() -> T) -> (T, bool) {
     let countdown = Countdown::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As much of an inode as the store looks at.
+//! The parts of an inode that the store uses.
 
 use crate::{
     bindings,
@@ -105,6 +105,6 @@ pub(crate) fn with_page_count<R>(block: &BlockRef, count: i32, f: impl FnOnce() 
 
 /// How many references there are to the page, which need not be a block any more.
 pub(crate) fn page_count(page: Page) -> i32 {
-    // SAFETY: As for `Inode::is_carried_by`.
+    // SAFETY: `page` was a block's page, and pages are never taken from the memory map here.
     unsafe { bindings::page_count(page) }
 }

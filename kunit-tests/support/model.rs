@@ -63,7 +63,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// So many files, all of them empty.
+    /// Makes `files` empty files.
     pub(crate) fn new(files: usize) -> Result<Self> {
         let pool = pool()?;
         let mut model = Self {
@@ -90,13 +90,13 @@ impl Model {
         Ok(model)
     }
 
-    /// What others may have got hold of blocks through.
+    /// Takes a snapshot, through which references to blocks may be given out.
     pub(crate) fn snapshot(&mut self, file: usize) -> Tree {
         self.files[file].exclusive.fill(false);
         self.files[file].tree.snapshot()
     }
 
-    /// As [`Model::snapshot`], of so many places within one stretch.
+    /// As [`Model::snapshot`], of `len` places within one stretch.
     fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Tree {
         let file = &mut self.files[file];
         file.exclusive[place..][..len].fill(false);
@@ -104,7 +104,7 @@ impl Model {
         file.tree.snapshot_range(index..index + len as u64)
     }
 
-    /// What is changed and then put in the place of the file's tree, or not.
+    /// Returns a tree to be changed, which may replace the file's.
     pub(crate) fn edit(&self, file: usize) -> Tree {
         self.files[file].tree.edit()
     }
@@ -121,14 +121,14 @@ impl Model {
         }
     }
 
-    /// A new block at `place`.
+    /// Inserts a new block at `place`.
     pub(crate) fn write(&mut self, file: usize, place: usize) -> Result {
         let page = insert_block(&mut self.files[file].tree, index_of(place))?;
         check_eq!(self.has_new(file, place)?, page);
         Ok(())
     }
 
-    /// A new block at `place` that is unwritten.
+    /// Inserts a new unwritten block at `place`.
     pub(crate) fn write_unwritten(&mut self, file: usize, place: usize) -> Result {
         let page = insert_unwritten(&mut self.files[file].tree, index_of(place))?;
         check_eq!(self.has_new(file, place)?, page);
@@ -136,7 +136,7 @@ impl Model {
         Ok(())
     }
 
-    /// What is stored to in place is written: of so many places within one stretch.
+    /// Makes the unwritten blocks at `len` places within one stretch written.
     pub(crate) fn set_written(&mut self, file: usize, place: usize, len: usize) -> Result {
         let file = &mut self.files[file];
         let mut wanted = 0;
@@ -150,13 +150,14 @@ impl Model {
         Ok(())
     }
 
-    /// New blocks from `place` on, as many as are contiguous, up to `len`, within one stretch.
+    /// Inserts new blocks from `place` on, as many as are contiguous, up to `len`, within one
+    /// stretch.
     pub(crate) fn write_contig(&mut self, file: usize, place: usize, len: usize) -> Result {
         let n = insert_run(&mut self.files[file].tree, index_of(place), len as u64)?;
         (place..place + n as usize).try_for_each(|place| self.has_new(file, place).map(|_| ()))
     }
 
-    /// There is a block at `place` that was not before: its page.
+    /// Notes that there is a new block at `place`. Returns its page.
     fn has_new(&mut self, file: usize, place: usize) -> Result<Page> {
         let file = &mut self.files[file];
         file.blocks[place] = self.made.len();
@@ -164,7 +165,7 @@ impl Model {
         file.unwritten[place] = false;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
         check_eq!(extent.index, index_of(place));
-        // No other ever had it, and it lies where the block does in its leaf.
+        // No other block had this number, which depends on the place in the leaf.
         let number = extent.number;
         check!(
             self.made.iter().all(|(_, other)| *other != number),
@@ -176,7 +177,7 @@ impl Model {
         Ok(page)
     }
 
-    /// No blocks at indexes `from..to`.
+    /// Removes the blocks at the indexes `from..to`.
     pub(crate) fn remove(&mut self, file: usize, from: u64, to: u64) -> Result {
         let file = &mut self.files[file];
         let mut tree = file.tree.edit();
@@ -250,7 +251,7 @@ impl Model {
         Ok(())
     }
 
-    /// In how many places each block is.
+    /// Returns in how many places each block is.
     fn owners(&self) -> Result<KVec<u32>> {
         let mut owners = KVec::from_elem(0, self.made.len(), GFP_KERNEL)?;
         for file in &self.files {
@@ -265,7 +266,7 @@ impl Model {
         &self.pool
     }
 
-    /// The pool counts the blocks that are in some place, once each.
+    /// Checks that the pool counts each block that is in some place once.
     pub(crate) fn check_used(&self) -> Result {
         let owners = self.owners()?;
         let used = owners.iter().filter(|owners| **owners != 0).count();
@@ -273,7 +274,7 @@ impl Model {
         Ok(())
     }
 
-    /// Everything that can be asked about a file is what the model says.
+    /// Checks that each answer of a file's tree is the model's.
     pub(crate) fn check(&self, random: &mut Random) -> Result {
         let owners = self.owners()?;
         for file in &self.files {
@@ -291,8 +292,8 @@ impl Model {
         Ok(())
     }
 
-    /// A block is not shared exactly if it is in one place: then the way to it is not shared
-    /// either, or it would be in two.
+    /// A block is not shared if and only if it is in one place: with a shared node on its path it
+    /// would be in two.
     fn check_lookup(&self, file: &File, owners: &[u32]) -> Result {
         for (place, block) in file.blocks.iter().enumerate() {
             let (page, _) = self.made[*block];
@@ -396,7 +397,7 @@ impl File {
                 )
             };
             let others = (first..first + places).take_while(is_others).count();
-            // Behind the stretch there is nothing.
+            // There are no blocks after the stretch.
             let run = self.tree.len_to_alloc(index_of(first), max);
             check!(run <= max, "{run} of {max} places from {first}");
             check_eq!(run.min(places), others, "{max} places from {first}");

@@ -8,7 +8,7 @@ pub(crate) struct Random(u64);
 impl Random {
     /// The numbers of `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        // Zero would give nothing but zeros; neighbouring seeds are to differ from the start.
+        // 0 would yield only zeros; neighbouring seeds should differ from the start.
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
     }
 
@@ -19,12 +19,12 @@ impl Random {
         self.0
     }
 
-    /// A number below `n`, which is not 0 and small.
+    /// Returns a number below `n`, which is small and not 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         ((self.next() >> 32) as usize) % n
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times.
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kernel threads that are over before the test is.
+//! Kernel threads that end before the test does.
 
 use crate::bindings;
 use core::{ffi::c_void, ptr::NonNull};
@@ -56,7 +56,7 @@ fn completion() -> Result<Pin<KBox<Completion>>> {
 ///
 /// `job` points to a `Job` of this `T` that outlives the thread.
 unsafe extern "C" fn thread_main<T: Sync>(job: *mut c_void) -> i32 {
-    // SAFETY: By the safety requirements.
+    // SAFETY: `Thread::new` passes a `Job` of this `T`, which lives until the thread has ended.
     let job = unsafe { &*job.cast::<Job<'_, T>>() };
     let result = (job.run)(job.shared, job.number);
     job.done.complete_all();
@@ -106,7 +106,7 @@ impl<T> Thread<'_, T> {
 
 impl<T> Drop for Thread<'_, T> {
     fn drop(&mut self) {
-        // Whoever wants to know how it ended has called `join` himself.
+        // The result was read by `join` if it is wanted.
         let _ = self.join();
     }
 }

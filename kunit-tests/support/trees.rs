@@ -67,7 +67,7 @@ pub(crate) const CORNERS: [u64; 20] = {
     corners
 };
 
-/// Which page a block is: two blocks that exist are one if their pages are.
+/// The identity of a block: two blocks that exist are the same if their pages are.
 pub(crate) type Page = *mut bindings::page;
 
 /// What a tree says lies at an index.
@@ -81,7 +81,7 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    /// The page, whoever else has it.
+    /// Returns the page, shared or not.
     pub(crate) fn page(self) -> Option<Page> {
         match self {
             Self::Hole => None,
@@ -119,7 +119,7 @@ pub(crate) fn insert_block(tree: &mut Tree, index: u64) -> Result<Page> {
     let pool = tree.pool().clone();
     let mut prealloc = Prealloc::new();
     let takes_nodes = !tree.can_insert(index, &mut prealloc);
-    // One way or the other.
+    // Both ways of inserting are used.
     if index % 3 == 1 {
         check_eq!(insert_run(tree, index, 1)?, 1);
         return Ok(block_at(tree, index)?.as_ptr());
@@ -131,7 +131,7 @@ pub(crate) fn insert_block(tree: &mut Tree, index: u64) -> Result<Page> {
             Ok(()) => return Ok(page),
             Err(back) => back,
         };
-        // Other owners may have let go of nodes meanwhile.
+        // Other trees may have dropped nodes meanwhile.
         check!(takes_nodes, "index {index}");
     }
     if takes_nodes {
@@ -230,8 +230,8 @@ pub(crate) fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
     Ok(blocks)
 }
 
-/// Checks that what may be written in place from `index` on is what is found so, up to the end of a
-/// leaf.
+/// Checks that the exclusive blocks from `index` on are those that a lookup finds exclusive, up to
+/// the end of a leaf.
 fn check_own(tree: &Tree, index: u64) -> Result {
     const MAX: usize = 4;
     let own = (index..index + MAX as u64)

@@ -12,7 +12,10 @@
 
 use crate::{
     bindings,
-    store::block::{BlockRef, MappedBlocks},
+    store::block::{
+        BlockRef,
+        MappedBlocks, //
+    },
     vfs::{
         AddressSpaceOperations,
         Fault,
@@ -25,10 +28,16 @@ use crate::{
         VmFault, //
     },
 };
-use core::{marker::PhantomData, ops::Range};
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed}, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// Ranges of at most this many blocks are unmapped as they are; in longer ones, the blocks that are

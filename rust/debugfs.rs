@@ -9,8 +9,15 @@
 #![allow(dead_code)]
 
 use crate::bindings;
-use core::{marker::PhantomData, ptr::null_mut};
-use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+use core::{
+    marker::PhantomData,
+    ptr::null_mut, //
+};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc, //
+};
 
 /// A value that a file shows.
 pub(crate) trait Show: Sync {

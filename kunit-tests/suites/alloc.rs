@@ -4,12 +4,27 @@
 
 use crate::{
     store::{
-        block::{Leaf, NodeCharge, Pool},
-        Prealloc, Tree,
+        block::{
+            Leaf,
+            NodeCharge,
+            Pool, //
+        },
+        Prealloc,
+        Tree, //
     },
-    support::trees::{found, insert_run, pool, tree_of, Found},
+    support::trees::{
+        found,
+        insert_run,
+        pool,
+        tree_of,
+        Found, //
+    },
 };
-use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Charges nodes until there is room for one more only.
 fn leave_one_node(pool: &Arc<Pool>) -> Result<KVec<NodeCharge>> {

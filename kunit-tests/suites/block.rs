@@ -4,13 +4,24 @@
 
 use crate::{
     bindings,
-    store::block::{Pool, BLOCK_SIZE},
+    store::block::{
+        Pool,
+        BLOCK_SIZE, //
+    },
     support::{
-        bytes::{check_bytes, read, read_blocks, write},
-        inode::with_page_count,
+        bytes::{
+            check_bytes,
+            read,
+            read_blocks,
+            write, //
+        },
+        inode::with_page_count, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 #[kunit_tests(reflinkfs_block)]
 mod tests {

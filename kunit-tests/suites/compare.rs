@@ -3,12 +3,27 @@
 //! `reflinkfs_compare`: comparing trees by pointer.
 
 use crate::{
-    store::{Prealloc, Tree},
+    store::{
+        Prealloc,
+        Tree, //
+    },
     support::trees::{
-        full_tree, insert_block, pool, remove, share, span, tree_of, CORNERS, FANOUT, LAST,
+        full_tree,
+        insert_block,
+        pool,
+        remove,
+        share,
+        span,
+        tree_of,
+        CORNERS,
+        FANOUT,
+        LAST, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 const EVERYTHING: u64 = LAST + 1;
 

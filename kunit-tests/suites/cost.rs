@@ -6,14 +6,36 @@
 //! and how often the store accesses nodes and blocks.
 
 use crate::{
-    store::{accesses, Prealloc, Tree},
-    support::nodes::{cost, insert_cost},
+    store::{
+        accesses,
+        Prealloc,
+        Tree, //
+    },
+    support::nodes::{
+        cost,
+        insert_cost, //
+    },
     support::trees::{
-        first_of, found, full_tree, full_tree_of, insert_block, insert_unwritten, pool, remove,
-        span, tree_of, Found, FANOUT, LAST, MAX_HEIGHT,
+        first_of,
+        found,
+        full_tree,
+        full_tree_of,
+        insert_block,
+        insert_unwritten,
+        pool,
+        remove,
+        span,
+        tree_of,
+        Found,
+        FANOUT,
+        LAST,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// Returns how often `call` accesses nodes, and blocks.
 fn looks<T>(call: impl FnOnce() -> T) -> (u64, u64) {

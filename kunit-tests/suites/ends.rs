@@ -6,11 +6,26 @@
 use crate::{
     store::Tree,
     support::trees::{
-        blocks, check_holds, found, insert_block, pool, remove, share, span, tree_of, Found, Page,
-        CORNERS, FANOUT, LAST,
+        blocks,
+        check_holds,
+        found,
+        insert_block,
+        pool,
+        remove,
+        share,
+        span,
+        tree_of,
+        Found,
+        Page,
+        CORNERS,
+        FANOUT,
+        LAST, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// The end of the largest file.
 const END: u64 = LAST + 1;

@@ -4,12 +4,28 @@
 //! this file has it: a pipe or a reader may have a reference from the other file.
 
 use crate::{
-    store::{block::Leaf, Prealloc, Tree},
+    store::{
+        block::Leaf,
+        Prealloc,
+        Tree, //
+    },
     support::trees::{
-        found, insert_block, pool, remove, share, span, tree_of, Found, CORNERS, MAX_HEIGHT,
+        found,
+        insert_block,
+        pool,
+        remove,
+        share,
+        span,
+        tree_of,
+        Found,
+        CORNERS,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 fn is_exclusive(tree: &Tree, index: u64) -> bool {
     matches!(found(tree, index), Found::Exclusive(_))

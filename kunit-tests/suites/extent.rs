@@ -3,13 +3,29 @@
 //! `reflinkfs_extent`: runs of blocks with consecutive numbers, all of them shared or none.
 
 use crate::{
-    store::{BlockExtent, Tree},
+    store::{
+        BlockExtent,
+        Tree, //
+    },
     support::trees::{
-        found, insert_block, insert_run, insert_unwritten, pool, remove, share, tree_of, Found,
-        CORNERS, FANOUT, LAST,
+        found,
+        insert_block,
+        insert_run,
+        insert_unwritten,
+        pool,
+        remove,
+        share,
+        tree_of,
+        Found,
+        CORNERS,
+        FANOUT,
+        LAST, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// Checks that the tree's extents are these: index, number, length, whether shared.
 fn check_extents(tree: &Tree, expected: &[(u64, u64, u64, bool)]) -> Result {

@@ -3,17 +3,44 @@
 //! `reflinkfs_failing`: every allocation fails in turn, and no harm is done.
 
 use crate::{
-    store::{block::Pool, Prealloc, Tree},
-    support::full::{many, one, FULL},
+    store::{
+        block::Pool,
+        Prealloc,
+        Tree, //
+    },
+    support::full::{
+        many,
+        one,
+        FULL, //
+    },
     support::inject::nth,
-    support::nodes::{count, MOST},
+    support::nodes::{
+        count,
+        MOST, //
+    },
     support::random::Random,
     support::trees::{
-        blocks, check_holds, first_of, found, insert_block, pool, remove, share, span, tree_of,
-        Page, FANOUT, LAST, MAX_HEIGHT,
+        blocks,
+        check_holds,
+        first_of,
+        found,
+        insert_block,
+        pool,
+        remove,
+        share,
+        span,
+        tree_of,
+        Page,
+        FANOUT,
+        LAST,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*, sync::Arc};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*,
+    sync::Arc, //
+};
 
 /// More allocations than any of the changes makes.
 const MANY: u32 = 200;

@@ -3,14 +3,35 @@
 //! `reflinkfs_full`: a full block is copied, and nothing outlives the trees.
 
 use crate::{
-    store::{block::Pool, Prealloc, Tree},
+    store::{
+        block::Pool,
+        Prealloc,
+        Tree, //
+    },
     support::{
         bytes::check_bytes,
-        full::{many, one, FULL},
-        trees::{block_at, found, insert_unwritten, pool, remove, share, tree_of, Found, FANOUT},
+        full::{
+            many,
+            one,
+            FULL, //
+        },
+        trees::{
+            block_at,
+            found,
+            insert_unwritten,
+            pool,
+            remove,
+            share,
+            tree_of,
+            Found,
+            FANOUT, //
+        },
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// Checks that the block at `index` is the one of [`one`], or a copy.
 fn check_block(tree: &Tree, index: u64) -> Result {

@@ -3,12 +3,23 @@
 //! `reflinkfs_history`: random histories of several files against a model.
 
 use crate::{
-    support::model::{index_of, room, Model, PLACES},
+    support::model::{
+        index_of,
+        room,
+        Model,
+        PLACES, //
+    },
     support::nodes::prealloc_of,
     support::random::Random,
-    support::trees::{FANOUT, LAST},
+    support::trees::{
+        FANOUT,
+        LAST, //
+    },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// A history of `steps` steps of `files` files. All files are looked at after each `every` steps.
 fn history(seed: u64, files: usize, steps: usize, every: usize) -> Result {

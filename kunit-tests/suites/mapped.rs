@@ -4,10 +4,28 @@
 
 use crate::{
     store::Tree,
-    support::inode::{index_of, page_count, with_page_count, Inode},
-    support::trees::{block_at, found, insert_block, pool, remove, tree_of, Found, Page, CORNERS},
+    support::inode::{
+        index_of,
+        page_count,
+        with_page_count,
+        Inode, //
+    },
+    support::trees::{
+        block_at,
+        found,
+        insert_block,
+        pool,
+        remove,
+        tree_of,
+        Found,
+        Page,
+        CORNERS, //
+    },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// More blocks than the store looks at under one hold of the lock.
 const MANY: u64 = 200;

@@ -3,19 +3,36 @@
 //! `reflinkfs_parallel`: threads that share blocks, nodes and lists.
 
 use crate::{
-    store::{block::Pool, Lookup, Tree},
+    store::{
+        block::Pool,
+        Lookup,
+        Tree, //
+    },
     support::inode::Inode,
     support::random::Random,
     support::threads::in_threads,
-    support::trees::{found, insert_block, pool, remove, share, tree_of, Found, LAST},
+    support::trees::{
+        found,
+        insert_block,
+        pool,
+        remove,
+        share,
+        tree_of,
+        Found,
+        LAST, //
+    },
 };
 use kernel::{
     macros::kunit_tests,
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, Mutex,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
     },
 };
 

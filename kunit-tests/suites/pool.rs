@@ -4,16 +4,33 @@
 
 use crate::{
     store::{
-        block::{BlockCount, Leaf, Pool},
-        Prealloc, Tree,
+        block::{
+            BlockCount,
+            Leaf,
+            Pool, //
+        },
+        Prealloc,
+        Tree, //
     },
     support::inode::page_count,
-    support::trees::{block_at, insert_block, pool, remove, share, tree_of, CORNERS, LAST},
+    support::trees::{
+        block_at,
+        insert_block,
+        pool,
+        remove,
+        share,
+        tree_of,
+        CORNERS,
+        LAST, //
+    },
 };
 use kernel::{
     macros::kunit_tests,
     prelude::*,
-    time::{delay::fsleep, Delta},
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 /// By how many blocks, all of them written.

@@ -3,14 +3,35 @@
 //! `reflinkfs_prealloc`: a change takes the nodes that it asks for, and no more.
 
 use crate::{
-    store::{Prealloc, Tree},
-    support::nodes::{count, prealloc_of, MOST},
+    store::{
+        Prealloc,
+        Tree, //
+    },
+    support::nodes::{
+        count,
+        prealloc_of,
+        MOST, //
+    },
     support::trees::{
-        blocks, check_holds, first_of, found, insert_block, pool, remove, span, tree_of, Found,
-        CORNERS, LAST, MAX_HEIGHT,
+        blocks,
+        check_holds,
+        first_of,
+        found,
+        insert_block,
+        pool,
+        remove,
+        span,
+        tree_of,
+        Found,
+        CORNERS,
+        LAST,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// Heights of trees.
 const HEIGHTS: [u32; 5] = [1, 2, 3, 6, MAX_HEIGHT];

@@ -6,11 +6,24 @@ use crate::{
     store::Tree,
     support::nodes::prealloc_of,
     support::trees::{
-        found, insert_block, pool, remove, share, span, tree_of, Found, Page, CORNERS, LAST,
-        MAX_HEIGHT,
+        found,
+        insert_block,
+        pool,
+        remove,
+        share,
+        span,
+        tree_of,
+        Found,
+        Page,
+        CORNERS,
+        LAST,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// The pages at `len` indexes from `index` on.
 fn pages(tree: &Tree, index: u64, len: u64) -> Result<KVec<Option<Page>>> {

@@ -4,10 +4,23 @@
 //! any more.
 
 use crate::{
-    store::{StableRef, Tree},
-    support::trees::{found, insert_block, pool, tree_of, Found, CORNERS},
+    store::{
+        StableRef,
+        Tree, //
+    },
+    support::trees::{
+        found,
+        insert_block,
+        pool,
+        tree_of,
+        Found,
+        CORNERS, //
+    },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 fn is_exclusive(tree: &Tree, index: u64) -> bool {
     matches!(found(tree, index), Found::Exclusive(_))

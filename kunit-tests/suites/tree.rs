@@ -3,13 +3,32 @@
 //! `reflinkfs_tree`: blocks and holes are where they were put, at every height.
 
 use crate::{
-    store::{block::BlockRef, Tree},
+    store::{
+        block::BlockRef,
+        Tree, //
+    },
     support::trees::{
-        check_holds, first_of, found, full_tree, insert_block, pool, remove, span, tree_of, Found,
-        Page, CORNERS, FANOUT, LAST, MAX_HEIGHT,
+        check_holds,
+        first_of,
+        found,
+        full_tree,
+        insert_block,
+        pool,
+        remove,
+        span,
+        tree_of,
+        Found,
+        Page,
+        CORNERS,
+        FANOUT,
+        LAST,
+        MAX_HEIGHT, //
     },
 };
-use kernel::{macros::kunit_tests, prelude::*};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*, //
+};
 
 /// A tree with a block at each of the corners, put there in the order of `indexes`, and the
 /// blocks in ascending order.

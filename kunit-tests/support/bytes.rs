@@ -4,12 +4,19 @@
 
 use crate::{
     bindings,
-    store::block::{copy_from_iter, copy_to_iter, BlockRef},
+    store::block::{
+        copy_from_iter,
+        copy_to_iter,
+        BlockRef, //
+    },
 };
 use core::mem::MaybeUninit;
 use kernel::{
-    iov::{IovIterDest, IovIterSource},
-    prelude::*,
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    prelude::*, //
 };
 
 /// Calls `f` with an iterator over `bytes`, as the VFS makes it for a read or a write.

@@ -4,13 +4,23 @@
 
 use super::{
     bytes::write,
-    trees::{block_at, insert_block, share},
+    trees::{
+        block_at,
+        insert_block,
+        share, //
+    },
 };
 use crate::store::{
-    block::{Pool, BLOCK_SIZE},
-    Tree,
+    block::{
+        Pool,
+        BLOCK_SIZE, //
+    },
+    Tree, //
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// How many slots may hold a block.
 pub(crate) const FULL: u64 = 1 << 15;

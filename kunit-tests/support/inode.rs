@@ -4,13 +4,22 @@
 
 use crate::{
     bindings,
-    store::block::{BlockRef, MappedBlocks},
-    support::trees::Page,
+    store::block::{
+        BlockRef,
+        MappedBlocks, //
+    },
+    support::trees::Page, //
 };
-use core::{mem::MaybeUninit, ops::Deref};
+use core::{
+    mem::MaybeUninit,
+    ops::Deref, //
+};
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// An inode whose `i_private` is a [`MappedBlocks`], evicted when dropped.

@@ -4,16 +4,33 @@
 
 use crate::{
     store::{
-        block::{BlockRef, Pool},
-        BlockExtent, Tree,
+        block::{
+            BlockRef,
+            Pool, //
+        },
+        BlockExtent,
+        Tree, //
     },
     support::random::Random,
     support::trees::{
-        block_at, found, insert_block, insert_run, insert_unwritten, pool, remove, share, Found,
-        Page, FANOUT, LAST,
+        block_at,
+        found,
+        insert_block,
+        insert_run,
+        insert_unwritten,
+        pool,
+        remove,
+        share,
+        Found,
+        Page,
+        FANOUT,
+        LAST, //
     },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// The stretches of a file in which blocks come and go: around ends of leaves and of nodes, at
 /// the beginning and at the end.

@@ -3,10 +3,21 @@
 //! Counting the nodes that a change takes, by what it leaves of a prealloc.
 
 use crate::{
-    store::{block::Pool, Prealloc, Tree},
-    support::trees::{first_of, tree_of, MAX_HEIGHT},
+    store::{
+        block::Pool,
+        Prealloc,
+        Tree, //
+    },
+    support::trees::{
+        first_of,
+        tree_of,
+        MAX_HEIGHT, //
+    },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// The most nodes that an insertion takes: a leaf for block 0 that was kept in the root, the
 /// nodes above it, and from the topmost down to the last index.

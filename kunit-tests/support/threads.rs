@@ -3,8 +3,14 @@
 //! Kernel threads that end before the test does.
 
 use crate::bindings;
-use core::{ffi::c_void, ptr::NonNull};
-use kernel::{prelude::*, sync::Completion};
+use core::{
+    ffi::c_void,
+    ptr::NonNull, //
+};
+use kernel::{
+    prelude::*,
+    sync::Completion, //
+};
 
 /// What one thread does.
 struct Job<'a, T> {

@@ -5,11 +5,20 @@
 use crate::{
     bindings,
     store::{
-        block::{BlockRef, Pool, BLOCK_SHIFT},
-        Lookup, Prealloc, Tree,
+        block::{
+            BlockRef,
+            Pool,
+            BLOCK_SHIFT, //
+        },
+        Lookup,
+        Prealloc,
+        Tree, //
     },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// How many children a node has.
 pub(crate) const FANOUT: u64 = 64;

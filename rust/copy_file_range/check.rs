@@ -10,7 +10,10 @@
 use super::Flag;
 use crate::{
     bindings,
-    file::{AnyFile, Range},
+    file::{
+        AnyFile,
+        Range, //
+    },
 };
 use kernel::prelude::*;
 

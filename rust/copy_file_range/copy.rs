@@ -5,7 +5,10 @@
 use super::PIECE_BYTES;
 use crate::{
     copy_flags::COPY_FR_COPY,
-    file::{signal_pending, Range},
+    file::{
+        signal_pending,
+        Range, //
+    },
 };
 use kernel::prelude::*;
 

@@ -3,13 +3,19 @@
 //! Counts calls by their results: `/sys/kernel/debug/copy_fr/`, a file for each flag.
 
 use super::Flag;
-use crate::debugfs::{Directory, Show};
+use crate::debugfs::{
+    Directory,
+    Show, //
+};
 use kernel::{
     error::code,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// The errors that are counted apart.

@@ -7,10 +7,16 @@
 //! is done in pieces. As a difference at the end must leave the beginning unshared too, all pieces
 //! are compared first.
 
-use super::{LIMIT_BYTES, PIECE_BYTES};
+use super::{
+    LIMIT_BYTES,
+    PIECE_BYTES, //
+};
 use crate::{
     copy_flags::COPY_FR_DEDUP,
-    file::{signal_pending, Range},
+    file::{
+        signal_pending,
+        Range, //
+    },
 };
 use kernel::prelude::*;
 

@@ -11,12 +11,25 @@ mod position;
 pub(crate) use counters::show;
 
 use crate::{
-    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK},
-    file::{Descriptor, Range},
-    hook::{Arguments, SystemCall},
+    copy_flags::{
+        COPY_FR_COPY,
+        COPY_FR_DEDUP,
+        COPY_FR_REFLINK, //
+    },
+    file::{
+        Descriptor,
+        Range, //
+    },
+    hook::{
+        Arguments,
+        SystemCall, //
+    },
 };
 use counters::Counters;
-use kernel::{prelude::*, uaccess::UserPtr};
+use kernel::{
+    prelude::*,
+    uaccess::UserPtr, //
+};
 use position::Position;
 
 /// How many bytes are copied or compared between two checks for signals.

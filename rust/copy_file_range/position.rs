@@ -5,7 +5,10 @@
 use crate::file::AnyFile;
 use kernel::{
     prelude::*,
-    uaccess::{UserPtr, UserSlice},
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
 };
 
 enum PosSource<'a> {

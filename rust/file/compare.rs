@@ -2,13 +2,19 @@
 
 //! Comparing ranges of files through their page caches, as `vfs_dedupe_file_range_compare` does.
 
-use super::{AnyFile, Range};
+use super::{
+    AnyFile,
+    Range, //
+};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
-    page::{PAGE_SHIFT, PAGE_SIZE},
-    prelude::*,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
 };
 
 /// A reference to a folio of a page cache that is up to date.

@@ -9,9 +9,18 @@ mod range;
 
 pub(crate) use self::range::Range;
 
-use crate::{bindings, copy_flags::FOP_COPY_FLAGS};
+use crate::{
+    bindings,
+    copy_flags::FOP_COPY_FLAGS, //
+};
 use core::ops::Deref;
-use kernel::{error::to_result, fs::LocalFile, prelude::*, sync::aref::ARef, types::Opaque};
+use kernel::{
+    error::to_result,
+    fs::LocalFile,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque, //
+};
 
 /// An open file of any filesystem.
 #[repr(transparent)]

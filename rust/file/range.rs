@@ -7,10 +7,16 @@
 use super::AnyFile;
 use crate::{
     bindings,
-    copy_flags::{COPY_FR_COPY, COPY_FR_REFLINK},
+    copy_flags::{
+        COPY_FR_COPY,
+        COPY_FR_REFLINK, //
+    },
 };
 use core::mem::MaybeUninit;
-use kernel::{error::to_result, prelude::*};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
 
 /// A range of one file that is to go to another. Positions and lengths are in bytes, and end below
 /// 2^63.

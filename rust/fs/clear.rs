@@ -2,13 +2,26 @@
 
 //! Clearing a range of bytes: whole blocks go, the parts of blocks at its ends become zeros.
 
-use super::{block_of, blocks_for, offset_in_block, Charge, ChargedTree, Data, ReflinkFs};
+use super::{
+    block_of,
+    blocks_for,
+    offset_in_block,
+    Charge,
+    ChargedTree,
+    Data,
+    ReflinkFs, //
+};
 use crate::{
     store::{
-        block::{BlockRef, Pool, BLOCK_SIZE},
-        Lookup, Prealloc,
+        block::{
+            BlockRef,
+            Pool,
+            BLOCK_SIZE, //
+        },
+        Lookup,
+        Prealloc, //
     },
-    vfs::InvalidateGuard,
+    vfs::InvalidateGuard, //
 };
 use core::ops::Range;
 use kernel::prelude::*;

@@ -8,18 +8,39 @@
 //! are inserted with the destination's `invalidate_lock` held, at the index that they have in it.
 
 use super::{
-    block_of, blocks_for, remap::RemapRequest, truncate, Changing, ChargedTree, Data, Inode,
-    LockedInode, ReflinkFs,
+    block_of,
+    blocks_for,
+    remap::RemapRequest,
+    truncate,
+    Changing,
+    ChargedTree,
+    Data,
+    Inode,
+    LockedInode,
+    ReflinkFs, //
 };
 use crate::{
-    store::{block::NewBlock, Prealloc, Tree},
-    vfs::{cond_resched_killable, InvalidateGuard},
+    store::{
+        block::NewBlock,
+        Prealloc,
+        Tree, //
+    },
+    vfs::{
+        cond_resched_killable,
+        InvalidateGuard, //
+    },
 };
-use core::{cmp::Ordering, ops::Range};
+use core::{
+    cmp::Ordering,
+    ops::Range, //
+};
 use kernel::{
     prelude::*,
     rbtree::RBTree,
-    time::{delay::fsleep, Delta},
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 /// How often a block that seems to be pinned is looked at again, if a pinned block fails the call:

@@ -5,16 +5,30 @@
 
 use super::{
     block_of,
-    clone::{share, Span},
+    clone::{
+        share,
+        Span, //
+    },
     offset_in_block,
-    remap::{RemapKind, RemapRequest},
-    truncate, write,
+    remap::{
+        RemapKind,
+        RemapRequest, //
+    },
+    truncate,
+    write,
     write::Source,
-    Inode,
+    Inode, //
 };
 use crate::{
-    store::block::{BlockRef, ContigBlocks, BLOCK_SIZE},
-    vfs::{cond_resched_killable, signal_pending},
+    store::block::{
+        BlockRef,
+        ContigBlocks,
+        BLOCK_SIZE, //
+    },
+    vfs::{
+        cond_resched_killable,
+        signal_pending, //
+    },
 };
 use kernel::prelude::*;
 

@@ -2,23 +2,47 @@
 
 //! A file's tree, and its lock.
 
-use super::{events, Charge, Inode, ReflinkFs};
+use super::{
+    events,
+    Charge,
+    Inode,
+    ReflinkFs, //
+};
 use crate::{
     dax::Exclusive,
     memfs::quota::has_quota,
     store::{
-        block::{BlockBatch, BlockRef, ContigBlocks, Leaf, NewBlock, Pool},
-        BlockExtent, Lookup, Prealloc, StableRef, Tree,
+        block::{
+            BlockBatch,
+            BlockRef,
+            ContigBlocks,
+            Leaf,
+            NewBlock,
+            Pool, //
+        },
+        BlockExtent,
+        Lookup,
+        Prealloc,
+        StableRef,
+        Tree, //
     },
-    vfs::{cond_resched_killable, rwlock::ReadGuard, InvalidateGuard, RwLock},
+    vfs::{
+        cond_resched_killable,
+        rwlock::ReadGuard,
+        InvalidateGuard,
+        RwLock, //
+    },
 };
 use core::ops::Range;
 use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
     },
 };
 

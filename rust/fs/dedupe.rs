@@ -11,23 +11,44 @@
 //! Nothing is shared before all of the range, or of what is left of it, was found to be equal.
 
 use super::{
-    block_of, blocks_for,
-    clone::{leave_out, prealloc_nodes, unmap_writable, Pinned, PIN_TRIES},
+    block_of,
+    blocks_for,
+    clone::{
+        leave_out,
+        prealloc_nodes,
+        unmap_writable,
+        Pinned,
+        PIN_TRIES, //
+    },
     offset_in_block,
     remap::RemapRequest,
-    ChargedTree, Data, LockedInode, ReflinkFs,
+    ChargedTree,
+    Data,
+    LockedInode,
+    ReflinkFs, //
 };
 use crate::{
     store::{
-        block::{BlockRef, BLOCK_SIZE},
-        Prealloc, Tree,
+        block::{
+            BlockRef,
+            BLOCK_SIZE, //
+        },
+        Prealloc,
+        Tree, //
     },
-    vfs::{cond_resched_killable, signal_pending, FileRange},
+    vfs::{
+        cond_resched_killable,
+        signal_pending,
+        FileRange, //
+    },
 };
 use core::ops::Range;
 use kernel::{
     prelude::*,
-    time::{delay::fsleep, Delta},
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 /// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the

@@ -2,8 +2,14 @@
 
 //! Calls the tracepoints of [`crate::trace`].
 
-use super::{remap::RemapRequest, Inode};
-use crate::trace::{self, Remapped};
+use super::{
+    remap::RemapRequest,
+    Inode, //
+};
+use crate::trace::{
+    self,
+    Remapped, //
+};
 use kernel::prelude::*;
 
 /// Returns a request as the tracepoints take it.

@@ -2,13 +2,24 @@
 
 //! Where the data of a file lies: `SEEK_DATA`, `SEEK_HOLE`, FIEMAP.
 
-use super::{block_of, Inode};
+use super::{
+    block_of,
+    Inode, //
+};
 use crate::{
     store::{
-        block::{BLOCK_SHIFT, BLOCK_SIZE},
-        BlockExtent,
+        block::{
+            BLOCK_SHIFT,
+            BLOCK_SIZE, //
+        },
+        BlockExtent, //
     },
-    vfs::{cond_resched_killable, fiemap, FiemapExtent, FiemapExtentInfo},
+    vfs::{
+        cond_resched_killable,
+        fiemap,
+        FiemapExtent,
+        FiemapExtentInfo, //
+    },
 };
 use kernel::prelude::*;
 

@@ -4,12 +4,29 @@
 //! `shift.rs`.
 
 use super::{
-    block_of, blocks_for, clear::Clearing, offset_in_block, shift::shift, truncate::wipe_tail,
-    Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
+    block_of,
+    blocks_for,
+    clear::Clearing,
+    offset_in_block,
+    shift::shift,
+    truncate::wipe_tail,
+    Changing,
+    Charge,
+    ChargedBlock,
+    LockedInode,
+    ReflinkFs, //
 };
 use crate::{
-    store::{Lookup, Prealloc},
-    vfs::{cond_resched_killable, file_operations as mode, File, MAX_LFS_FILESIZE},
+    store::{
+        Lookup,
+        Prealloc, //
+    },
+    vfs::{
+        cond_resched_killable,
+        file_operations as mode,
+        File,
+        MAX_LFS_FILESIZE, //
+    },
 };
 use core::ops::Range;
 use kernel::prelude::*;

@@ -3,30 +3,82 @@
 //! The operations of a regular file: the table of contents of what this filesystem does with data.
 
 use super::{
-    block_of, blocks_for, clone, copy, dedupe, events, extents, fallocate, mmap, read,
-    remap::{RemapKind, RemapRequest},
-    truncate, write, Changing, Inode, LockedInode, ReflinkFs,
+    block_of,
+    blocks_for,
+    clone,
+    copy,
+    dedupe,
+    events,
+    extents,
+    fallocate,
+    mmap,
+    read,
+    remap::{
+        RemapKind,
+        RemapRequest, //
+    },
+    truncate,
+    write,
+    Changing,
+    Inode,
+    LockedInode,
+    ReflinkFs, //
 };
 use crate::{
-    copy_flags::{COPY_FR_COPY, COPY_FR_DEDUP, COPY_FR_REFLINK, FOP_COPY_FLAGS},
-    dax::{self, DaxAddressSpaceOps},
+    copy_flags::{
+        COPY_FR_COPY,
+        COPY_FR_DEDUP,
+        COPY_FR_REFLINK,
+        FOP_COPY_FLAGS, //
+    },
+    dax::{
+        self,
+        DaxAddressSpaceOps, //
+    },
     memfs::{
         attr,
         namei::AttrInodeOps,
         posix_acl, //
     },
-    trace::{self, Remapped},
+    trace::{
+        self,
+        Remapped, //
+    },
     vfs::{
         cond_resched_killable,
-        file_operations::{FMODE_CAN_ODIRECT, FMODE_NOWAIT, FOP_BUFFER_WASYNC, FOP_DONTCACHE},
-        remap, AclType, AddressSpaceOps, FiemapExtentInfo, FileOperations, FileOps, FileRange,
-        Iattr, IdMap, InodeOperations, InodeOps, Kiocb, NewInode, NewVma, Pipe, PosixAcl, VmOps,
-        SEEK_DATA, SEEK_HOLE,
+        file_operations::{
+            FMODE_CAN_ODIRECT,
+            FMODE_NOWAIT,
+            FOP_BUFFER_WASYNC,
+            FOP_DONTCACHE, //
+        },
+        remap,
+        AclType,
+        AddressSpaceOps,
+        FiemapExtentInfo,
+        FileOperations,
+        FileOps,
+        FileRange,
+        Iattr,
+        IdMap,
+        InodeOperations,
+        InodeOps,
+        Kiocb,
+        NewInode,
+        NewVma,
+        Pipe,
+        PosixAcl,
+        VmOps,
+        SEEK_DATA,
+        SEEK_HOLE, //
     },
 };
 use core::ops::Range;
 use kernel::{
-    iov::{IovIterDest, IovIterSource},
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     prelude::*, //
 };
 

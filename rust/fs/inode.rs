@@ -2,12 +2,30 @@
 
 //! What is kept with an inode.
 
-use super::{data::Data, file, Inode, LockedInode, ReflinkFs};
+use super::{
+    data::Data,
+    file,
+    Inode,
+    LockedInode,
+    ReflinkFs, //
+};
 use crate::{
-    dax::{self, Dax, DaxInfo},
-    memfs::{self, quota, MemFs, SbInfo},
+    dax::{
+        self,
+        Dax,
+        DaxInfo, //
+    },
+    memfs::{
+        self,
+        quota,
+        MemFs,
+        SbInfo, //
+    },
     store::block::Pool,
-    vfs::{self, NewInode},
+    vfs::{
+        self,
+        NewInode, //
+    },
 };
 use kernel::{
     prelude::*,

@@ -2,16 +2,38 @@
 
 //! Faults in mappings of files.
 
-use super::{blocks_for, events, Charge, ChargedBlock, Inode, ReflinkFs};
+use super::{
+    blocks_for,
+    events,
+    Charge,
+    ChargedBlock,
+    Inode,
+    ReflinkFs, //
+};
 use crate::{
-    dax::{self, Associated},
-    store::{block::BlockRef, Lookup, Prealloc},
+    dax::{
+        self,
+        Associated, //
+    },
+    store::{
+        block::BlockRef,
+        Lookup,
+        Prealloc, //
+    },
     trace,
     vfs::{
-        cond_resched_killable, Fault, InvalidateGuard, InvalidateSharedGuard, VmFault, VmOperations,
+        cond_resched_killable,
+        Fault,
+        InvalidateGuard,
+        InvalidateSharedGuard,
+        VmFault,
+        VmOperations, //
     },
 };
-use core::{mem::discriminant, ops::Range};
+use core::{
+    mem::discriminant,
+    ops::Range, //
+};
 use kernel::prelude::*;
 
 /// A mapping of a regular file.

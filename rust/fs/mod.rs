@@ -60,15 +60,26 @@ mod write;
 pub(crate) use self::superblock::TypeData;
 
 use self::{
-    data::{ChargedBlock, ChargedTree, Data},
+    data::{
+        ChargedBlock,
+        ChargedTree,
+        Data, //
+    },
     inode::InodeInfo,
     options::Options,
-    superblock::Super,
+    superblock::Super, //
 };
 use crate::{
     dax,
-    memfs::{self, exportfs::ExportFs, xattr::XattrHandler},
-    store::block::{BLOCK_SHIFT, BLOCK_SIZE},
+    memfs::{
+        self,
+        exportfs::ExportFs,
+        xattr::XattrHandler, //
+    },
+    store::block::{
+        BLOCK_SHIFT,
+        BLOCK_SIZE, //
+    },
     vfs::{
         self,
         Dquots,

@@ -8,8 +8,13 @@ use crate::{
     store::block::BLOCK_SIZE,
     vfs::{
         self,
-        ids::{Kgid, Kuid},
-        FsContext, FsParameter, FsParameterSpec,
+        ids::{
+            Kgid,
+            Kuid, //
+        },
+        FsContext,
+        FsParameter,
+        FsParameterSpec, //
     },
 };
 use kernel::prelude::*;

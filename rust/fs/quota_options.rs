@@ -3,10 +3,17 @@
 //! The mount options for quotas, as tmpfs has them. (Charging is in `data.rs`.)
 
 use crate::{
-    memfs::quota::{Kind, Limits},
-    vfs::FsContext,
+    memfs::quota::{
+        Kind,
+        Limits, //
+    },
+    vfs::FsContext, //
 };
-use kernel::{prelude::*, seq_file::SeqFile, seq_print};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print, //
+};
 
 /// What a mount's options say about quotas.
 #[derive(Clone, Copy, Default)]

@@ -2,15 +2,31 @@
 
 //! Reading, and splicing blocks into pipes.
 
-use super::{block_of, offset_in_block, Inode};
+use super::{
+    block_of,
+    offset_in_block,
+    Inode, //
+};
 use crate::{
     store::{
-        block::{copy_to_iter, error_at, without_faults, BlockRef, BLOCK_SIZE},
-        StableRef,
+        block::{
+            copy_to_iter,
+            error_at,
+            without_faults,
+            BlockRef,
+            BLOCK_SIZE, //
+        },
+        StableRef, //
     },
-    vfs::{cond_resched_killable, Pipe},
+    vfs::{
+        cond_resched_killable,
+        Pipe, //
+    },
 };
-use kernel::{iov::IovIterDest, prelude::*};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*, //
+};
 
 /// How many blocks are copied under one hold of the tree's lock.
 const BATCH_BLOCKS: usize = 16;

@@ -2,8 +2,15 @@
 
 //! What `copy_file_range(2)`, `FICLONE`, `FICLONERANGE` and `FIDEDUPERANGE` ask for.
 
-use super::{Changing, ReflinkFs};
-use crate::vfs::{remap, FileRange, LockedPair};
+use super::{
+    Changing,
+    ReflinkFs, //
+};
+use crate::vfs::{
+    remap,
+    FileRange,
+    LockedPair, //
+};
 use core::ops::Deref;
 use kernel::prelude::*;
 

@@ -2,10 +2,23 @@
 
 //! `FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`: moves the rest of a file, by whole blocks.
 
-use super::{blocks_for, clone::unmap_writable, data, Changing, ChargedTree, ReflinkFs};
+use super::{
+    blocks_for,
+    clone::unmap_writable,
+    data,
+    Changing,
+    ChargedTree,
+    ReflinkFs, //
+};
 use crate::{
-    store::{Prealloc, Tree},
-    vfs::{cond_resched_killable, InvalidateGuard},
+    store::{
+        Prealloc,
+        Tree, //
+    },
+    vfs::{
+        cond_resched_killable,
+        InvalidateGuard, //
+    },
 };
 use kernel::prelude::*;
 

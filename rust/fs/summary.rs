@@ -7,7 +7,12 @@
 //! mounted in the initial namespace only, and the file is for its root.
 
 use super::ReflinkFs;
-use crate::{debugfs::Show, memfs::SbInfo, store::block::Pool, vfs::SuperBlock};
+use crate::{
+    debugfs::Show,
+    memfs::SbInfo,
+    store::block::Pool,
+    vfs::SuperBlock, //
+};
 use kernel::{
     prelude::*,
     seq_file::SeqFile,

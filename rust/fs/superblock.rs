@@ -3,19 +3,33 @@
 //! What is kept with a mount.
 
 use super::{
-    options::{Limit, Options},
+    options::{
+        Limit,
+        Options, //
+    },
     quota_options::QuotaOptions,
     summary::Summary,
-    ReflinkFs,
+    ReflinkFs, //
 };
 use crate::{
     debugfs,
-    memfs::{quota, SbInfo},
-    store::block::{BlockRef, Leaf, Pool, BLOCK_SIZE},
+    memfs::{
+        quota,
+        SbInfo, //
+    },
+    store::block::{
+        BlockRef,
+        Leaf,
+        Pool,
+        BLOCK_SIZE, //
+    },
     vfs::{
         self,
-        ids::{Kgid, Kuid},
-        FsContext,
+        ids::{
+            Kgid,
+            Kuid, //
+        },
+        FsContext, //
     },
 };
 use kernel::{
@@ -23,7 +37,10 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        Mutex, //
+    },
 };
 
 /// What is kept with the filesystem type.

@@ -2,8 +2,18 @@
 
 //! Changing a file's size, and what lies beyond its end.
 
-use super::{block_of, blocks_for, clear::Clearing, offset_in_block, Changing, LockedInode};
-use crate::store::{block::BLOCK_SIZE, Lookup};
+use super::{
+    block_of,
+    blocks_for,
+    clear::Clearing,
+    offset_in_block,
+    Changing,
+    LockedInode, //
+};
+use crate::store::{
+    block::BLOCK_SIZE,
+    Lookup, //
+};
 use kernel::prelude::*;
 
 /// Zeroes what was stored through a mapping beyond the end of the file, before the end moves up to

@@ -16,12 +16,20 @@
 
 use super::{
     arch,
-    parameter::{self, ACTIVE},
-    SystemCall,
+    parameter::{
+        self,
+        ACTIVE, //
+    },
+    SystemCall, //
 };
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{error::to_result, prelude::*, str::CString, types::Opaque};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CString,
+    types::Opaque, //
+};
 
 /// Redirects the calls that `T` wants to `T`, until it is dropped.
 #[pin_data(PinnedDrop)]

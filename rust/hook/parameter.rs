@@ -8,7 +8,10 @@ use crate::bindings;
 use kernel::{
     module_param::KernelParam,
     prelude::*,
-    sync::atomic::{ordering, AtomicFlag},
+    sync::atomic::{
+        ordering,
+        AtomicFlag, //
+    },
 };
 
 /// Whether the hook is in place.

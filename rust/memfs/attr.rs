@@ -2,10 +2,23 @@
 
 //! `getattr` and `setattr`.
 
-use super::{fileattr, posix_acl, quota, MemFs};
+use super::{
+    fileattr,
+    posix_acl,
+    quota,
+    MemFs, //
+};
 use crate::{
     bindings,
-    vfs::{Changing, Dentry, Iattr, IdMap, Inode, Kstat, LockedInode},
+    vfs::{
+        Changing,
+        Dentry,
+        Iattr,
+        IdMap,
+        Inode,
+        Kstat,
+        LockedInode, //
+    },
 };
 use kernel::prelude::*;
 

@@ -9,13 +9,20 @@
 
 use crate::{
     bindings,
-    vfs::{Dentry, FileSystem, Inode},
+    vfs::{
+        Dentry,
+        FileSystem,
+        Inode, //
+    },
 };
 use core::ops::Range;
 use kernel::{
     new_spinlock,
     prelude::*,
-    rbtree::{RBTree, RBTreeNodeReservation},
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::SpinLock, //
 };
 

@@ -6,7 +6,12 @@
 //! generation, which tells superblocks apart. It is stale when the inode is gone.
 
 use super::MemFs;
-use crate::vfs::{ExportOperations, Inode, InodeTest, SuperBlock};
+use crate::vfs::{
+    ExportOperations,
+    Inode,
+    InodeTest,
+    SuperBlock, //
+};
 use core::marker::PhantomData;
 use kernel::sync::aref::ARef;
 

@@ -6,7 +6,12 @@
 use super::MemFs;
 use crate::{
     bindings,
-    vfs::{FileKattr, Inode, LockedInode, NewInode},
+    vfs::{
+        FileKattr,
+        Inode,
+        LockedInode,
+        NewInode, //
+    },
 };
 use kernel::{
     prelude::*,

@@ -32,10 +32,20 @@ pub(crate) mod xattr;
 
 pub(crate) use self::space::SbInfo;
 
-use self::{dir_offsets::DirOffsets, xattr::Xattrs};
+use self::{
+    dir_offsets::DirOffsets,
+    xattr::Xattrs, //
+};
 use crate::{
     bindings,
-    vfs::{Dquots, FileSystem, Inode, LockedInode, NewInode, SuperBlock},
+    vfs::{
+        Dquots,
+        FileSystem,
+        Inode,
+        LockedInode,
+        NewInode,
+        SuperBlock, //
+    },
 };
 use kernel::{
     new_spinlock,

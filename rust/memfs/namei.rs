@@ -4,7 +4,11 @@
 
 use super::{
     attr,
-    dir_offsets::{self, offset_of, Reservation},
+    dir_offsets::{
+        self,
+        offset_of,
+        Reservation, //
+    },
     fileattr,
     posix_acl,
     quota,

@@ -5,9 +5,22 @@
 //!
 //! Compare `simple_set_acl` and `simple_acl_create` of `fs/posix_acl.c`, which modules cannot call.
 
-use super::{xattr, MemFs};
-use crate::vfs::{AclType, IdMap, Inode, LockedInode, NewInode, PosixAcl};
-use kernel::{prelude::*, sync::aref::ARef};
+use super::{
+    xattr,
+    MemFs, //
+};
+use crate::vfs::{
+    AclType,
+    IdMap,
+    Inode,
+    LockedInode,
+    NewInode,
+    PosixAcl, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// Charges for a list and puts it into the inode's cache. The kernel never drops a list that is
 /// cached, so that this is where it lives, as on tmpfs.

@@ -6,12 +6,22 @@
 //! one after its position was set to 0. It would never end where each step of it creates an entry,
 //! as renaming does.
 
-use super::{dir_offsets, MemFs};
+use super::{
+    dir_offsets,
+    MemFs, //
+};
 use crate::{
     bindings,
-    vfs::{DirContext, File, FileOperations},
+    vfs::{
+        DirContext,
+        File,
+        FileOperations, //
+    },
 };
-use core::{marker::PhantomData, ops::Range};
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
 use kernel::prelude::*;
 
 /// How many entries are listed under one hold of the lock of the offsets.

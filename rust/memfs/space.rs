@@ -6,12 +6,18 @@
 //! since it keeps a dentry in memory, and attributes count in bytes, [`INODE_SPACE`] of them as
 //! much as an inode.
 
-use super::{quota::Charge, MemFs};
+use super::{
+    quota::Charge,
+    MemFs, //
+};
 use crate::vfs::Inode;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed}, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// How many bytes of the space of `nr_inodes=` an inode takes, or a further name of one: tmpfs's

@@ -5,10 +5,18 @@
 //!
 //! Compare `simple_xattr_*` of `fs/xattr.c`, which modules cannot call.
 
-use super::{space, MemFs};
+use super::{
+    space,
+    MemFs, //
+};
 use crate::{
     bindings,
-    vfs::{self, AclType, Inode, LockedInode},
+    vfs::{
+        self,
+        AclType,
+        Inode,
+        LockedInode, //
+    },
 };
 use core::{
     cmp::Ordering,
@@ -18,7 +26,10 @@ use core::{
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::{RBTree, RBTreeNode},
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::Mutex, //
 };
 

@@ -4,7 +4,10 @@
 //! nothing in reflinkfs.ko.
 
 #[cfg(reflinkfs_count)]
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 
 #[cfg(reflinkfs_count)]
 static NODES: Atomic<u64> = Atomic::new(0);

@@ -3,12 +3,26 @@
 //! The walks down from a node that change what is below: copy on write.
 
 use super::{
-    block::{BlockCount, Pool},
-    node::{child_index, count, span, LeafNode, Node, NodeRef, Subtree},
-    Prealloc,
+    block::{
+        BlockCount,
+        Pool, //
+    },
+    node::{
+        child_index,
+        count,
+        span,
+        LeafNode,
+        Node,
+        NodeRef,
+        Subtree, //
+    },
+    Prealloc, //
 };
 use core::ops::Range;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Returns how many nodes [`update_leaf`] takes at `index`: those that are missing, and those that
 /// are shared or below a shared one.

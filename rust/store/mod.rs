@@ -128,4 +128,9 @@ mod tree;
 pub use self::accesses::accesses;
 pub use self::node::NodeCache;
 pub use self::prealloc::Prealloc;
-pub use self::tree::{BlockExtent, Lookup, StableRef, Tree};
+pub use self::tree::{
+    BlockExtent,
+    Lookup,
+    StableRef,
+    Tree, //
+};

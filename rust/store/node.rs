@@ -3,8 +3,16 @@
 //! Nodes, and walks down from one that read.
 
 use super::{
-    block::{BlockCount, Leaf, NodeCharge, Slots},
-    node_ref::{self, Cache},
+    block::{
+        BlockCount,
+        Leaf,
+        NodeCharge,
+        Slots, //
+    },
+    node_ref::{
+        self,
+        Cache, //
+    },
 };
 use kernel::prelude::*;
 

@@ -8,18 +8,34 @@
 //! Nodes have a slab cache of their own, [`Cache`]: a node takes half of what `kmalloc` takes for
 //! it, and is not zeroed before it is filled.
 
-use super::{accesses, block::Pool};
+use super::{
+    accesses,
+    block::Pool, //
+};
 use crate::bindings;
 use core::{
     alloc::Layout,
     marker::PhantomData,
-    mem::{align_of, size_of, ManuallyDrop},
+    mem::{
+        align_of,
+        size_of,
+        ManuallyDrop, //
+    },
     ops::Deref,
-    ptr::{drop_in_place, null_mut, NonNull},
+    ptr::{
+        drop_in_place,
+        null_mut,
+        NonNull, //
+    },
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+    sync::atomic::{
+        ordering::Full,
+        Acquire,
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// The cache that [`UninitNode::new`] allocates from; null if there is none.

@@ -3,11 +3,23 @@
 //! [`Prealloc`]: nodes and spare blocks, allocated before a change that must not sleep.
 
 use super::{
-    block::{NodeCharge, Pool, Spare, SpareSource, MAX_OVERCOMMIT_BLOCKS},
-    node::{Node, NodeRef},
-    node_ref::UninitNode,
+    block::{
+        NodeCharge,
+        Pool,
+        Spare,
+        SpareSource,
+        MAX_OVERCOMMIT_BLOCKS, //
+    },
+    node::{
+        Node,
+        NodeRef, //
+    },
+    node_ref::UninitNode, //
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Nodes, and blocks for copies, for changes to a [`Tree`](super::Tree) under a spinning lock.
 ///

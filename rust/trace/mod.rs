@@ -3,7 +3,10 @@
 //! Tracepoints: `/sys/kernel/tracing/events/reflinkfs`, see `reflinkfs_trace.h`.
 
 use crate::bindings;
-use kernel::{error::from_result, prelude::*};
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
 
 /// A range that was copied or shared from one file to another. Positions and lengths are in bytes.
 pub(crate) struct Remapped {

@@ -5,7 +5,11 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h).
 
-use super::{AddressSpaceOps, FileSystem, Inode};
+use super::{
+    AddressSpaceOps,
+    FileSystem,
+    Inode, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,

@@ -7,7 +7,13 @@
 //! [`include/linux/stat.h`](srctree/include/linux/stat.h),
 //! [`include/linux/fileattr.h`](srctree/include/linux/fileattr.h).
 
-use super::{Dentry, FileSystem, IdMap, Inode, LockedInode};
+use super::{
+    Dentry,
+    FileSystem,
+    IdMap,
+    Inode,
+    LockedInode, //
+};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{

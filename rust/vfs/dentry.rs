@@ -14,12 +14,18 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    ptr::{null_mut, NonNull}, //
+    ptr::{
+        null_mut,
+        NonNull, //
+    },
 };
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
     types::Opaque, //
 };
 

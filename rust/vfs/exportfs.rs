@@ -5,7 +5,13 @@
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h). Reference:
 //! <https://docs.kernel.org/filesystems/nfs/exporting.html>
 
-use super::{Dentry, ExportOps, FileSystem, Inode, SuperBlock};
+use super::{
+    Dentry,
+    ExportOps,
+    FileSystem,
+    Inode,
+    SuperBlock, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -14,7 +20,10 @@ use core::{
 use kernel::{
     prelude::*,
     sync::aref::ARef,
-    transmute::{AsBytes, FromBytes}, //
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
 };
 
 impl<T: FileSystem> ExportOps<T> {

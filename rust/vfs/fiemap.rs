@@ -5,7 +5,10 @@
 //! C header: [`include/linux/fiemap.h`](srctree/include/linux/fiemap.h). Reference:
 //! <https://docs.kernel.org/filesystems/fiemap.html>
 
-use super::{FileSystem, Inode};
+use super::{
+    FileSystem,
+    Inode, //
+};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{

@@ -15,7 +15,10 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
     error::to_result,
-    iov::{IovIterDest, IovIterSource},
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     prelude::*,
     types::Opaque, //
 };

@@ -22,8 +22,14 @@ use core::{
     ops::Range, //
 };
 use kernel::{
-    error::{from_result, VTABLE_DEFAULT_ERROR},
-    iov::{IovIterDest, IovIterSource},
+    error::{
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     prelude::*, //
 };
 
@@ -40,8 +46,13 @@ pub const FMODE_CAN_ODIRECT: u32 = bindings::FMODE_CAN_ODIRECT;
 pub const FMODE_NOWAIT: u32 = bindings::FMODE_NOWAIT;
 
 pub use bindings::{
-    FALLOC_FL_ALLOCATE_RANGE, FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE,
-    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_ZERO_RANGE,
+    FALLOC_FL_ALLOCATE_RANGE,
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE,
+    FALLOC_FL_ZERO_RANGE, //
 };
 
 impl<T: FileSystem> FileOps<T> {

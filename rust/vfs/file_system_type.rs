@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use super::{inode_cache::InodeCache, FileSystem, SuperBlock};
+use super::{
+    inode_cache::InodeCache,
+    FileSystem,
+    SuperBlock, //
+};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{

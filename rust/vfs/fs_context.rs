@@ -6,7 +6,12 @@
 //! [`include/linux/fs_parser.h`](srctree/include/linux/fs_parser.h). Reference:
 //! <https://docs.kernel.org/filesystems/mount_api.html>
 
-use super::{FileSystem, Inode, NewSuperBlock, SuperBlock};
+use super::{
+    FileSystem,
+    Inode,
+    NewSuperBlock,
+    SuperBlock, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -14,7 +19,11 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    str::{as_char_ptr_in_const_context, BStr, CString},
+    str::{
+        as_char_ptr_in_const_context,
+        BStr,
+        CString, //
+    },
     sync::aref::ARef, //
 };
 

@@ -2,11 +2,17 @@
 
 //! The memory of inodes.
 
-use super::{FileSystem, SuperBlock};
+use super::{
+    FileSystem,
+    SuperBlock, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    mem::{align_of, size_of},
+    mem::{
+        align_of,
+        size_of, //
+    },
     ptr::null_mut, //
 };
 use kernel::{

@@ -27,7 +27,10 @@ use core::{
     ptr::null_mut, //
 };
 use kernel::{
-    error::{from_result, VTABLE_DEFAULT_ERROR},
+    error::{
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
     prelude::*, //
 };
 

@@ -80,40 +80,102 @@ pub mod tables;
 pub mod vm_fault;
 pub mod xattr;
 
-pub use crate::bindings::{SEEK_DATA, SEEK_HOLE};
+pub use crate::bindings::{
+    SEEK_DATA,
+    SEEK_HOLE, //
+};
 
 pub use self::{
-    address_space::{AddressSpaceOperations, InvalidateGuard, InvalidateSharedGuard},
-    attr::{FileKattr, Iattr, Kstat},
+    address_space::{
+        AddressSpaceOperations,
+        InvalidateGuard,
+        InvalidateSharedGuard, //
+    },
+    attr::{
+        FileKattr,
+        Iattr,
+        Kstat, //
+    },
     change::Changing,
     dentry::Dentry,
     dquot::Dquots,
     exportfs::ExportOperations,
-    fiemap::{FiemapExtent, FiemapExtentInfo},
-    file::{DirContext, File, Kiocb, TmpFile},
+    fiemap::{
+        FiemapExtent,
+        FiemapExtentInfo, //
+    },
+    file::{
+        DirContext,
+        File,
+        Kiocb,
+        TmpFile, //
+    },
     file_operations::FileOperations,
     file_system_type::Registration,
     filesystem::FileSystem,
-    fs_context::{FsContext, FsContextOperations, FsParameter, FsParameterSpec},
-    inode::{IdMap, Inode, InodeGuard, LockedInode},
+    fs_context::{
+        FsContext,
+        FsContextOperations,
+        FsParameter,
+        FsParameterSpec, //
+    },
+    inode::{
+        IdMap,
+        Inode,
+        InodeGuard,
+        LockedInode, //
+    },
     inode_operations::InodeOperations,
     new_inode::NewInode,
     new_super_block::NewSuperBlock,
-    posix_acl::{AclType, PosixAcl},
-    remap::{FileRange, LockedPair},
+    posix_acl::{
+        AclType,
+        PosixAcl, //
+    },
+    remap::{
+        FileRange,
+        LockedPair, //
+    },
     rwlock::RwLock,
-    splice::{IntoPage, Pipe},
-    super_block::{InodeTest, SuperBlock},
-    super_operations::{StatFs, SuperOperations},
-    tables::{AddressSpaceOps, ExportOps, FileOps, InodeOps, VmOps},
-    vm_fault::{Fault, NewVma, PageRef, VmFault, VmOperations},
-    xattr::{XattrHandler, XattrHandlers},
+    splice::{
+        IntoPage,
+        Pipe, //
+    },
+    super_block::{
+        InodeTest,
+        SuperBlock, //
+    },
+    super_operations::{
+        StatFs,
+        SuperOperations, //
+    },
+    tables::{
+        AddressSpaceOps,
+        ExportOps,
+        FileOps,
+        InodeOps,
+        VmOps, //
+    },
+    vm_fault::{
+        Fault,
+        NewVma,
+        PageRef,
+        VmFault,
+        VmOperations, //
+    },
+    xattr::{
+        XattrHandler,
+        XattrHandlers, //
+    },
 };
 
 use crate::bindings;
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed}, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// The largest offset in a file, `MAX_LFS_FILESIZE` of a 64-bit kernel.

@@ -16,7 +16,10 @@ use super::{
 use crate::bindings;
 use core::{
     ops::Deref,
-    ptr::{null_mut, NonNull}, //
+    ptr::{
+        null_mut,
+        NonNull, //
+    },
 };
 use kernel::{
     error::to_result,

@@ -2,7 +2,12 @@
 
 //! New superblocks.
 
-use super::{ExportOps, FileSystem, SuperBlock, XattrHandlers};
+use super::{
+    ExportOps,
+    FileSystem,
+    SuperBlock,
+    XattrHandlers, //
+};
 use crate::bindings;
 use core::ops::Deref;
 use kernel::prelude::*;

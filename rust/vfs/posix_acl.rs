@@ -4,13 +4,28 @@
 //!
 //! C header: [`include/linux/posix_acl.h`](srctree/include/linux/posix_acl.h).
 
-use super::{FileSystem, IdMap, Inode, LockedInode, NewInode};
+use super::{
+    FileSystem,
+    IdMap,
+    Inode,
+    LockedInode,
+    NewInode, //
+};
 use crate::bindings;
-use core::ptr::{null_mut, NonNull};
+use core::ptr::{
+    null_mut,
+    NonNull, //
+};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
     types::Opaque, //
 };
 

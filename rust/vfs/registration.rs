@@ -24,10 +24,16 @@ use core::{
     ptr::null_mut, //
 };
 use kernel::{
-    error::{from_result, to_result},
+    error::{
+        from_result,
+        to_result, //
+    },
     prelude::*,
     sync::aref::ARef,
-    types::{ForeignOwnable, Opaque}, //
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
 };
 
 /// All that is needed to register a type.

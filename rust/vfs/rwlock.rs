@@ -9,14 +9,20 @@ use crate::bindings;
 use core::{
     cell::UnsafeCell,
     marker::PhantomPinned,
-    ops::{Deref, DerefMut},
-    pin::Pin,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    pin::Pin, //
 };
 use kernel::{
     prelude::*,
     str::as_char_ptr_in_const_context,
     sync::LockClassKey,
-    types::{NotThreadSafe, Opaque},
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
 };
 
 /// A value that several tasks may read at a time, or one change. A task that holds the lock must

@@ -12,13 +12,20 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    ptr::{self, null_mut, NonNull}, //
+    ptr::{
+        self,
+        null_mut,
+        NonNull, //
+    },
 };
 use kernel::{
     container_of,
     prelude::*,
     sync::aref::ARef,
-    types::{ForeignOwnable, Opaque}, //
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
 };
 
 /// A superblock of a filesystem, `struct super_block`.

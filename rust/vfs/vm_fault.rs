@@ -4,7 +4,12 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h).
 
-use super::{FileSystem, Inode, InvalidateSharedGuard, VmOps};
+use super::{
+    FileSystem,
+    Inode,
+    InvalidateSharedGuard,
+    VmOps, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -12,7 +17,10 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    mm::virt::{flags, VmaRef},
+    mm::virt::{
+        flags,
+        VmaRef, //
+    },
     page::PAGE_SHIFT,
     prelude::*, //
 };

@@ -4,7 +4,12 @@
 //!
 //! C header: [`include/linux/xattr.h`](srctree/include/linux/xattr.h).
 
-use super::{to_errno, FileSystem, Inode, LockedInode};
+use super::{
+    to_errno,
+    FileSystem,
+    Inode,
+    LockedInode, //
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,

@@ -3,19 +3,36 @@
 //! Writing to blocks that are looked up one by one: in place, or to new blocks in their place.
 
 use super::{
-    super::{block_of, events, offset_in_block, Charge, ChargedBlock, LockedInode},
-    insert::{insert_block, keep_around},
+    super::{
+        block_of,
+        events,
+        offset_in_block,
+        Charge,
+        ChargedBlock,
+        LockedInode, //
+    },
+    insert::{
+        insert_block,
+        keep_around, //
+    },
     source::Source,
-    Write,
+    Write, //
 };
 use crate::{
     store::{
-        block::{BlockRef, BLOCK_SIZE},
-        Lookup, Prealloc,
+        block::{
+            BlockRef,
+            BLOCK_SIZE, //
+        },
+        Lookup,
+        Prealloc, //
     },
-    trace,
+    trace, //
 };
-use core::{array, ops::Range};
+use core::{
+    array,
+    ops::Range, //
+};
 use kernel::prelude::*;
 
 /// How many new blocks are inserted at a time.

@@ -2,13 +2,20 @@
 
 //! Inserting blocks that were written.
 
-use super::super::{ChargedBlock, ReflinkFs};
+use super::super::{
+    ChargedBlock,
+    ReflinkFs, //
+};
 use crate::{
     store::{
-        block::{BlockRef, BLOCK_SIZE},
-        Lookup, Prealloc,
+        block::{
+            BlockRef,
+            BLOCK_SIZE, //
+        },
+        Lookup,
+        Prealloc, //
     },
-    vfs::InvalidateGuard,
+    vfs::InvalidateGuard, //
 };
 use core::ops::Range;
 use kernel::prelude::*;

@@ -14,13 +14,19 @@ mod source;
 
 pub(super) use self::source::Source;
 
-use super::{block_of, offset_in_block, truncate, Changing, LockedInode};
+use super::{
+    block_of,
+    offset_in_block,
+    truncate,
+    Changing,
+    LockedInode, //
+};
 use crate::{
     store::{
         block::BLOCK_SIZE,
         Prealloc, //
     },
-    vfs::cond_resched_killable,
+    vfs::cond_resched_killable, //
 };
 use kernel::prelude::*;
 

@@ -4,19 +4,33 @@
 //! after a clone. As many as are contiguous in memory are filled and inserted at once.
 
 use super::{
-    super::{block_of, events, offset_in_block, ChargedBlock, Data, ReflinkFs},
-    insert::{insert_block, keep_around},
+    super::{
+        block_of,
+        events,
+        offset_in_block,
+        ChargedBlock,
+        Data,
+        ReflinkFs, //
+    },
+    insert::{
+        insert_block,
+        keep_around, //
+    },
     source::Source,
-    Write,
+    Write, //
 };
 use crate::{
     memfs::quota::has_quota,
     store::{
-        block::{ContigBlocks, BLOCK_SIZE, MAX_CONTIG_BLOCKS},
-        Prealloc,
+        block::{
+            ContigBlocks,
+            BLOCK_SIZE,
+            MAX_CONTIG_BLOCKS, //
+        },
+        Prealloc, //
     },
     trace,
-    vfs::InvalidateGuard,
+    vfs::InvalidateGuard, //
 };
 use kernel::prelude::*;
 

@@ -7,12 +7,23 @@
 //! a sum and the addition other tasks may add to it. So a charge of [`LARGE_BYTES`] takes a lock,
 //! and the smaller ones of all tasks together do not reach from `MOST_BYTES` to the overflow.
 
-use super::{super::MemFs, Kind};
+use super::{
+    super::MemFs,
+    Kind, //
+};
 use crate::{
     bindings,
-    vfs::{Iattr, IdMap, Inode, LockedInode},
+    vfs::{
+        Iattr,
+        IdMap,
+        Inode,
+        LockedInode, //
+    },
 };
-use kernel::{prelude::*, sync::global_lock};
+use kernel::{
+    prelude::*,
+    sync::global_lock, //
+};
 
 global_lock! {
     // SAFETY: `init` below is called before anything is charged.

@@ -2,8 +2,15 @@
 
 //! What the blocks of an inode cost its owner.
 
-use super::{super::MemFs, bound, has_quota};
-use crate::{bindings, vfs::Inode};
+use super::{
+    super::MemFs,
+    bound,
+    has_quota, //
+};
+use crate::{
+    bindings,
+    vfs::Inode, //
+};
 use kernel::{
     error::to_result,
     page::PAGE_SHIFT,

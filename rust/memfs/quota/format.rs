@@ -6,15 +6,29 @@
 //! to it, with its charges. When the last reference goes, the charges are 0, and only limits that
 //! are not the default remain to be kept.
 
-use super::{super::MemFs, bound, Kind, Limits};
-use crate::{bindings, vfs::SuperBlock};
-use core::{marker::PhantomData, ptr::null_mut};
+use super::{
+    super::MemFs,
+    bound,
+    Kind,
+    Limits, //
+};
+use crate::{
+    bindings,
+    vfs::SuperBlock, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::null_mut, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::RBTree,
     sync::Mutex,
-    types::{ForeignOwnable, Opaque},
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
 };
 
 /// How long a soft limit may be exceeded, in seconds: a week, unless `setquota -t` changes it.

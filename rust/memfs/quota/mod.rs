@@ -25,9 +25,20 @@ pub(crate) use self::format::Format;
 use super::MemFs;
 use crate::{
     bindings,
-    vfs::{Iattr, IdMap, Inode, LockedInode, NewInode, SuperBlock},
+    vfs::{
+        Iattr,
+        IdMap,
+        Inode,
+        LockedInode,
+        NewInode,
+        SuperBlock, //
+    },
 };
-use kernel::{error::to_result, prelude::*, warn_on};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    warn_on, //
+};
 
 /// Whether a user or a group is charged.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,26 @@
 //! Allocation of blocks, several at once.
 
 use super::{
-    page::{copy_bytes, BlockRef, NewBlock, RawBlock},
-    uio::{for_each_contig, PAGES_VIRT_CONTIGUOUS},
-    Pool, BLOCK_SIZE, MAX_OVERCOMMIT_BLOCKS,
+    page::{
+        copy_bytes,
+        BlockRef,
+        NewBlock,
+        RawBlock, //
+    },
+    uio::{
+        for_each_contig,
+        PAGES_VIRT_CONTIGUOUS, //
+    },
+    Pool,
+    BLOCK_SIZE,
+    MAX_OVERCOMMIT_BLOCKS, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{iov::IovIterSource, prelude::*};
+use kernel::{
+    iov::IovIterSource,
+    prelude::*, //
+};
 
 /// The most blocks of a [`ContigBlocks`]: 1 MiB.
 pub const MAX_CONTIG_BLOCKS: usize = 256;

@@ -2,7 +2,10 @@
 
 //! Counts of blocks.
 
-use core::ops::{AddAssign, Sub};
+use core::ops::{
+    AddAssign,
+    Sub, //
+};
 
 /// A number of blocks, each counted as often as it occurs; or the change of such a number, which
 /// wraps if negative.

@@ -3,11 +3,25 @@
 //! Leaves, whose slots hold blocks.
 
 use super::{
-    page::{BlockRef, NewBlock, RawBlock},
-    BlockCount, ContigBlocks, InPool, Pool, SpareSource,
+    page::{
+        BlockRef,
+        NewBlock,
+        RawBlock, //
+    },
+    BlockCount,
+    ContigBlocks,
+    InPool,
+    Pool,
+    SpareSource, //
 };
-use core::ops::{Deref, DerefMut};
-use kernel::{prelude::*, sync::Arc};
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// The slots of a leaf, at most 64. Each is empty or holds a block.
 ///

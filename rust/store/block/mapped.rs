@@ -39,20 +39,36 @@
 //! lock, the inode is not evicted.
 
 use super::{
-    orphans::{empty_list, REAP_ON_ADD_BLOCKS},
-    page::{BlockRef, RawBlock},
-    Pool,
+    orphans::{
+        empty_list,
+        REAP_ON_ADD_BLOCKS, //
+    },
+    page::{
+        BlockRef,
+        RawBlock, //
+    },
+    Pool, //
 };
 use crate::bindings;
-use core::{ops::Range, ptr::null_mut};
+use core::{
+    ops::Range,
+    ptr::null_mut, //
+};
 use kernel::{
-    container_of, new_spinlock,
+    container_of,
+    new_spinlock,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed, Release},
-        rcu, Arc, SpinLock,
+        atomic::{
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        rcu,
+        Arc,
+        SpinLock, //
     },
-    types::Opaque,
+    types::Opaque, //
 };
 
 /// The lists of one inode.

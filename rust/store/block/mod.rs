@@ -37,14 +37,37 @@ mod reap;
 mod spare;
 mod uio;
 
-pub use self::alloc::{BlockBatch, ContigBlocks, MAX_CONTIG_BLOCKS};
+pub use self::alloc::{
+    BlockBatch,
+    ContigBlocks,
+    MAX_CONTIG_BLOCKS, //
+};
 pub use self::count::BlockCount;
-pub use self::leaf::{Leaf, Slots};
+pub use self::leaf::{
+    Leaf,
+    Slots, //
+};
 pub use self::mapped::MappedBlocks;
-pub use self::page::{BlockRef, NewBlock};
-pub use self::pool::{InPool, NodeCharge, Pool, MAX_OVERCOMMIT_BLOCKS};
-pub use self::spare::{Spare, SpareSource};
-pub use self::uio::{copy_from_iter, copy_to_iter, error_at, without_faults};
+pub use self::page::{
+    BlockRef,
+    NewBlock, //
+};
+pub use self::pool::{
+    InPool,
+    NodeCharge,
+    Pool,
+    MAX_OVERCOMMIT_BLOCKS, //
+};
+pub use self::spare::{
+    Spare,
+    SpareSource, //
+};
+pub use self::uio::{
+    copy_from_iter,
+    copy_to_iter,
+    error_at,
+    without_faults, //
+};
 
 /// The size of a block in bytes: the page size.
 pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;

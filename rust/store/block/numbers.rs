@@ -2,7 +2,10 @@
 
 //! Block numbers, which FIEMAP reports.
 
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 
 /// The numbers of a pool's blocks. No two blocks get the same.
 ///

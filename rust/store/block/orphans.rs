@@ -7,11 +7,14 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
-        SpinLock,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
     },
     time::msecs_to_jiffies,
-    types::Opaque,
+    types::Opaque, //
 };
 
 /// How many blocks are looked at when one becomes an orphan.

@@ -20,18 +20,32 @@
 //! comes first and the slot is added later ([`RawBlock::get_slot`]): the other half is for as many
 //! threads as can do so at the same time, one on each processor, as the lock spins.
 
-use super::{Pool, BLOCK_SIZE};
+use super::{
+    Pool,
+    BLOCK_SIZE, //
+};
 use crate::{
-    bindings::{self, copy_page},
-    store::accesses,
+    bindings::{
+        self,
+        copy_page, //
+    },
+    store::accesses, //
 };
 use core::{
-    mem::{size_of, ManuallyDrop},
-    ptr::NonNull,
+    mem::{
+        size_of,
+        ManuallyDrop, //
+    },
+    ptr::NonNull, //
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{ordering::Full, Acquire, Atomic, Relaxed},
+    sync::atomic::{
+        ordering::Full,
+        Acquire,
+        Atomic,
+        Relaxed, //
+    },
 };
 
 const SLOT_COUNT_BITS: u32 = 16;

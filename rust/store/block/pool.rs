@@ -2,12 +2,20 @@
 
 //! Pools: what a mount's blocks and nodes may take, and take.
 
-use super::{numbers::Numbers, orphans::Orphans, BLOCK_SIZE};
+use super::{
+    numbers::Numbers,
+    orphans::Orphans,
+    BLOCK_SIZE, //
+};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{ordering::Full, Atomic, Relaxed},
-        Arc,
+        atomic::{
+            ordering::Full,
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
     },
 };
 

@@ -21,16 +21,22 @@
 //! [`MappedBlocks`].
 
 use super::{
-    mapped::{first, MappedBlocks},
+    mapped::{
+        first,
+        MappedBlocks, //
+    },
     orphans::REAP_ON_ADD_BLOCKS,
     page::RawBlock,
-    Pool,
+    Pool, //
 };
 use crate::bindings;
 use kernel::{
     container_of,
-    sync::{atomic::Relaxed, rcu},
-    types::Opaque,
+    sync::{
+        atomic::Relaxed,
+        rcu, //
+    },
+    types::Opaque, //
 };
 
 /// How many blocks are looked at under one hold of a lock.

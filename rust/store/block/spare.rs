@@ -3,11 +3,19 @@
 //! Spare blocks: allocated in advance, to become copies of full blocks under a lock.
 
 use super::{
-    page::{BlockRef, NewBlock, RawBlock},
-    BlockBatch, Pool,
+    page::{
+        BlockRef,
+        NewBlock,
+        RawBlock, //
+    },
+    BlockBatch,
+    Pool, //
 };
 use core::mem::ManuallyDrop;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// A [`NewBlock`] that holds a reference to its pool.
 ///

@@ -7,12 +7,18 @@
 //!
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h).
 
-use super::{page::BlockRef, BLOCK_SIZE};
+use super::{
+    page::BlockRef,
+    BLOCK_SIZE, //
+};
 use crate::bindings;
 use core::borrow::Borrow;
 use kernel::{
-    iov::{IovIterDest, IovIterSource},
-    prelude::*,
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    prelude::*, //
 };
 
 /// Copies `len` bytes to `to`, from `offset` bytes into the first of `blocks` on; `None` is a block

@@ -2,8 +2,15 @@
 
 //! Comparing trees by pointers.
 
-use super::{Root, Tree};
-use crate::store::node::{self, span, NodeRef};
+use super::{
+    Root,
+    Tree, //
+};
+use crate::store::node::{
+    self,
+    span,
+    NodeRef, //
+};
 
 impl Tree {
     /// Returns how many of the `len` blocks from `index` on are those of `other` from `other_index`

@@ -2,8 +2,14 @@
 
 //! Which blocks a tree may write in place: snapshots, and references for later reads, end that.
 
-use super::{left_in_leaf, Tree};
-use crate::store::block::{BlockCount, BlockRef};
+use super::{
+    left_in_leaf,
+    Tree, //
+};
+use crate::store::block::{
+    BlockCount,
+    BlockRef, //
+};
 use core::ops::Range;
 
 /// What [`Tree::get_stable`] returns.

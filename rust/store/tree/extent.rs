@@ -2,8 +2,15 @@
 
 //! Seeking blocks and holes, and extents.
 
-use super::{Root, Tree};
-use crate::store::node::{self, span, Wanted};
+use super::{
+    Root,
+    Tree, //
+};
+use crate::store::node::{
+    self,
+    span,
+    Wanted, //
+};
 use core::ops::Range;
 
 /// A run of blocks with consecutive numbers, all or none of which are shared, and all or none

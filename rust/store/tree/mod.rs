@@ -12,9 +12,20 @@ pub use self::exclusive::StableRef;
 pub use self::extent::BlockExtent;
 
 use super::{
-    block::{BlockRef, Leaf, Pool, Slots},
-    node::{self, span, NodeRef, Subtree, FANOUT},
-    Prealloc,
+    block::{
+        BlockRef,
+        Leaf,
+        Pool,
+        Slots, //
+    },
+    node::{
+        self,
+        span,
+        NodeRef,
+        Subtree,
+        FANOUT, //
+    },
+    Prealloc, //
 };
 use kernel::sync::Arc;
 

@@ -2,13 +2,27 @@
 
 //! Sharing blocks of another tree.
 
-use super::{left_in_leaf, Root, Tree};
-use crate::store::{
-    block::{BlockCount, Leaf},
-    node::{self, span, NodeRef},
-    Prealloc,
+use super::{
+    left_in_leaf,
+    Root,
+    Tree, //
 };
-use kernel::{prelude::*, sync::Arc};
+use crate::store::{
+    block::{
+        BlockCount,
+        Leaf, //
+    },
+    node::{
+        self,
+        span,
+        NodeRef, //
+    },
+    Prealloc, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 impl Tree {
     /// Makes the `len` blocks from `index` on those of `from` from `from_index` on, holes included:

@@ -2,15 +2,42 @@
 
 //! Inserting and removing blocks.
 
-use super::{height_for, left_in_leaf, Root, Tree, EMPTY};
+use super::{
+    height_for,
+    left_in_leaf,
+    Root,
+    Tree,
+    EMPTY, //
+};
 use crate::store::{
-    block::{BlockCount, ContigBlocks, Leaf, NewBlock, Pool, Slots},
-    cow::{self, CopyOnWrite, InPlace},
-    node::{self, span, LeafNode, Node, Subtree, FANOUT},
-    Prealloc,
+    block::{
+        BlockCount,
+        ContigBlocks,
+        Leaf,
+        NewBlock,
+        Pool,
+        Slots, //
+    },
+    cow::{
+        self,
+        CopyOnWrite,
+        InPlace, //
+    },
+    node::{
+        self,
+        span,
+        LeafNode,
+        Node,
+        Subtree,
+        FANOUT, //
+    },
+    Prealloc, //
 };
 use core::ops::Range;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 impl Tree {
     /// Returns whether `prealloc` has what [`Tree::insert`] at `index` takes. If not, it is

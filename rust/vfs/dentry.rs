@@ -191,3 +191,18 @@ impl<T: FileSystem> Dentry<T> {
         })
     }
 }
+
+impl<T: FileSystem> Inode<T> {
+    /// Returns a dentry of the inode, one with a name where there is one: `d_find_alias`,
+    /// `d_find_any_alias`.
+    pub fn find_alias(&self) -> Option<ARef<Dentry<T>>> {
+        // SAFETY: The inode is live.
+        let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
+        if dentry.is_null() {
+            // SAFETY: The inode is live.
+            dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
+        }
+        // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.
+        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+    }
+}

@@ -153,6 +153,13 @@ impl<T: FileSystem> Registration<T> {
     }
 }
 
+impl<T: FileSystem> SuperBlock<T> {
+    /// Returns what is kept with the filesystem type.
+    pub fn type_data(&self) -> &T::TypeData {
+        &Registration::of(self).data
+    }
+}
+
 #[pinned_drop]
 impl<T: FileSystem> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {

@@ -6,7 +6,6 @@
 
 use super::{
     inode_cache::InodeWithData,
-    Dentry,
     FileSystem,
     SuperBlock, //
 };
@@ -19,10 +18,7 @@ use core::{
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
-    },
+    sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
 
@@ -187,19 +183,6 @@ impl<T: FileSystem> Inode<T> {
     pub fn drop_nlink(&self) {
         // SAFETY: The inode is live.
         unsafe { bindings::drop_nlink(self.as_raw()) };
-    }
-
-    /// Returns a dentry of the inode, one with a name where there is one: `d_find_alias`,
-    /// `d_find_any_alias`.
-    pub fn find_alias(&self) -> Option<ARef<Dentry<T>>> {
-        // SAFETY: The inode is live.
-        let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
-        if dentry.is_null() {
-            // SAFETY: The inode is live.
-            dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
-        }
-        // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.
-        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
     }
 
     /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`.

@@ -15,7 +15,7 @@
 //! | [`super_operations`] | `struct super_operations` |
 //! | [`fs_context`], `registration` | `struct fs_context`, `struct fs_parameter_spec`, mounting |
 //! | [`ids`] | `kuid_t`, `kgid_t` |
-//! | [`inode`], [`new_inode`], `inode_cache` | `struct inode`, its lock, its life |
+//! | [`inode`], [`new_inode`], [`inodes`], `inode_cache` | `struct inode`, its lock, its life |
 //! | [`tables`] | tables of operations, as values |
 //! | [`inode_operations`] | `struct inode_operations` |
 //! | [`dentry`] | `struct dentry` |
@@ -67,6 +67,7 @@ pub mod ids;
 pub mod inode;
 mod inode_cache;
 pub mod inode_operations;
+pub mod inodes;
 pub mod new_inode;
 pub mod new_super_block;
 pub mod posix_acl;
@@ -126,6 +127,7 @@ pub use self::{
         LockedInode, //
     },
     inode_operations::InodeOperations,
+    inodes::InodeTest,
     new_inode::NewInode,
     new_super_block::NewSuperBlock,
     posix_acl::{
@@ -141,10 +143,7 @@ pub use self::{
         IntoPage,
         Pipe, //
     },
-    super_block::{
-        InodeTest,
-        SuperBlock, //
-    },
+    super_block::SuperBlock,
     super_operations::{
         StatFs,
         SuperOperations, //

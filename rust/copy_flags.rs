@@ -13,7 +13,8 @@ pub(crate) const COPY_FR_DEDUP: u32 = 4;
 /// it was asked for when a signal is pending, and shares all that it says to have shared.
 ///
 /// Where only its `->remap_file_range` is reached, as below overlayfs, it does the same where
-/// `REMAP_FILE_CAN_SHORTEN` is what no ioctl makes it: set for a clone, not set for a deduplication.
+/// `REMAP_FILE_CAN_SHORTEN` is what no ioctl makes it: set for a clone, not set for a
+/// deduplication.
 ///
 /// The kernel has given out the bits from below. On a filesystem without this, files are copied by
 /// splicing, and cloned and deduplicated as the ioctls do it.

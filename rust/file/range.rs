@@ -70,7 +70,8 @@ impl<'a> Range<'a> {
     ///
     /// Where a filesystem that takes flags is below overlayfs, which passes these on: fewer than
     /// all where it cannot share what follows. No ioctl has it cut a clone short: so it knows that
-    /// this is none, and copies nothing (see [`FOP_COPY_FLAGS`](crate::copy_flags::FOP_COPY_FLAGS)).
+    /// this is none, and copies nothing (see
+    /// [`FOP_COPY_FLAGS`](crate::copy_flags::FOP_COPY_FLAGS)).
     ///
     /// # Errors
     ///

@@ -164,8 +164,8 @@ fn expect_only_shared_blocks_to_move(
         }
         Ok(())
     };
-    let others = (0..COUNT).filter(|block| !SHARED.contains(block));
-    for block in beside.clone() {
+    let outside = (0..COUNT).filter(|block| !SHARED.contains(block));
+    for block in outside.clone() {
         change(block, &mut model)?;
         expect_eq(
             fs.used()?,
@@ -175,7 +175,7 @@ fn expect_only_shared_blocks_to_move(
     }
     source.expect_contents(&model, "the file, changed outside the shared range")?;
     let after = block_map(&source)?;
-    for block in others {
+    for block in outside {
         expect_eq(
             after[block],
             before[block],

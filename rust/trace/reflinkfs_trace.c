@@ -33,7 +33,7 @@ void rust_trace_reflinkfs_##name proto		\
 
 #define TRACED_REMAP(name)								\
 TRACED(name, (dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos, u64 len, s64 ret), \
-       (dev, from_ino, from_pos, to_ino, to_pos, len, ret))
+	(dev, from_ino, from_pos, to_ino, to_pos, len, ret))
 
 TRACED_REMAP(clone)
 TRACED_REMAP(dedupe)

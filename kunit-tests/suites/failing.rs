@@ -454,6 +454,40 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_may_not_wait_is_done_again() -> Result {
+        let pool = pool()?;
+        let mut refused = 0;
+        for n in 1..MANY {
+            let mut prealloc = Prealloc::no_reclaim();
+            let edit = |prealloc: &mut Prealloc, n| -> Result<(Result<Tree>, bool)> {
+                let (mut tree, block) = (Tree::new(pool.clone()), pool.alloc()?);
+                let (result, failed) = nth(n, || tree.insert(LAST, block, prealloc));
+                Ok((result.map(|()| tree), failed))
+            };
+            let (mut result, failed) = edit(&mut prealloc, n)?;
+            let mut times = 0;
+            while result.is_err() {
+                check_eq!(result.as_ref().err(), Some(&ENOMEM));
+                check!(prealloc.is_short(), "failure {n}");
+                prealloc.refill(&pool)?;
+                check!(!prealloc.is_short(), "failure {n}");
+                // There is no more than that.
+                (result, _) = edit(&mut prealloc, 1)?;
+                times += 1;
+                check!(times <= 5, "it takes twice as much each time");
+            }
+            refused += times;
+            check_eq!(result?.blocks(), 1);
+            drop(prealloc);
+            check_eq!((pool.used(), pool.nodes()), (0, 0), "failure {n}");
+            if !failed {
+                return check_refused(refused, MAX_HEIGHT / 2);
+            }
+        }
+        Err(EINVAL)
+    }
+
+    #[test]
     fn allocating_a_block() -> Result {
         let pool = Pool::new(Some(2))?;
         let one = pool.alloc()?;

@@ -86,12 +86,16 @@ mod tests {
         let mut one = one(&pool)?;
         let tree = many(&one, FULL - 1)?;
         let mut prealloc = Prealloc::new();
-        check!(!one.make_shareable(&mut prealloc), "it takes a node");
+        check_eq!(
+            one.make_shareable(&mut prealloc),
+            Err(ENOMEM),
+            "it takes a node"
+        );
         prealloc.fill(&pool)?;
-        check!(one.make_shareable(&mut prealloc));
+        one.make_shareable(&mut prealloc)?;
         let mut clones = KVec::new();
         for _ in 0..10 {
-            check!(one.make_shareable(&mut Prealloc::new()));
+            one.make_shareable(&mut Prealloc::new())?;
             clones.push(one.snapshot(), GFP_KERNEL)?;
         }
         check_eq!(pool.used(), 1);

@@ -274,7 +274,10 @@ mod tests {
             check_eq!(pool.charged(), limit);
             check_eq!(pool.alloc().err(), Some(ENOSPC));
             check_eq!(share(made, &mut prealloc), Err(ENOSPC));
-            share(made, &mut Prealloc::on_demand_overcommit())?;
+            let mut over = Prealloc::no_reclaim();
+            check_eq!(share(made, &mut over), Err(ENOSPC));
+            over.set_overcommit(true);
+            share(made, &mut over)?;
             check!(pool.nodes() >= most);
 
             let mut prealloc = Prealloc::new();

@@ -6,6 +6,7 @@ use super::{
     block_of,
     blocks_for,
     offset_in_block,
+    room::Room,
     Charge,
     ChargedTree,
     Data,
@@ -18,8 +19,7 @@ use crate::{
             Pool,
             BLOCK_SIZE, //
         },
-        Lookup,
-        Prealloc, //
+        Lookup, //
     },
     vfs::InvalidateGuard, //
 };
@@ -105,15 +105,17 @@ fn may_overcommit(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -
 }
 
 impl<'lock, 'a> Clearing<'lock, 'a> {
-    /// Prepares to clear `bytes`; `u64::MAX` as the end is the end of all blocks.
+    /// Prepares to clear `bytes`; `u64::MAX` as the end is the end of all blocks. What it takes is
+    /// had from `room`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is
+    /// `ENOMEM`, also where there is not enough in `room`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is
     /// no room. Not where at least as much is given back: that must work in a full mount.
     pub(crate) fn prepare(
         lock: &'lock InvalidateGuard<'a, ReflinkFs>,
         bytes: Range<u64>,
+        room: &mut Room<'_>,
     ) -> Result<Self> {
         let data = &lock.inode().data().tree;
         // Before the edit, with which everything counts as shared.
@@ -124,14 +126,9 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         };
         let blocks = blocks_for(bytes.start)..end;
         let overcommit = may_overcommit(data, &blocks, &parts);
-        let mut tree = data.edit()?;
+        let mut tree = data.edit(room.nodes(overcommit))?;
         let (mut in_place, mut copied) = ([None, None], [None, None]);
-        let mut prealloc = if overcommit {
-            Prealloc::on_demand_overcommit()
-        } else {
-            Prealloc::on_demand()
-        };
-        tree.remove(blocks.start, end, &mut prealloc)?;
+        tree.remove(blocks.start, end, room.nodes(overcommit))?;
         for (i, part) in parts.into_iter().enumerate() {
             let Some(Part {
                 index,
@@ -149,14 +146,10 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                     // A poisoned block can be neither copied nor read: it stays.
                     if matches!(block.is_zero(bytes.start, bytes.len()), Ok(false)) {
                         let takes_room = matches!(lookup, Lookup::Shared(_));
-                        let own = if takes_room && !overcommit {
-                            data.pool().alloc()?
-                        } else {
-                            data.pool().alloc_overcommit()?
-                        };
+                        let own = room.block(overcommit || !takes_room)?;
                         own.bytes().copy_block(block)?;
                         own.bytes().zero(bytes.start, bytes.len());
-                        tree.insert(index, own, &mut prealloc)?;
+                        tree.insert(index, own, room.nodes(overcommit))?;
                         copied[i] = Some(index);
                     }
                 }

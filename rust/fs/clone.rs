@@ -11,11 +11,11 @@ use super::{
     block_of,
     blocks_for,
     remap::RemapRequest,
+    room::Room,
     truncate,
     Changing,
     ChargedTree,
     Data,
-    Inode,
     LockedInode,
     ReflinkFs, //
 };
@@ -36,7 +36,6 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    rbtree::RBTree,
     time::{
         delay::fsleep,
         Delta, //
@@ -47,10 +46,7 @@ use kernel::{
 /// some references last for a moment only, such as DAMON's.
 pub(super) const PIN_TRIES: usize = 5;
 
-/// How many nodes it may take to share a range at the same index of another tree.
-const PREALLOC_NODES: usize = 20;
-
-/// How many stretches are unmapped one by one; if there are more, the whole range is.
+/// More stretches than these are not unmapped one by one.
 const MAX_UNMAP_RANGES: usize = 256;
 
 /// Clones a range: [`RemapKind::Clone`](super::remap::RemapKind). Returns how many bytes.
@@ -128,35 +124,35 @@ pub(crate) fn share(
         }
     }
     let len = len.min(done * super::BLOCK_SIZE as u64);
-    if !whole {
-        prealloc_nodes(&mut prealloc, to);
-    }
-
-    let lock = to.invalidate_lock();
-    if to_pos > to.size() {
-        // What was stored beyond the end would become part of the file.
-        let tail = block_of(to.size());
-        lock.unmap(tail..tail + 1);
-        truncate::wipe_tail(to, u64::MAX);
-    }
-    if !whole {
-        let content = tree;
-        tree = to.data().tree.edit()?;
-        tree.share(
-            to_first,
-            &content,
-            to_first,
-            done,
-            &mut prealloc,
-            cond_resched_killable,
-        )?;
-    }
-    let tree = ChargedTree::new(&lock, tree)?;
-    lock.unmap(to_first..to_first + done);
-    drop(tree.commit());
-    if to_pos + len > to.size() {
-        to.set_size(to_pos + len);
-    }
+    let mut content = Some(tree);
+    Room::new(to.data().tree.pool()).retry(|room| {
+        let lock = to.invalidate_lock();
+        if to_pos > to.size() {
+            // What was stored behind the end is within the file then.
+            let tail = block_of(to.size());
+            lock.unmap(tail..tail + 1);
+            truncate::wipe_tail(to, u64::MAX);
+        }
+        let tree = match &content {
+            Some(content) if !whole => {
+                let nodes = room.nodes(false);
+                let mut tree = to.data().tree.edit(nodes)?;
+                let stop = cond_resched_killable;
+                tree.share(to_first, content, to_first, done, nodes, stop)?;
+                Some(tree)
+            }
+            _ => content.take(),
+        };
+        // So that nothing is shared with what is dropped anyway, when the lock is.
+        drop(content.take());
+        let tree = ChargedTree::new(&lock, tree.ok_or(EINVAL)?)?;
+        lock.unmap(to_first..to_first + done);
+        drop(tree.commit());
+        if to_pos + len > to.size() {
+            to.set_size(to_pos + len);
+        }
+        Ok(())
+    })?;
     Ok(len)
 }
 
@@ -170,64 +166,86 @@ struct Taken<'a> {
     len: u64,
 }
 
-/// Takes the blocks in `range`: afterwards the file writes none of them in place but the pinned
-/// ones, of which there are copies. With `only_shared` ends before the first pinned block.
-///
-/// Allocates before it takes the lock, for as many pinned blocks as there were the last time.
+/// Takes the blocks in `range`: none of them is written in place any more, but those of which there
+/// are copies. With `only_shared` ends before the first of which there would be one.
 fn take(from: &LockedInode, range: Range<u64>, only_shared: bool) -> Result<Taken<'_>> {
     let data = &from.data().tree;
     let mut range = range;
     let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
-    let mut room = KVVec::new();
-    let mut prealloc = Prealloc::on_demand();
+    let mut room = Room::new(data.pool());
+    let mut copies = KVVec::new();
+    let mut pinned = Pinned::new();
     let mut tries = 0;
     loop {
         cond_resched_killable()?;
         let lock = from.invalidate_lock();
         unmap_writable(from, &lock, snap_range.clone());
-        let Pinned { mut all, own } = Pinned::of(from, &snap_range, &range)?;
-        if only_shared && !all.is_empty() {
+        if !pinned.scan(from, &snap_range, &range) {
+            drop(lock);
+            pinned.reserve()?;
+            continue;
+        }
+        if only_shared && !pinned.all.is_empty() {
             if tries < PIN_TRIES {
                 tries += 1;
                 drop(lock);
                 fsleep(Delta::from_millis(1));
                 continue;
             }
-            range.end = all[0];
+            range.end = pinned.all[0];
             if range.is_empty() {
                 return Err(EBUSY);
             }
-            all.clear();
+            pinned.all.clear();
         }
-        if room.len() < all.len() {
+        if copies.capacity() < pinned.all.len() {
             drop(lock);
-            while room.len() < all.len() {
-                room.push(data.pool().alloc()?, GFP_KERNEL)?;
-            }
-            prealloc_nodes(&mut prealloc, from);
+            copies.reserve(pinned.all.len(), GFP_KERNEL)?;
             continue;
         }
-        let mut copies = KVVec::with_capacity(all.len(), GFP_KERNEL)?;
-        for &index in &all {
-            if let (Some(old), Some(copy)) = (data.lookup(index).block(), room.pop()) {
-                copy.bytes().copy_block(&old)?;
-                copies.push((index, copy), GFP_KERNEL)?;
+        match copy_pinned(from, &pinned, &snap_range, &mut copies, &mut room) {
+            Ok(tree) => {
+                return Ok(Taken {
+                    tree,
+                    copies,
+                    len: range.end - range.start,
+                })
             }
+            Err(_) if room.is_short() => (),
+            Err(err) => return Err(err),
         }
-        let mut tree = data.snapshot(&snap_range)?;
-        leave_out(&mut tree, from, &own, &mut prealloc)?;
-        return Ok(Taken {
-            tree,
-            copies,
-            len: range.end - range.start,
-        });
+        drop(lock);
+        copies.clear();
+        room.fill()?;
     }
 }
 
-/// Allocates nodes for a change under `invalidate_lock` before that is taken, so that no fault
-/// waits for memory. May allocate fewer than it takes.
-pub(super) fn prealloc_nodes(prealloc: &mut Prealloc, file: &Inode) {
-    prealloc.try_fill(PREALLOC_NODES, file.data().tree.pool());
+/// Puts copies of the blocks that are pinned into `copies`, and returns a snapshot of the file
+/// without them.
+///
+/// # Errors
+///
+/// `EIO` where one is poisoned; those of `room`.
+fn copy_pinned<'a>(
+    from: &LockedInode,
+    pinned: &Pinned,
+    snap_range: &Range<u64>,
+    copies: &mut KVVec<(u64, NewBlock<'a>)>,
+    room: &mut Room<'a>,
+) -> Result<Tree> {
+    for &index in &pinned.all {
+        if let Some(old) = from.data().tree.lookup(index).block() {
+            let copy = room.block(false)?;
+            copy.bytes().copy_block(&old)?;
+            copies
+                .push_within_capacity((index, copy))
+                .map_err(|_| EINVAL)?;
+        }
+    }
+    let nodes = room.nodes(false);
+    let mut tree = from.data().tree.snapshot(snap_range, nodes)?;
+    leave_out(&mut tree, from, &pinned.own, nodes)?;
+    Ok(tree)
 }
 
 /// Removes the blocks at the indexes `own` from `tree`, a snapshot of the file's, and makes them
@@ -298,39 +316,90 @@ pub(super) struct Pinned {
     pub(super) all: KVVec<u64>,
     /// Those that can be written in place, also some beyond the range.
     pub(super) own: KVVec<u64>,
+    /// How many the last scan found, of either.
+    found: usize,
 }
 
 impl Pinned {
-    /// Returns those in `range`; and the own ones in `snap_range`, where stores have been stopped.
+    /// Returns one without any, and without room for any.
+    pub(super) fn new() -> Self {
+        Self {
+            all: KVVec::new(),
+            own: KVVec::new(),
+            found: 0,
+        }
+    }
+
+    /// Looks for those in `range`; and the own ones in `snap_range`, where stores have been
+    /// stopped. Returns whether there is room for all: if not, the caller drops the lock and calls
+    /// [`Pinned::reserve`].
+    pub(super) fn scan(
+        &mut self,
+        file: &LockedInode,
+        snap_range: &Range<u64>,
+        range: &Range<u64>,
+    ) -> bool {
+        self.all.clear();
+        self.own.clear();
+        self.found = 0;
+        let mut fits = true;
+        let mapped = file.data().dax.mapped();
+        let listed = mapped.scan_pinned(snap_range.clone(), |index| {
+            self.found += 1;
+            if file.data().tree.is_exclusive(index) {
+                fits &= self.own.push_within_capacity(index).is_ok();
+            }
+            if range.contains(&index) {
+                fits &= self.all.push_within_capacity(index).is_ok();
+            }
+            Ok(())
+        });
+        debug_assert!(listed.is_ok());
+        sort(&mut self.all);
+        fits
+    }
+
+    /// Returns how many the last scan found, pinned in the range or the file's own.
+    pub(super) fn found(&self) -> usize {
+        self.found
+    }
+
+    /// Makes room for as many as the last scan found.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn of(
-        file: &LockedInode,
-        snap_range: &Range<u64>,
-        range: &Range<u64>,
-    ) -> Result<Self> {
-        let mut pinned = Self {
-            all: KVVec::new(),
-            own: KVVec::new(),
-        };
-        let mut in_order = RBTree::new();
-        file.data()
-            .dax
-            .mapped()
-            .scan_pinned(snap_range.clone(), |index| {
-                if file.data().tree.is_exclusive(index) {
-                    pinned.own.push(index, GFP_KERNEL)?;
-                }
-                if range.contains(&index) {
-                    in_order.try_create_and_insert(index, (), GFP_KERNEL)?;
-                }
-                Ok(())
-            })?;
-        for &index in in_order.keys() {
-            pinned.all.push(index, GFP_KERNEL)?;
+    pub(super) fn reserve(&mut self) -> Result {
+        self.all.clear();
+        self.own.clear();
+        self.all.reserve(self.found, GFP_KERNEL)?;
+        self.own.reserve(self.found, GFP_KERNEL)?;
+        Ok(())
+    }
+}
+
+/// Sorts in ascending order, in place: a heap sort. (objtool cannot follow what rustc makes of
+/// `sort_unstable`.)
+fn sort(list: &mut [u64]) {
+    fn sift_down(heap: &mut [u64], root: usize) {
+        let mut root = root;
+        loop {
+            let left = 2 * root + 1;
+            let Some(larger) = (left..heap.len().min(left + 2)).max_by_key(|&i| heap[i]) else {
+                return;
+            };
+            if heap[root] >= heap[larger] {
+                return;
+            }
+            heap.swap(root, larger);
+            root = larger;
         }
-        Ok(pinned)
+    }
+    for root in (0..list.len() / 2).rev() {
+        sift_down(list, root);
+    }
+    for end in (1..list.len()).rev() {
+        list.swap(0, end);
+        sift_down(&mut list[..end], 0);
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{
     events,
+    room::Room,
     Charge,
     Inode,
     ReflinkFs, //
@@ -289,9 +290,10 @@ impl Data {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` if the only block is full, so that it takes a node to share it.
-    pub(crate) fn snapshot(&self, range: &Range<u64>) -> Result<Tree> {
-        self.with_shareable(|tree| {
+    /// `ENOMEM`, `ENOSPC` where so many slots hold the only block that it takes a node to share it,
+    /// and `prealloc` has none.
+    pub(crate) fn snapshot(&self, range: &Range<u64>, prealloc: &mut Prealloc) -> Result<Tree> {
+        self.with_shareable(prealloc, |tree| {
             if *range == ALL {
                 tree.snapshot()
             } else {
@@ -300,17 +302,15 @@ impl Data {
         })
     }
 
-    fn with_shareable<R>(&self, share: impl FnOnce(&mut Tree) -> R) -> Result<R> {
-        let mut prealloc = Prealloc::new();
-        loop {
-            {
-                let mut tree = self.tree.write();
-                if tree.make_shareable(&mut prealloc) {
-                    return Ok(share(&mut tree));
-                }
-            }
-            prealloc.fill(&self.pool)?;
-        }
+    fn with_shareable<R>(
+        &self,
+        prealloc: &mut Prealloc,
+        share: impl FnOnce(&mut Tree) -> R,
+    ) -> Result<R> {
+        debug_assert!(!prealloc.may_sleep());
+        let mut tree = self.tree.write();
+        tree.make_shareable(prealloc)?;
+        Ok(share(&mut tree))
     }
 
     /// Returns the blocks that are not written in place any more when the `n` at `first` become
@@ -329,8 +329,8 @@ impl Data {
     /// # Errors
     ///
     /// As [`Data::snapshot`].
-    pub(crate) fn edit(&self) -> Result<Tree> {
-        self.with_shareable(|tree| tree.edit())
+    pub(crate) fn edit(&self, prealloc: &mut Prealloc) -> Result<Tree> {
+        self.with_shareable(prealloc, |tree| tree.edit())
     }
 
     /// Returns whether the tree is still the one of which [`Data::edit`] gave `tree`, as far as a
@@ -340,9 +340,14 @@ impl Data {
         self.tree.read().same_len(0, tree, 0, ALL.end, &mut looks) == ALL.end
     }
 
-    /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
+    /// Returns an empty tree, whose blocks are this file's own once they are in its tree. Not with
+    /// `invalidate_lock` held, as it may wait for memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`.
     pub(crate) fn edit_empty(&self) -> Result<Tree> {
-        let mut tree = self.edit()?;
+        let mut tree = Room::new(&self.pool).retry(|room| self.edit(room.nodes(false)))?;
         tree.remove(0, u64::MAX, &mut Prealloc::new())?;
         Ok(tree)
     }
@@ -373,12 +378,13 @@ impl Data {
         drop(zeros);
     }
 
-    /// Inserts the blocks of `contig` from `index` on, and takes them from it. Only for superblocks
-    /// without quotas; for others see [`ChargedBlock::uncharged`].
+    /// Puts blocks in from `index` on, as far as `prealloc` has the nodes; those are `contig`'s no
+    /// more. Where some are left the caller drops the lock and fills `prealloc`. Not where owners
+    /// are charged: see [`ChargedBlock::uncharged`].
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`; those that `contig` still has are not in the tree.
+    /// Those of [`Tree::insert_run`].
     pub(crate) fn insert_run(
         lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
@@ -387,21 +393,15 @@ impl Data {
     ) -> Result {
         debug_assert!(!has_quota(lock.inode().super_block()));
         let data = &lock.inode().data().tree;
-        let end = index + contig.len() as u64;
-        loop {
-            let copied = {
-                let mut tree = data.tree.write();
-                let result = tree.insert_run(end - contig.len() as u64, contig, prealloc);
-                data.count(&tree);
-                result?;
-                tree.take_copied()
-            };
-            unmap_copied(lock, copied);
-            if contig.is_empty() {
-                return Ok(());
-            }
-            prealloc.fill(&data.pool)?;
-        }
+        let copied = {
+            let mut tree = data.tree.write();
+            let result = tree.insert_run(index, contig, prealloc);
+            data.count(&tree);
+            result?;
+            tree.take_copied()
+        };
+        unmap_copied(lock, copied);
+        Ok(())
     }
 
     /// Allocates what [`ChargedBlock::insert`] needs at `index`, as things are now.
@@ -416,40 +416,38 @@ impl Data {
         prealloc.fill(&self.pool)
     }
 
-    /// Inserts a new block at `index`, in place of what was there.
+    /// Puts a new block in at `index`, in place of what was there. Gives it back where `prealloc`
+    /// does not have what that takes.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`; the tree is as it was.
-    fn insert(
+    fn insert<'p>(
         lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
-        block: NewBlock<'_>,
+        block: NewBlock<'p>,
         prealloc: &mut Prealloc,
-    ) -> Result {
+    ) -> Result<Option<NewBlock<'p>>> {
         let data = &lock.inode().data().tree;
-        let mut block = block;
-        let copied = loop {
-            {
-                let mut tree = data.tree.write();
-                block = match tree.insert_in_place(index, block) {
-                    Ok(()) => {
-                        data.count(&tree);
-                        return Ok(());
-                    }
-                    Err(back) => back,
-                };
-                if tree.can_insert(index, prealloc) {
-                    let result = tree.insert(index, block, prealloc);
+        let copied = {
+            let mut tree = data.tree.write();
+            let block = match tree.insert_in_place(index, block) {
+                Ok(()) => {
                     data.count(&tree);
-                    result?;
-                    break tree.take_copied();
+                    return Ok(None);
                 }
+                Err(back) => back,
+            };
+            if !tree.can_insert(index, prealloc) {
+                return Ok(Some(block));
             }
-            prealloc.fill(&data.pool)?;
+            let result = tree.insert(index, block, prealloc);
+            data.count(&tree);
+            result?;
+            tree.take_copied()
         };
         unmap_copied(lock, copied);
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -534,7 +532,8 @@ impl<'a> ChargedBlock<'a> {
         self.block.bytes()
     }
 
-    /// Inserts it at `index`, in place of what is there.
+    /// Puts it in at `index`, in place of what is there. Gives it back where `prealloc` does not
+    /// have what that takes: the caller drops the lock and fills it.
     ///
     /// # Errors
     ///
@@ -544,14 +543,16 @@ impl<'a> ChargedBlock<'a> {
         lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
         prealloc: &mut Prealloc,
-    ) -> Result {
+    ) -> Result<Option<Self>> {
         let (data, mut charge) = (&lock.inode().data().tree, self.charge);
         // With the lock held this stays so.
         let more = u64::from(has_quota(lock.inode().super_block()) && data.lookup(index).is_hole());
         charge.reserve(more)?;
-        Data::insert(lock, index, self.block, prealloc)?;
+        if let Some(block) = Data::insert(lock, index, self.block, prealloc)? {
+            return Ok(Some(Self { block, charge }));
+        }
         charge.commit(more);
-        Ok(())
+        Ok(None)
     }
 
     /// Returns a block that is not charged for yet: [`ChargedBlock::insert`] does it.

@@ -15,17 +15,16 @@ use super::{
     blocks_for,
     clone::{
         leave_out,
-        prealloc_nodes,
         unmap_writable,
         Pinned,
         PIN_TRIES, //
     },
     offset_in_block,
     remap::RemapRequest,
+    room::Room,
     ChargedTree,
     Data,
-    LockedInode,
-    ReflinkFs, //
+    LockedInode, //
 };
 use crate::{
     store::{
@@ -87,12 +86,20 @@ const CHECK_STOP_BLOCKS: u64 = 256;
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
     let mut tries = Tries::default();
+    let mut memory = Memory::new(request);
+    let mut view = None;
     loop {
-        match try_once(request, &range, &tries) {
+        match try_once(request, &range, &mut view, &tries, &mut memory) {
             Ok(len) => return Ok(len),
+            // What was compared is not compared again.
+            Err(NotShared::Failed(_)) if memory.is_short() => memory.fill()?,
             Err(NotShared::Failed(err)) => return Err(err),
-            Err(NotShared::Changed) => tries.changed += 1,
+            Err(NotShared::Changed) => {
+                view = None;
+                tries.changed += 1;
+            }
             Err(NotShared::Pinned) => {
+                view = None;
                 tries.pinned += 1;
                 fsleep(Delta::from_millis(1));
             }
@@ -101,16 +108,88 @@ pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     }
 }
 
-/// Makes one try of [`dedupe`].
-fn try_once(request: &RemapRequest<'_>, range: &Blocks, tries: &Tries) -> Result<u64, NotShared> {
-    if blocks_for(request.len) <= LOCKED_COMPARE_BLOCKS {
-        return commit(request, range, None, tries);
+/// Makes one try of [`dedupe`]: compares, unless that has been done, and shares.
+fn try_once(
+    request: &RemapRequest<'_>,
+    range: &Blocks,
+    view: &mut Option<View>,
+    tries: &Tries,
+    memory: &mut Memory<'_>,
+) -> Result<u64, NotShared> {
+    if view.is_none() && blocks_for(request.len) > LOCKED_COMPARE_BLOCKS {
+        let Some(mut taken) = View::take(request, range, tries, memory)? else {
+            return Ok(0);
+        };
+        taken.compare(request, range)?;
+        *view = Some(taken);
     }
-    let Some(mut view) = View::take(request, range, tries)? else {
-        return Ok(0);
-    };
-    view.compare(request, range)?;
-    commit(request, range, Some(view), tries)
+    commit(request, range, view, tries, memory)
+}
+
+/// What is done with the locks held takes: had before, as far as it is known.
+struct Memory<'a> {
+    room: Room<'a>,
+    /// Blocks that are pinned in the source, and in the destination.
+    pinned: [Pinned; 2],
+    /// The indexes in the range of both, in ascending order.
+    both: KVVec<u64>,
+    /// Whether there was no room for all of these.
+    too_many: bool,
+}
+
+impl<'a> Memory<'a> {
+    fn new(request: &RemapRequest<'a>) -> Self {
+        Self {
+            room: Room::new(request.to.inode().data().tree.pool()),
+            pinned: [Pinned::new(), Pinned::new()],
+            both: KVVec::new(),
+            too_many: false,
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.too_many || self.room.is_short()
+    }
+
+    /// Allocates what was missing. No lock is held.
+    fn fill(&mut self) -> Result {
+        if core::mem::take(&mut self.too_many) {
+            self.both.clear();
+            let found = self.pinned.iter().map(Pinned::found).sum();
+            self.both.reserve(found, GFP_KERNEL)?;
+            for pinned in &mut self.pinned {
+                pinned.reserve()?;
+            }
+        }
+        self.room.fill()
+    }
+
+    /// Looks for blocks that are pinned, in the two files: see [`Pinned::scan`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where there is no room for all of them.
+    fn scan(
+        &mut self,
+        files: [&LockedInode; 2],
+        snap_ranges: [&Range<u64>; 2],
+        ranges: [Range<u64>; 2],
+    ) -> Result {
+        let mut fits = true;
+        let of_each = files.into_iter().zip(snap_ranges).zip(&ranges);
+        for (pinned, ((file, snap_range), range)) in self.pinned.iter_mut().zip(of_each) {
+            fits &= pinned.scan(file, snap_range, range);
+        }
+        let [from, to] = &self.pinned;
+        let [from_first, to_first] = ranges.map(|range| range.start);
+        let from = from.all.iter().map(|index| index - from_first);
+        let to = to.all.iter().map(|index| index - to_first);
+        self.too_many = !fits || !merge(from, to, &mut self.both);
+        if self.too_many {
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
 }
 
 /// Why a try shared nothing.
@@ -189,33 +268,17 @@ impl Blocks {
     }
 }
 
-/// Blocks of a file that are not written in place any more, but for those that are pinned.
-struct Side {
-    /// A snapshot of the file, without the pinned blocks.
-    tree: Tree,
-    /// The indexes of the blocks in the range that are pinned, in ascending order.
-    pinned: KVVec<u64>,
-}
-
-impl Side {
-    /// Takes the blocks at `range` of the file, whose `invalidate_lock` is `lock`.
-    fn take(
-        file: &LockedInode,
-        lock: &crate::vfs::InvalidateGuard<'_, ReflinkFs>,
-        range: Range<u64>,
-    ) -> Result<Self> {
-        let snap_range = Data::range_to_snapshot(range.start, range.end - range.start);
-        unmap_writable(file, lock, snap_range.clone());
-        let Pinned { all, own } = Pinned::of(file, &snap_range, &range)?;
-        let mut tree = file.data().tree.snapshot(&snap_range)?;
-        let mut prealloc = Prealloc::on_demand();
-        leave_out(&mut tree, file, &own, &mut prealloc)?;
-        for &index in &all {
-            // All pinned blocks are left out of the comparison, exclusive or not.
-            tree.remove(index, index + 1, &mut prealloc)?;
-        }
-        Ok(Self { tree, pinned: all })
-    }
+/// Takes a view of a file, whose `invalidate_lock` is held, and whose pinned blocks are `pinned`: no
+/// other is written in place any more.
+fn take_side(
+    file: &LockedInode,
+    snap_range: &Range<u64>,
+    pinned: &Pinned,
+    nodes: &mut Prealloc,
+) -> Result<Tree> {
+    let mut tree = file.data().tree.snapshot(snap_range, nodes)?;
+    leave_out(&mut tree, file, &pinned.own, nodes)?;
+    Ok(tree)
 }
 
 /// What two files held.
@@ -238,6 +301,7 @@ impl View {
         request: &RemapRequest<'_>,
         range: &Blocks,
         tries: &Tries,
+        memory: &mut Memory<'_>,
     ) -> Result<Option<Self>, NotShared> {
         let files = request.lock();
         let locks = files.invalidate_lock();
@@ -248,27 +312,30 @@ impl View {
             return Ok(None);
         }
 
-        let source = Side::take(from, &locks.from(), range.from(n))?;
-        let mut target = Side::take(to, &locks.to(), range.to(n))?;
-        let pinned = merge(
-            source.pinned.iter().map(|index| index - range.first),
-            target.pinned.iter().map(|index| index - range.to_first),
-        )?;
-        let n = tries.before_pinned(request, &pinned, n)?;
+        let from_range = Data::range_to_snapshot(range.first, n);
+        let to_range = Data::range_to_snapshot(range.to_first, n);
+        unmap_writable(from, &locks.from(), from_range.clone());
+        unmap_writable(to, &locks.to(), to_range.clone());
+        let ranges = [range.from(n), range.to(n)];
+        memory.scan([from, to], [&from_range, &to_range], ranges)?;
+        let n = tries.before_pinned(request, &memory.both, n)?;
         len = len.min(n * BLOCK_SIZE as u64);
 
-        // A block that is pinned in one file is left out of both.
-        let (mut from, mut prealloc) = (source.tree, Prealloc::on_demand());
-        for &i in &pinned {
+        let nodes = memory.room.nodes(false);
+        let [from_pinned, to_pinned] = &memory.pinned;
+        let mut source = take_side(from, &from_range, from_pinned, nodes)?;
+        let mut target = take_side(to, &to_range, to_pinned, nodes)?;
+        // Of either file: what is pinned is not compared with the rest.
+        for &i in &memory.both {
             let (from_index, to_index) = (range.first + i, range.to_first + i);
-            from.remove(from_index, from_index + 1, &mut prealloc)?;
-            target.tree.remove(to_index, to_index + 1, &mut prealloc)?;
+            source.remove(from_index, from_index + 1, nodes)?;
+            target.remove(to_index, to_index + 1, nodes)?;
         }
         Ok(Some(Self {
-            from,
-            shared: target.tree.edit(),
-            to: target.tree,
-            pinned,
+            from: source,
+            shared: target.edit(),
+            to: target,
+            pinned: core::mem::take(&mut memory.both),
             len,
             equal: 0,
         }))
@@ -358,20 +425,20 @@ impl View {
     }
 }
 
-/// Shares what `view` found to be equal, or what is seen to be equal here.
+/// Shares what `view` found to be equal, or what is seen to be equal here. The view is gone where
+/// that is done.
 fn commit(
     request: &RemapRequest<'_>,
     range: &Blocks,
-    view: Option<View>,
+    view: &mut Option<View>,
     tries: &Tries,
+    memory: &mut Memory<'_>,
 ) -> Result<u64, NotShared> {
-    let mut prealloc = Prealloc::on_demand();
-    prealloc_nodes(&mut prealloc, request.to.inode());
     let files = request.lock();
     let locks = files.invalidate_lock();
     let (from, to) = (files.from(), files.to());
     let mut len = prepare(request, from, to)?;
-    if let Some(view) = &view {
+    if let Some(view) = view {
         if view.equal < blocks_for(view.len) {
             len = len.min(view.equal * BLOCK_SIZE as u64);
         }
@@ -383,30 +450,30 @@ fn commit(
     }
     let (from_lock, to_lock) = (locks.from(), locks.to());
     let snap_range = Data::range_to_snapshot(range.first, n);
+    let to_range = range.to(n);
     unmap_writable(from, &from_lock, snap_range.clone());
-    unmap_writable(to, &to_lock, range.to(n));
-    let from_pinned = Pinned::of(from, &snap_range, &range.from(n))?;
-    let to_pinned = Pinned::of(to, &range.to(n), &range.to(n))?;
-    let pinned = merge(
-        from_pinned.all.iter().map(|index| index - range.first),
-        to_pinned.all.iter().map(|index| index - range.to_first),
-    )?;
-    n = tries.before_pinned(request, &pinned, n)?;
+    unmap_writable(to, &to_lock, to_range.clone());
+    let ranges = [range.from(n), range.to(n)];
+    memory.scan([from, to], [&snap_range, &to_range], ranges)?;
+    n = tries.before_pinned(request, &memory.both, n)?;
     len = len.min(n * BLOCK_SIZE as u64);
 
-    let source = from.data().tree.snapshot(&snap_range)?;
-    let result = to.data().tree.edit().and_then(|target| {
+    let nodes = memory.room.nodes(false);
+    let source = from.data().tree.snapshot(&snap_range, nodes)?;
+    let result = to.data().tree.edit(nodes).and_then(|target| {
         shared_tree(
             range,
             (&source, &target),
             view.as_ref(),
-            &pinned,
+            &memory.both,
             (n, len),
-            &mut prealloc,
+            nodes,
         )
     });
-    drop((source, view));
+    drop(source);
     let result = result.map_err(NotShared::Failed).and_then(|(tree, equal)| {
+        // So that nothing is shared with what is dropped anyway, when the locks are.
+        *view = None;
         if equal < n {
             if !tries.is_last() {
                 return Err(NotShared::Changed);
@@ -421,6 +488,7 @@ fn commit(
         drop(tree.commit());
         Ok(len)
     });
+    let [from_pinned, to_pinned] = &memory.pinned;
     to.data().tree.restore_exclusive(to_pinned.own.iter());
     from.data().tree.restore_exclusive(from_pinned.own.iter());
     result
@@ -442,6 +510,11 @@ fn shared_tree(
     prealloc: &mut Prealloc,
 ) -> Result<(Tree, u64)> {
     let mut tree = target.edit();
+    let mut few = LOCKED_COMPARE_STEPS;
+    if source.same_len(range.first, target, range.to_first, n, &mut few) == n {
+        // All is shared already: takes no node.
+        return Ok((tree, n));
+    }
     let mut pinned = pinned.iter().copied().peekable();
     let (mut at, mut left, mut steps) = (0, LOCKED_COMPARE_BLOCKS, LOCKED_COMPARE_STEPS);
     while at < n {
@@ -497,12 +570,9 @@ fn shared_tree(
     Ok((tree, at))
 }
 
-/// Returns both lists, which are in ascending order, as one.
-fn merge(
-    a: impl ExactSizeIterator<Item = u64>,
-    b: impl ExactSizeIterator<Item = u64>,
-) -> Result<KVVec<u64>> {
-    let mut all = KVVec::with_capacity(a.len() + b.len(), GFP_KERNEL)?;
+/// Puts both lists, which are in ascending order, into `all` as one. Returns whether there is room.
+fn merge(a: impl Iterator<Item = u64>, b: impl Iterator<Item = u64>, all: &mut KVVec<u64>) -> bool {
+    all.clear();
     let (mut a, mut b) = (a.peekable(), b.peekable());
     while let Some(&least) = match (a.peek(), b.peek()) {
         (Some(x), Some(y)) => Some(x.min(y)),
@@ -510,9 +580,11 @@ fn merge(
     } {
         a.next_if_eq(&least);
         b.next_if_eq(&least);
-        all.push(least, GFP_KERNEL)?;
+        if all.push_within_capacity(least).is_err() {
+            return false;
+        }
     }
-    Ok(all)
+    true
 }
 
 /// Does what `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication,

@@ -4,17 +4,8 @@
 //! `shift.rs`.
 
 use super::{
-    block_of,
-    blocks_for,
-    clear::Clearing,
-    offset_in_block,
-    shift::shift,
-    truncate::wipe_tail,
-    Changing,
-    Charge,
-    ChargedBlock,
-    LockedInode,
-    ReflinkFs, //
+    block_of, blocks_for, clear::Clearing, offset_in_block, room::Room, shift::shift,
+    truncate::wipe_tail, Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
 };
 use crate::{
     store::{
@@ -114,9 +105,12 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         charge = Charge::new(inode, holes(inode, &blocks, unshare)?)?;
     }
     if matches!(mode, Mode::PunchHole | Mode::ZeroRange) {
-        let lock = inode.invalidate_lock();
-        // The blocks that are removed here are replaced below: keep their charge.
-        charge.merge(Clearing::prepare(&lock, bytes)?.commit(false));
+        let freed = Room::new(inode.data().tree.pool()).retry(|room| {
+            let lock = inode.invalidate_lock();
+            Ok(Clearing::prepare(&lock, bytes.clone(), room)?.commit(false))
+        })?;
+        // What goes here comes again below, so that its charge is not given back first.
+        charge.merge(freed);
     }
     if fills {
         fill(inode, blocks, unshare, &mut charge)?;
@@ -213,7 +207,7 @@ fn fill_step<'a>(
         return Ok(());
     }
     data.prealloc(blocks.start, blocks.end - 1, prealloc);
-    let lock = inode.invalidate_lock();
+    let mut lock = inode.invalidate_lock();
     for (index, new) in blocks.zip(news) {
         // A fault may have given the file a block of its own meanwhile, and nothing else can have.
         let is_own = || {
@@ -222,12 +216,15 @@ fn fill_step<'a>(
                 Lookup::Exclusive(_) | Lookup::Unwritten(_)
             )
         };
-        let Some(block) = new.filter(|_| !is_own()) else {
-            continue;
-        };
-        // The old block, or the zeros that stand for a hole, may be mapped.
-        lock.unmap(index..index + 1);
-        block.insert(&lock, index, prealloc)?;
+        let mut new = new;
+        while let Some(block) = new.take().filter(|_| !is_own()) {
+            // The old block, or the zeros that stand for a hole, may be mapped.
+            lock.unmap(index..index + 1);
+            new = block.insert(&lock, index, prealloc)?;
+            if new.is_some() {
+                lock.unlocked(|| prealloc.fill(data.pool()))?;
+            }
+        }
     }
     Ok(())
 }

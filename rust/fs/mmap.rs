@@ -226,7 +226,9 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
             if !old.is_hole() {
                 events::cow(inode, index, 1);
             }
-            return insert_copy(&lock, index, old.block(), block, &mut prealloc);
+            if insert_copy(&lock, index, old.block(), block, &mut prealloc)? {
+                return Ok(());
+            }
         }
         // Another kind of block takes another charge, or none: starts again.
         drop(lock);
@@ -234,15 +236,16 @@ fn make_exclusive(inode: &Inode, index: u64) -> Result {
     }
 }
 
-/// Inserts `block` at `index`, with the bytes of `old`, in place of that or of a hole.
+/// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole. Returns
+/// whether `prealloc` had what that takes.
 fn insert_copy(
     lock: &InvalidateGuard<'_, ReflinkFs>,
     index: u64,
     old: Option<BlockRef>,
     block: ChargedBlock<'_>,
     prealloc: &mut Prealloc,
-) -> Result {
-    // For a hole, a zero page may be mapped.
+) -> Result<bool> {
+    // For a hole the zeros may be mapped, which stand for others, too.
     if !old.as_ref().is_some_and(BlockRef::has_no_other_ref) {
         lock.unmap(index..index + 1);
     }
@@ -250,5 +253,5 @@ fn insert_copy(
         Some(old) => block.bytes().copy_block(&old)?,
         None => block.zero_around(0, 0),
     }
-    block.insert(lock, index, prealloc)
+    Ok(block.insert(lock, index, prealloc)?.is_none())
 }

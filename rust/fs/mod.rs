@@ -11,6 +11,7 @@
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
+//! | `room.rs` | memory for a change, had before `invalidate_lock` |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
 //! | `events.rs` | tracepoints |
 //!
@@ -51,6 +52,7 @@ mod options;
 mod quota_options;
 mod read;
 mod remap;
+mod room;
 mod shift;
 mod summary;
 mod superblock;

@@ -4,8 +4,12 @@
 
 use super::{
     blocks_for,
-    clone::unmap_writable,
+    clone::{
+        unmap_writable,
+        Pinned, //
+    },
     data,
+    room::Room,
     Changing,
     ChargedTree,
     ReflinkFs, //
@@ -39,28 +43,48 @@ const TRIES: usize = 2;
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let data = &inode.data().tree;
     let first = from.min(to);
+    let mut room = Room::new(data.pool());
+    let mut pinned = Pinned::new();
     let mut tries = 0;
     loop {
         let lock = inode.invalidate_lock();
         unmap_writable(inode, &lock, first..data::ALL.end);
-        // A pinned block carries the index at which it may still be stored to, and so does not
-        // move. A copy does, as if a page cache had dropped the page.
-        let mut pinned = KVVec::new();
-        inode
-            .data()
-            .dax
-            .mapped()
-            .scan_pinned(from..data::ALL.end, |index| {
-                Ok(pinned.push(index, GFP_KERNEL)?)
-            })?;
-        let source = data.edit()?;
-        if tries == TRIES || !pinned.is_empty() {
-            let tree = moved(inode, &source, (from, to), &pinned)?;
-            drop(source);
-            return commit(inode, &lock, tree, first, size);
+        // A block that is pinned carries the index at which it may still be written to, and so does
+        // not move. A copy goes instead, as a page cache would forget the page.
+        let range = from..data::ALL.end;
+        if !pinned.scan(inode, &range, &range) {
+            drop(lock);
+            pinned.reserve()?;
+            continue;
         }
+        let result = data.edit(room.nodes(false)).and_then(|source| {
+            if tries < TRIES && pinned.all.is_empty() {
+                return Ok(Err(source));
+            }
+            let mut tree = moved(&source, (from, to), room.nodes(false))?;
+            for &index in &pinned.all {
+                let Some(old) = source.lookup(index).block() else {
+                    continue;
+                };
+                // The other stays counted as long as it is referred to.
+                let copy = room.block(false)?;
+                copy.bytes().copy_block(&old)?;
+                tree.insert(index - from + to, copy, room.nodes(false))?;
+            }
+            Ok(Ok(tree))
+        });
+        let source = match result {
+            Ok(Ok(tree)) => return commit(inode, &lock, tree, first, size),
+            Ok(Err(source)) => source,
+            Err(_) if room.is_short() => {
+                drop(lock);
+                room.fill()?;
+                continue;
+            }
+            Err(err) => return Err(err),
+        };
         drop(lock);
-        let tree = moved(inode, &source, (from, to), &pinned)?;
+        let tree = moved(&source, (from, to), &mut Prealloc::on_demand())?;
         let lock = inode.invalidate_lock();
         if data.is_still(&source) {
             drop(source);
@@ -70,28 +94,12 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
     }
 }
 
-/// Returns a tree with the blocks of `source` as they are to be; of those that are pinned there are
-/// copies.
-fn moved(
-    inode: &Changing<'_>,
-    source: &Tree,
-    (from, to): (u64, u64),
-    pinned: &[u64],
-) -> Result<Tree> {
+/// Returns a tree with the blocks of `source` as they are to be.
+fn moved(source: &Tree, (from, to): (u64, u64), nodes: &mut Prealloc) -> Result<Tree> {
     let mut tree = source.edit();
-    let mut prealloc = Prealloc::on_demand();
-    tree.remove(from.min(to), u64::MAX, &mut prealloc)?;
+    tree.remove(from.min(to), u64::MAX, nodes)?;
     let len = data::ALL.end - from;
-    tree.share(to, source, from, len, &mut prealloc, cond_resched_killable)?;
-    for &index in pinned {
-        let Some(pinned) = source.lookup(index).block() else {
-            continue;
-        };
-        // The original stays charged as long as it is referred to.
-        let copy = inode.data().tree.pool().alloc()?;
-        copy.bytes().copy_block(&pinned)?;
-        tree.insert(index - from + to, copy, &mut prealloc)?;
-    }
+    tree.share(to, source, from, len, nodes, cond_resched_killable)?;
     Ok(tree)
 }
 

@@ -7,6 +7,7 @@ use super::{
     blocks_for,
     clear::Clearing,
     offset_in_block,
+    room::Room,
     Changing,
     LockedInode, //
 };
@@ -44,10 +45,12 @@ pub(crate) fn truncate(inode: &Changing<'_>, size: u64) -> Result {
         inode.set_size(size);
         return Ok(());
     }
-    let lock = inode.invalidate_lock();
-    let clearing = Clearing::prepare(&lock, size..u64::MAX)?;
-    // Nothing fails from here on.
-    inode.set_size(size);
-    drop(clearing.commit(true));
-    Ok(())
+    Room::new(inode.data().tree.pool()).retry(|room| {
+        let lock = inode.invalidate_lock();
+        let clearing = Clearing::prepare(&lock, size..u64::MAX, room)?;
+        // Nothing fails from here on.
+        inode.set_size(size);
+        drop(clearing.commit(true));
+        Ok(())
+    })
 }

@@ -2,8 +2,8 @@
 /*
  * Inline functions and macros of the kernel that Rust cannot call, each as
  * rust_helper_NAME, which Rust calls by NAME: as rust/helpers/ of the kernel, and one
- * file for each header as there. What appears there goes here. Only fault.c and
- * local.c do more than that, and have a prefix of their own.
+ * file for each header as there. What appears there goes here. Only fault.c,
+ * local.c and lockdep.c do more than that, and have a prefix of their own.
  *
  * This is what reflinkfs links, and all of it what bindgen reads; copy_fr.c is what
  * copy_fr links.
@@ -30,6 +30,7 @@
 #include "iversion.c"
 #include "list.c"
 #include "local.c"
+#include "lockdep.c"
 #include "mm.c"
 #include "page.c"
 #include "page_ref.c"

@@ -130,12 +130,13 @@ unsafe impl<T> Send for UninitNode<T> {}
 unsafe impl<T> Sync for UninitNode<T> {}
 
 impl<T> UninitNode<T> {
-    /// Allocates memory for a node, charged to the caller's cgroup. May sleep.
+    /// Allocates memory for a node, charged to the caller's cgroup. `flags` say whether it may
+    /// wait.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, also without a [`Cache`] for nodes of this type.
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(flags: bindings::gfp_t) -> Result<Self> {
         // The objects of a cache are aligned to a word at least.
         const { assert!(align_of::<NodeInner<T>>() <= align_of::<u64>()) };
         let cache = CACHE.load(Relaxed);
@@ -143,7 +144,7 @@ impl<T> UninitNode<T> {
             return Err(ENOMEM);
         }
         // SAFETY: A cache that is not null is live, see `Cache`.
-        let memory = unsafe { bindings::kmem_cache_alloc(cache, bindings::GFP_KERNEL_ACCOUNT) };
+        let memory = unsafe { bindings::kmem_cache_alloc(cache, flags) };
         // INVARIANT: The objects of the cache have the size and alignment of a `NodeInner`.
         Ok(Self(NonNull::new(memory.cast()).ok_or(ENOMEM)?))
     }

@@ -8,6 +8,7 @@ use super::{
         Pool,
         Spare,
         SpareSource,
+        GFP_NO_RECLAIM,
         MAX_OVERCOMMIT_BLOCKS, //
     },
     node::{
@@ -16,6 +17,7 @@ use super::{
     },
     node_ref::UninitNode, //
 };
+use crate::bindings;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -61,6 +63,22 @@ use kernel::{
 /// assert_eq!(lock.read().next_block(0), Some(1 << 20));
 /// # Ok::<(), Error>(())
 /// ```
+///
+/// A change of a tree that no lock protects, while the caller holds a lock for which others wait,
+/// takes one made by [`Prealloc::no_reclaim`] and is done again, without the lock in between:
+///
+/// ```text
+/// loop {
+///     {
+///         let _guard = lock();
+///         match change(&mut prealloc) {
+///             Err(_) if prealloc.is_short() => (),
+///             result => return result,
+///         }
+///     }
+///     prealloc.refill(pool)?;                 // may sleep and fail
+/// }
+/// ```
 #[derive(Default)]
 pub struct Prealloc {
     /// `None` at first: even dropping an empty vector calls the allocator.
@@ -76,7 +94,14 @@ pub struct Prealloc {
     /// How many were used.
     copied: u64,
     source: NodeSource,
+    /// What was used since the last [`Prealloc::refill`]: nodes, spares.
+    used: [usize; 2],
+    /// What was missing: a node, a spare.
+    short: [bool; 2],
 }
+
+const NODE: usize = 0;
+const SPARE: usize = 1;
 
 /// Memory for a node, charged to the pool.
 struct PreallocNode {
@@ -85,10 +110,10 @@ struct PreallocNode {
 }
 
 impl PreallocNode {
-    fn new(pool: &Arc<Pool>, overcommit: u64) -> Result<Self> {
+    fn new(charge: NodeCharge, flags: bindings::gfp_t) -> Result<Self> {
         Ok(Self {
-            charge: NodeCharge::new(pool.clone(), overcommit)?,
-            memory: UninitNode::new()?,
+            memory: UninitNode::new(flags)?,
+            charge,
         })
     }
 }
@@ -99,8 +124,22 @@ enum NodeSource {
     /// What [`Prealloc::fill`] allocated.
     #[default]
     Prealloc,
-    /// The allocator, which may exceed the pool's limit by `overcommit` blocks.
-    Alloc { overcommit: u64 },
+    /// The allocator, within the pool's limit.
+    Alloc,
+    /// What [`Prealloc::refill`] allocated, then the allocator without waiting.
+    NoReclaim {
+        /// By how many blocks the pool's limit may be exceeded.
+        overcommit: u64,
+    },
+}
+
+impl NodeSource {
+    fn overcommit(&self) -> u64 {
+        match *self {
+            Self::Prealloc | Self::Alloc => 0,
+            Self::NoReclaim { overcommit } => overcommit,
+        }
+    }
 }
 
 impl Prealloc {
@@ -113,19 +152,49 @@ impl Prealloc {
     /// other thread can reach.
     pub fn on_demand() -> Self {
         Self {
-            source: NodeSource::Alloc { overcommit: 0 },
+            source: NodeSource::Alloc,
             ..Self::default()
         }
     }
 
-    /// As [`Prealloc::on_demand`], and may exceed the pool's limit, see [`Pool::alloc_overcommit`].
-    pub fn on_demand_overcommit() -> Self {
+    /// Makes one that allocates whenever a node is needed, but does not wait for memory: see
+    /// [`Prealloc`].
+    pub fn no_reclaim() -> Self {
         Self {
-            source: NodeSource::Alloc {
-                overcommit: MAX_OVERCOMMIT_BLOCKS,
-            },
+            source: NodeSource::NoReclaim { overcommit: 0 },
             ..Self::default()
         }
+    }
+
+    /// Sets whether one made by [`Prealloc::no_reclaim`] may exceed the pool's limit.
+    pub fn set_overcommit(&mut self, overcommit: bool) {
+        let overcommit = if overcommit { MAX_OVERCOMMIT_BLOCKS } else { 0 };
+        self.source = NodeSource::NoReclaim { overcommit };
+    }
+
+    /// Returns whether a change that takes nodes may sleep, and must hold no spinning lock.
+    pub fn may_sleep(&self) -> bool {
+        self.source == NodeSource::Alloc
+    }
+
+    /// Returns whether a change failed because it would have had to wait for memory.
+    pub fn is_short(&self) -> bool {
+        self.short != [false; 2]
+    }
+
+    /// Allocates what the last change took, and what it was short of; more nodes than that, if they
+    /// can be had. So a change that is short again takes more, and each is done in the end.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` at the pool's limit, `ENOMEM`.
+    pub fn refill(&mut self, pool: &Arc<Pool>) -> Result {
+        let used = core::mem::take(&mut self.used);
+        let short = core::mem::take(&mut self.short);
+        let wanted = |kind: usize| if short[kind] { used[kind] + 1 } else { 0 };
+        (self.wanted, self.extra) = (wanted(NODE), wanted(NODE));
+        self.wanted_spares = wanted(SPARE);
+        self.fill(pool)
     }
 
     /// Allocates what the last change needs, and as much as possible of what the next ones may
@@ -145,7 +214,7 @@ impl Prealloc {
         }
         while self.len() < self.wanted + self.extra && self.add(pool).is_ok() {}
         while self.spares() < self.wanted_spares {
-            let spare = Spare::new(pool, 0)?;
+            let spare = Spare::new(pool, self.source.overcommit())?;
             let spares = self.spares.get_or_insert_with(KVec::new);
             spares.push(spare, GFP_KERNEL)?;
         }
@@ -160,10 +229,15 @@ impl Prealloc {
     }
 
     fn add(&mut self, pool: &Arc<Pool>) -> Result {
-        let node = PreallocNode::new(pool, 0)?;
+        let node = self.alloc(pool, bindings::GFP_KERNEL_ACCOUNT)?;
         let nodes = self.nodes.get_or_insert_with(KVec::new);
         nodes.push(node, GFP_KERNEL)?;
         Ok(())
+    }
+
+    fn alloc(&self, pool: &Arc<Pool>, flags: bindings::gfp_t) -> Result<PreallocNode> {
+        let charge = NodeCharge::new(pool.clone(), self.source.overcommit())?;
+        PreallocNode::new(charge, flags)
     }
 
     fn spares(&self) -> usize {
@@ -215,13 +289,18 @@ impl Prealloc {
     }
 
     fn take_node(&mut self, pool: &Arc<Pool>) -> Result<PreallocNode> {
-        if let Some(node) = self.nodes.as_mut().and_then(KVec::pop) {
-            return Ok(node);
-        }
-        match self.source {
-            NodeSource::Prealloc => Err(ENOMEM),
-            NodeSource::Alloc { overcommit } => PreallocNode::new(pool, overcommit),
-        }
+        let node = match self.nodes.as_mut().and_then(KVec::pop) {
+            Some(node) => node,
+            None => match self.source {
+                NodeSource::Prealloc => return Err(ENOMEM),
+                NodeSource::NoReclaim { .. } => self
+                    .alloc(pool, GFP_NO_RECLAIM)
+                    .inspect_err(|&err| self.short[NODE] = err == ENOMEM)?,
+                NodeSource::Alloc => self.alloc(pool, bindings::GFP_KERNEL_ACCOUNT)?,
+            },
+        };
+        self.used[NODE] += 1;
+        Ok(node)
     }
 }
 
@@ -229,10 +308,18 @@ impl SpareSource for Prealloc {
     /// Returns `None` if it has none and may not allocate: when the block became full after
     /// [`Prealloc::require_spares`], under the same hold of the tree's lock.
     fn take_spare(&mut self, pool: &Arc<Pool>) -> Result<Option<Spare>> {
-        let spare = match self.source {
-            NodeSource::Prealloc => self.spares.as_mut().and_then(KVec::pop),
-            NodeSource::Alloc { overcommit } => Some(Spare::new(pool, overcommit)?),
+        let prepared = self.spares.as_mut().and_then(KVec::pop);
+        let spare = match (prepared, &self.source) {
+            (Some(spare), _) => Some(spare),
+            (None, NodeSource::Prealloc) => None,
+            (None, NodeSource::Alloc) => Some(Spare::new(pool, 0)?),
+            (None, &NodeSource::NoReclaim { overcommit }) => {
+                let spare = Spare::no_reclaim(pool, overcommit)
+                    .inspect_err(|&err| self.short[SPARE] = err == ENOMEM)?;
+                Some(spare)
+            }
         };
+        self.used[SPARE] += usize::from(spare.is_some());
         self.copied += u64::from(spare.is_some());
         Ok(spare)
     }

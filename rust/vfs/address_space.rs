@@ -83,6 +83,7 @@ impl<T: FileSystem> Inode<T> {
     pub fn invalidate_lock(&self) -> InvalidateGuard<'_, T> {
         // SAFETY: The inode is live; the guard unlocks it.
         unsafe { bindings::down_write(self.invalidate_rwsem()) };
+        invalidate_locked();
         InvalidateGuard {
             inode: self,
             unlock: true,
@@ -106,7 +107,28 @@ impl<T: FileSystem> Inode<T> {
     }
 }
 
-/// `invalidate_lock` held exclusive.
+/// Tells lockdep that an `invalidate_lock`, or two, are held exclusive from now on: it reports a
+/// wait for memory then.
+pub(super) fn invalidate_locked() {
+    // SAFETY: Only tells lockdep.
+    unsafe { bindings::reflinkfs_invalidate_locked() };
+}
+
+/// Has lockdep report waits for memory with `invalidate_lock` held exclusive: once, before there is
+/// an inode.
+pub(super) fn invalidate_in_reclaim() {
+    // SAFETY: Only tells lockdep.
+    unsafe { bindings::reflinkfs_invalidate_in_reclaim() };
+}
+
+/// Ends what [`invalidate_locked`] began.
+pub(super) fn invalidate_unlocked() {
+    // SAFETY: Only tells lockdep.
+    unsafe { bindings::reflinkfs_invalidate_unlocked() };
+}
+
+/// `invalidate_lock` held exclusive. Nobody waits for memory meanwhile, as faults of processes of
+/// other cgroups wait for the lock; lockdep is told so.
 #[must_use]
 pub struct InvalidateGuard<'a, T: FileSystem> {
     inode: &'a Inode<T>,
@@ -128,6 +150,21 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
     /// Returns the inode whose lock it is.
     pub fn inode(&self) -> &'a Inode<T> {
         self.inode
+    }
+
+    /// Calls `f` without the lock, and takes it again: what was true of the inode need not be any
+    /// more.
+    pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        debug_assert!(self.unlock);
+        // SAFETY: The lock is held, and taken again below. The value is borrowed meanwhile, so that
+        // nothing relies on it.
+        unsafe { bindings::up_write(self.inode.invalidate_rwsem()) };
+        invalidate_unlocked();
+        let result = f();
+        // SAFETY: The inode is live; the guard unlocks it.
+        unsafe { bindings::down_write(self.inode.invalidate_rwsem()) };
+        invalidate_locked();
+        result
     }
 
     /// Removes `pages` from every page table, `unmap_mapping_pages`. The copies that private
@@ -164,6 +201,7 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
 impl<T: FileSystem> Drop for InvalidateGuard<'_, T> {
     fn drop(&mut self) {
         if self.unlock {
+            invalidate_unlocked();
             // SAFETY: `Inode::invalidate_lock` took it.
             unsafe { bindings::up_write(self.inode.invalidate_rwsem()) };
         }

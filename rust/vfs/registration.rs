@@ -57,6 +57,7 @@ impl<T: Mountable> Registration<T> {
         data: impl PinInit<T::TypeData, Error>,
     ) -> impl PinInit<Self, Error> {
         let () = Self::TABLE_HAS_END;
+        super::address_space::invalidate_in_reclaim();
         try_pin_init!(Self {
             inode_cache: InodeCache::new()?,
             data <- data,

@@ -6,6 +6,7 @@
 //! `xfs_reflink_remap_prep` for the order of the locks.
 
 use super::{
+    address_space::{invalidate_locked, invalidate_unlocked},
     Changing,
     File,
     FileSystem,
@@ -140,6 +141,7 @@ impl<T: FileSystem> LockedPair<'_, T> {
         unsafe {
             bindings::filemap_invalidate_lock_two(self.from().mapping(), self.to().mapping());
         }
+        invalidate_locked();
         InvalidatePair(self)
     }
 }
@@ -173,6 +175,7 @@ impl<T: FileSystem> InvalidatePair<'_, T> {
 
 impl<T: FileSystem> Drop for InvalidatePair<'_, T> {
     fn drop(&mut self) {
+        invalidate_unlocked();
         // SAFETY: `LockedPair::invalidate_lock` took them.
         unsafe {
             let (from, to) = (self.0.from(), self.0.to());

@@ -211,14 +211,14 @@ fn insert_batch(
     let first = block_of(pos);
     let (begin, last) = (first + begin as u64, first + last as u64);
     inode.data().tree.prealloc(begin, last, prealloc);
-    let lock = inode.invalidate_lock();
+    let mut lock = inode.invalidate_lock();
     lock.unmap(begin..last + 1);
     for (i, new) in news.iter_mut().enumerate() {
         let Some(block) = new.take() else { continue };
         let index = first + i as u64;
         let part = part_of_block(i, offset_in_block(pos), len);
         let start = part.start as u64;
-        insert_block(&lock, index, block, part, prealloc)
+        insert_block(&mut lock, (index, last + 1), block, part, prealloc)
             .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
     }
     Ok(())

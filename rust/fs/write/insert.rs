@@ -30,24 +30,34 @@ pub(super) fn keep_around(block: &BlockRef, old: &BlockRef, written: Range<usize
     block.copy_from(written.end, old, written.end, BLOCK_SIZE - written.end)
 }
 
-/// Inserts a new block at `index`, of which `part` was written.
+/// Inserts a new block at `index`, of which `part` was written. The lock is dropped where memory is
+/// to be waited for, and taken again; then what lies from there up to `end` is unmapped again.
 ///
 /// # Errors
 ///
-/// Those of [`ChargedBlock::insert`].
+/// Those of [`ChargedBlock::insert`] and [`Prealloc::fill`].
 pub(super) fn insert_block(
-    lock: &InvalidateGuard<'_, ReflinkFs>,
-    index: u64,
+    lock: &mut InvalidateGuard<'_, ReflinkFs>,
+    (index, end): (u64, u64),
     block: ChargedBlock<'_>,
     part: Range<usize>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    // A fault has inserted an exclusive block since the lookup. It may hold newer stores: only our
-    // bytes are copied to it.
-    if lock.inode().data().dax.was_mapped() {
-        if let Lookup::Exclusive(own) = lock.inode().data().tree.lookup(index) {
-            return own.copy_from(part.start, block.bytes(), part.start, part.len());
+    let inode = lock.inode();
+    let mut block = block;
+    loop {
+        // A fault has inserted an exclusive block since the lookup. It may hold newer stores: only
+        // our bytes are copied to it.
+        if inode.data().dax.was_mapped() {
+            if let Lookup::Exclusive(own) = inode.data().tree.lookup(index) {
+                return own.copy_from(part.start, block.bytes(), part.start, part.len());
+            }
         }
+        block = match block.insert(lock, index, prealloc)? {
+            None => return Ok(()),
+            Some(back) => back,
+        };
+        lock.unlocked(|| prealloc.fill(inode.data().tree.pool()))?;
+        lock.unmap(index..end);
     }
-    block.insert(lock, index, prealloc)
 }

@@ -111,41 +111,64 @@ fn write_contig(
     if end > first {
         inode.data().tree.prealloc(first, end - 1, prealloc);
     }
-    let lock = inode.invalidate_lock();
+    let mut lock = inode.invalidate_lock();
     lock.unmap(first..end);
-    let (whole, inserted) = insert_run(&lock, first, contig, prealloc);
+    let (whole, inserted) = insert_run(&mut lock, first, contig, prealloc);
     if let Err(err) = inserted {
         return (whole * BLOCK_SIZE, Err(err));
     }
     if let Some(last) = last {
         let block = ChargedBlock::uncharged(inode, last);
-        if let Err(err) = insert_block(&lock, first + whole as u64, block, 0..part, prealloc) {
+        if let Err(err) = insert_block(
+            &mut lock,
+            (first + whole as u64, end),
+            block,
+            0..part,
+            prealloc,
+        ) {
             return (done - part, Err(err));
         }
     }
     (done, result)
 }
 
-/// Inserts whole new blocks from `index` on. Returns how many, and why it stopped.
+/// Inserts whole new blocks from `index` on. Returns how many, and what kept it from going on. The
+/// lock is dropped where memory is to be waited for, and taken again.
 fn insert_run(
-    lock: &InvalidateGuard<'_, ReflinkFs>,
+    lock: &mut InvalidateGuard<'_, ReflinkFs>,
     index: u64,
     mut contig: ContigBlocks<'_>,
     prealloc: &mut Prealloc,
 ) -> (usize, Result) {
     let (inode, all) = (lock.inode(), contig.len());
-    // A fault may have inserted blocks meanwhile: then each is looked at.
+    let end = index + all as u64;
+    // A fault may have put blocks there meanwhile, which are looked at one by one.
     let all_others =
         !inode.data().dax.was_mapped() || inode.data().tree.len_to_alloc(index, all) == all;
     // One by one, too, where owners are charged.
+    let mut done = 0;
     if all_others && all > 1 && !has_quota(inode.super_block()) {
         let result = Data::insert_run(lock, index, &mut contig, prealloc);
-        return (all - contig.len(), result);
+        done = all - contig.len();
+        if result.is_err() || contig.is_empty() {
+            return (done, result);
+        }
+        let result = lock.unlocked(|| prealloc.fill(inode.data().tree.pool()));
+        if result.is_err() {
+            return (done, result);
+        }
+        lock.unmap(index + done as u64..end);
+        // A fault may have come in between: the rest goes the other way.
     }
-    let mut done = 0;
     while let Some(block) = contig.take() {
         let block = ChargedBlock::uncharged(inode, block);
-        let result = insert_block(lock, index + done as u64, block, 0..BLOCK_SIZE, prealloc);
+        let result = insert_block(
+            lock,
+            (index + done as u64, end),
+            block,
+            0..BLOCK_SIZE,
+            prealloc,
+        );
         if result.is_err() {
             return (done, result);
         }

@@ -34,9 +34,9 @@ const MAX_ORDER: u32 = if PAGES_VIRT_CONTIGUOUS {
     0
 };
 
-/// As `GFP_KERNEL_ACCOUNT`, without direct reclaim and memory reserves: for allocations of higher
-/// order, which can be replaced by single pages.
-const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
+/// As `GFP_KERNEL_ACCOUNT`, without direct reclaim and memory reserves: for what can be had
+/// otherwise, as an allocation of higher order by single pages, or one under a lock without it.
+pub(in crate::store) const GFP_NO_RECLAIM: bindings::gfp_t = (bindings::GFP_KERNEL_ACCOUNT
     & !bindings::__GFP_DIRECT_RECLAIM)
     | bindings::__GFP_NOMEMALLOC
     | bindings::__GFP_NOWARN;
@@ -54,6 +54,17 @@ impl Pool {
     /// `ENOSPC` at the limit, `ENOMEM`.
     pub fn alloc(&self) -> Result<NewBlock<'_>> {
         self.alloc_batch(1).take()
+    }
+
+    /// As [`Pool::alloc`] or [`Pool::alloc_overcommit`], without waiting for memory: for a caller
+    /// that holds a lock for which others wait.
+    ///
+    /// # Errors
+    ///
+    /// As there; `ENOMEM` also where waiting would help.
+    pub fn alloc_no_reclaim(&self, overcommit: bool) -> Result<NewBlock<'_>> {
+        let overcommit = if overcommit { MAX_OVERCOMMIT_BLOCKS } else { 0 };
+        BlockBatch::no_reclaim(self, overcommit).take()
     }
 
     /// As [`Pool::alloc`], and may exceed the limit: for an operation that frees as many blocks,
@@ -77,6 +88,8 @@ impl Pool {
 pub struct BlockBatch<'pool> {
     pool: &'pool Pool,
     left: u64,
+    /// How single pages are allocated.
+    flags: bindings::gfp_t,
     /// Those whose pages are allocated, which are taken first.
     contig: Option<ContigBlocks<'pool>>,
 }
@@ -92,8 +105,16 @@ impl<'pool> BlockBatch<'pool> {
             } else {
                 pool.charge(n, overcommit)
             },
+            flags: bindings::GFP_KERNEL_ACCOUNT,
             contig: None,
         }
+    }
+
+    /// Charges a block, whose page is not waited for.
+    pub(super) fn no_reclaim(pool: &'pool Pool, overcommit: u64) -> Self {
+        let mut batch = Self::new(pool, 1, overcommit);
+        batch.flags = GFP_NO_RECLAIM;
+        batch
     }
 
     /// Takes the next block. Its bytes are not initialised.
@@ -132,7 +153,7 @@ impl<'pool> BlockBatch<'pool> {
         let mut order = wanted.min(self.pool.order());
         let page = loop {
             if order == 0 {
-                break alloc_pages(bindings::GFP_KERNEL_ACCOUNT, 0).ok_or(ENOMEM)?;
+                break alloc_pages(self.flags, 0).ok_or(ENOMEM)?;
             }
             if let Some(page) = alloc_pages(GFP_NO_RECLAIM, order) {
                 // SAFETY: The pages were just allocated, with this order and not as one folio.
@@ -159,7 +180,7 @@ impl<'pool> BlockBatch<'pool> {
 
 /// Allocates `1 << order` pages, charged to the caller's cgroup.
 fn alloc_pages(flags: bindings::gfp_t, order: u32) -> Option<NonNull<bindings::page>> {
-    // SAFETY: Allocating pages has no preconditions but a context that may sleep.
+    // SAFETY: Allocating pages has no preconditions but a context that may sleep if `flags` do.
     NonNull::new(unsafe { bindings::alloc_pages(flags, order) })
 }
 

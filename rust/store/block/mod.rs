@@ -37,6 +37,7 @@ mod reap;
 mod spare;
 mod uio;
 
+pub(super) use self::alloc::GFP_NO_RECLAIM;
 pub use self::alloc::{
     BlockBatch,
     ContigBlocks,

@@ -39,7 +39,20 @@ impl Spare {
     ///
     /// Those of [`Pool::alloc`].
     pub fn new(pool: &Arc<Pool>, overcommit: u64) -> Result<Self> {
-        let block = BlockBatch::new(pool, 1, overcommit).take()?;
+        Self::from_batch(BlockBatch::new(pool, 1, overcommit), pool)
+    }
+
+    /// As [`Spare::new`], without waiting for memory.
+    ///
+    /// # Errors
+    ///
+    /// As there; `ENOMEM` also where waiting would help.
+    pub fn no_reclaim(pool: &Arc<Pool>, overcommit: u64) -> Result<Self> {
+        Self::from_batch(BlockBatch::no_reclaim(pool, overcommit), pool)
+    }
+
+    fn from_batch(mut batch: BlockBatch<'_>, pool: &Arc<Pool>) -> Result<Self> {
+        let block = batch.take()?;
         // INVARIANT: `block` gives up what it owned.
         Ok(Self {
             block: block.into_raw(),

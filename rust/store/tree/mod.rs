@@ -27,7 +27,7 @@ use super::{
     },
     Prealloc, //
 };
-use kernel::sync::Arc;
+use kernel::{prelude::*, sync::Arc};
 
 /// The blocks of a file, by index; holes have none.
 ///
@@ -164,14 +164,20 @@ impl Tree {
         }
     }
 
-    /// Prepares the root to be shared: moves a full block without a node into a leaf. Returns false
-    /// if `prealloc` has no node for that.
-    pub fn make_shareable(&mut self, prealloc: &mut Prealloc) -> bool {
+    /// Prepares the root to be shared: moves a full block without a node into a leaf.
+    ///
+    /// # Errors
+    ///
+    /// Those of `prealloc`, where it has no node for that.
+    pub fn make_shareable(&mut self, prealloc: &mut Prealloc) -> Result {
         match &self.root {
             Root::One(leaf) if leaf.spares_to_copy() > 0 => {
-                prealloc.require(1, 0) && self.raise_height(1, prealloc).is_ok()
+                if !prealloc.require(1, 0) {
+                    return Err(ENOMEM);
+                }
+                self.raise_height(1, prealloc).map(|_| ())
             }
-            _ => true,
+            _ => Ok(()),
         }
     }
 

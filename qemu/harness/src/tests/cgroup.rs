@@ -2,16 +2,19 @@
 //! Memory is charged to the cgroup of the process that allocates it, and only a cgroup at its limit
 //! fails.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::fallocate::fallocate;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
 use crate::filesystem::{Btrfs, Ext4, Feature, Xfs};
 use crate::mapping::Mapping;
-use crate::pattern::{blocks, BLOCK};
+use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{signal_name, Child, End};
-use crate::sys::{mkdir, rmdir, sleep_ms, unlink, File};
+use crate::sys::{check, clone_range, lstat, mkdir, pipe, rmdir, sleep_ms, unlink, File};
 use crate::wait::eventually;
 
 const LATER: &str = "gives it back when it likes";
@@ -32,6 +35,8 @@ pub const CASES: &[Case] = &[
         .except(Xfs, RECLAIMS)
         .except(Btrfs, RECLAIMS)
         .except(Ext4, RECLAIMS),
+    case!(a_writer_that_waits_for_memory_holds_up_no_faults)
+        .needs(&[Feature::Reflinkfs, Feature::FastKernel]),
 ];
 
 /// A cgroup, removed when dropped.
@@ -304,4 +309,63 @@ fn a_store_without_memory_kills_in_its_group_alone(t: &Test) -> Outcome {
     )?;
     drop((map, file));
     unlink(&path).or_fail("unlink")
+}
+
+/// The kernel has a process wait that goes on allocating above `memory.high` of its group, up to 2 s
+/// for each quarter of a MiB. A collapse by one block makes each leaf of the tree anew; a block that is
+/// pinned has it done with `invalidate_lock` held, for which faults wait.
+fn a_writer_that_waits_for_memory_holds_up_no_faults(t: &Test) -> Outcome {
+    /// Leaves of 64 blocks: 5 MiB of nodes.
+    const BLOCKS: u64 = 1 << 19;
+    const PINNED: usize = 5;
+    const LONGEST: Duration = Duration::from_millis(1000);
+    let file = t.create_with("file", &blocks(1, 64))?;
+    let mut len = 64;
+    while len < BLOCKS {
+        clone_range(&file, 0, len * BLOCK64, &file, len * BLOCK64).or_fail("FICLONERANGE")?;
+        len *= 2;
+    }
+    let map = Mapping::shared(&file, 64 * BLOCK)?;
+    map.store(PINNED * BLOCK, b"pinned");
+    let (output, input) = pipe()?;
+    let vector = libc::iovec {
+        iov_base: map.at(PINNED * BLOCK).cast(),
+        iov_len: BLOCK,
+    };
+    // SAFETY: the kernel takes a reference to the page of a mapping that is there.
+    check(unsafe { libc::vmsplice(input.as_raw_fd(), &vector, 1, 0) } as i64)
+        .or_fail("vmsplice")?;
+    let group = Group::new(t)?;
+    let writer = Child::spawn(|| {
+        group.enter()?;
+        // All that it has is above it.
+        group.set("memory.high", "4096")?;
+        fallocate(&file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, BLOCK64).or_fail("collapsing")
+    })?;
+    let (mut longest, mut rounds) = (Duration::ZERO, 0u64);
+    while !writer.is_over() {
+        let begin = Instant::now();
+        map.advise(libc::MADV_DONTNEED).or_fail("MADV_DONTNEED")?;
+        // The block is the same before the collapse and after it, as is every 64th.
+        map.load(20 * BLOCK, 1);
+        file.read_at(30 * BLOCK64, BLOCK)?;
+        lstat(&file.path).or_fail("lstat")?;
+        longest = longest.max(begin.elapsed());
+        rounds += 1;
+    }
+    writer.join()?;
+    drop((output, input));
+    expect(
+        group.event("high")? > 0,
+        "the group was above its memory.high",
+    )?;
+    expect(
+        longest < LONGEST,
+        format_args!("of {rounds} faults, reads and stats the longest took {longest:?}, of at most {LONGEST:?}"),
+    )?;
+    expect_eq(
+        file.read_at((PINNED as u64 - 1) * BLOCK64, 6)?,
+        b"pinned",
+        "the block that was pinned",
+    )
 }

@@ -6,6 +6,7 @@ use crate::{
     bindings,
     store::block::{
         Pool,
+        ZeroBlock,
         BLOCK_SIZE, //
     },
     support::{
@@ -172,6 +173,36 @@ mod tests {
         // SAFETY: The reference is that of `into_page`.
         unsafe { bindings::put_page(page) };
         check!(!block.bytes().refcount_high() && !block.bytes().is_mapped_writable());
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_of_zeros_that_is_pinned_too_often_is_replaced() -> Result {
+        let pool = Pool::new(None)?;
+        let zeros = KBox::pin_init(ZeroBlock::new(&pool), GFP_KERNEL)?;
+        let first = zeros.get().ok_or(ENOENT)?;
+        check!(first.is_zero(0, BLOCK_SIZE)?);
+        // Not while it is good.
+        zeros.replace(&pool)?;
+        check_eq!(
+            zeros.get().map(|block| block.as_ptr()),
+            Some(first.as_ptr())
+        );
+        for count in [(1 << 30) + 1, i32::MAX, i32::MIN, -128] {
+            let pinned = zeros.get().ok_or(ENOENT)?;
+            with_page_count(&pinned, count, || {
+                check!(zeros.get().is_none(), "{count} references");
+                zeros.replace(&pool)?;
+                let other = zeros.get().ok_or(ENOENT)?;
+                check!(other.as_ptr() != pinned.as_ptr(), "{count} references");
+                check!(other.is_zero(0, BLOCK_SIZE)?);
+                check!(!other.refcount_high());
+                Ok(())
+            })?;
+        }
+        // What was pinned is still zeros.
+        check!(first.is_zero(0, BLOCK_SIZE)?);
+        check_eq!(pool.used(), 0, "it is no block of the pool");
         Ok(())
     }
 

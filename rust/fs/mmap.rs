@@ -105,16 +105,26 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                 return Ok(result);
             }
             Lookup::Hole => match inode.data().tree.zero_block() {
-                Some(zeros) => Some(zeros).filter(|zeros| !zeros.refcount_high()),
-                // The mount's: reading a hole must not fail for want of room.
-                None if full => inode.super_block().data().zero_block(),
-                None => {
+                Some(zeros) if !zeros.refcount_high() => Some(zeros),
+                None if !full => {
                     drop(lock);
                     match inode.data().tree.alloc_zero_block() {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
                     continue;
+                }
+                // That of the mount: to read a hole takes no room.
+                _ => {
+                    let mount = inode.super_block().data();
+                    let zeros = mount.zero_block();
+                    if zeros.is_none() {
+                        drop(lock);
+                        mount.replace_zero_block()?;
+                        cond_resched_killable()?;
+                        continue;
+                    }
+                    zeros
                 }
             },
             Lookup::Exclusive(block) | Lookup::Unwritten(block) => Some(block),

@@ -152,16 +152,15 @@ pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
             return Err(EIO)
         }
         StableRef::Block(block) if !block.refcount_high() => return Ok((block, size)),
-        StableRef::Block(block) | StableRef::NeedsCopy(block) => Some(block),
-        StableRef::Hole => match mount.zero_block() {
-            Some(zeros) => return Ok((zeros, size)),
-            None => None,
+        StableRef::Block(block) | StableRef::NeedsCopy(block) => block,
+        StableRef::Hole => loop {
+            if let Some(zeros) = mount.zero_block() {
+                return Ok((zeros, size));
+            }
+            mount.replace_zero_block()?;
         },
     };
     let copy = mount.anon_pool().alloc()?;
-    match to_copy {
-        Some(block) => copy.bytes().copy_block(&block)?,
-        None => copy.zero_around(0, 0),
-    }
+    copy.bytes().copy_block(&to_copy)?;
     Ok((copy.bytes().clone(), size))
 }

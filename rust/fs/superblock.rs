@@ -19,8 +19,8 @@ use crate::{
     },
     store::block::{
         BlockRef,
-        Leaf,
         Pool,
+        ZeroBlock,
         BLOCK_SIZE, //
     },
     vfs::{
@@ -89,8 +89,9 @@ pub(crate) struct Super {
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may
-    /// be stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block).
-    zero_block: Leaf<1>,
+    /// be stored to, where there is no room for [`Data::zero_block`](super::Data::zero_block), or
+    /// too much refers to that.
+    zero_block: Pin<KBox<ZeroBlock>>,
     pub(crate) quota: QuotaOptions,
     /// The file that shows what the superblock holds.
     pub(super) summary: Pin<KBox<Mutex<Option<debugfs::File<Summary>>>>>,
@@ -107,10 +108,7 @@ impl Super {
     /// `ENOMEM`.
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let anon_pool = Pool::new(None)?;
-        let zero = anon_pool.alloc()?;
-        zero.zero_around(0, 0);
-        let mut zero_block = Leaf::new(anon_pool.clone());
-        zero_block.insert(0, zero, 0);
+        let zero_block = KBox::pin_init(ZeroBlock::new(&anon_pool), GFP_KERNEL)?;
         Ok(Self {
             pool: Pool::new(options.blocks.or(default_blocks()))?,
             info: Arc::new(SbInfo::new(options.inodes.or(default_inodes())), GFP_KERNEL)?,
@@ -124,11 +122,19 @@ impl Super {
         })
     }
 
-    /// Returns the block that stands for holes. `None` if its reference count is high.
+    /// Returns the block that stands for holes. `None` if its reference count is high: see
+    /// [`Super::replace_zero_block`].
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
-        self.zero_block
-            .get(0)
-            .filter(|zeros| !zeros.refcount_high())
+        self.zero_block.get()
+    }
+
+    /// Puts another in the place of a block of which there is none to be had. May wait for memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn replace_zero_block(&self) -> Result {
+        self.zero_block.replace(&self.anon_pool)
     }
 
     /// Returns the pool, without a limit, of blocks that are in no file.

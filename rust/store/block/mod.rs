@@ -36,6 +36,7 @@ mod pool;
 mod reap;
 mod spare;
 mod uio;
+mod zero;
 
 pub(super) use self::alloc::GFP_NO_RECLAIM;
 pub use self::alloc::{
@@ -69,6 +70,7 @@ pub use self::uio::{
     error_at,
     without_faults, //
 };
+pub use self::zero::ZeroBlock;
 
 /// The size of a block in bytes: the page size.
 pub const BLOCK_SIZE: usize = kernel::page::PAGE_SIZE;

@@ -28,6 +28,9 @@
 //!
 //! # How tests are written
 //!
+//! Tests with random numbers repeat themselves [`rounds`] times. The module's parameter `divisor` makes
+//! these fewer, for a slow kernel.
+//!
 //! A failed KUnit assertion ends the thread without running a destructor, and what the test owned
 //! stays. So tests return [`Result`] and use [`check!`] and [`check_eq!`], which also say what was
 //! found, and work in functions that tests call.
@@ -56,6 +59,17 @@ module! {
     authors: ["The reflinkfs developers"],
     description: "KUnit suites of reflinkfs",
     license: "GPL",
+    params: {
+        divisor: u32 {
+            default: 1,
+            description: "Divide repetitions by this",
+        },
+    },
+}
+
+/// Returns how many of `full` repetitions to make.
+pub(crate) fn rounds(full: usize) -> usize {
+    (full / (module_parameters::divisor.value() as usize).max(1)).max(1)
 }
 
 struct Module {

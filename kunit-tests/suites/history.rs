@@ -3,6 +3,7 @@
 //! `reflinkfs_history`: random histories of several files against a model.
 
 use crate::{
+    rounds,
     support::model::{
         index_of,
         room,
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn one_file() -> Result {
-        for seed in 0..4 {
+        for seed in 0..rounds(4) as u64 {
             history(seed, 1, 40, 1)?;
         }
         Ok(())
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn two_files() -> Result {
-        for seed in 100..106 {
+        for seed in 100..100 + rounds(6) as u64 {
             history(seed, 2, 40, 2)?;
         }
         Ok(())
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn several_files() -> Result {
-        for seed in 200..204 {
+        for seed in 200..200 + rounds(4) as u64 {
             history(seed, 5, 120, 20)?;
         }
         Ok(())

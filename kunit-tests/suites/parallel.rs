@@ -3,6 +3,7 @@
 //! `reflinkfs_parallel`: threads that share blocks, nodes and lists.
 
 use crate::{
+    rounds,
     store::{
         block::Pool,
         Lookup,
@@ -42,7 +43,7 @@ const THREADS: u64 = 4;
 /// Clones a file that other threads clone, changes the clone, and checks it.
 fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
     let mut random = Random::new(thread);
-    for _ in 0..30 {
+    for _ in 0..rounds(30) {
         let mut tree = base.lock().snapshot();
         let mut own = KVec::new();
         for _ in 0..random.below(5) {
@@ -97,7 +98,7 @@ impl Exchange {
 /// evicts its inode.
 fn hand_around(exchange: &Exchange, thread: u64) -> Result {
     let mut random = Random::new(thread);
-    for _ in 0..40 {
+    for _ in 0..rounds(40) {
         let inode = Inode::new()?;
         let mut tree = tree_of(&exchange.pool, 0..8)?;
         let mut held = KVec::new();
@@ -146,7 +147,7 @@ struct Contested {
 /// Allocates up to the limit, and never over it.
 fn compete(contested: &Contested, _thread: u64) -> Result {
     let Contested { pool, limit, held } = contested;
-    for _ in 0..200 {
+    for _ in 0..rounds(200) {
         let mut blocks = KVec::with_capacity(10, GFP_KERNEL)?;
         for _ in 0..10 {
             match pool.alloc() {

@@ -7,7 +7,8 @@ use super::{
     trees::{
         block_at,
         insert_block,
-        share, //
+        share,
+        FANOUT, //
     },
 };
 use crate::store::{
@@ -38,7 +39,20 @@ pub(crate) fn one(pool: &Arc<Pool>) -> Result<Tree> {
 /// A tree with the block of `one` at `0..n`.
 pub(crate) fn many(one: &Tree, n: u64) -> Result<Tree> {
     let mut tree = Tree::new(one.pool().clone());
-    for index in 0..n {
+    let mut leaf = Tree::new(one.pool().clone());
+    for index in 0..FANOUT {
+        share(&mut leaf, index, one, 0, 1)?;
+    }
+    share(&mut tree, 0, one, 0, 1)?;
+    // At an index that is no multiple of a leaf's span each slot of `leaf` is shared by itself. The
+    // slots of `leaf` count, too, until it is dropped: the last ones are shared one by one.
+    let mut index = 1;
+    while index + 2 * FANOUT <= n {
+        share(&mut tree, index, &leaf, 0, FANOUT)?;
+        index += FANOUT;
+    }
+    drop(leaf);
+    for index in index..n {
         share(&mut tree, index, one, 0, 1)?;
     }
     Ok(tree)

@@ -9,6 +9,7 @@ use crate::failure::{Context, Failure, Outcome};
 use crate::instance::Configuration;
 use crate::notification::{Group, FAN_CLASS_CONTENT};
 use crate::sys::{c_path, check};
+use crate::tests::injection;
 
 /// The filesystem under test: reflinkfs, or a reference that shows whether a test is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,6 +97,8 @@ pub enum Feature {
     Quota,
     /// The kernel has no checks that make many small steps take minutes.
     FastKernel,
+    /// The kernel is fast, or only the module's failure points count (`--points module`).
+    FewPoints,
     /// The module copy_fr, which makes copy_file_range(2) accept flags.
     Flags,
     /// The kernel's XFS is loaded and has quotas.
@@ -108,6 +111,19 @@ pub enum Feature {
     Tracing,
     /// A kernel with overlayfs: `CONFIG_OVERLAY_FS`.
     Overlayfs,
+    /// The kernel can mark memory as bad: `CONFIG_MEMORY_FAILURE`.
+    MemoryErrors,
+    /// There is a second processor, so that another call can come in the middle of one.
+    SecondProcessor,
+    /// The kernel stores to user memory only where a page table entry allows it. User-Mode Linux does
+    /// not look again after a fault that maps a private page read-only: it clears the end of a program's
+    /// data in the file.
+    WriteProtection,
+}
+
+/// Returns whether this is User-Mode Linux.
+pub fn is_user_mode_linux() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains("User Mode Linux"))
 }
 
 impl Feature {
@@ -122,13 +138,16 @@ impl Feature {
             (Self::FastKernel, _) => crate::is_debug_kernel().then_some(
                 "takes minutes on a kernel that checks itself; the stock kernel does it",
             ),
+            (Self::FewPoints, _) => (crate::is_debug_kernel() && !injection::is_of_module()).then_some(
+                "takes minutes on a kernel that checks itself, but with --points module; User-Mode Linux does it",
+            ),
             (Self::Flags, _) => (!Path::new("/sys/module/copy_fr").exists())
                 .then_some("no flags of copy_file_range(2) without copy_fr.ko"),
             (Self::XfsQuota, _) => (!Path::new("/proc/fs/xfs/xqm").exists())
                 .then_some("XFS keeps no quotas here (/proc/fs/xfs/xqm)"),
-            (Self::PagesMarkedByProcessor, _) => std::fs::read_to_string("/proc/cpuinfo")
-                .is_ok_and(|info| info.contains("User Mode Linux"))
-                .then_some("User-Mode Linux sets dirty bits in faults"),
+            (Self::PagesMarkedByProcessor, _) => {
+                is_user_mode_linux().then_some("User-Mode Linux sets dirty bits in faults")
+            }
             (Self::PermissionEvents, _) => Group::new(FAN_CLASS_CONTENT).is_err().then_some(
                 "this kernel has no permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
             ),
@@ -137,6 +156,14 @@ impl Feature {
             (Self::Overlayfs, _) => Configuration::open("overlay")
                 .is_err()
                 .then_some("this kernel has no overlayfs (CONFIG_OVERLAY_FS)"),
+            (Self::MemoryErrors, _) => (!Path::new("/proc/sys/vm/memory_failure_recovery")
+                .exists())
+            .then_some("this kernel marks no memory as bad (CONFIG_MEMORY_FAILURE)"),
+            (Self::SecondProcessor, _) => std::thread::available_parallelism()
+                .is_ok_and(|n| n.get() < 2)
+                .then_some("there is only one processor"),
+            (Self::WriteProtection, _) => is_user_mode_linux()
+                .then_some("User-Mode Linux stores to read-only pages when it runs a program"),
             (_, Reflinkfs) => None,
             (Self::Quota, Tmpfs) => Configuration::open("tmpfs")
                 .and_then(|tmpfs| tmpfs.set_flag("quota"))

@@ -42,6 +42,7 @@ use case::Settings;
 use failure::{expect, Context, Outcome};
 use filesystem::Filesystem;
 use runner::{KernelLog, Run};
+use tests::injection::{self, Points};
 use watchdog::Watchdog;
 
 /// Tests a mounted filesystem through real system calls.
@@ -91,6 +92,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value = "0")]
     places: u64,
 
+    /// Which failure points count, where tests let each fail in turn
+    #[arg(long, value_enum, default_value = "all")]
+    points: Points,
+
     /// Also run tests that are known to fail
     #[arg(long)]
     known_failures: bool,
@@ -138,6 +143,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
     if let Some(programs) = &arguments.programs {
         process::set_programs(absolute(programs)?);
     }
+    injection::choose(arguments.points)?;
     let debug = is_debug_kernel();
     let soak = Duration::from_secs_f64(arguments.soak_seconds);
     let fuzz = Duration::from_secs_f64(arguments.fuzz_seconds);

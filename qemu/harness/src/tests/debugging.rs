@@ -14,8 +14,9 @@ use crate::sys::{c_path, check, clone_file, pipe, read_all, write_all, File};
 use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
-    case!(a_debugger_changes_a_running_programs_text_for_it_alone),
-    case!(a_debugger_changes_a_cloned_programs_text_for_it_alone).needs(&[Feature::Reflink]),
+    case!(a_debugger_changes_a_running_programs_text_for_it_alone).needs(&[Feature::WriteProtection]),
+    case!(a_debugger_changes_a_cloned_programs_text_for_it_alone)
+        .needs(&[Feature::WriteProtection, Feature::Reflink]),
     case!(another_process_stores_to_a_shared_mapping).needs(CLONES),
     case!(another_process_stores_to_a_private_mapping),
     case!(a_program_that_lives_here_dumps_its_core_here),

@@ -47,20 +47,22 @@ pub const CASES: &[Case] = &[
     case!(a_mount_fails_without_harm)
         .needs(&[Feature::Instance, Feature::FaultInjection])
         .except(Tmpfs, NO_INODE),
+    case!(an_unmount_is_done_or_not).needs(&[Feature::Instance, Feature::FaultInjection]),
 ];
 
 /// More failure points than any call has.
 const MANY: usize = 2000;
 
 /// Makes a call again and again, each time in a new scene, with another failure point, until none
-/// is left. After a failure the same call must succeed in that scene. Returns the number of points.
+/// is left. After a failure the same call must succeed in that scene. Prints the number of points.
 pub(super) fn fail_everywhere<S>(
     injection: &Injection,
+    name: &str,
     fs: &Instance,
     scene: impl Fn(&Instance) -> Outcome<S>,
     call: impl Fn(&Instance, &S) -> Sys<usize>,
     check: impl Fn(&Instance, &S, Sys<usize>) -> Outcome,
-) -> Outcome<usize> {
+) -> Outcome {
     let empty = fs.space()?;
     for n in 1..MANY {
         let what = format!("with failure {n}");
@@ -80,7 +82,8 @@ pub(super) fn fail_everywhere<S>(
         drop(scene);
         remove_everything(fs, &empty).or_fail(&what)?;
         if !failed {
-            return Ok(n - 1);
+            crate::torture::tell(format_args!("{} in {name}", Injection::points_of(n - 1)));
+            return Ok(());
         }
     }
     Err(Failure::new(format_args!(
@@ -160,6 +163,8 @@ pub(super) struct Change {
     pub contents: Vec<u8>,
     /// For calls that may end short: the offset where they start.
     pub counted_from: Option<usize>,
+    /// The call.
+    pub name: &'static str,
 }
 
 /// Expects the changed file to have the bytes that the call has reported as done.
@@ -251,7 +256,8 @@ fn expect_no_harm_on(
         )?;
         expect_charged(fs)
     };
-    fail_everywhere(&injection, &fs, scene, |_, scene| call(scene), check).map(drop)
+    let call = |_: &Instance, scene: &Files| call(scene);
+    fail_everywhere(&injection, change.name, &fs, scene, call, check)
 }
 
 fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
@@ -263,6 +269,7 @@ fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
         file: SOURCE,
         contents,
         counted_from: Some(at),
+        name: "pwrite",
     };
     expect_no_harm_either_way(t, &change, |scene| {
         scene.files[SOURCE].try_pwrite(&data, at as u64)
@@ -277,6 +284,7 @@ fn a_store_to_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
         file: CLONE,
         contents,
         counted_from: None,
+        name: "a store",
     };
     // The kernel stores, so that a fault that fails is an error and not a signal.
     expect_no_harm(t, &change, |scene| {
@@ -290,6 +298,7 @@ fn a_clone_fails_without_harm(t: &Test) -> Outcome {
         file: OTHER,
         contents,
         counted_from: None,
+        name: "FICLONE",
     };
     expect_no_harm(t, &change, |scene| {
         clone_file(&scene.files[SOURCE], &scene.files[OTHER]).map(|()| 0)
@@ -303,6 +312,7 @@ fn a_clone_of_a_range_fails_without_harm(t: &Test) -> Outcome {
         file: OTHER,
         contents,
         counted_from: None,
+        name: "FICLONERANGE",
     };
     expect_no_harm(t, &change, |scene| {
         let [source, other, _] = &scene.files;
@@ -311,7 +321,7 @@ fn a_clone_of_a_range_fails_without_harm(t: &Test) -> Outcome {
 }
 
 /// Calls copy_file_range for some blocks.
-fn expect_no_harm_of_copy(t: &Test, from: usize, to: usize) -> Outcome {
+fn expect_no_harm_of_copy(t: &Test, name: &'static str, from: usize, to: usize) -> Outcome {
     const LEN: usize = 20 * BLOCK + 50;
     let [source, mut contents, _] = old_contents();
     contents[to..to + LEN].copy_from_slice(&source[from..from + LEN]);
@@ -319,6 +329,7 @@ fn expect_no_harm_of_copy(t: &Test, from: usize, to: usize) -> Outcome {
         file: OTHER,
         contents,
         counted_from: Some(to),
+        name,
     };
     expect_no_harm_either_way(t, &change, |scene| {
         let [source, other, _] = &scene.files;
@@ -327,11 +338,11 @@ fn expect_no_harm_of_copy(t: &Test, from: usize, to: usize) -> Outcome {
 }
 
 fn a_copy_that_shares_fails_without_harm(t: &Test) -> Outcome {
-    expect_no_harm_of_copy(t, BLOCK + 100, 42 * BLOCK + 100)
+    expect_no_harm_of_copy(t, "a copy that shares", BLOCK + 100, 42 * BLOCK + 100)
 }
 
 fn a_copy_of_bytes_fails_without_harm(t: &Test) -> Outcome {
-    expect_no_harm_of_copy(t, 100, 200)
+    expect_no_harm_of_copy(t, "a copy of bytes", 100, 200)
 }
 
 fn a_truncation_inside_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
@@ -342,6 +353,7 @@ fn a_truncation_inside_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
         file: SOURCE,
         contents,
         counted_from: None,
+        name: "truncation inside a block",
     };
     expect_no_harm(t, &change, |scene| {
         scene.files[SOURCE].try_truncate(END as u64).map(|()| 0)
@@ -354,6 +366,7 @@ fn a_deduplication_fails_without_harm(t: &Test) -> Outcome {
         file: OTHER,
         contents,
         counted_from: None,
+        name: "FIDEDUPERANGE",
     };
     let len = COMMON as u64 * BLOCK64;
     expect_no_harm(t, &change, |scene| {
@@ -368,16 +381,19 @@ fn a_deduplication_fails_without_harm(t: &Test) -> Outcome {
 
 /// A call that changes names, and the names afterwards.
 struct Renaming {
+    name: &'static str,
     call: fn(&Instance) -> Sys,
     names: &'static [&'static str],
 }
 
 const RENAMINGS: &[Renaming] = &[
     Renaming {
+        name: "mkdir",
         call: |fs| mkdir(fs.path("new"), 0o755),
         names: &["dir", "file", "link", "new", "other"],
     },
     Renaming {
+        name: "open with O_CREAT",
         call: |fs| {
             let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
             File::open(fs.path("new"), flags).map(|_| ())
@@ -385,31 +401,38 @@ const RENAMINGS: &[Renaming] = &[
         names: &["dir", "file", "link", "new", "other"],
     },
     Renaming {
+        name: "symlink",
         // Too long to be kept in the inode itself.
         call: |fs| symlink("target/".repeat(20), fs.path("new")),
         names: &["dir", "file", "link", "new", "other"],
     },
     Renaming {
+        name: "link",
         call: |fs| link(fs.path("file"), fs.path("new")),
         names: &["dir", "file", "link", "new", "other"],
     },
     Renaming {
+        name: "rename",
         call: |fs| rename(fs.path("file"), fs.path("new")),
         names: &["dir", "link", "new", "other"],
     },
     Renaming {
+        name: "rename over another",
         call: |fs| rename(fs.path("file"), fs.path("other")),
         names: &["dir", "link", "other"],
     },
     Renaming {
+        name: "rename over a link to the same file",
         call: |fs| rename(fs.path("other"), fs.path("link")),
         names: &["dir", "file", "link"],
     },
     Renaming {
+        name: "unlink",
         call: |fs| unlink(fs.path("link")),
         names: &["dir", "file", "other"],
     },
     Renaming {
+        name: "rmdir",
         call: |fs| rmdir(fs.path("dir")),
         names: &["file", "link", "other"],
     },
@@ -428,7 +451,7 @@ fn names_in(fs: &Instance) -> Outcome<Vec<String>> {
 fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
     let injection = Injection::new()?;
     let fs = mount(t)?;
-    for (number, renaming) in RENAMINGS.iter().enumerate() {
+    for renaming in RENAMINGS {
         let scene = |fs: &Instance| {
             drop(fs.create_with("file", b"a file")?);
             drop(fs.create_with("other", b"another")?);
@@ -447,8 +470,8 @@ fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
             expect_eq(fs.space()?, *before, "space after it was refused")
         };
         let call = |fs: &Instance, _: &Space| (renaming.call)(fs).map(|()| 0);
-        fail_everywhere(&injection, &fs, scene, call, check)
-            .or_fail(format_args!("change {number}"))?;
+        fail_everywhere(&injection, renaming.name, &fs, scene, call, check)
+            .or_fail(renaming.name)?;
     }
     Ok(())
 }
@@ -486,7 +509,32 @@ fn a_mount_fails_without_harm(t: &Test) -> Outcome {
             unmount(&at).or_fail("umount")
         };
         let call = |_: &Instance, (): &()| call().map(|()| 0);
-        fail_everywhere(&injection, &fs, |_| Ok(()), call, check).or_fail(name)?;
+        fail_everywhere(&injection, name, &fs, |_| Ok(()), call, check).or_fail(name)?;
     }
     Ok(())
+}
+
+fn an_unmount_is_done_or_not(t: &Test) -> Outcome {
+    let injection = Injection::new()?;
+    let fs = mount(t)?;
+    let at = t.elsewhere.join("mounted");
+    mkdir(&at, 0o755).or_fail("mkdir")?;
+    let data = pattern(1, 70 * BLOCK);
+    let scene = |_: &Instance| {
+        instance::mount(t.filesystem.name(), &at, 0, "size=4M").or_fail("mount")?;
+        let file = File::create_with(at.join("file"), &data)?;
+        if t.filesystem.can_share() {
+            new_clone(&file, at.join("clone"))?;
+        }
+        Ok(())
+    };
+    let check = |_: &Instance, (): &(), result: Sys<usize>| match result {
+        Ok(_) => expect_errno(unmount(&at), libc::EINVAL, "unmounting it once more"),
+        Err(_) => {
+            let file = File::open(at.join("file"), libc::O_RDONLY).or_fail("open")?;
+            file.expect_contents(&data, "a file that is still there")
+        }
+    };
+    let call = |_: &Instance, (): &()| unmount(&at).map(|()| 0);
+    fail_everywhere(&injection, "umount", &fs, scene, call, check)
 }

@@ -44,13 +44,14 @@ fn call(from: &File, to: &File, place: Range, flags: u32) -> Sys<usize> {
     result
 }
 
-fn expect_flagged_harmless(t: &Test, place: Range, flags: u32) -> Outcome {
+fn expect_flagged_harmless(t: &Test, name: &'static str, place: Range, flags: u32) -> Outcome {
     let [source, mut contents, _] = old_contents();
     super::flags::apply(&mut contents, &source, place, place.len);
     let change = Change {
         file: OTHER,
         contents,
         counted_from: (flags == COPY).then_some(place.off_out as usize),
+        name,
     };
     expect_no_harm(t, &change, |scene| {
         call(&scene.files[SOURCE], &scene.files[OTHER], place, flags)
@@ -58,19 +59,34 @@ fn expect_flagged_harmless(t: &Test, place: Range, flags: u32) -> Outcome {
 }
 
 fn a_flagged_copy_of_whole_blocks_fails_without_harm(t: &Test) -> Outcome {
-    expect_flagged_harmless(t, range(BLOCK64, 42 * BLOCK64, 20 * BLOCK), COPY)
+    expect_flagged_harmless(
+        t,
+        "COPY_FR_COPY of blocks",
+        range(BLOCK64, 42 * BLOCK64, 20 * BLOCK),
+        COPY,
+    )
 }
 
 fn a_flagged_copy_at_any_offset_fails_without_harm(t: &Test) -> Outcome {
-    expect_flagged_harmless(t, range(100, 50 * BLOCK64 + 200, 20 * BLOCK + 50), COPY)
+    expect_flagged_harmless(
+        t,
+        "COPY_FR_COPY",
+        range(100, 50 * BLOCK64 + 200, 20 * BLOCK + 50),
+        COPY,
+    )
 }
 
 fn a_flagged_reflink_fails_without_harm(t: &Test) -> Outcome {
-    expect_flagged_harmless(t, range(BLOCK64, 13 * BLOCK64, 40 * BLOCK), REFLINK)
+    expect_flagged_harmless(
+        t,
+        "COPY_FR_REFLINK",
+        range(BLOCK64, 13 * BLOCK64, 40 * BLOCK),
+        REFLINK,
+    )
 }
 
 fn a_flagged_deduplication_fails_without_harm(t: &Test) -> Outcome {
-    expect_flagged_harmless(t, range(0, 0, COMMON * BLOCK), DEDUP)
+    expect_flagged_harmless(t, "COPY_FR_DEDUP", range(0, 0, COMMON * BLOCK), DEDUP)
 }
 
 const FAIL_REQUESTS: &str = "/sys/kernel/debug/fail_make_request";

@@ -3,8 +3,9 @@
 //! them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::failure::{expect, Context, Outcome, Sys};
+use crate::failure::{expect, Context, Failure, Outcome, Sys};
 use crate::sys::File;
 
 /// More failure points than any call has.
@@ -12,6 +13,72 @@ const MANY: usize = 100_000;
 
 /// The number of counted calls.
 const TRIES: usize = 5;
+
+/// Which failure points count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Points {
+    /// All in the call
+    All,
+    /// Those in reflinkfs.ko, and in what it calls
+    Module,
+}
+
+/// Whether only points of the module count.
+static MODULE_ALONE: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether only points of the module count.
+pub fn is_of_module() -> bool {
+    MODULE_ALONE.load(Ordering::Relaxed)
+}
+
+/// The kinds of failures, by their directories.
+const ATTRIBUTES: [&str; 3] = ["failslab", "fail_page_alloc", "fail_usercopy"];
+
+/// Selects the points for all tests of the run. Called before the first.
+pub fn choose(points: Points) -> Outcome {
+    let write = |attribute: &str, name: &str, value: u64| {
+        let path = Path::new("/sys/kernel/debug").join(attribute).join(name);
+        std::fs::write(&path, value.to_string()).or_fail(format_args!("write {}", path.display()))
+    };
+    if Path::new("/sys/kernel/debug/failslab/require-start").exists() {
+        let (start, end) = match points {
+            Points::All => (0, u64::MAX),
+            Points::Module => text_of_module()?,
+        };
+        for attribute in ATTRIBUTES {
+            // The deepest that the kernel allows.
+            write(attribute, "stacktrace-depth", 32)?;
+            write(attribute, "require-start", start)?;
+            write(attribute, "require-end", end)?;
+        }
+        MODULE_ALONE.store(points == Points::Module, Ordering::Relaxed);
+    } else if points == Points::Module {
+        return Err(Failure::new(
+            "this kernel has no filter of stacks (CONFIG_FAULT_INJECTION_STACKTRACE_FILTER)",
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the addresses of the functions of reflinkfs.ko.
+fn text_of_module() -> Outcome<(u64, u64)> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").or_fail("read /proc/kallsyms")?;
+    let functions = symbols.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (address, kind) = (words.next()?, words.next()?);
+        let ours = words.next().and(words.next()) == Some("[reflinkfs]");
+        (ours && kind.eq_ignore_ascii_case("t")).then(|| u64::from_str_radix(address, 16).ok())?
+    });
+    let (start, last) = functions.fold((u64::MAX, 0), |(start, last), address| {
+        (start.min(address), last.max(address))
+    });
+    expect(
+        start <= last,
+        "reflinkfs.ko has functions in /proc/kallsyms",
+    )?;
+    // Up to the end of the page in which the last function begins.
+    Ok((start, (last | 4095) + 1))
+}
 
 /// Fault injection for this thread.
 pub(super) struct Injection(File);
@@ -34,6 +101,9 @@ impl Injection {
             std::fs::write(&path, value).or_fail(format_args!("write {}", path.display()))?;
         }
         let injection = Self(control);
+        if is_of_module() {
+            return Ok(injection);
+        }
         let open = || File::open("/dev/null", libc::O_RDONLY);
         // Makes a call before: a failing allocation may be for a page of this process, of its stack
         // for example, which it shares with its parent until it writes to it.
@@ -59,9 +129,18 @@ impl Injection {
         Ok((result, failed))
     }
 
-    /// Returns the number of failure points of a call: allocations and accesses to user memory. The
-    /// kernel sometimes allocates for itself, so returns the least of several calls; each is made
-    /// in a new scene.
+    /// What is counted.
+    pub fn points_of(count: usize) -> String {
+        if is_of_module() {
+            format!("{count} points in reflinkfs.ko")
+        } else {
+            format!("{count} points")
+        }
+    }
+
+    /// How many things can fail in a call: the memory it allocates, and accesses to user memory. Now
+    /// and then the kernel allocates something for itself, so that the least of some calls counts;
+    /// each is made in a scene of its own.
     pub fn points<S>(
         &self,
         scene: impl Fn() -> Outcome<S>,

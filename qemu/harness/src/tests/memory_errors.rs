@@ -8,7 +8,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{
     expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Failure, Outcome,
 };
-use crate::filesystem::{Feature, Filesystem, CLONES};
+use crate::filesystem::{Filesystem, Feature};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{expect_killed, Child, End};
@@ -20,15 +20,19 @@ pub const CASES: &[Case] = &[
     of_memory(case!(mappings_of_a_lost_block_are_sigbus)),
     of_memory(case!(lost_bytes_go_nowhere)),
     of_memory(case!(a_lost_block_can_be_cut_off)),
-    of_memory(case!(clones_share_what_is_lost)).needs(CLONES),
-    of_memory(case!(lost_bytes_equal_no_others)).needs(CLONES),
-    of_memory(case!(a_lost_block_in_use_fails_a_clone)).needs(CLONES),
-    of_memory(case!(a_filesystem_with_lost_blocks_is_unmounted)).needs(&[Feature::Instance]),
+    of_memory(case!(clones_share_what_is_lost)).needs(CLONES_LOST),
+    of_memory(case!(lost_bytes_equal_no_others)).needs(CLONES_LOST),
+    of_memory(case!(a_lost_block_in_use_fails_a_clone)).needs(CLONES_LOST),
+    of_memory(case!(a_filesystem_with_lost_blocks_is_unmounted))
+        .needs(&[Feature::MemoryErrors, Feature::Instance]),
 ];
+
+const CLONES_LOST: &[Feature] = &[Feature::MemoryErrors, Feature::Reflink];
 
 /// Skips disk filesystems, which read lost bytes from the disk again.
 const fn of_memory(case: Case) -> Case {
-    case.except(Filesystem::Xfs, "reads the block again")
+    case.needs(&[Feature::MemoryErrors])
+        .except(Filesystem::Xfs, "reads the block again")
         .except(Filesystem::Btrfs, "reads the block again")
 }
 

@@ -68,7 +68,7 @@ modules! {
     quota { options, limits, sharing, owners, usage },
     exec,
     advice,
-    races { clones, lost_updates, contents, names, everything },
+    races { clones, pins, lost_updates, contents, names, everything },
     fuzz,
     bombs,
     isolation,
@@ -88,7 +88,7 @@ mod duty;
 mod flag_faults;
 pub mod flags;
 mod hook;
-mod injection;
+pub mod injection;
 
 /// Tests, by the name of their file.
 type Concern = (&'static str, &'static [Case]);

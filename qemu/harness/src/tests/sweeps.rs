@@ -20,14 +20,17 @@ use crate::mapping::Mapping;
 use crate::pattern::{pattern, BLOCK, BLOCK64};
 use crate::posix_acl::{self, encode};
 use crate::quota;
-use crate::sys::{check, chmod, chown, clone_range, link, lstat, mkdir, new_clone, symlink, File};
+use crate::sys::{
+    check, chmod, chown, clone_range, link, lstat, mkdir, new_clone, pipe, symlink, timespec, File,
+};
+use crate::torture::calls::data::impatient_pipe;
 
 const NEEDS: &[Feature] = &[
     Feature::Reflink,
     Feature::Instance,
     Feature::Fiemap,
     Feature::FaultInjection,
-    Feature::FastKernel,
+    Feature::FewPoints,
 ];
 
 pub const CASES: &[Case] = &[
@@ -36,6 +39,7 @@ pub const CASES: &[Case] = &[
     case!(attributes_are_changed_or_not).needs(NEEDS),
     case!(names_are_changed_or_not).needs(NEEDS),
     case!(asking_changes_nothing).needs(NEEDS),
+    case!(pipes_take_and_give_or_not).needs(NEEDS),
     case!(mappings_are_made_and_filled_or_not).needs(NEEDS),
     case!(the_mount_is_changed_or_not).needs(NEEDS),
 ];
@@ -245,9 +249,7 @@ fn sweep_on(fs: Instance, steps: &[Step<'_>], refused: Refused) -> Outcome {
             }
         };
         let call = |fs: &Instance, scene: &Scene| step(fs, scene).map(|()| 0);
-        let points =
-            failures::fail_everywhere(&injection, &fs, scene, call, check).or_fail(name)?;
-        crate::torture::tell(format_args!("{points} things can fail in {name}"));
+        failures::fail_everywhere(&injection, name, &fs, scene, call, check).or_fail(name)?;
     }
     Ok(())
 }
@@ -325,6 +327,10 @@ fn attributes_are_changed_or_not(t: &Test) -> Outcome {
             }),
             ("an access control list", &|fs, _| {
                 xattr::set(fs.path("other"), "system.posix_acl_access", &acl, 0)
+            }),
+            ("utimensat", &|fs, _| {
+                let times = [timespec(1, 2), timespec(3, 4)];
+                crate::sys::set_times(fs.path("other"), times)
             }),
             ("chmod", &|fs, _| chmod(fs.path("other"), 0o600)),
             ("chown", &|fs, _| chown(fs.path("other"), 0, 1000)),
@@ -448,6 +454,50 @@ fn asking_changes_nothing(t: &Test) -> Outcome {
                 }
             }),
         ],
+    )
+}
+
+/// What goes through a pipe comes block by block.
+fn pipes_take_and_give_or_not(t: &Test) -> Outcome {
+    let offset = |at: &mut Option<i64>| at.as_mut().map_or(std::ptr::null_mut(), |at| &raw mut *at);
+    let splice = |from: i32, mut from_at: Option<i64>, to: i32, len: usize| {
+        // SAFETY: the offset is valid during the call.
+        check(unsafe {
+            libc::splice(from, offset(&mut from_at), to, std::ptr::null_mut(), len, 0) as i64
+        })
+    };
+    sweep_with(
+        t,
+        &[
+            ("splice into a pipe", &|_, scene| {
+                let (_reader, writer) = pipe().map_err(|_| Errno(libc::ENOMEM))?;
+                let at = Some(9 * BLOCK as i64);
+                splice(scene.clone.as_raw_fd(), at, writer.as_raw_fd(), 2 * BLOCK).map(drop)
+            }),
+            ("splice out of a pipe", &|_, scene| {
+                let (reader, writer) = impatient_pipe().map_err(|_| Errno(libc::ENOMEM))?;
+                let data = pattern(3, BLOCK);
+                if crate::sys::write_from(&writer, data.as_ptr(), BLOCK)? < BLOCK {
+                    return Err(Errno(libc::EFAULT));
+                }
+                // Without an offset: the kernel stores that when the bytes have gone, and says EFAULT then.
+                scene.file.seek(5 * BLOCK as i64, libc::SEEK_SET)?;
+                let n = splice(reader.as_raw_fd(), None, scene.file.as_raw_fd(), BLOCK)?;
+                // The rest, so that all of it is done.
+                let at = 5 * BLOCK64 + n as u64;
+                scene.file.try_pwrite(&data[n..], at).map(drop)
+            }),
+            ("sendfile", &|_, scene| {
+                let mut at = 0;
+                let (from, to) = (scene.other.as_raw_fd(), scene.file.as_raw_fd());
+                scene.file.seek(0, libc::SEEK_SET)?;
+                // SAFETY: the offset is valid during the call.
+                let n = check(unsafe { libc::sendfile(to, from, &mut at, 2 * BLOCK) } as i64)?;
+                let rest = &pattern(2, 3 * BLOCK)[n..2 * BLOCK];
+                scene.file.try_pwrite(rest, n as u64).map(drop)
+            }),
+        ],
+        expect_between,
     )
 }
 

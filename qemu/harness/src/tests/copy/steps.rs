@@ -19,16 +19,19 @@ use std::time::Duration;
 const OTHERS_OWE: &str = "writes through a pipe, and checks the flag at the beginning of the call";
 
 pub const CASES: &[Case] = &[
-    case!(a_program_made_in_the_middle_of_a_copy_loses_its_bits),
+    case!(a_program_made_in_the_middle_of_a_copy_loses_its_bits).needs(IN_THE_MIDDLE),
     case!(a_program_made_while_a_copy_waits_for_its_source_loses_its_bits)
         .needs(&[Feature::Reflinkfs]),
-    case!(capabilities_given_in_the_middle_of_a_copy_are_lost),
+    case!(capabilities_given_in_the_middle_of_a_copy_are_lost).needs(IN_THE_MIDDLE),
     case!(a_copy_ends_where_the_file_becomes_immutable)
+        .needs(IN_THE_MIDDLE)
         .except(Tmpfs, OTHERS_OWE)
         .except(Xfs, OTHERS_OWE)
         .except(Btrfs, OTHERS_OWE),
-    case!(each_step_of_a_copy_changes_the_time),
+    case!(each_step_of_a_copy_changes_the_time).needs(IN_THE_MIDDLE),
 ];
+
+const IN_THE_MIDDLE: &[Feature] = &[Feature::SecondProcessor];
 
 /// The number of bytes to copy, in many steps.
 fn length(t: &Test) -> u64 {

@@ -18,11 +18,13 @@ mod table;
 mod tally;
 
 use std::os::fd::AsRawFd;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::bomb::USER;
 use crate::case::Test;
 use crate::failure::{Context, Failure, Outcome};
+use crate::filesystem::is_user_mode_linux;
 use crate::instance::Instance;
 use crate::pattern::{mix, Random};
 use crate::process::{become_user, signal_name, Child, End};
@@ -202,12 +204,20 @@ fn interrupt_on(signal: i32) -> Outcome {
     .or_fail("sigaction")
 }
 
+/// User-Mode Linux stores to user memory through read-only page table entries, see
+/// [`Feature::WriteProtection`](crate::filesystem::Feature::WriteProtection): in a private mapping of a hole to
+/// the page of zeros, which is its own end.
+static WITHOUT_PRIVATE_PAGES: LazyLock<bool> = LazyLock::new(is_user_mode_linux);
+
 fn call(world: &mut World, number: usize) -> i64 {
     let entry = &CALLS[number];
     world.clear();
     let mut words = [0; 6];
     for (word, argument) in words.iter_mut().zip(entry.arguments) {
         *word = world.draw(*argument);
+    }
+    if entry.number == libc::SYS_mmap && *WITHOUT_PRIVATE_PAGES {
+        words[3] = words[3] & !(libc::MAP_TYPE as u64) | libc::MAP_SHARED as u64;
     }
     let [a, b, c, d, e, f] = words;
     // SAFETY: the kernel checks pointers itself. It stores only to the region, to structures that

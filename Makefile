@@ -13,7 +13,7 @@ quick = $(filter-out 0,$(QUICK))
 help:
 	@printf '%s\n' \
 	'make run               build, boot Debian'\''s kernel, load reflinkfs, demonstrate it' \
-	'make test              run all tests: KUnit on the debug kernel, the harness on both kernels' \
+	'make test              run all tests, on the stock, the debug and the UML kernel (qemu/test --help)' \
 	'                         FS=tmpfs|xfs|btrfs  the harness on another filesystem (Debian'\''s kernel)' \
 	'                         TESTS=FILTER        only tests whose name contains FILTER' \
 	'make soak HOURS=n      test with new seeds: fsx, a fuzzer, stress-ng, races (default 1 hour;' \

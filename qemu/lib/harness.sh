@@ -33,52 +33,51 @@ harness_build() {
 # kernel, none from /tmp): virtiofsd writes to the guest's memory, and the emulator does not notice.
 copy_harness='cp /share/guest/harness /tmp/ || exit 1'
 
-# harness_run KERNEL FS ARGUMENT...: prints libtest's output.
-harness_run() {
-	local kernel=$1 fs=$2 options=(--share "$TOP/build/guest")
-	shift 2
-	case $fs in
-	reflinkfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" "${GUEST_LIMITS[@]}" -- \
-			bash -c "$copy_harness"'; exec /tmp/harness --fs reflinkfs --dir /mnt/reflinkfs "$@"' - "$@"
-		;;
-	tmpfs | xfs | btrfs)
-		"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" "${GUEST_LIMITS[@]}" --no-modules --disk 4G -- \
-			bash -c 'fs=$1; shift; mkdir /mnt/test
-				case $fs in
-				tmpfs) mount -t tmpfs none /mnt/test ;;
-				*) mkfs.$fs -q /dev/disk/vm0 && mount -t $fs /dev/disk/vm0 /mnt/test ;;
-				esac || exit 1
-				'"$copy_harness"'; exec /tmp/harness --fs $fs --dir /mnt/test "$@"' - "$fs" "$@"
-		;;
-	*) die "FS is reflinkfs, tmpfs, xfs or btrfs, not '$fs'" ;;
-	esac
+# harness_command FS ARGUMENT...: prints the command by which a guest runs the harness.
+harness_command() {
+	local fs=$1
+	shift
+	printf '%q ' bash -c "$copy_harness"'
+		fs=$1 dir=/mnt/$1
+		shift
+		case $fs in
+		reflinkfs) ;;
+		tmpfs) mkdir $dir && mount -t tmpfs none $dir ;;
+		*) mkdir $dir && mkfs.$fs -q /dev/disk/vm0 && mount -t $fs /dev/disk/vm0 $dir ;;
+		esac || exit 1
+		exec /tmp/harness --fs $fs --dir $dir "$@"' - "$fs" "$@"
 }
 
-# flags_run KERNEL ARGUMENT...: tests the flags of copy_file_range(2) on every filesystem that the
-# kernel has, and the module copy_fr, in one guest. Prints libtest's output, several times.
-flags_run() {
-	local kernel=$1 options=(--share "$TOP/build/guest") filesystems='reflinkfs tmpfs'
+# harness_run KERNEL FS ARGUMENT...: runs that in its own guest. Prints libtest's output.
+harness_run() {
+	local kernel=$1 options=()
 	shift
-	# The debug kernel has ext4, too; to the flags it is like tmpfs.
-	[ "$kernel" = debug ] || filesystems+=' xfs btrfs ext4'
-	"$QEMU_DIR/vm" --kernel "$kernel" "${options[@]}" --disk 1G --disk 1G --disk 1G "${GUEST_LIMITS[@]}" -- \
-		bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/ || exit 1
-			filesystems=$1 status=0 number=0
-			shift
-			for fs in $filesystems; do
-				dir=/mnt/$fs disk=/dev/disk/vm$number
-				mkdir -p $dir
-				case $fs in
-				reflinkfs) ;;
-				tmpfs) mount -t tmpfs none $dir ;;
-				*) modprobe -q $fs
-					mkfs.$fs -q $disk && mount -t $fs $disk $dir && number=$((number + 1)) ;;
-				esac || exit 1
-				printf "\n-- the flags on %s\n" $fs
-				/tmp/harness --fs $fs --dir $dir --programs /tmp/programs --group flags "$@" || status=$?
-			done
-			printf "\n-- the module of the flags\n"
-			/tmp/harness --group hook --test-threads 1 "$@" || status=$?
-			exit $status' - "$filesystems" "$@"
+	[ "$1" = reflinkfs ] || options=(--no-modules --disk 4G)
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/guest" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- \
+		bash -c "$(harness_command "$@")"
+}
+
+# flags_command FILESYSTEMS ARGUMENT...: prints the command by which a guest with three disks tests the
+# flags of copy_file_range(2) on these filesystems, and the module copy_fr. Its output is libtest's,
+# several times.
+flags_command() {
+	printf '%q ' bash -c "$copy_harness"'
+		cp -r /share/guest/programs /tmp/ || exit 1
+		filesystems=$1 status=0 number=0
+		shift
+		for fs in $filesystems; do
+			dir=/mnt/$fs disk=/dev/disk/vm$number
+			mkdir -p $dir
+			case $fs in
+			reflinkfs) ;;
+			tmpfs) mount -t tmpfs none $dir ;;
+			*) modprobe -q $fs
+				mkfs.$fs -q $disk && mount -t $fs $disk $dir && number=$((number + 1)) ;;
+			esac || exit 1
+			printf "\n-- the flags on %s\n" $fs
+			/tmp/harness --fs $fs --dir $dir --programs /tmp/programs --group flags "$@" || status=$?
+		done
+		printf "\n-- the module of the flags\n"
+		/tmp/harness --group hook --test-threads 1 "$@" || status=$?
+		exit $status' - "$@"
 }

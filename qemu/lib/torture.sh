@@ -2,20 +2,25 @@
 # shellcheck shell=bash
 # The parts of qemu/torture, each in its own guest.
 
-# torture_guest KERNEL SECONDS HARNESS_ARGUMENTS...: runs the harness once with each of these strings of
-# arguments, in one guest. Prints libtest's output, several times.
+# torture_command HARNESS_ARGUMENTS...: prints the command by which a guest runs the harness once with
+# each of these strings of arguments.
+torture_command() {
+	# shellcheck disable=SC2154 # in harness.sh
+	printf '%q ' bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/; status=0
+		for arguments; do
+			# shellcheck disable=SC2086 # words
+			/tmp/harness --fs reflinkfs --dir /mnt/reflinkfs --programs /tmp/programs $arguments || status=$?
+		done
+		exit $status' - "$@"
+}
+
+# torture_guest KERNEL SECONDS HARNESS_ARGUMENTS...: runs that in its own guest.
 torture_guest() {
 	local kernel=$1 seconds=$2 options=()
 	shift 2
 	[ -z "${TORTURE_MODULES:-}" ] || options+=(--modules "$TORTURE_MODULES")
-	# shellcheck disable=SC2154 # in harness.sh
 	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/guest" --timeout 0 --idle $((seconds * 2 + IDLE)) \
-		${options[@]+"${options[@]}"} -- bash -c "$copy_harness"'; cp -r /share/guest/programs /tmp/; status=0
-			for arguments; do
-				# shellcheck disable=SC2086 # words
-				/tmp/harness --fs reflinkfs --dir /mnt/reflinkfs --programs /tmp/programs $arguments || status=$?
-			done
-			exit $status' - "$@"
+		${options[@]+"${options[@]}"} -- bash -c "$(torture_command "$@")"
 }
 
 # torture_bombs_run KERNEL SECONDS SEED: makes every call on files of 2^62 bytes, for about SECONDS.
@@ -26,9 +31,12 @@ torture_bombs_run() {
 
 # torture_faults_run KERNEL SECONDS SEED: lets each fallible step of a call fail in turn. SECONDS does not limit it.
 torture_faults_run() {
-	local arguments=("--seed $3 failures::" "--seed $3 sweeps::" "--seed $3 costs::")
+	local arguments=() words="--seed $3" part
+	# The debug kernel can tell what the module does from the rest, and is slow.
+	[ "$1" != debug ] || words+=' --points module'
+	for part in failures:: sweeps:: costs::; do arguments+=("$words $part"); done
 	# UML has no copy_fr.
-	[ "$1" = uml ] || arguments+=("--seed $3 --group hook --test-threads 1 flag_faults::")
+	[ "$1" = uml ] || arguments+=("$words --group hook --test-threads 1 flag_faults::")
 	torture_guest "$1" "$2" "${arguments[@]}"
 }
 
@@ -53,7 +61,10 @@ torture_races_run() {
 }
 
 # told_by_torture LOG: prints the counts of the parts.
-told_by_torture() { grep -h '^torture: ' "$1" || true; }
+told_by_torture() { grep -oh 'torture: .*' "$1" | grep -vE '^torture: [0-9]+ points ' || true; }
+
+# points_swept LOG...: prints how many points the sweeps made fail.
+points_swept() { cat "$@" | awk 'match($0, /torture: [0-9]+ points /) { n += substr($0, RSTART + 9) } END { print n + 0 }'; }
 
 # coverage_places MODULE: prints the number of instrumented places of the module.
 coverage_places() {

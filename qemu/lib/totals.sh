@@ -39,9 +39,16 @@ count_libtest() {
 		# shellcheck disable=SC2034 # for the command
 		[ -z "$PARTS_END" ] || GUEST_LIMITS=(--timeout $((PARTS_END > SECONDS + 10 ? PARTS_END - SECONDS : 10)) --idle "$IDLE")
 		"$@" || status=$?
+		# In this shell, for the times of its children.
+		times >"$PARTS_DIR/$number.times"
 		echo $status $((SECONDS - start)) >"$PARTS_DIR/$number.status"
 	) >"$PARTS_DIR/$number.log" 2>&1 </dev/null &
 	PART_TITLES+=("$title") PART_PIDS+=($!)
+}
+
+# processor_seconds: prints the seconds of the children in the output of bash's `times` on stdin.
+processor_seconds() {
+	awk 'NR == 2 { for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } } END { printf "%d", sum }'
 }
 
 running_parts() {
@@ -75,6 +82,7 @@ show_part() {
 	[ ! -e "$PARTS_DIR/$1.status" ] || read -r status seconds <"$PARTS_DIR/$1.status"
 	printf '\n==== %s (%s)\n' "$title" "$(elapsed "$seconds")"
 	cat "$log"
+	note_times "$1" "$seconds"
 	while read -r line; do
 		[[ $line =~ ([0-9]+)\ passed\;\ ([0-9]+)\ failed\;\ ([0-9]+)\ ignored ]] || continue
 		results=$((results + 1))
@@ -94,7 +102,23 @@ show_part() {
 	((FAILED == failed_before)) || PARTS_FAILED+=("$1")
 }
 
-# show_failures: repeats the failures at the end, where they are not missed, and keeps the whole logs.
+# note_times NUMBER SECONDS: adds a part to the table of times, with the parts of its guest.
+note_times() {
+	local processor=0
+	[ ! -e "$PARTS_DIR/$1.times" ] || processor=$(processor_seconds <"$PARTS_DIR/$1.times")
+	{
+		printf '%-60s %8s %10s\n' "${PART_TITLES[$1]}" "$(elapsed "$2")" "$(elapsed "$processor")"
+		sed -nE 's/^---- end of (.*): status [0-9]+, ([0-9]+) s$/\1 \2/p' "$PARTS_DIR/$1.log" |
+			while read -r part seconds; do printf '    %-56s %8s\n' "$part" "$(elapsed "$seconds")"; done
+	} >>"$PARTS_DIR/times"
+}
+
+# print_times: prints the table of times, by the clock and of the processors.
+print_times() {
+	[ ! -e "$PARTS_DIR/times" ] || { printf '\n%-60s %8s %10s\n' 'part' time processor; cat "$PARTS_DIR/times"; }
+}
+
+# show_failures: once more at the end, where they are not missed; the whole logs stay.
 show_failures() {
 	local number kept
 	for number in ${PARTS_FAILED[@]+"${PARTS_FAILED[@]}"}; do
@@ -116,7 +140,7 @@ said_of_failures() {
 		/ (EXPECTATION|ASSERTION) FAILED at / { details = 1 }
 		/^test .* \.\.\. FAILED/ { indented = 1; show(); next }
 		indented && !/^    / { indented = 0 }
-		indented || details || /: FAILED \(status / || /^reflinkfs(: error|_kunit): / { show() }
+		indented || details || /: FAILED \(status / || /^(vm|reflinkfs(: error|_kunit)): / { show() }
 		END { if (shown > 40) print "(" shown - 40 " lines more)" }' "$1"
 }
 

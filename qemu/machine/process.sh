@@ -56,3 +56,6 @@ process_start() {
 
 # UML has no such interrupt.
 process_interrupt() { kill_tree "$machine_pid"; }
+
+# process_has_died: returns whether the kernel has ended: after a panic it may stay, and use a processor.
+process_has_died() { grep -q 'Kernel panic - not syncing' "$console"; }

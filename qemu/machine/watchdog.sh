@@ -38,6 +38,7 @@ watch_guest() {
 			stop_guest "no end after $timeout seconds"
 		elif ((idle && SECONDS > looked)); then
 			looked=$SECONDS came=$(what_came)
+			! ${machine}_has_died || kill_tree "$machine_pid"
 			if [ "$came" != "$last" ]; then
 				last=$came since=$SECONDS told=
 			elif ((SECONDS - since >= idle + (idle + 3) / 4)); then

@@ -14,10 +14,14 @@ fsx_build() {
 	cp "$TOP/build/$root/bin/fsx" "$QEMU_DIR"/shell-tests/fsx-config/*.toml "$TOP/build/soak/fsx/"
 }
 
-# fsx_run KERNEL OPERATIONS SEED [OPTION]...: runs fsx; options are qemu/vm's. Prints output like libtest's.
+# fsx_command OPERATIONS SEED: prints the command by which a guest runs fsx.
+fsx_command() { printf '%q ' bash -c "$(guest_script fsx)" fsx /mnt/reflinkfs "$1" "$2"; }
+
+# fsx_run KERNEL OPERATIONS SEED [OPTION]...: runs that in its own guest; options are qemu/vm's. Prints
+# output like libtest's.
 fsx_run() {
 	local kernel=$1 operations=$2 seed=$3
 	shift 3
 	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" "${GUEST_LIMITS[@]}" "$@" -- \
-		bash -c "$(guest_script fsx)" fsx /mnt/reflinkfs "$operations" "$seed"
+		bash -c "$(fsx_command "$operations" "$seed")"
 }

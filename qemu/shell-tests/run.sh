@@ -5,26 +5,32 @@
 # guest_script NAME: prints qemu/shell-tests/NAME with the functions for shell tests before it.
 guest_script() { cat "$QEMU_DIR/shell-tests/report.sh" "$QEMU_DIR/shell-tests/$1"; }
 
-# above_run KERNEL SCRIPT FS: tests NFS, or overlayfs and loop devices, above a new instance of FS.
-# Prints output like libtest's.
-above_run() {
-	local kernel=$1 script=$2 fs=$3 options=()
-	[ "$fs" = reflinkfs ] || options=(--no-modules --disk 2G)
-	"$QEMU_DIR/vm" --kernel "$kernel" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- bash -c '
-		fs=$1
-		mkdir /mnt/above
+# above_command SCRIPT FS [DISK]: prints the command by which a guest tests NFS, or overlayfs and loop
+# devices, above a new instance of FS.
+above_command() {
+	# shellcheck disable=SC2016 # for the guest
+	printf '%q ' bash -c '
+		fs=$1 disk=$2
+		mkdir -p /mnt/above
 		case $fs in
 		reflinkfs | tmpfs) mount -t $fs none /mnt/above ;;
-		*) mkfs.$fs -q /dev/disk/vm0 && mount -t $fs /dev/disk/vm0 /mnt/above ;;
+		*) mkfs.$fs -q $disk && mount -t $fs $disk /mnt/above ;;
 		esac || exit 1
-		exec bash -c "$2" "$3" /mnt/above' - "$fs" "$(guest_script "$script")" "$script"
+		exec bash -c "$3" "$4" /mnt/above' - "$2" "${3:-}" "$(guest_script "$1")" "$1"
 }
 
-# module_cycles_run KERNEL: loads, uses and unloads the modules again and again, which the harness
-# cannot do on its mounted filesystem. Prints output like libtest's.
-module_cycles_run() {
+# above_run KERNEL SCRIPT FS: runs that in its own guest. Prints output like libtest's.
+above_run() {
+	local options=()
+	[ "$3" = reflinkfs ] || options=(--no-modules --disk 2G)
+	"$QEMU_DIR/vm" --kernel "$1" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- \
+		bash -c "$(above_command "$2" "$3" /dev/disk/vm0)"
+}
+
+# module_cycles_command KERNEL: prints the command by which a guest loads, uses and unloads the modules
+# again and again, which the harness cannot do on its mounted filesystem.
+module_cycles_command() {
 	local rounds=20 seconds=15
-	[ "$1" = stock ] || rounds=5 seconds=30
-	"$QEMU_DIR/vm" --kernel "$1" "${GUEST_LIMITS[@]}" -- \
-		bash -c "$(guest_script module-cycles)" module-cycles $rounds $seconds
+	[ "$1" != debug ] || rounds=5 seconds=30
+	printf '%q ' bash -c "$(guest_script module-cycles)" module-cycles $rounds $seconds
 }

@@ -15,11 +15,16 @@
  * Calls @change with the entry that the fault is about, whose page table is locked.
  * Modules have no pte_offset_map_lock(), and this is the one exported function
  * that takes that lock around what the caller does.
+ *
+ * Returns -EBUSY if the page table went, and the entry with it: madvise(2) frees
+ * empty tables beside a fault (CONFIG_PT_RECLAIM), and the function says -ENOMEM.
  */
 static int change_entry(struct vm_fault *vmf, pte_fn_t change, void *data)
 {
-	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, change,
-				   data);
+	int error = apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
+					change, data);
+
+	return error == -ENOMEM ? -EBUSY : error;
 }
 
 static int clear_uffd_wp_marker(pte_t *pte, unsigned long address, void *mm)

@@ -96,15 +96,6 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::down_read(self.invalidate_rwsem()) };
         InvalidateSharedGuard(self)
     }
-
-    /// Returns whether any process maps the file, `mapping_mapped`.
-    fn is_mapped(&self) -> bool {
-        // SAFETY: The inode is live. A mapping comes and goes under a lock of its own, as C reads
-        // it.
-        let root = unsafe { &raw const (*self.mapping()).i_mmap.rb_root.rb_node };
-        // SAFETY: The pointer is to a field of the mapping, which lives as long as the inode.
-        !unsafe { root.read_volatile() }.is_null()
-    }
 }
 
 /// Tells lockdep that an `invalidate_lock`, or two, are held exclusive from now on: it reports a
@@ -181,11 +172,13 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
 
     fn unmap_mapping_pages(&self, pages: Range<u64>, even_cows: bool) {
         let len = pages.end.saturating_sub(pages.start);
-        // A length of 0 means "to the end" there. A mapping that comes later faults under
-        // `invalidate_lock`.
-        if len == 0 || !self.inode.is_mapped() {
+        // A length of 0 means "to the end" there.
+        if len == 0 {
             return;
         }
+        // Also where no VMA seems to map the file: `mapping_mapped` is true without `i_mmap_rwsem`
+        // only, as `vma_prepare` takes a VMA that has entries out of the tree for a while. A VMA that
+        // comes later faults under `invalidate_lock`.
         // SAFETY: The inode is live.
         unsafe {
             bindings::unmap_mapping_pages(

@@ -68,7 +68,7 @@ modules! {
     quota { options, limits, sharing, owners, usage },
     exec,
     advice,
-    races { clones, pins, lost_updates, contents, names, everything },
+    races { clones, pins, lost_updates, contents, names, everything, page_tables },
     fuzz,
     bombs,
     isolation,

@@ -4,7 +4,10 @@
 //! largest file.
 
 use crate::{
-    store::Tree,
+    store::{
+        Prealloc,
+        Tree, //
+    },
     support::trees::{
         blocks,
         check_holds,
@@ -142,7 +145,7 @@ mod tests {
         for start in STARTS {
             for len in [0, 1, 2, FANOUT].map(|len| len.min(END - start)) {
                 let mut tree = tree_of(&pool()?, CORNERS)?;
-                drop(tree.snapshot_range(start..start + len));
+                drop(tree.snapshot_range(start..start + len, &mut Prealloc::on_demand())?);
                 for index in CORNERS {
                     let page = found(&tree, index).page().ok_or(ENOENT)?;
                     let wanted = if (start..start + len).contains(&index) {

@@ -7,6 +7,7 @@ use crate::{
     store::{
         block::Leaf,
         Prealloc,
+        StableRef,
         Tree, //
     },
     support::trees::{
@@ -209,13 +210,21 @@ mod tests {
         ] {
             let pool = pool()?;
             let mut tree = tree_of(&pool, 0..260)?;
-            let copy = tree.snapshot_range(range.clone());
+            let copy = tree.snapshot_range(range.clone(), &mut Prealloc::on_demand())?;
             for index in 0..260 {
-                check!(
-                    matches!(found(&tree, index), Found::Shared(_)),
-                    "index {index}"
+                let given = range.contains(&index);
+                let is_shared = matches!(found(&tree, index), Found::Shared(_));
+                check_eq!(is_shared, given, "index {index}, {range:?}");
+                check_eq!(
+                    is_exclusive(&tree, index),
+                    !given,
+                    "index {index}, {range:?}"
                 );
-                check_eq!(found(&copy, index), found(&tree, index), "index {index}");
+                if given {
+                    check_eq!(found(&copy, index), found(&tree, index), "index {index}");
+                } else {
+                    check_eq!(found(&copy, index), Found::Hole, "index {index}, {range:?}");
+                }
             }
             let mut other = Tree::new(pool.clone());
             let len = range.end.min(300).saturating_sub(range.start);
@@ -234,21 +243,54 @@ mod tests {
         Ok(())
     }
 
+    /// The first is a view that a comparison holds; the second comes and goes meanwhile.
+    #[test]
+    fn a_clone_of_a_range_while_another_is_held() -> Result {
+        for index in [1, 63, 70, 130, 200, 259] {
+            for view in [100..110, 60..200, 64..128, index..index + 1] {
+                let mut tree = tree_of(&pool()?, 0..260)?;
+                let mut prealloc = Prealloc::on_demand();
+                let view = tree.snapshot_range(view, &mut prealloc)?;
+                drop(tree.snapshot_range(index..index + 1, &mut prealloc)?);
+                check!(!is_exclusive(&tree, index), "index {index}");
+                let other = index - 1;
+                check!(matches!(tree.get_stable(other), StableRef::Block(_)));
+                drop(view);
+                check!(was_shared(&tree, index), "index {index}");
+                check!(was_shared(&tree, other), "index {other}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_edit_of_a_range_leaves_the_rest_exclusive() -> Result {
+        let tree = tree_of(&pool()?, 0..260)?;
+        let edit = tree.edit_range(70..u64::MAX, &mut Prealloc::on_demand())?;
+        for index in 0..260 {
+            check_eq!(is_exclusive(&tree, index), index < 70, "index {index}");
+            let wanted = if index < 70 {
+                Found::Hole
+            } else {
+                found(&tree, index)
+            };
+            check_eq!(found(&edit, index), wanted, "index {index}");
+        }
+        drop(edit);
+        check!((0..260).all(|index| is_exclusive(&tree, index)));
+        Ok(())
+    }
+
     #[test]
     fn a_clone_of_a_range_is_a_file_of_its_own() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index ^ 1])?;
-            let mut copy = tree.snapshot_range(index..index + 1);
+            let mut copy = tree.snapshot_range(index..index + 1, &mut Prealloc::on_demand())?;
             drop(tree);
-            check!(
-                was_shared(&copy, index) && was_shared(&copy, index ^ 1),
-                "index {index}"
-            );
+            check!(was_shared(&copy, index), "index {index}");
+            check_eq!(found(&copy, index ^ 1), Found::Hole, "index {index}");
             insert_block(&mut copy, index)?;
-            check!(
-                is_exclusive(&copy, index) && was_shared(&copy, index ^ 1),
-                "index {index}"
-            );
+            check!(is_exclusive(&copy, index), "index {index}");
         }
         Ok(())
     }

@@ -290,7 +290,6 @@ fn allocates_nothing() -> Result<bool> {
     let ((), looking) = nth(1, || {
         let tree = &mut scene.tree;
         let whole = tree.snapshot();
-        let part = tree.snapshot_range(1..FANOUT + 1);
         let edit = tree.edit();
         tree.restore_exclusive(0);
         let mut read = [const { None }; 8];
@@ -301,7 +300,7 @@ fn allocates_nothing() -> Result<bool> {
         tree.extent(0, u64::MAX);
         tree.same_len(0, &whole, 0, LAST, &mut { u64::MAX });
         tree.can_insert(LAST, &mut Prealloc::new());
-        drop((whole, part, edit));
+        drop((whole, edit));
     });
     check!(nth(1, || scene.pool.alloc().is_err()).0, "failures are off");
     // With the last tree everything is freed.

@@ -9,6 +9,7 @@ use crate::{
             Pool, //
         },
         BlockExtent,
+        Prealloc,
         Tree, //
     },
     support::random::Random,
@@ -114,11 +115,12 @@ impl Model {
     }
 
     /// As [`Model::snapshot`], of `len` places within one stretch.
-    fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Tree {
+    fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Result<Tree> {
         let file = &mut self.files[file];
         file.exclusive[place..][..len].fill(false);
         let index = index_of(place);
-        file.tree.snapshot_range(index..index + len as u64)
+        let range = index..index + len as u64;
+        file.tree.snapshot_range(range, &mut Prealloc::on_demand())
     }
 
     /// Returns a tree to be changed, which may replace the file's.
@@ -220,7 +222,7 @@ impl Model {
         (to, to_place): (usize, usize),
         len: usize,
     ) -> Result {
-        let source = self.snapshot_range(from, from_place, len);
+        let source = self.snapshot_range(from, from_place, len)?;
         let mut tree = self.edit(to);
         share(
             &mut tree,

@@ -105,7 +105,7 @@ pub(crate) fn share(
         }
         (tree, n)
     } else {
-        let mut tree = to.data().tree.edit_empty()?;
+        let mut tree = to.data().tree.edit_empty();
         let done = tree.share_bounded(
             to_first,
             &taken.tree,

@@ -4,7 +4,6 @@
 
 use super::{
     events,
-    room::Room,
     Charge,
     Inode,
     ReflinkFs, //
@@ -71,6 +70,9 @@ pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 
 /// See [`Data::range_to_snapshot`]: 16 leaves.
 const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
+
+/// How many steps [`Data::is_same`] takes at most: those along the two sides of a tree, and to spare.
+const COMPARE_STEPS: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
 const EXTENT_STEP_BLOCKS: u64 = 1024;
@@ -285,32 +287,22 @@ impl Data {
         }
     }
 
-    /// Returns a tree with the same blocks, of which another file is to share those in `range`,
-    /// which [`Data::range_to_snapshot`] gave.
+    /// Returns a tree with the blocks in `range`, which [`Data::range_to_snapshot`] gave, for
+    /// another file.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` where so many slots hold the only block that it takes a node to share it,
-    /// and `prealloc` has none.
+    /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes for a part of the file, or for a file
+    /// of one block that is full.
     pub(crate) fn snapshot(&self, range: &Range<u64>, prealloc: &mut Prealloc) -> Result<Tree> {
-        self.with_shareable(prealloc, |tree| {
-            if *range == ALL {
-                tree.snapshot()
-            } else {
-                tree.snapshot_range(range.clone())
-            }
-        })
-    }
-
-    fn with_shareable<R>(
-        &self,
-        prealloc: &mut Prealloc,
-        share: impl FnOnce(&mut Tree) -> R,
-    ) -> Result<R> {
         debug_assert!(!prealloc.may_sleep());
         let mut tree = self.tree.write();
         tree.make_shareable(prealloc)?;
-        Ok(share(&mut tree))
+        if *range == ALL {
+            Ok(tree.snapshot())
+        } else {
+            tree.snapshot_range(range.clone(), prealloc)
+        }
     }
 
     /// Returns the blocks that are not written in place any more when the `n` at `first` become
@@ -330,26 +322,34 @@ impl Data {
     ///
     /// As [`Data::snapshot`].
     pub(crate) fn edit(&self, prealloc: &mut Prealloc) -> Result<Tree> {
-        self.with_shareable(prealloc, |tree| tree.edit())
+        debug_assert!(!prealloc.may_sleep());
+        let mut tree = self.tree.write();
+        tree.make_shareable(prealloc)?;
+        Ok(tree.edit())
     }
 
-    /// Returns whether the tree is still the one of which [`Data::edit`] gave `tree`, as far as a
-    /// few looks tell.
-    pub(crate) fn is_still(&self, tree: &Tree) -> bool {
-        let mut looks = 64;
-        self.tree.read().same_len(0, tree, 0, ALL.end, &mut looks) == ALL.end
-    }
-
-    /// Returns an empty tree, whose blocks are this file's own once they are in its tree. Not with
-    /// `invalidate_lock` held, as it may wait for memory.
+    /// As [`Data::edit`], with the blocks from `first` on only: the others do not count as shared.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`.
-    pub(crate) fn edit_empty(&self) -> Result<Tree> {
-        let mut tree = Room::new(&self.pool).retry(|room| self.edit(room.nodes(false)))?;
-        tree.remove(0, u64::MAX, &mut Prealloc::new())?;
-        Ok(tree)
+    /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes.
+    pub(crate) fn edit_from(&self, first: u64, prealloc: &mut Prealloc) -> Result<Tree> {
+        debug_assert!(!prealloc.may_sleep());
+        let mut tree = self.tree.write();
+        tree.make_shareable(prealloc)?;
+        tree.edit_range(first..ALL.end, prealloc)
+    }
+
+    /// Returns whether the blocks in `range` are those of `tree`. May return false where they are.
+    pub(crate) fn is_same(&self, tree: &Tree, range: Range<u64>) -> bool {
+        let (mut steps, len) = (COMPARE_STEPS, range.end - range.start);
+        let current = self.tree.read();
+        current.same_len(range.start, tree, range.start, len, &mut steps) == len
+    }
+
+    /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
+    pub(crate) fn edit_empty(&self) -> Tree {
+        self.tree.read().edit_empty()
     }
 
     /// See [`Tree::restore_exclusive`].

@@ -26,8 +26,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// How often the tree is made without `invalidate_lock`, where stores change the file meanwhile.
-const TRIES: usize = 2;
+/// How often the blocks are moved without `invalidate_lock`, where stores change the file meanwhile.
+const TRIES: usize = 4;
+
+/// How many steps they are moved in with the lock held, after that.
+const LOCKED_STEPS: u64 = 1 << 10;
 
 /// Moves the blocks from `from` on to `to`: leaves a hole between the two, or removes what was
 /// there. The size is `size` afterwards.
@@ -39,87 +42,154 @@ const TRIES: usize = 2;
 /// # Errors
 ///
 /// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` if a fatal signal is
-/// pending. The file is as it was.
+/// pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
-    let data = &inode.data().tree;
-    let first = from.min(to);
-    let mut room = Room::new(data.pool());
-    let mut pinned = Pinned::new();
+    let mut shift = Shift {
+        inode,
+        from,
+        to,
+        size,
+        room: Room::new(inode.data().tree.pool()),
+        pinned: Pinned::new(),
+    };
     let mut tries = 0;
     loop {
-        let lock = inode.invalidate_lock();
-        unmap_writable(inode, &lock, first..data::ALL.end);
-        // A block that is pinned carries the index at which it may still be written to, and so does
-        // not move. A copy goes instead, as a page cache would forget the page.
-        let range = from..data::ALL.end;
-        if !pinned.scan(inode, &range, &range) {
+        let (mut lock, tail) = shift.take_tail()?;
+        let moved = if tries < TRIES {
             drop(lock);
-            pinned.reserve()?;
-            continue;
-        }
-        let result = data.edit(room.nodes(false)).and_then(|source| {
-            if tries < TRIES && pinned.all.is_empty() {
-                return Ok(Err(source));
-            }
-            let mut tree = moved(&source, (from, to), room.nodes(false))?;
-            for &index in &pinned.all {
-                let Some(old) = source.lookup(index).block() else {
+            let moved = moved(&tail, (from, to), &mut Prealloc::on_demand(), u64::MAX)?;
+            lock = inode.invalidate_lock();
+            moved
+        } else {
+            match moved(&tail, (from, to), shift.room.nodes(false), LOCKED_STEPS) {
+                Err(_) if shift.room.is_short() => {
+                    drop(lock);
+                    shift.room.fill()?;
                     continue;
-                };
-                // The other stays counted as long as it is referred to.
-                let copy = room.block(false)?;
-                copy.bytes().copy_block(&old)?;
-                tree.insert(index - from + to, copy, room.nodes(false))?;
+                }
+                moved => moved?,
             }
-            Ok(Ok(tree))
-        });
-        let source = match result {
-            Ok(Ok(tree)) => return commit(inode, &lock, tree, first, size),
-            Ok(Err(source)) => source,
-            Err(_) if room.is_short() => {
-                drop(lock);
-                room.fill()?;
-                continue;
-            }
-            Err(err) => return Err(err),
         };
-        drop(lock);
-        let tree = moved(&source, (from, to), &mut Prealloc::on_demand())?;
-        let lock = inode.invalidate_lock();
-        if data.is_still(&source) {
-            drop(source);
-            return commit(inode, &lock, tree, first, size);
+        while shift.is_still(&tail) {
+            match shift.commit(&lock, &moved) {
+                Err(_) if shift.room.is_short() => drop(lock),
+                result => return result,
+            }
+            shift.room.fill()?;
+            lock = inode.invalidate_lock();
         }
         tries += 1;
     }
 }
 
-/// Returns a tree with the blocks of `source` as they are to be.
-fn moved(source: &Tree, (from, to): (u64, u64), nodes: &mut Prealloc) -> Result<Tree> {
-    let mut tree = source.edit();
-    tree.remove(from.min(to), u64::MAX, nodes)?;
-    let len = data::ALL.end - from;
-    tree.share(to, source, from, len, nodes, cond_resched_killable)?;
-    Ok(tree)
+/// Returns the blocks of `tail` where they are to be.
+///
+/// # Errors
+///
+/// `EBUSY` where that takes more than `steps`; those of `nodes`.
+fn moved(
+    tail: &Tree,
+    (from, to): (u64, u64),
+    nodes: &mut Prealloc,
+    mut steps: u64,
+) -> Result<Tree> {
+    let (mut tree, len) = (tail.edit_empty(), data::ALL.end - from);
+    let stop = cond_resched_killable;
+    match tree.share_bounded(to, tail, from, len, nodes, &mut steps, stop)? {
+        done if done < len => Err(EBUSY),
+        _ => Ok(tree),
+    }
 }
 
-fn commit(
-    inode: &Changing<'_>,
-    lock: &InvalidateGuard<'_, ReflinkFs>,
-    tree: Tree,
-    first: u64,
+/// A move of the blocks from `from` on to `to`.
+struct Shift<'a> {
+    inode: &'a Changing<'a>,
+    from: u64,
+    to: u64,
     size: u64,
-) -> Result {
-    let tree = ChargedTree::new(lock, tree)?;
-    // Nothing fails from here on. A reader must find no hole where the end was: so the end moves
-    // down first, and up last.
-    lock.unmap(first..data::ALL.end);
-    if size < inode.size() {
-        inode.set_size(size);
-        // As truncation does: what lies beyond the end is in no private mapping either.
-        lock.unmap_even_cows(blocks_for(size)..data::ALL.end);
+    room: Room<'a>,
+    /// The blocks of the tail that may be written to through a pin, which carry their index: they
+    /// do not move. Copies go instead, as a page cache would forget the page.
+    pinned: Pinned,
+}
+
+impl<'a> Shift<'a> {
+    /// Returns the first index of which the block changes.
+    fn first(&self) -> u64 {
+        self.from.min(self.to)
     }
-    drop(tree.commit());
-    inode.set_size(size);
-    Ok(())
+
+    /// Returns a tree with the blocks that move or go, but for those that are pinned, and
+    /// `invalidate_lock`. Only these count as shared while it exists.
+    fn take_tail(&mut self) -> Result<(InvalidateGuard<'a, ReflinkFs>, Tree)> {
+        let tail = self.first()..data::ALL.end;
+        loop {
+            cond_resched_killable()?;
+            let lock = self.inode.invalidate_lock();
+            unmap_writable(self.inode, &lock, tail.clone());
+            if !self.pinned.scan(self.inode, &tail, &tail) {
+                drop(lock);
+                self.pinned.reserve()?;
+                continue;
+            }
+            let nodes = self.room.nodes(false);
+            let tree = self.inode.data().tree.edit_from(tail.start, nodes);
+            let tree = tree.and_then(|mut tree| {
+                for &index in &self.pinned.all {
+                    tree.remove(index, index + 1, nodes)?;
+                }
+                Ok(tree)
+            });
+            match tree {
+                Ok(tree) => return Ok((lock, tree)),
+                Err(_) if self.room.is_short() => (),
+                Err(err) => return Err(err),
+            }
+            drop(lock);
+            self.room.fill()?;
+        }
+    }
+
+    /// Returns whether the file has the blocks of `tail` still, and those that are left out of it.
+    fn is_still(&self, tail: &Tree) -> bool {
+        let mut at = self.first();
+        let mut is_same = |end| {
+            let range = core::mem::replace(&mut at, end + 1)..end;
+            self.inode.data().tree.is_same(tail, range)
+        };
+        self.pinned.all.iter().all(|&index| is_same(index)) && is_same(data::ALL.end)
+    }
+
+    /// Puts `moved` in the place of the tail, with copies of the blocks that are pinned.
+    fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
+        let data = &self.inode.data().tree;
+        let tail = self.first()..data::ALL.end;
+        // Stores to pinned blocks went on.
+        lock.unmap(tail.clone());
+        let nodes = self.room.nodes(false);
+        let mut tree = data.edit(nodes)?;
+        tree.remove(tail.start, u64::MAX, nodes)?;
+        let len = tail.end - tail.start;
+        tree.share(tail.start, moved, tail.start, len, nodes, || Ok(()))?;
+        for &index in self.pinned.all.iter().filter(|&&index| index >= self.from) {
+            let Some(old) = data.lookup(index).block() else {
+                continue;
+            };
+            // The other stays counted as long as it is referred to.
+            let copy = self.room.block(false)?;
+            copy.bytes().copy_block(&old)?;
+            tree.insert(index - self.from + self.to, copy, self.room.nodes(false))?;
+        }
+        let tree = ChargedTree::new(lock, tree)?;
+        // Nothing fails from here on. A reader must find no hole where the end was: so the end moves
+        // down first, and up last.
+        if self.size < self.inode.size() {
+            self.inode.set_size(self.size);
+            // As truncation does: what lies beyond the end is in no private mapping either.
+            lock.unmap_even_cows(blocks_for(self.size)..data::ALL.end);
+        }
+        drop(tree.commit());
+        self.inode.set_size(self.size);
+        Ok(())
+    }
 }

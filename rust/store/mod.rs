@@ -58,9 +58,12 @@
 //! set in a leaf in a new generation clears the others.
 //!
 //! * [`Tree::snapshot`] gives both trees a new generation. [`Tree::snapshot_range`] clears the bits
-//!   of a few blocks, and leaves the others exclusive.
+//!   of a few blocks and shares only nodes all of whose blocks are among these; the others stay
+//!   exclusive, also while the snapshot exists. So no node that is shared has a bit that counts, and
+//!   none comes back when the other tree is dropped.
 //! * [`Tree::edit`] keeps the generation, as the edited tree takes the place of this one. Until
-//!   then everything is shared, as the root is.
+//!   then everything is shared, as the root is: so it lives under one hold of `invalidate_lock`.
+//!   [`Tree::edit_range`] does so with a part, and may live longer.
 //! * [`Tree::get_stable`] clears one bit, for a reader that uses the page later.
 //! * [`Tree::restore_exclusive`] sets the bit of a block that was not given away after all: a block
 //!   that is pinned stays with its file, see below.

@@ -4,13 +4,18 @@
 
 use super::{
     left_in_leaf,
-    Tree, //
+    Tree,
+    EMPTY, //
 };
-use crate::store::block::{
-    BlockCount,
-    BlockRef, //
+use crate::store::{
+    block::{
+        BlockCount,
+        BlockRef, //
+    },
+    Prealloc, //
 };
 use core::ops::Range;
+use kernel::prelude::*;
 
 /// What [`Tree::get_stable`] returns.
 pub enum StableRef {
@@ -32,21 +37,30 @@ impl Tree {
         self.edit_with_new_generation()
     }
 
-    /// As [`Tree::snapshot`], but only the blocks in `range` are for another file, and no longer
-    /// written in place. Takes a step for each leaf.
-    pub fn snapshot_range(&mut self, range: Range<u64>) -> Self {
+    /// As [`Tree::snapshot`], with the blocks in `range` only: this tree goes on writing the others
+    /// in place, also while the snapshot exists. Takes a step for each leaf.
+    ///
+    /// The snapshot shares no node that has a block outside of `range`. So a node that is shared has
+    /// no exclusive bit of this tree's generation: none comes back when the snapshot is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of `prealloc`. Blocks in `range` may not be written in place any more.
+    pub fn snapshot_range(&mut self, range: Range<u64>, prealloc: &mut Prealloc) -> Result<Self> {
+        if self.blocks_in(range.clone()) == self.blocks() {
+            return Ok(self.snapshot());
+        }
         let end = range.end.min(self.end());
         let mut index = range.start;
         while index < end {
             let n = (left_in_leaf(index) as u64).min(end - index);
-            // Of a shared leaf no exclusive bit counts.
             self.update_in_place(index, |slots, i| {
                 slots.clear_exclusive(i, i + n as usize);
                 BlockCount::default()
             });
             index += n;
         }
-        self.edit_with_new_generation()
+        self.share_range(self.pool.new_generation(), range, prealloc)
     }
 
     fn edit_with_new_generation(&self) -> Self {
@@ -54,6 +68,43 @@ impl Tree {
             generation: self.pool.new_generation(),
             ..self.edit()
         }
+    }
+
+    /// As [`Tree::edit`], with the blocks in `range` only: the others do not count as shared.
+    ///
+    /// # Errors
+    ///
+    /// Those of `prealloc`.
+    pub fn edit_range(&self, range: Range<u64>, prealloc: &mut Prealloc) -> Result<Self> {
+        self.share_range(self.generation, range, prealloc)
+    }
+
+    /// As [`Tree::edit`], without a block.
+    pub fn edit_empty(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            generation: self.generation,
+            copied: 0,
+            root: EMPTY,
+        }
+    }
+
+    /// Returns a tree with the blocks in `range` at their indexes.
+    fn share_range(
+        &self,
+        generation: u64,
+        range: Range<u64>,
+        prealloc: &mut Prealloc,
+    ) -> Result<Self> {
+        let mut part = Self {
+            generation,
+            ..self.edit_empty()
+        };
+        let (first, end) = (range.start, range.end.min(self.end()));
+        if first < end {
+            part.share(first, self, first, end - first, prealloc, || Ok(()))?;
+        }
+        Ok(part)
     }
 
     /// Makes the block at `index` exclusive again, if no other slot holds it.

@@ -68,7 +68,7 @@ modules! {
     quota { options, limits, sharing, owners, usage },
     exec,
     advice,
-    races { clones, pins, lost_updates, contents, names, everything, page_tables },
+    races { clones, pins, lost_updates, contents, names, everything, page_tables, comparing },
     fuzz,
     bombs,
     isolation,

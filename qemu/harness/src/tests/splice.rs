@@ -38,7 +38,7 @@ pub const CASES: &[Case] = &[
     case!(space_held_by_a_pipe_comes_back).needs(&[Feature::Instance]),
 ];
 
-fn splice(
+pub fn splice(
     from: &impl AsRawFd,
     off_in: Option<&mut i64>,
     to: &impl AsRawFd,

@@ -21,14 +21,18 @@
 //!
 //! After those of [`crate::vfs`], in this order:
 //!
-//! 5. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
-//! 6. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
+//! 6. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
+//! 7. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
 //!
-//! A file's tree changes with `invalidate_lock` held exclusive, by whatever path. `i_rwsem` is held
-//! too, but by page faults. So with `invalidate_lock` held exclusive the tree is stable, and with
-//! it held shared a block found there stays the file's; the tree's lock keeps it whole for readers,
-//! which hold neither. They copy with it held, and without faults (`read.rs`), as do writes in
-//! place (`write/mod.rs`).
+//! | lock | what it protects |
+//! |---|---|
+//! | `i_rwsem` | size, attributes; every change of data but those of page faults |
+//! | `invalidate_lock`, exclusive | which blocks the tree has, and their entries in page tables |
+//! | `invalidate_lock`, shared | that a block found in the tree stays there until it is mapped |
+//! | the tree's | the tree during a walk; blocks' bits, also under a shared `invalidate_lock` |
+//!
+//! Readers hold the tree's lock only. They copy with it held, and without faults (`read.rs`), as do
+//! writes in place (`write/mod.rs`).
 //!
 //! # The end of a file
 //!

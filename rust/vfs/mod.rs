@@ -41,12 +41,12 @@
 //! must precede a change of data was done, [`InvalidateGuard`] and [`InvalidateSharedGuard`] for
 //! `invalidate_lock`.
 //!
-//! 1. freeze protection (`sb_start_write`, taken by the VFS; `sb_start_pagefault`, by
-//!    [`Fault::start_write`])
+//! 1. freeze protection (`sb_start_write`, taken by the VFS)
 //! 2. `i_rwsem` of directories, then of files (`lock_two_nondirectories`)
 //! 3. `mmap_lock`, or the lock of the VMA
-//! 4. `invalidate_lock` (`filemap_invalidate_lock_two`)
-//! 5. the filesystem's own
+//! 4. freeze protection of faults (`sb_start_pagefault`, taken by [`Fault::start_write`])
+//! 5. `invalidate_lock` (`filemap_invalidate_lock_two`)
+//! 6. the filesystem's own
 
 // As it would be in rust/kernel.
 #![allow(unreachable_pub)]

@@ -14,7 +14,8 @@ use crate::sys::{c_path, check, clone_file, pipe, read_all, write_all, File};
 use crate::wait::eventually;
 
 pub const CASES: &[Case] = &[
-    case!(a_debugger_changes_a_running_programs_text_for_it_alone).needs(&[Feature::WriteProtection]),
+    case!(a_debugger_changes_a_running_programs_text_for_it_alone)
+        .needs(&[Feature::WriteProtection]),
     case!(a_debugger_changes_a_cloned_programs_text_for_it_alone)
         .needs(&[Feature::WriteProtection, Feature::Reflink]),
     case!(another_process_stores_to_a_shared_mapping).needs(CLONES),

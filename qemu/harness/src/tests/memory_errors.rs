@@ -8,7 +8,7 @@ use crate::case::{case, Case, Test};
 use crate::failure::{
     expect, expect_bytes, expect_eq, expect_errno, Context, Errno, Failure, Outcome,
 };
-use crate::filesystem::{Filesystem, Feature};
+use crate::filesystem::{Feature, Filesystem};
 use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
 use crate::process::{expect_killed, Child, End};

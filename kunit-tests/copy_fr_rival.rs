@@ -5,6 +5,8 @@
 
 #[path = "../rust/bindings.rs"]
 mod bindings;
+#[path = "../rust/compat.rs"]
+mod compat;
 #[path = "../rust/hook/mod.rs"]
 #[allow(dead_code)] // It looks at no argument.
 mod hook;

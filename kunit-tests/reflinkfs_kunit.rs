@@ -37,6 +37,8 @@
 
 #[path = "../rust/bindings.rs"]
 mod bindings;
+#[path = "../rust/compat.rs"]
+mod compat;
 #[path = "../rust/store/mod.rs"]
 pub mod store;
 // What only a filesystem uses is not used here.

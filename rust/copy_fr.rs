@@ -21,6 +21,7 @@
 )]
 
 mod bindings;
+mod compat;
 mod copy_file_range;
 mod copy_flags;
 mod debugfs;

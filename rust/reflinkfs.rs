@@ -16,6 +16,7 @@
 //! [`store`], and in a few places of [`memfs`] and [`dax`].
 
 mod bindings;
+mod compat;
 mod copy_flags;
 mod dax;
 mod debugfs;

@@ -10,6 +10,7 @@
 use super::Flag;
 use crate::{
     bindings,
+    compat::EOPNOTSUPP,
     file::{
         AnyFile,
         Range, //

@@ -4,6 +4,7 @@
 
 use super::PIECE_BYTES;
 use crate::{
+    compat::EOPNOTSUPP,
     copy_flags::COPY_FR_COPY,
     file::{
         signal_pending,

@@ -3,9 +3,15 @@
 //! Counts calls by their results: `/sys/kernel/debug/copy_fr/`, a file for each flag.
 
 use super::Flag;
-use crate::debugfs::{
-    Directory,
-    Show, //
+use crate::{
+    compat::{
+        EBADE,
+        EOPNOTSUPP, //
+    }, //
+    debugfs::{
+        Directory,
+        Show, //
+    },
 };
 use kernel::{
     error::code,
@@ -21,9 +27,9 @@ use kernel::{
 /// The errors that are counted apart.
 const ERRORS: [(&str, Error); 8] = [
     ("EBADF", code::EBADF),
-    ("EBADE", code::EBADE),
+    ("EBADE", EBADE),
     ("EINVAL", code::EINVAL),
-    ("EOPNOTSUPP", code::EOPNOTSUPP),
+    ("EOPNOTSUPP", EOPNOTSUPP),
     ("EXDEV", code::EXDEV),
     ("ENOSPC", code::ENOSPC),
     ("EIO", code::EIO),

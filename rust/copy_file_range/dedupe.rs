@@ -12,6 +12,10 @@ use super::{
     PIECE_BYTES, //
 };
 use crate::{
+    compat::{
+        EBADE,
+        EOPNOTSUPP, //
+    },
     copy_flags::COPY_FR_DEDUP,
     file::{
         signal_pending,

@@ -11,6 +11,7 @@ mod position;
 pub(crate) use counters::show;
 
 use crate::{
+    compat::EOPNOTSUPP,
     copy_flags::{
         COPY_FR_COPY,
         COPY_FR_DEDUP,

@@ -6,7 +6,10 @@ use super::{
     AnyFile,
     Range, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    compat::EOPNOTSUPP, //
+};
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,

@@ -7,6 +7,7 @@
 use super::AnyFile;
 use crate::{
     bindings,
+    compat::EOPNOTSUPP,
     copy_flags::{
         COPY_FR_COPY,
         COPY_FR_REFLINK, //

@@ -27,6 +27,7 @@ use super::{
     LockedInode, //
 };
 use crate::{
+    compat::EBADE,
     store::{
         block::{
             BlockRef,

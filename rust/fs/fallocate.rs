@@ -8,6 +8,7 @@ use super::{
     truncate::wipe_tail, Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
 };
 use crate::{
+    compat::EOPNOTSUPP,
     store::{
         Lookup,
         Prealloc, //

@@ -22,7 +22,10 @@ use super::{
     },
     SystemCall, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    compat::EOPNOTSUPP, //
+};
 use core::marker::PhantomData;
 use kernel::{
     error::to_result,

@@ -3,6 +3,7 @@
 //! Kernels without what the hook needs.
 
 use super::SystemCall;
+use crate::compat::EOPNOTSUPP;
 use core::marker::PhantomData;
 use kernel::prelude::*;
 

@@ -6,6 +6,7 @@
 use super::MemFs;
 use crate::{
     bindings,
+    compat::EOPNOTSUPP,
     vfs::{
         FileKattr,
         Inode,

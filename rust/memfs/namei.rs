@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bindings,
+    compat::ENOTEMPTY,
     vfs::{
         AclType,
         Dentry,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     bindings,
+    compat::ENODATA,
     vfs::{
         self,
         AclType,

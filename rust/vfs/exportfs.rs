@@ -12,7 +12,10 @@ use super::{
     Inode,
     SuperBlock, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    compat::ESTALE, //
+};
 use core::{
     marker::PhantomData,
     ptr::null_mut, //

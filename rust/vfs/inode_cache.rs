@@ -6,7 +6,10 @@ use super::{
     FileSystem,
     SuperBlock, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    compat::raw_init, //
+};
 use core::{
     marker::PhantomData,
     mem::{
@@ -105,7 +108,7 @@ impl<T: FileSystem> InodeCache<T> {
         // SAFETY: The memory is for an `InodeWithData<T>`, which nothing else refers to. `inode`
         // was initialised by `init_once`, and `new_inode` does the rest. The initialiser does not
         // fail.
-        unsafe { pin_init::raw_init(&raw mut (*this).data, data) };
+        unsafe { raw_init(&raw mut (*this).data, data) };
         this.cast()
     }
 }

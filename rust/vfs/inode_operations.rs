@@ -267,6 +267,7 @@ impl<U: InodeOperations> Table<U> {
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
         mode: bindings::umode_t,
+        #[cfg(linux_7_2)] _excl: bool,
     ) -> c_int {
         // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
         // holds exclusive, and a dentry in it.

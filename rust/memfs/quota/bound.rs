@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     bindings,
+    compat::EDQUOT,
     vfs::{
         Iattr,
         IdMap,

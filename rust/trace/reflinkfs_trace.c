@@ -22,7 +22,7 @@ bool rust_trace_reflinkfs_cow_enabled(void)
 #endif
 
 #ifdef __BINDGEN__
-#define TRACED(name, proto, args) void rust_trace_reflinkfs_##name proto;
+#define TRACED(name, proto, ...) void rust_trace_reflinkfs_##name proto
 #else
 #define TRACED(name, proto, args)		\
 void rust_trace_reflinkfs_##name proto		\
@@ -35,9 +35,9 @@ void rust_trace_reflinkfs_##name proto		\
 TRACED(name, (dev_t dev, u64 from_ino, u64 from_pos, u64 to_ino, u64 to_pos, u64 len, s64 ret), \
 	(dev, from_ino, from_pos, to_ino, to_pos, len, ret))
 
-TRACED_REMAP(clone)
-TRACED_REMAP(dedupe)
-TRACED_REMAP(copy)
-TRACED(cow, (dev_t dev, u64 ino, u64 index, u64 blocks), (dev, ino, index, blocks))
-TRACED(fault, (dev_t dev, u64 ino, u64 index, bool write, int ret), (dev, ino, index, write, ret))
-TRACED(nospc, (dev_t dev, u64 ino, u64 blocks, u64 limit), (dev, ino, blocks, limit))
+TRACED_REMAP(clone);
+TRACED_REMAP(dedupe);
+TRACED_REMAP(copy);
+TRACED(cow, (dev_t dev, u64 ino, u64 index, u64 blocks), (dev, ino, index, blocks));
+TRACED(fault, (dev_t dev, u64 ino, u64 index, bool write, int ret), (dev, ino, index, write, ret));
+TRACED(nospc, (dev_t dev, u64 ino, u64 blocks, u64 limit), (dev, ino, blocks, limit));

@@ -28,8 +28,8 @@
 //!
 //! # How tests are written
 //!
-//! Tests with random numbers repeat themselves [`rounds`] times. The module's parameter `divisor` makes
-//! these fewer, for a slow kernel.
+//! Tests with random numbers repeat themselves [`rounds`] times. The module's parameter `divisor`
+//! makes these fewer, for a slow kernel.
 //!
 //! A failed KUnit assertion ends the thread without running a destructor, and what the test owned
 //! stays. So tests return [`Result`] and use [`check!`] and [`check_eq!`], which also say what was

@@ -13,11 +13,13 @@ use crate::{
     support::trees::{
         found,
         insert_block,
+        is_exclusive,
         pool,
         remove,
         share,
         span,
         tree_of,
+        was_shared,
         Found,
         CORNERS,
         MAX_HEIGHT, //
@@ -27,14 +29,6 @@ use kernel::{
     macros::kunit_tests,
     prelude::*, //
 };
-
-fn is_exclusive(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::Exclusive(_))
-}
-
-fn was_shared(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::WasShared(_))
-}
 
 #[kunit_tests(reflinkfs_exclusive)]
 mod tests {

@@ -9,11 +9,11 @@ use crate::{
         Tree, //
     },
     support::trees::{
-        found,
         insert_block,
+        is_exclusive,
         pool,
         tree_of,
-        Found,
+        was_shared,
         CORNERS, //
     },
 };
@@ -21,14 +21,6 @@ use kernel::{
     macros::kunit_tests,
     prelude::*, //
 };
-
-fn is_exclusive(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::Exclusive(_))
-}
-
-fn was_shared(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::WasShared(_))
-}
 
 #[kunit_tests(reflinkfs_stable)]
 mod tests {

@@ -118,6 +118,16 @@ pub(crate) fn found(tree: &Tree, index: u64) -> Found {
     }
 }
 
+/// Whether the tree may write the block at `index` in place.
+pub(crate) fn is_exclusive(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Exclusive(_))
+}
+
+/// Whether the block at `index` is the tree's alone, and was another's, too.
+pub(crate) fn was_shared(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::WasShared(_))
+}
+
 /// A reference to the block at `index`, which must have one.
 pub(crate) fn block_at(tree: &Tree, index: u64) -> Result<BlockRef> {
     tree.lookup(index).block().ok_or(ENOENT)

@@ -110,8 +110,9 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also where there is not enough in `room`; `ENOSPC` where a part of a shared block has to be copied, or a node, and there is
-    /// no room. Not where at least as much is given back: that must work in a full mount.
+    /// `ENOMEM`, also where there is not enough in `room`; `ENOSPC` where a part of a shared block
+    /// has to be copied, or a node, and there is no room. Not where at least as much is given back:
+    /// that must work in a full mount.
     pub(crate) fn prepare(
         lock: &'lock InvalidateGuard<'a, ReflinkFs>,
         bytes: Range<u64>,

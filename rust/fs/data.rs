@@ -28,7 +28,10 @@ use crate::{
     },
     vfs::{
         cond_resched_killable,
-        rwlock::ReadGuard,
+        rwlock::{
+            ReadGuard,
+            WriteGuard, //
+        },
         InvalidateGuard,
         RwLock, //
     },
@@ -71,7 +74,8 @@ pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 /// See [`Data::range_to_snapshot`]: 16 leaves.
 const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
 
-/// How many steps [`Data::is_same`] takes at most: those along the two sides of a tree, and to spare.
+/// How many steps [`Data::is_same`] takes at most: those along the two sides of a tree, and to
+/// spare.
 const COMPARE_STEPS: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
@@ -295,14 +299,20 @@ impl Data {
     /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes for a part of the file, or for a file
     /// of one block that is full.
     pub(crate) fn snapshot(&self, range: &Range<u64>, prealloc: &mut Prealloc) -> Result<Tree> {
-        debug_assert!(!prealloc.may_sleep());
-        let mut tree = self.tree.write();
-        tree.make_shareable(prealloc)?;
+        let mut tree = self.write_shareable(prealloc)?;
         if *range == ALL {
             Ok(tree.snapshot())
         } else {
             tree.snapshot_range(range.clone(), prealloc)
         }
+    }
+
+    /// Locks the tree, whose root may be shared then: see [`Tree::make_shareable`].
+    fn write_shareable(&self, prealloc: &mut Prealloc) -> Result<WriteGuard<'_, Tree>> {
+        debug_assert!(!prealloc.may_sleep());
+        let mut tree = self.tree.write();
+        tree.make_shareable(prealloc)?;
+        Ok(tree)
     }
 
     /// Returns the blocks that are not written in place any more when the `n` at `first` become
@@ -322,10 +332,7 @@ impl Data {
     ///
     /// As [`Data::snapshot`].
     pub(crate) fn edit(&self, prealloc: &mut Prealloc) -> Result<Tree> {
-        debug_assert!(!prealloc.may_sleep());
-        let mut tree = self.tree.write();
-        tree.make_shareable(prealloc)?;
-        Ok(tree.edit())
+        Ok(self.write_shareable(prealloc)?.edit())
     }
 
     /// As [`Data::edit`], with the blocks from `first` on only: the others do not count as shared.
@@ -334,9 +341,7 @@ impl Data {
     ///
     /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes.
     pub(crate) fn edit_from(&self, first: u64, prealloc: &mut Prealloc) -> Result<Tree> {
-        debug_assert!(!prealloc.may_sleep());
-        let mut tree = self.tree.write();
-        tree.make_shareable(prealloc)?;
+        let tree = self.write_shareable(prealloc)?;
         tree.edit_range(first..ALL.end, prealloc)
     }
 

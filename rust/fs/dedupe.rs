@@ -269,8 +269,8 @@ impl Blocks {
     }
 }
 
-/// Takes a view of a file, whose `invalidate_lock` is held, and whose pinned blocks are `pinned`: no
-/// other is written in place any more.
+/// Takes a view of a file, whose `invalidate_lock` is held, and whose pinned blocks are `pinned`:
+/// no other is written in place any more.
 fn take_side(
     file: &LockedInode,
     snap_range: &Range<u64>,

@@ -2,7 +2,7 @@
 
 //! Memory for changes that are made with `invalidate_lock` held exclusive.
 //!
-//! Nobody waits for memory with that lock held: every fault of the file waits for it, of processes
+//! No task waits for memory with that lock held: every fault of the file waits for it, of processes
 //! of other cgroups, too, and a cgroup at its `memory.max` or above its `memory.high` may wait for
 //! as long as it likes. So such a change takes what was allocated before, or what can be had
 //! without waiting; where that is not enough it is undone, and done again after the lock was

@@ -26,7 +26,8 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// How often the blocks are moved without `invalidate_lock`, where stores change the file meanwhile.
+/// How often the blocks are moved without `invalidate_lock`, where stores change the file
+/// meanwhile.
 const TRIES: usize = 4;
 
 /// How many steps they are moved in with the lock held, after that.
@@ -181,8 +182,8 @@ impl<'a> Shift<'a> {
             tree.insert(index - self.from + self.to, copy, self.room.nodes(false))?;
         }
         let tree = ChargedTree::new(lock, tree)?;
-        // Nothing fails from here on. A reader must find no hole where the end was: so the end moves
-        // down first, and up last.
+        // Nothing fails from here on. A reader must find no hole where the end was: so the end
+        // moves down first, and up last.
         if self.size < self.inode.size() {
             self.inode.set_size(self.size);
             // As truncation does: what lies beyond the end is in no private mapping either.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tells lockdep that nobody waits for memory with invalidate_lock held exclusive, see
+ * Tells lockdep that no task waits for memory with invalidate_lock held exclusive, see
  * rust/fs/room.rs. A lock class of its own: held shared, that lock may be held by a
  * fault that allocates page tables, as that of any filesystem.
  */

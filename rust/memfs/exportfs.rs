@@ -25,8 +25,8 @@ impl<T: MemFs> ExportOperations for ExportFs<T> {
     type FileSystem = T;
     type Handle = Handle;
 
-    // The kernel's `FILEID_INO32_GEN` and `FILEID_INO32_GEN_PARENT`. Only this filesystem reads them, as
-    // on tmpfs.
+    // The kernel's `FILEID_INO32_GEN` and `FILEID_INO32_GEN_PARENT`. Only this filesystem reads
+    // them, as on tmpfs.
     const FILEID: u8 = 1;
     const FILEID_WITH_PARENT: u8 = 2;
 

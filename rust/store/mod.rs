@@ -59,8 +59,8 @@
 //!
 //! * [`Tree::snapshot`] gives both trees a new generation. [`Tree::snapshot_range`] clears the bits
 //!   of a few blocks and shares only nodes all of whose blocks are among these; the others stay
-//!   exclusive, also while the snapshot exists. So no node that is shared has a bit that counts, and
-//!   none comes back when the other tree is dropped.
+//!   exclusive, also while the snapshot exists. So no node that is shared has a bit that counts,
+//!   and none comes back when the other tree is dropped.
 //! * [`Tree::edit`] keeps the generation, as the edited tree takes the place of this one. Until
 //!   then everything is shared, as the root is: so it lives under one hold of `invalidate_lock`.
 //!   [`Tree::edit_range`] does so with a part, and may live longer.

@@ -118,7 +118,7 @@ pub(super) fn invalidate_unlocked() {
     unsafe { bindings::reflinkfs_invalidate_unlocked() };
 }
 
-/// `invalidate_lock` held exclusive. Nobody waits for memory meanwhile, as faults of processes of
+/// `invalidate_lock` held exclusive. No task waits for memory meanwhile, as faults of processes of
 /// other cgroups wait for the lock; lockdep is told so.
 #[must_use]
 pub struct InvalidateGuard<'a, T: FileSystem> {
@@ -176,9 +176,9 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
         if len == 0 {
             return;
         }
-        // Also where no VMA seems to map the file: `mapping_mapped` is true without `i_mmap_rwsem`
-        // only, as `vma_prepare` takes a VMA that has entries out of the tree for a while. A VMA that
-        // comes later faults under `invalidate_lock`.
+        // Also where no VMA seems to map the file: without `i_mmap_rwsem` `mapping_mapped` may say
+        // so wrongly, as `vma_prepare` takes a VMA that has entries out of the tree for a while. A
+        // VMA that comes later faults under `invalidate_lock`.
         // SAFETY: The inode is live.
         unsafe {
             bindings::unmap_mapping_pages(

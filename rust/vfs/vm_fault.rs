@@ -115,8 +115,8 @@ impl VmFault {
 
 impl From<Result> for VmFault {
     /// Converts the result of inserting an entry: the page is mapped, or another entry is there
-    /// (`EBUSY`), or the page table went (`EFAULT` of `vm_insert_pages`), as `madvise(2)` frees empty
-    /// ones beside a fault. The next fault sees which.
+    /// (`EBUSY`), or the page table went (`EFAULT` of `vm_insert_pages`), as `madvise(2)` frees
+    /// empty ones beside a fault. The next fault sees which.
     fn from(result: Result) -> Self {
         match result {
             Ok(()) | Err(EBUSY | EFAULT) => Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE),

@@ -3,43 +3,15 @@
 
 use std::os::fd::AsRawFd;
 
-use reflink_sys::{
-    FiemapExtent, FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FS_IOC_FIEMAP,
-};
+use reflink_sys::FS_IOC_FIEMAP;
 pub use reflink_sys::{
-    FIEMAP_FLAG_CACHE as FLAG_CACHE, FIEMAP_FLAG_SYNC as FLAG_SYNC, FIEMAP_FLAG_XATTR as FLAG_XATTR,
+    FiemapExtent, FIEMAP_FLAG_CACHE as FLAG_CACHE, FIEMAP_FLAG_SYNC as FLAG_SYNC,
+    FIEMAP_FLAG_XATTR as FLAG_XATTR,
 };
 
 use crate::failure::{expect, expect_eq, Context, Outcome, Sys};
 use crate::pattern::BLOCK64;
 use crate::sys::{check, File};
-
-/// One extent, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Extent {
-    pub logical: u64,
-    pub physical: u64,
-    pub length: u64,
-    pub flags: u32,
-}
-
-impl Extent {
-    pub fn shared(&self) -> bool {
-        self.flags & FIEMAP_EXTENT_SHARED != 0
-    }
-
-    pub fn unwritten(&self) -> bool {
-        self.flags & FIEMAP_EXTENT_UNWRITTEN != 0
-    }
-
-    pub fn last(&self) -> bool {
-        self.flags & FIEMAP_EXTENT_LAST != 0
-    }
-
-    pub fn end(&self) -> u64 {
-        self.logical + self.length
-    }
-}
 
 /// Makes one call, and returns (`fm_mapped_extents`, the extents that were filled in).
 pub fn fiemap(
@@ -48,15 +20,8 @@ pub fn fiemap(
     length: u64,
     flags: u32,
     room: u32,
-) -> Sys<(u32, Vec<Extent>)> {
-    let (mapped, extents) = reflink_sys::fiemap(file, start, length, flags, room)?;
-    let in_bytes = |raw: &FiemapExtent| Extent {
-        logical: raw.logical,
-        physical: raw.physical,
-        length: raw.length,
-        flags: raw.flags,
-    };
-    Ok((mapped, extents.iter().map(in_bytes).collect()))
+) -> Sys<(u32, Vec<FiemapExtent>)> {
+    Ok(reflink_sys::fiemap(file, start, length, flags, room)?)
 }
 
 /// Makes a call that claims memory for this many extents, without any.
@@ -75,7 +40,7 @@ pub fn fiemap_at(file: &impl AsRawFd, argument: *mut u8) -> Sys {
 
 /// Returns all extents of a file, after a sync, so that disk filesystems have allocated them.
 #[track_caller]
-pub fn extents(file: &File) -> Outcome<Vec<Extent>> {
+pub fn extents(file: &File) -> Outcome<Vec<FiemapExtent>> {
     file.sync()?;
     let (count, extents) =
         fiemap(file, 0, u64::MAX, FLAG_SYNC, 1000).or_fail("FS_IOC_FIEMAP of the whole file")?;

@@ -10,8 +10,8 @@ use kernel::{new_spinlock, prelude::*, sync::SpinLock};
 
 /// A block of zeros, in no tree, which pipes and mappings refer to in the place of holes.
 ///
-/// Every process that maps it can pin it, until its count is so high that nobody should add to it.
-/// Then another takes its place; it stays as long as it is referred to.
+/// Every process that maps it can pin it, until its count is too high for further references. Then
+/// another takes its place; it stays as long as it is referred to.
 #[pin_data]
 pub struct ZeroBlock {
     #[pin]

@@ -34,14 +34,18 @@ impl Tree {
     /// [`Tree::make_shareable`] comes first, under the same hold of the lock.
     pub fn snapshot(&mut self) -> Self {
         self.generation = self.pool.new_generation();
-        self.edit_with_new_generation()
+        Self {
+            generation: self.pool.new_generation(),
+            ..self.edit()
+        }
     }
 
     /// As [`Tree::snapshot`], with the blocks in `range` only: this tree goes on writing the others
     /// in place, also while the snapshot exists. Takes a step for each leaf.
     ///
-    /// The snapshot shares no node that has a block outside of `range`. So a node that is shared has
-    /// no exclusive bit of this tree's generation: none comes back when the snapshot is dropped.
+    /// The snapshot shares no node that has a block outside of `range`. So a node that is shared
+    /// has no exclusive bit of this tree's generation: none comes back when the snapshot is
+    /// dropped.
     ///
     /// # Errors
     ///
@@ -61,13 +65,6 @@ impl Tree {
             index += n;
         }
         self.share_range(self.pool.new_generation(), range, prealloc)
-    }
-
-    fn edit_with_new_generation(&self) -> Self {
-        Self {
-            generation: self.pool.new_generation(),
-            ..self.edit()
-        }
     }
 
     /// As [`Tree::edit`], with the blocks in `range` only: the others do not count as shared.

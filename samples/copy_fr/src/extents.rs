@@ -3,9 +3,7 @@
 //! Checks whether blocks are shared, by `FS_IOC_FIEMAP`.
 
 use crate::{sys, Cloned, Mode};
-use reflink_sys::{
-    FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_SHARED, FIEMAP_EXTENT_UNWRITTEN, FIEMAP_FLAG_SYNC,
-};
+use reflink_sys::FIEMAP_FLAG_SYNC;
 use std::{ops::Range, os::fd::BorrowedFd};
 
 /// The most FIEMAP calls.
@@ -46,12 +44,12 @@ fn fiemap(file: BorrowedFd<'_>, mut range: Range<u64>, flags: u32) -> Cloned {
         }
         for extent in extents {
             // Unwritten blocks count as a hole.
-            if extent.flags & FIEMAP_EXTENT_SHARED != 0 {
+            if extent.shared() {
                 shared = true;
-            } else if extent.flags & FIEMAP_EXTENT_UNWRITTEN == 0 {
+            } else if !extent.unwritten() {
                 own = true;
             }
-            last = extent.flags & FIEMAP_EXTENT_LAST != 0;
+            last = extent.last();
             range.start = extent.logical.saturating_add(extent.length);
         }
         if shared && own {

@@ -71,13 +71,7 @@ pub fn fideduperange(
         reserved1: 0,
         reserved2: 0,
     };
-    let mut words = request::<_, FileDedupeRangeInfo>(header, to.len());
-    for (words, info) in words[3..].chunks_exact_mut(4).zip(&*to) {
-        words[0] = info.dest_fd as u64;
-        words[1] = info.dest_offset;
-        words[2] = info.bytes_deduped;
-        words[3] = u64::from(info.status as u32) | (u64::from(info.reserved) << 32);
-    }
+    let mut words = request(header, to);
     // SAFETY: The call reads and writes the header and as many destinations as that says.
     result(unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, words.as_mut_ptr()) })?;
     // SAFETY: Made for these types, which are numbers.

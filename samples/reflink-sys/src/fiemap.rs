@@ -50,6 +50,28 @@ pub struct FiemapExtent {
     reserved: [u32; 3],
 }
 
+impl FiemapExtent {
+    /// Returns whether other files have its blocks, too.
+    pub fn shared(&self) -> bool {
+        self.flags & FIEMAP_EXTENT_SHARED != 0
+    }
+
+    /// Returns whether it is allocated, and was never written to.
+    pub fn unwritten(&self) -> bool {
+        self.flags & FIEMAP_EXTENT_UNWRITTEN != 0
+    }
+
+    /// Returns whether it is the last of the file.
+    pub fn last(&self) -> bool {
+        self.flags & FIEMAP_EXTENT_LAST != 0
+    }
+
+    /// Returns where it ends in the file, in bytes.
+    pub fn end(&self) -> u64 {
+        self.logical + self.length
+    }
+}
+
 const _: () = assert!(size_of::<Fiemap>() == 32 && size_of::<FiemapExtent>() == 56);
 
 /// Returns the number of extents in `length` bytes from `start`, and the first of them, at most
@@ -73,7 +95,7 @@ pub fn fiemap(
         extent_count: room,
         reserved: 0,
     };
-    let mut words = request::<_, FiemapExtent>(header, room as usize);
+    let mut words = request(header, &vec![FiemapExtent::default(); room as usize]);
     // SAFETY: The call reads and writes the header, and writes as many extents as that has room for.
     result(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, words.as_mut_ptr()) })?;
     // SAFETY: Made for these types, which are numbers.

@@ -85,22 +85,26 @@ fn result(returned: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Returns a request: the header, and zeros for `count` of `T` after it, aligned for both.
-fn request<Header: Copy, T: Copy>(header: Header, count: usize) -> Vec<u64> {
+/// Makes a request of a header and `items` after it, aligned for both.
+fn request<Header: Copy, T: Copy>(header: Header, items: &[T]) -> Vec<u64> {
     const { assert!(size_of::<Header>() % 8 == 0 && size_of::<T>() % 8 == 0) };
     const { assert!(align_of::<Header>() <= 8 && align_of::<T>() <= 8) };
-    let mut words = vec![0; (size_of::<Header>() + count * size_of::<T>()) / 8];
-    // SAFETY: There is room for a header, and words are aligned for it.
-    unsafe { words.as_mut_ptr().cast::<Header>().write(header) };
+    let mut words = vec![0; (size_of::<Header>() + size_of_val(items)) / 8];
+    let start: *mut u64 = words.as_mut_ptr();
+    // SAFETY: There is room for a header and the items, and words are aligned for both.
+    unsafe {
+        start.cast::<Header>().write(header);
+        let behind = start.add(size_of::<Header>() / 8).cast::<T>();
+        behind.copy_from_nonoverlapping(items.as_ptr(), items.len());
+    }
     words
 }
 
-/// Returns the header of a request, and the first `count` of the values after it.
+/// Returns the header of a request, and the items after it.
 ///
 /// # Safety
 ///
-/// `words` was made by [`request`] for these types with no less than `count`, and every pattern of
-/// bits is a value of both.
+/// `words` was made by [`request`] for these types, and every pattern of bits is a value of both.
 unsafe fn reply<Header: Copy, T: Copy>(words: &[u64]) -> (Header, &[T]) {
     let count = (words.len() * 8 - size_of::<Header>()) / size_of::<T>();
     // SAFETY: `request` made room for both, aligned; any bits are a value, by the caller.

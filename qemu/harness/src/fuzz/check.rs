@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::extents::{fiemap, Extent, FLAG_SYNC};
+use crate::extents::{fiemap, FiemapExtent, FLAG_SYNC};
 use crate::failure::{expect, expect_eq, Context, Outcome};
 use crate::pattern::BLOCK;
 
@@ -85,7 +85,7 @@ impl World {
         )
     }
 
-    fn extents(&self, file: Which) -> Outcome<Vec<Extent>> {
+    fn extents(&self, file: Which) -> Outcome<Vec<FiemapExtent>> {
         let (_, extents) = fiemap(&self.open[file as usize].file, 0, u64::MAX, FLAG_SYNC, 500)
             .or_fail("FS_IOC_FIEMAP")?;
         for pair in extents.windows(2) {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::case::{case, Case, Test};
-use crate::extents::{fiemap, Extent};
+use crate::extents::{fiemap, FiemapExtent};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
 use crate::filesystem::CLONES_COUNTED;
 use crate::instance::Instance;
@@ -101,7 +101,7 @@ fn kill(t: &Test, what: &str, child: Child) -> Outcome<Option<Duration>> {
 fn expect_to_end_when_killed(
     t: &Test,
     what: &str,
-    call: impl Fn(&File) -> Sys<(u32, Vec<Extent>)>,
+    call: impl Fn(&File) -> Sys<(u32, Vec<FiemapExtent>)>,
 ) -> Outcome {
     let fs = t.mount(&[("size", "1M")])?;
     let file = huge(&fs, "huge")?;

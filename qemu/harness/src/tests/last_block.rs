@@ -2,7 +2,7 @@
 //! The last block that a file can have: it ends, a byte short, at 2^63 - 1.
 
 use crate::case::{case, Case, Test};
-use crate::extents::{extents, fiemap, Extent};
+use crate::extents::{extents, fiemap, FiemapExtent};
 use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::{Btrfs, Feature, Tmpfs, CLONES, CLONES_SHOWN};
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
@@ -101,7 +101,7 @@ fn data_and_holes_are_found(t: &Test) -> Outcome {
 fn it_is_an_extent(t: &Test) -> Outcome {
     let file = subject(t, "file", 1)?;
     let seen = extents(&file)?;
-    let place = |e: &Extent| (e.logical, e.length, e.last(), e.shared());
+    let place = |e: &FiemapExtent| (e.logical, e.length, e.last(), e.shared());
     let expected = vec![(LAST, BLOCK64, true, false)];
     expect_eq(
         seen.iter().map(place).collect::<Vec<_>>(),

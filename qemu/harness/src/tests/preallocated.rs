@@ -86,7 +86,7 @@ fn what_is_written_is_data(t: &Test) -> Outcome {
     file.sync()?;
     expect_data(&file, &[(20, 21), (60, 70)], "the written range")?;
     if t.is_reflinkfs() {
-        let starts = |list: &[crate::extents::Extent]| list.first().map(|e| e.physical);
+        let starts = |list: &[crate::extents::FiemapExtent]| list.first().map(|e| e.physical);
         expect_eq(
             starts(&extents(&file)?),
             starts(&first),

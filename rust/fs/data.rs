@@ -52,8 +52,8 @@ use kernel::{
 /// The blocks of a file.
 ///
 /// Modified only with `invalidate_lock` held exclusive, through [`ChargedBlock`] and
-/// [`ChargedTree`], which keep the quota charge equal to the block count; [`Data::insert_run`] is
-/// for superblocks without quotas. [`Data::get_stable`] changes exclusive bits only. Blocks become
+/// [`ChargedTree`], which keep the quota charge equal to the block count; [`Data::insert_uncharged`]
+/// is for superblocks without quotas. [`Data::get_stable`] changes exclusive bits only. Blocks become
 /// written with `invalidate_lock` held shared, or the inode's own lock: the blocks are not shared
 /// then.
 #[pin_data]
@@ -390,7 +390,7 @@ impl Data {
     /// # Errors
     ///
     /// Those of [`Tree::insert_run`].
-    pub(crate) fn insert_run(
+    pub(crate) fn insert_uncharged(
         lock: &InvalidateGuard<'_, ReflinkFs>,
         index: u64,
         contig: &mut ContigBlocks<'_>,
@@ -419,40 +419,6 @@ impl Data {
             return Ok(());
         }
         prealloc.fill(&self.pool)
-    }
-
-    /// Puts a new block in at `index`, in place of what was there. Gives it back where `prealloc`
-    /// does not have what that takes.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, `ENOSPC`; the tree is as it was.
-    fn insert<'p>(
-        lock: &InvalidateGuard<'_, ReflinkFs>,
-        index: u64,
-        block: NewBlock<'p>,
-        prealloc: &mut Prealloc,
-    ) -> Result<Option<NewBlock<'p>>> {
-        let data = &lock.inode().data().tree;
-        let copied = {
-            let mut tree = data.tree.write();
-            let block = match tree.insert_in_place(index, block) {
-                Ok(()) => {
-                    data.count(&tree);
-                    return Ok(None);
-                }
-                Err(back) => back,
-            };
-            if !tree.can_insert(index, prealloc) {
-                return Ok(Some(block));
-            }
-            let result = tree.insert(index, block, prealloc);
-            data.count(&tree);
-            result?;
-            tree.take_copied()
-        };
-        unmap_copied(lock, copied);
-        Ok(None)
     }
 }
 
@@ -549,13 +515,24 @@ impl<'a> ChargedBlock<'a> {
         index: u64,
         prealloc: &mut Prealloc,
     ) -> Result<Option<Self>> {
-        let (data, mut charge) = (&lock.inode().data().tree, self.charge);
+        let Self { block, mut charge } = self;
+        let data = &lock.inode().data().tree;
         // With the lock held this stays so.
         let more = u64::from(has_quota(lock.inode().super_block()) && data.lookup(index).is_hole());
         charge.reserve(more)?;
-        if let Some(block) = Data::insert(lock, index, self.block, prealloc)? {
-            return Ok(Some(Self { block, charge }));
+        let mut tree = data.tree.write();
+        let mut result = Ok(());
+        if let Err(block) = tree.insert_in_place(index, block) {
+            if !tree.can_insert(index, prealloc) {
+                return Ok(Some(Self { block, charge }));
+            }
+            result = tree.insert(index, block, prealloc);
         }
+        data.count(&tree);
+        let copied = tree.take_copied();
+        drop(tree);
+        unmap_copied(lock, copied);
+        result?;
         charge.commit(more);
         Ok(None)
     }

@@ -36,24 +36,7 @@ use core::{
 use kernel::prelude::*;
 
 /// How many new blocks are inserted at a time.
-const BATCH_BLOCKS: usize = 16;
-
-/// Writes up to the end of a block. Returns how many bytes, and why it stopped.
-pub(super) fn write_one(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
-    let mut olds = [Lookup::Hole];
-    let tree = &write.inode.data().tree;
-    tree.lookup_to_write(block_of(pos), &mut olds);
-    replace(write, pos, olds, 1)
-}
-
-/// Writes up to [`BATCH_BLOCKS`] blocks, from the beginning of one on. Returns as [`write_one`].
-pub(super) fn write_batch(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
-    let n = BATCH_BLOCKS.min(write.source.len().div_ceil(BLOCK_SIZE));
-    let mut olds = [const { Lookup::Hole }; BATCH_BLOCKS];
-    let tree = &write.inode.data().tree;
-    tree.lookup_to_write(block_of(pos), &mut olds[..n]);
-    replace(write, pos, olds, n)
-}
+pub(super) const BATCH_BLOCKS: usize = 16;
 
 /// Returns whether a part of a block cannot be written because the block is poisoned: in place, or
 /// to a copy of the rest. (A block that is replaced as a whole is not copied.)
@@ -62,12 +45,10 @@ fn is_poisoned(old: &Lookup, part: Range<usize>) -> bool {
     stays && old.as_block().is_some_and(BlockRef::is_poisoned)
 }
 
-/// Writes up to `n` blocks, to or in the place of `olds`. Returns as [`write_one`].
-fn replace<const N: usize>(
+/// Writes up to the end of the `N`th block. Returns how many bytes, and why it stopped.
+pub(super) fn write_blocks<const N: usize>(
     write: &mut Write<'_, impl Source>,
     pos: u64,
-    olds: [Lookup; N],
-    n: usize,
 ) -> (usize, Result) {
     let Write {
         inode,
@@ -76,6 +57,12 @@ fn replace<const N: usize>(
         prealloc,
     } = write;
     let offset = offset_in_block(pos);
+    let n = N.min((offset + source.len()).div_ceil(BLOCK_SIZE));
+    let mut olds = [const { Lookup::Hole }; N];
+    inode
+        .data()
+        .tree
+        .lookup_to_write(block_of(pos), &mut olds[..n]);
     let len = source.len().min(n * BLOCK_SIZE - offset);
     let poisoned = |i: &usize| is_poisoned(&olds[*i], part_of_block(*i, offset, len));
     let (n, len) = match (0..n).find(poisoned) {
@@ -88,45 +75,59 @@ fn replace<const N: usize>(
         _ => None,
     });
     if own[..n].iter().all(Option::is_some) {
-        let done = source.fill(&own[..n], offset, len);
-        let result = if done < len {
-            Err(source.why_short())
-        } else {
-            Ok(())
-        };
-        return (done, result);
+        return source.fill_or_err(&own[..n], offset, len);
     }
     let mut news = [const { None }; N];
     let is_hole = |i| {
         let part = part_of_block(i, offset, len);
         source.is_hole(i * BLOCK_SIZE + part.start - offset, part.len())
     };
-    let (n, mut result) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
+    let (n, made) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
+    trace_cow(inode, block_of(pos), &olds, &news);
+    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
+    let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
+    let (done, filled) = source.fill_or_err(&targets[..n], offset, len);
+    if let Err(err) = complete(&mut news[..n], &olds, offset, done, len) {
+        // It is poisoned by now.
+        wipe_own(inode, inode.size().max(pos)..pos + done as u64);
+        return (0, Err(err));
+    }
+    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
+        wipe_own(inode, end.max(inode.size())..pos + done as u64);
+        return (end.saturating_sub(pos) as usize, Err(err));
+    }
+    (done, filled.and(made))
+}
 
+/// Traces which blocks new ones are to replace, from `index` on.
+fn trace_cow(inode: &LockedInode, index: u64, olds: &[Lookup], news: &[Option<ChargedBlock<'_>>]) {
     if trace::cow_enabled() {
-        let replaced = (block_of(pos)..).zip(olds.iter().zip(&news));
+        let replaced = (index..).zip(olds.iter().zip(news));
         for (index, _) in replaced.filter(|(_, (old, new))| new.is_some() && !old.is_hole()) {
             events::cow(inode, index, 1);
         }
     }
-    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
-    let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
-    let done = source.fill(&targets[..n], offset, len);
-    if done < len {
-        result = Err(source.why_short());
-    }
-    for (i, (new, old)) in news.iter_mut().zip(&olds).enumerate().take(n) {
+}
+
+/// Puts the rest into new blocks, where of the `len` bytes at `offset` only the first `done` were
+/// written: the bytes of those that they replace, or zeros. Drops those of which none was written.
+///
+/// # Errors
+///
+/// `EIO` where one that is replaced is poisoned.
+fn complete(
+    news: &mut [Option<ChargedBlock<'_>>],
+    olds: &[Lookup],
+    offset: usize,
+    done: usize,
+    len: usize,
+) -> Result {
+    for (i, (new, old)) in news.iter_mut().zip(olds).enumerate() {
         let came = part_of_block(i, offset, done);
         match (&new, old.as_block()) {
             (Some(_), _) if came.is_empty() => *new = None,
             (Some(_), _) if came.len() == BLOCK_SIZE => (),
-            (Some(new_block), Some(old)) => {
-                if let Err(err) = keep_around(new_block.bytes(), old, came) {
-                    // It is poisoned by now.
-                    wipe_own(inode, inode.size().max(pos)..pos + done as u64);
-                    return (0, Err(err));
-                }
-            }
+            (Some(new), Some(old)) => keep_around(new.bytes(), old, came)?,
             (Some(new), None) => {
                 let wanted = part_of_block(i, offset, len);
                 // The source may have had less than was wanted.
@@ -136,11 +137,7 @@ fn replace<const N: usize>(
             (None, _) => (),
         }
     }
-    if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
-        wipe_own(inode, end.max(inode.size())..pos + done as u64);
-        return (end.saturating_sub(pos) as usize, Err(err));
-    }
-    (done, result)
+    Ok(())
 }
 
 /// Returns the bytes of block `i` that are among the `len` at `offset` of block 0.

@@ -3,9 +3,23 @@
 //! Writing.
 //!
 //! A block that is the file's own is written in place: with the tree's lock held, as far as nothing
-//! faults (`write_in_place`). For any other a new block is filled first, without a lock, as filling
-//! may fault on a mapping of this very file; then new blocks are inserted, many in a row at once
-//! (`run.rs`) or a batch (`batch.rs`).
+//! faults. For any other a new block is filled first, without a lock, as filling may fault on a
+//! mapping of this very file; then new blocks are inserted with `invalidate_lock` held.
+//!
+//! ```text
+//! write                    the loop: as many bytes as each of these writes
+//! ├─ write_in_place        own blocks: Data::with_exclusive_blocks
+//! └─ write_some
+//!    ├─ run::write_run     whole new blocks: allocates as many as are contiguous, and fills them
+//!    │  └─ insert_contig   Data::insert_uncharged, Tree::insert_run, Leaf::insert_run
+//!    └─ batch::write_blocks
+//!       │                up to 16 blocks, each as it is found: allocates and fills them
+//!       └─ insert_batch    one by one, as insert_contig does where the owner is charged:
+//!          └─ insert_block ChargedBlock::insert, Tree::insert, Leaf::insert
+//! ```
+//!
+//! The trees' functions end in `cow::update_leaf`, which copies the nodes on the path that are
+//! shared.
 
 mod batch;
 mod insert;
@@ -110,8 +124,8 @@ fn write_some(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
         run::write_run(write, pos, blocks)
     } else if offset_in_block(pos) != 0 || write.source.len() <= BLOCK_SIZE {
         // What comes after the end of the block may be a run.
-        batch::write_one(write, pos)
+        batch::write_blocks::<1>(write, pos)
     } else {
-        batch::write_batch(write, pos)
+        batch::write_blocks::<{ batch::BATCH_BLOCKS }>(write, pos)
     }
 }

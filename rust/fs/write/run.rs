@@ -67,6 +67,7 @@ pub(super) fn write_run(
     (done, Ok(()))
 }
 
+/// Writes blocks that are contiguous in memory. Returns as [`write_run`].
 fn write_contig(
     write: &mut Write<'_, impl Source>,
     pos: u64,
@@ -78,14 +79,10 @@ fn write_contig(
         prealloc,
         ..
     } = write;
-    let wanted = contig.len() * BLOCK_SIZE;
     let mut done = source.fill_contig(&contig);
-    let mut result = if done < wanted {
-        Err(source.why_short())
-    } else {
-        Ok(())
-    };
+    let mut result = source.check_full(done, contig.len() * BLOCK_SIZE);
     contig.truncate(done.div_ceil(BLOCK_SIZE));
+    let first = block_of(pos);
     // A block that is written in part is inserted on its own.
     let part = done % BLOCK_SIZE;
     let mut last = if part == 0 { None } else { contig.take_last() };
@@ -102,8 +99,6 @@ fn write_contig(
             (last, done, result) = (None, done - part, kept);
         }
     }
-
-    let first = block_of(pos);
     if trace::cow_enabled() && !inode.data().tree.lookup(first).is_hole() {
         events::cow(inode, first, contig.len() as u64);
     }
@@ -113,28 +108,25 @@ fn write_contig(
     }
     let mut lock = inode.invalidate_lock();
     lock.unmap(first..end);
-    let (whole, inserted) = insert_run(&mut lock, first, contig, prealloc);
+    let (whole, inserted) = insert_contig(&mut lock, first, contig, prealloc);
     if let Err(err) = inserted {
         return (whole * BLOCK_SIZE, Err(err));
     }
-    if let Some(last) = last {
-        let block = ChargedBlock::uncharged(inode, last);
-        if let Err(err) = insert_block(
-            &mut lock,
-            (first + whole as u64, end),
-            block,
-            0..part,
-            prealloc,
-        ) {
-            return (done - part, Err(err));
-        }
+    let Some(last) = last else {
+        return (done, result);
+    };
+    let block = ChargedBlock::uncharged(inode, last);
+    let place = (first + whole as u64, end);
+    match insert_block(&mut lock, place, block, 0..part, prealloc) {
+        Ok(()) => (done, result),
+        Err(err) => (done - part, Err(err)),
     }
-    (done, result)
 }
 
-/// Inserts whole new blocks from `index` on. Returns how many, and what kept it from going on. The
-/// lock is dropped where memory is to be waited for, and taken again.
-fn insert_run(
+/// Inserts whole new blocks from `index` on: all at once, or one by one where a fault may have put
+/// blocks there meanwhile, or the owner is charged. Returns how many, and what kept it from going
+/// on. The lock is dropped where memory is to be waited for, and taken again.
+fn insert_contig(
     lock: &mut InvalidateGuard<'_, ReflinkFs>,
     index: u64,
     mut contig: ContigBlocks<'_>,
@@ -142,37 +134,27 @@ fn insert_run(
 ) -> (usize, Result) {
     let (inode, all) = (lock.inode(), contig.len());
     let end = index + all as u64;
-    // A fault may have put blocks there meanwhile, which are looked at one by one.
     let all_others =
         !inode.data().dax.was_mapped() || inode.data().tree.len_to_alloc(index, all) == all;
-    // One by one, too, where owners are charged.
-    let mut done = 0;
     if all_others && all > 1 && !has_quota(inode.super_block()) {
-        let result = Data::insert_run(lock, index, &mut contig, prealloc);
-        done = all - contig.len();
-        if result.is_err() || contig.is_empty() {
-            return (done, result);
+        let mut result = Data::insert_uncharged(lock, index, &mut contig, prealloc);
+        let done = all - contig.len();
+        if result.is_ok() && !contig.is_empty() {
+            result = lock.unlocked(|| prealloc.fill(inode.data().tree.pool()));
+            // A fault may have come in between: the rest goes the other way.
+            lock.unmap(index + done as u64..end);
         }
-        let result = lock.unlocked(|| prealloc.fill(inode.data().tree.pool()));
         if result.is_err() {
             return (done, result);
         }
-        lock.unmap(index + done as u64..end);
-        // A fault may have come in between: the rest goes the other way.
     }
     while let Some(block) = contig.take() {
+        let done = all - contig.len() - 1;
         let block = ChargedBlock::uncharged(inode, block);
-        let result = insert_block(
-            lock,
-            (index + done as u64, end),
-            block,
-            0..BLOCK_SIZE,
-            prealloc,
-        );
-        if result.is_err() {
-            return (done, result);
+        let place = (index + done as u64, end);
+        if let Err(err) = insert_block(lock, place, block, 0..BLOCK_SIZE, prealloc) {
+            return (done, Err(err));
         }
-        done += 1;
     }
     (all, Ok(()))
 }

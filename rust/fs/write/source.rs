@@ -25,6 +25,26 @@ pub(crate) trait Source {
     /// Returns the error if [`Source::fill`] has fewer bytes than it was asked for.
     fn why_short(&self) -> Error;
 
+    /// As [`Source::fill`]. Also returns why there were fewer bytes.
+    fn fill_or_err(
+        &mut self,
+        blocks: &[Option<&BlockRef>],
+        offset: usize,
+        len: usize,
+    ) -> (usize, Result) {
+        let done = self.fill(blocks, offset, len);
+        (done, self.check_full(done, len))
+    }
+
+    /// Returns [`Source::why_short`] if `done` is less than `wanted`.
+    fn check_full(&self, done: usize, wanted: usize) -> Result {
+        if done < wanted {
+            Err(self.why_short())
+        } else {
+            Ok(())
+        }
+    }
+
     /// As [`Source::fill`], with the tree's lock held: only as far as neither a fault nor another
     /// tree's lock is needed.
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;

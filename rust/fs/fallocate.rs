@@ -77,8 +77,10 @@ pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -
         Mode::InsertRange if len > MAX_LFS_FILESIZE - old_size => return Err(EFBIG),
         Mode::InsertRange if bytes.start >= old_size => return Err(EINVAL),
         Mode::InsertRange => old_size + len,
-        _ if flags & mode::FALLOC_FL_KEEP_SIZE == 0 => old_size.max(bytes.end),
-        _ => old_size,
+        Mode::Allocate | Mode::PunchHole | Mode::ZeroRange | Mode::UnshareRange => {
+            let keeps = flags & mode::FALLOC_FL_KEEP_SIZE != 0;
+            old_size.max(if keeps { 0 } else { bytes.end })
+        }
     };
     if size > old_size {
         inode.newsize_ok(size)?;
@@ -93,19 +95,20 @@ pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -
 /// Makes the change. The size is `size` afterwards.
 fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
-    match mode {
+    let (clears, fills, unshare) = match mode {
         Mode::CollapseRange => return shift(inode, blocks.end, blocks.start, size),
         Mode::InsertRange => return shift(inode, blocks.start, blocks.end, size),
-        _ => (),
-    }
-    let fills = mode != Mode::PunchHole;
-    // Clearing drops shared blocks, so that they take as much room as holes.
-    let unshare = matches!(mode, Mode::UnshareRange | Mode::ZeroRange);
+        Mode::Allocate => (false, true, false),
+        Mode::PunchHole => (true, false, false),
+        // Clearing drops shared blocks, so that they take as much room as holes.
+        Mode::ZeroRange => (true, true, true),
+        Mode::UnshareRange => (false, true, true),
+    };
     let mut charge = Charge::empty(inode);
     if fills {
         charge = Charge::new(inode, holes(inode, &blocks, unshare)?)?;
     }
-    if matches!(mode, Mode::PunchHole | Mode::ZeroRange) {
+    if clears {
         let freed = Room::new(inode.data().tree.pool()).retry(|room| {
             let lock = inode.invalidate_lock();
             Ok(Clearing::prepare(&lock, bytes.clone(), room)?.commit(false))

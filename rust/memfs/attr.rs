@@ -38,7 +38,7 @@ pub(crate) fn getattr<T: MemFs>(
             stat.set_btime(*btime);
         }
     }
-    if request_mask & bindings::STATX_DIOALIGN != 0 && inode.file_type() == bindings::S_IFREG {
+    if request_mask & bindings::STATX_DIOALIGN != 0 && inode.is_reg() {
         // No alignment is needed. But a caller may take the answer for the size of a disk's
         // sectors, as the loop driver does.
         stat.set_dio_align(1, 1 << bindings::SECTOR_SHIFT);
@@ -75,7 +75,7 @@ pub(crate) fn setattr<T: MemFs>(
     let chmod = posix_acl::Chmod::prepare(inode, attr.mode())?;
     let resized = attr.size().is_some_and(|size| size != inode.size());
     if let Some(size) = attr.size() {
-        truncate(&Changing::begin_setattr(inode, idmap, dentry, &attr)?, size)?;
+        truncate(&Changing::begin_setattr(inode, idmap, dentry)?, size)?;
     }
     if changes_owner {
         quota::transfer(inode, idmap, &attr)?;

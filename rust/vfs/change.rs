@@ -9,7 +9,6 @@ use super::{
     Dentry,
     File,
     FileSystem,
-    Iattr,
     IdMap,
     Kiocb,
     LockedInode, //
@@ -52,7 +51,7 @@ impl<'a, T: FileSystem> Changing<'a, T> {
     /// Begins a change of size by `->setattr`. `do_truncate` looks for set-id bits before it has
     /// the lock: an owner that waited for the lock first may have set them since.
     ///
-    /// The times are those in `attr`; [`Iattr::copy`] sets them.
+    /// [`Iattr::copy`](super::Iattr::copy) sets the times.
     ///
     /// # Errors
     ///
@@ -61,7 +60,6 @@ impl<'a, T: FileSystem> Changing<'a, T> {
         inode: &'a LockedInode<T>,
         idmap: IdMap<'_>,
         dentry: &Dentry<T>,
-        _attr: &Iattr<'_>,
     ) -> Result<Self> {
         if inode.is_immutable() || inode.is_append_only() {
             return Err(EPERM);

@@ -22,6 +22,7 @@ use crate::{
         FileSystem,
         Inode,
         IntoPage,
+        InvalidateGuard,
         InvalidateSharedGuard,
         NewInode,
         PageRef,
@@ -29,6 +30,7 @@ use crate::{
     },
 };
 use core::{
+    cmp::Ordering,
     marker::PhantomData,
     ops::Range, //
 };
@@ -43,6 +45,9 @@ use kernel::{
 /// Ranges of at most this many blocks are unmapped as they are; in longer ones, the blocks that are
 /// mapped writable are looked for.
 const UNMAP_WHOLE_BLOCKS: u64 = 512;
+
+/// If there are more ranges than these to be unmapped, all is.
+const MAX_UNMAP_RANGES: usize = 256;
 
 /// A filesystem whose blocks are mapped so. It calls [`init_inode`] for each regular file that it
 /// creates, and [`evict_inode`] for each inode that goes.
@@ -99,18 +104,18 @@ pub(crate) fn evict_inode<T: Dax>(inode: &Inode<T>) {
 }
 
 /// Unmaps the blocks in `range` that may be stored to, so that the next store to each faults: it
-/// then waits where the filesystem is frozen, and updates the file's times.
+/// then waits where the filesystem is frozen, and updates the file's times. Takes
+/// `invalidate_lock`. Of a short range also unmaps what is mapped read-only.
 ///
 /// # Errors
 ///
-/// Those of `check`, which is called after each block.
-pub(crate) fn write_protect<T: Dax>(
+/// Those of `check`, which is called after each block of a long range.
+pub(crate) fn unmap_writable<T: Dax>(
     inode: &Inode<T>,
     range: Range<u64>,
-    mut check: impl FnMut() -> Result,
+    check: impl FnMut() -> Result,
 ) -> Result {
-    let info = T::dax_info(inode);
-    if !info.was_mapped() {
+    if !T::dax_info(inode).was_mapped() {
         return Ok(());
     }
     let lock = inode.invalidate_lock();
@@ -118,10 +123,43 @@ pub(crate) fn write_protect<T: Dax>(
         lock.unmap(range);
         return Ok(());
     }
-    info.mapped().scan_pinned(range, |index| {
-        lock.unmap(index..index + 1);
+    unmap_writable_locked(&lock, range, check)
+}
+
+/// As [`unmap_writable`], with `invalidate_lock` held. What is mapped read-only stays, unless there
+/// are more than [`MAX_UNMAP_RANGES`] to be unmapped.
+pub(crate) fn unmap_writable_locked<T: Dax>(
+    lock: &InvalidateGuard<'_, T>,
+    range: Range<u64>,
+    mut check: impl FnMut() -> Result,
+) -> Result {
+    let info = T::dax_info(lock.inode());
+    if !info.was_mapped() {
+        return Ok(());
+    }
+    let mut adjacent = 0..0;
+    let mut ranges = 0;
+    let mut unmap = |adjacent: Range<u64>| {
+        ranges += 1;
+        match ranges.cmp(&MAX_UNMAP_RANGES) {
+            Ordering::Less => lock.unmap(adjacent),
+            Ordering::Equal => lock.unmap(range.clone()),
+            Ordering::Greater => (),
+        }
+    };
+    // A block that nothing else refers to is not mapped.
+    let result = info.mapped().scan_pinned(range.clone(), |index| {
+        if index == adjacent.end {
+            adjacent.end += 1;
+        } else if index + 1 == adjacent.start {
+            adjacent.start -= 1;
+        } else {
+            unmap(core::mem::replace(&mut adjacent, index..index + 1));
+        }
         check()
-    })
+    });
+    unmap(adjacent);
+    result
 }
 
 // SAFETY: A block is a page of order 0 in no page cache, to which the value holds a reference. It

@@ -13,18 +13,14 @@
 use super::{
     block_of,
     blocks_for,
-    clone::{
-        leave_out,
-        unmap_writable,
-        Pinned,
-        PIN_TRIES, //
-    },
     offset_in_block,
+    referenced::Referenced,
     remap::RemapRequest,
     room::Room,
     ChargedTree,
     Data,
-    LockedInode, //
+    LockedInode,
+    ReflinkFs, //
 };
 use crate::{
     compat::EBADE,
@@ -39,17 +35,13 @@ use crate::{
     vfs::{
         cond_resched_killable,
         signal_pending,
-        FileRange, //
+        FileRange,
+        InvalidatePair,
+        LockedPair, //
     },
 };
 use core::ops::Range;
-use kernel::{
-    prelude::*,
-    time::{
-        delay::fsleep,
-        Delta, //
-    },
-};
+use kernel::prelude::*;
 
 /// How many blocks `FIDEDUPERANGE` compares at most, and how many steps it takes to see what is the
 /// same already: 1 GiB, as much as it is asked for at a time, since its length must not be cut
@@ -82,165 +74,33 @@ const CHECK_STOP_BLOCKS: u64 = 256;
 /// # Errors
 ///
 /// `EBADE` where the bytes differ; `EBUSY` if the files go on changing, and, with `only_shared`,
-/// where the first block is pinned; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those of
-/// [`prepare`].
+/// where something else refers to the first block; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those
+/// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
-    let mut tries = Tries::default();
-    let mut memory = Memory::new(request);
+    let mut room = Room::new(request.to.inode().data().tree.pool());
+    let mut referenced = ReferencedPair::new();
     let mut view = None;
-    loop {
-        match try_once(request, &range, &mut view, &tries, &mut memory) {
-            Ok(len) => return Ok(len),
-            // What was compared is not compared again.
-            Err(NotShared::Failed(_)) if memory.is_short() => memory.fill()?,
-            Err(NotShared::Failed(err)) => return Err(err),
-            Err(NotShared::Changed) => {
-                view = None;
-                tries.changed += 1;
+    for retries_left in (0..=MAX_RETRIES).rev() {
+        let is_last = retries_left == 0;
+        // What was compared is not compared again where memory is short.
+        let shared = room.retry(|room| {
+            if view.is_none() && blocks_for(request.len) > LOCKED_COMPARE_BLOCKS {
+                let Some(mut taken) = View::take(request, &range, &mut referenced, room)? else {
+                    return Ok(Some(0));
+                };
+                taken.compare(request, &range)?;
+                view = Some(taken);
             }
-            Err(NotShared::Pinned) => {
-                view = None;
-                tries.pinned += 1;
-                fsleep(Delta::from_millis(1));
-            }
+            commit(request, &range, &mut view, is_last, &mut referenced, room)
+        })?;
+        if let Some(len) = shared {
+            return Ok(len);
         }
+        view = None;
         cond_resched_killable()?;
     }
-}
-
-/// Makes one try of [`dedupe`]: compares, unless that has been done, and shares.
-fn try_once(
-    request: &RemapRequest<'_>,
-    range: &Blocks,
-    view: &mut Option<View>,
-    tries: &Tries,
-    memory: &mut Memory<'_>,
-) -> Result<u64, NotShared> {
-    if view.is_none() && blocks_for(request.len) > LOCKED_COMPARE_BLOCKS {
-        let Some(mut taken) = View::take(request, range, tries, memory)? else {
-            return Ok(0);
-        };
-        taken.compare(request, range)?;
-        *view = Some(taken);
-    }
-    commit(request, range, view, tries, memory)
-}
-
-/// What is done with the locks held takes: had before, as far as it is known.
-struct Memory<'a> {
-    room: Room<'a>,
-    /// Blocks that are pinned in the source, and in the destination.
-    pinned: [Pinned; 2],
-    /// The indexes in the range of both, in ascending order.
-    both: KVVec<u64>,
-    /// Whether there was no room for all of these.
-    too_many: bool,
-}
-
-impl<'a> Memory<'a> {
-    fn new(request: &RemapRequest<'a>) -> Self {
-        Self {
-            room: Room::new(request.to.inode().data().tree.pool()),
-            pinned: [Pinned::new(), Pinned::new()],
-            both: KVVec::new(),
-            too_many: false,
-        }
-    }
-
-    fn is_short(&self) -> bool {
-        self.too_many || self.room.is_short()
-    }
-
-    /// Allocates what was missing. No lock is held.
-    fn fill(&mut self) -> Result {
-        if core::mem::take(&mut self.too_many) {
-            self.both.clear();
-            let found = self.pinned.iter().map(Pinned::found).sum();
-            self.both.reserve(found, GFP_KERNEL)?;
-            for pinned in &mut self.pinned {
-                pinned.reserve()?;
-            }
-        }
-        self.room.fill()
-    }
-
-    /// Looks for blocks that are pinned, in the two files: see [`Pinned::scan`].
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` where there is no room for all of them.
-    fn scan(
-        &mut self,
-        files: [&LockedInode; 2],
-        snap_ranges: [&Range<u64>; 2],
-        ranges: [Range<u64>; 2],
-    ) -> Result {
-        let mut fits = true;
-        let of_each = files.into_iter().zip(snap_ranges).zip(&ranges);
-        for (pinned, ((file, snap_range), range)) in self.pinned.iter_mut().zip(of_each) {
-            fits &= pinned.scan(file, snap_range, range);
-        }
-        let [from, to] = &self.pinned;
-        let [from_first, to_first] = ranges.map(|range| range.start);
-        let from = from.all.iter().map(|index| index - from_first);
-        let to = to.all.iter().map(|index| index - to_first);
-        self.too_many = !fits || !merge(from, to, &mut self.both);
-        if self.too_many {
-            return Err(ENOMEM);
-        }
-        Ok(())
-    }
-}
-
-/// Why a try shared nothing.
-enum NotShared {
-    /// Too much has changed since it was compared.
-    Changed,
-    /// A block is pinned that is to be shared.
-    Pinned,
-    /// The call fails.
-    Failed(Error),
-}
-
-impl From<Error> for NotShared {
-    fn from(err: Error) -> Self {
-        Self::Failed(err)
-    }
-}
-
-/// How many tries shared nothing, and why.
-#[derive(Default)]
-struct Tries {
-    changed: usize,
-    pinned: usize,
-}
-
-impl Tries {
-    /// Returns how many of the `n` blocks are to be shared where these are pinned: up to the first
-    /// that must be, if that was looked at often enough.
-    ///
-    /// # Errors
-    ///
-    /// [`NotShared::Pinned`] if not; `EBUSY` where that is the first of all.
-    fn before_pinned(
-        &self,
-        request: &RemapRequest<'_>,
-        pinned: &[u64],
-        n: u64,
-    ) -> Result<u64, NotShared> {
-        match pinned.first() {
-            Some(_) if request.only_shared && self.pinned < PIN_TRIES => Err(NotShared::Pinned),
-            Some(0) if request.only_shared => Err(EBUSY.into()),
-            Some(&first) if request.only_shared => Ok(n.min(first)),
-            _ => Ok(n),
-        }
-    }
-
-    /// Returns whether to share a part, if not all can be shared.
-    fn is_last(&self) -> bool {
-        self.changed >= MAX_RETRIES
-    }
+    Err(EBUSY)
 }
 
 /// Where the blocks of a request are: a block of the range has the index `i` here, `first + i` in
@@ -258,6 +118,11 @@ impl Blocks {
         }
     }
 
+    /// Returns the indexes of block `i` in both files.
+    fn at(&self, i: u64) -> (u64, u64) {
+        (self.first + i, self.to_first + i)
+    }
+
     /// Returns the first `n` blocks, in the source.
     fn from(&self, n: u64) -> Range<u64> {
         self.first..self.first + n
@@ -269,17 +134,80 @@ impl Blocks {
     }
 }
 
-/// Takes a view of a file, whose `invalidate_lock` is held, and whose pinned blocks are `pinned`:
-/// no other is written in place any more.
-fn take_side(
-    file: &LockedInode,
-    snap_range: &Range<u64>,
-    pinned: &Pinned,
-    nodes: &mut Prealloc,
-) -> Result<Tree> {
-    let mut tree = file.data().tree.snapshot(snap_range, nodes)?;
-    leave_out(&mut tree, file, &pinned.own, nodes)?;
-    Ok(tree)
+/// The blocks of both files that something else refers to.
+struct ReferencedPair {
+    from: Referenced,
+    to: Referenced,
+    /// Those of either in the range, as [`Blocks`] counts, in ascending order.
+    both: KVVec<u64>,
+}
+
+impl ReferencedPair {
+    fn new() -> Self {
+        Self {
+            from: Referenced::new(),
+            to: Referenced::new(),
+            both: KVVec::new(),
+        }
+    }
+
+    /// See [`Referenced::reserve`].
+    fn reserve(&mut self) -> Result {
+        let found = self.from.reserve()? + self.to.reserve()?;
+        self.both.clear();
+        self.both.reserve(found, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Scans the ranges in the two files, see [`Referenced::scan`]. Returns how many of the first
+    /// `n` blocks of the request are to be shared.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, as [`Referenced::scan`]; those of [`Room::before_referenced`].
+    fn scan(
+        &mut self,
+        request: &RemapRequest<'_>,
+        (range, n): (&Blocks, u64),
+        (files, locks): (&LockedPair<'_, ReflinkFs>, &InvalidatePair<'_, ReflinkFs>),
+        [from_range, to_range]: [&Range<u64>; 2],
+        room: &mut Room<'_>,
+    ) -> Result<u64> {
+        let (from, to) = (files.from(), files.to());
+        let scanned = self
+            .from
+            .scan(from, &locks.from(), from_range, &range.from(n), room);
+        self.to
+            .scan(to, &locks.to(), to_range, &range.to(n), room)
+            .and(scanned)?;
+        let from = self.from.in_range.iter().map(|index| index - range.first);
+        let to = self.to.in_range.iter().map(|index| index - range.to_first);
+        self.both.clear();
+        let (mut from, mut to) = (from.peekable(), to.peekable());
+        while let Some(&least) = match (from.peek(), to.peek()) {
+            (Some(x), Some(y)) => Some(x.min(y)),
+            (x, y) => x.or(y),
+        } {
+            from.next_if_eq(&least);
+            to.next_if_eq(&least);
+            room.push(&mut self.both, least)?;
+        }
+        match self.both.first().copied() {
+            first if request.only_shared => room.before_referenced(first, n),
+            _ => Ok(n),
+        }
+    }
+}
+
+/// Returns whether block `at` is in `list`, which is in ascending order, and up to where, at most
+/// `n`, the next ones are like it.
+fn stretch(list: &[u64], at: u64, n: u64) -> (bool, u64) {
+    let (Ok(next) | Err(next)) = list.binary_search(&at);
+    match list.get(next) {
+        Some(&next) if next == at => (true, at + 1),
+        Some(&next) => (false, next.min(n)),
+        None => (false, n),
+    }
 }
 
 /// What two files held.
@@ -289,7 +217,7 @@ struct View {
     /// The destination's tree as it is to be, as far as it was compared.
     shared: Tree,
     /// Blocks that are left out of the comparison, in ascending order.
-    pinned: KVVec<u64>,
+    left_out: KVVec<u64>,
     /// How many bytes of the range are to be compared.
     len: u64,
     /// How many blocks, from the first on, are equal, but for those left out.
@@ -301,43 +229,39 @@ impl View {
     fn take(
         request: &RemapRequest<'_>,
         range: &Blocks,
-        tries: &Tries,
-        memory: &mut Memory<'_>,
-    ) -> Result<Option<Self>, NotShared> {
+        referenced: &mut ReferencedPair,
+        room: &mut Room<'_>,
+    ) -> Result<Option<Self>> {
+        referenced.reserve()?;
         let files = request.lock();
         let locks = files.invalidate_lock();
         let (from, to) = (files.from(), files.to());
-        let mut len = prepare(request, from, to)?;
+        let len = prepare(request, from, to)?;
         let n = blocks_for(len);
         if n == 0 {
             return Ok(None);
         }
-
         let from_range = Data::range_to_snapshot(range.first, n);
         let to_range = Data::range_to_snapshot(range.to_first, n);
-        unmap_writable(from, &locks.from(), from_range.clone());
-        unmap_writable(to, &locks.to(), to_range.clone());
-        let ranges = [range.from(n), range.to(n)];
-        memory.scan([from, to], [&from_range, &to_range], ranges)?;
-        let n = tries.before_pinned(request, &memory.both, n)?;
-        len = len.min(n * BLOCK_SIZE as u64);
+        let ranges = [&from_range, &to_range];
+        let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
 
-        let nodes = memory.room.nodes(false);
-        let [from_pinned, to_pinned] = &memory.pinned;
-        let mut source = take_side(from, &from_range, from_pinned, nodes)?;
-        let mut target = take_side(to, &to_range, to_pinned, nodes)?;
-        // Of either file: what is pinned is not compared with the rest.
-        for &i in &memory.both {
-            let (from_index, to_index) = (range.first + i, range.to_first + i);
-            source.remove(from_index, from_index + 1, nodes)?;
+        let nodes = room.nodes(false);
+        let mut source = from.data().tree.snapshot(&from_range, nodes)?;
+        referenced.from.leave_out(&mut source, from, nodes)?;
+        let mut target = to.data().tree.snapshot(&to_range, nodes)?;
+        referenced.to.leave_out(&mut target, to, nodes)?;
+        // Of either file: what is left out of one is not compared with the other.
+        for (index, to_index) in referenced.both.iter().map(|&i| range.at(i)) {
+            source.remove(index, index + 1, nodes)?;
             target.remove(to_index, to_index + 1, nodes)?;
         }
         Ok(Some(Self {
             from: source,
             shared: target.edit(),
             to: target,
-            pinned: core::mem::take(&mut memory.both),
-            len,
+            left_out: core::mem::take(&mut referenced.both),
+            len: len.min(n * BLOCK_SIZE as u64),
             equal: 0,
         }))
     }
@@ -351,7 +275,6 @@ impl View {
     fn compare(&mut self, request: &RemapRequest<'_>, range: &Blocks) -> Result {
         let n = blocks_for(self.len);
         let mut prealloc = Prealloc::on_demand();
-        let mut pinned = self.pinned.iter().copied().peekable();
         let limit = if request.may_stop {
             LIMIT_IF_STOPPABLE_BLOCKS
         } else {
@@ -360,36 +283,27 @@ impl View {
         let (mut at, mut compared, mut left) = (0, 0, limit);
         let mut room = Ok(());
         while at < n && left > 0 {
-            let end = pinned.peek().map_or(n, |&next| next.min(n));
-            if at == end {
-                pinned.next();
-                at += 1;
+            let (is_left_out, end) = stretch(&self.left_out, at, n);
+            if is_left_out {
+                at = end;
                 continue;
             }
-            let (index, to_index) = (range.first + at, range.to_first + at);
-            let mut few = CHECK_STOP_BLOCKS;
-            let before = few;
-            let same = self
-                .from
-                .same_len(index, &self.to, to_index, end - at, &mut few);
+            let (index, to_index) = range.at(at);
+            let (from, to) = (&self.from, &self.to);
+            let mut steps = CHECK_STOP_BLOCKS;
+            let same = from.same_len(index, to, to_index, end - at, &mut steps);
             at += same;
-            let mut cost = same.min(STEP_COST_BLOCKS * (before - few));
+            let mut cost = same.min(STEP_COST_BLOCKS * (CHECK_STOP_BLOCKS - steps));
             if same == 0 {
                 let max = (end - at).min(CHECK_STOP_BLOCKS);
                 let len = self.len - at * BLOCK_SIZE as u64;
-                let found = compare((&self.from, index), (&self.to, to_index), max, len)?;
+                let found = compare((from, index), (to, to_index), max, len)?;
                 if room.is_ok() {
-                    room = self.shared.share(
-                        to_index,
-                        &self.from,
-                        index,
-                        found,
-                        &mut prealloc,
-                        cond_resched_killable,
-                    );
+                    let (shared, stop) = (&mut self.shared, cond_resched_killable);
+                    room = shared.share(to_index, from, index, found, &mut prealloc, stop);
                     if room.is_err() {
                         // Gives the nodes back; what follows may still differ.
-                        self.shared = self.to.edit();
+                        *shared = to.edit();
                     }
                 }
                 at += found;
@@ -419,7 +333,7 @@ impl View {
         (from, to): (&Tree, &Tree),
         steps: &mut u64,
     ) -> u64 {
-        let (index, to_index) = (range.first + at, range.to_first + at);
+        let (index, to_index) = range.at(at);
         let len = end.min(self.equal).saturating_sub(at);
         let len = from.same_len(index, &self.from, index, len, steps);
         to.same_len(to_index, &self.to, to_index, len, steps)
@@ -427,77 +341,76 @@ impl View {
 }
 
 /// Shares what `view` found to be equal, or what is seen to be equal here. The view is gone where
-/// that is done.
+/// that is done. Returns how many bytes; `None` if too much has changed since the comparison, and,
+/// unless this is the last try, if not all is equal.
 fn commit(
     request: &RemapRequest<'_>,
     range: &Blocks,
     view: &mut Option<View>,
-    tries: &Tries,
-    memory: &mut Memory<'_>,
-) -> Result<u64, NotShared> {
+    is_last: bool,
+    referenced: &mut ReferencedPair,
+    room: &mut Room<'_>,
+) -> Result<Option<u64>> {
+    referenced.reserve()?;
     let files = request.lock();
     let locks = files.invalidate_lock();
     let (from, to) = (files.from(), files.to());
     let mut len = prepare(request, from, to)?;
-    if let Some(view) = view {
-        if view.equal < blocks_for(view.len) {
-            len = len.min(view.equal * BLOCK_SIZE as u64);
-        }
+    if let Some(view) = view
+        .as_ref()
+        .filter(|view| view.equal < blocks_for(view.len))
+    {
+        len = len.min(view.equal * BLOCK_SIZE as u64);
     }
     len = shorten(request, to, len)?;
-    let mut n = blocks_for(len);
+    let n = blocks_for(len);
     if n == 0 {
-        return Ok(0);
+        return Ok(Some(0));
     }
-    let (from_lock, to_lock) = (locks.from(), locks.to());
-    let snap_range = Data::range_to_snapshot(range.first, n);
-    let to_range = range.to(n);
-    unmap_writable(from, &from_lock, snap_range.clone());
-    unmap_writable(to, &to_lock, to_range.clone());
-    let ranges = [range.from(n), range.to(n)];
-    memory.scan([from, to], [&snap_range, &to_range], ranges)?;
-    n = tries.before_pinned(request, &memory.both, n)?;
+    let from_range = Data::range_to_snapshot(range.first, n);
+    let ranges = [&from_range, &range.to(n)];
+    let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
     len = len.min(n * BLOCK_SIZE as u64);
 
-    let nodes = memory.room.nodes(false);
-    let source = from.data().tree.snapshot(&snap_range, nodes)?;
+    let nodes = room.nodes(false);
+    let source = from.data().tree.snapshot(&from_range, nodes)?;
     let result = to.data().tree.edit(nodes).and_then(|target| {
+        let trees = (&source, &target);
         shared_tree(
             range,
-            (&source, &target),
+            trees,
             view.as_ref(),
-            &memory.both,
+            &referenced.both,
             (n, len),
             nodes,
         )
     });
     drop(source);
-    let result = result.map_err(NotShared::Failed).and_then(|(tree, equal)| {
+    let result = result.and_then(|(tree, equal)| {
         // So that nothing is shared with what is dropped anyway, when the locks are.
         *view = None;
         if equal < n {
-            if !tries.is_last() {
-                return Err(NotShared::Changed);
-            }
-            if !request.may_stop || equal == 0 {
-                return Err(EBUSY.into());
+            if !is_last || !request.may_stop || equal == 0 {
+                return Ok(None);
             }
             len = equal * BLOCK_SIZE as u64;
         }
+        let to_lock = locks.to();
         let tree = ChargedTree::new(&to_lock, tree)?;
         to_lock.unmap(range.to(n));
         drop(tree.commit());
-        Ok(len)
+        Ok(Some(len))
     });
-    let [from_pinned, to_pinned] = &memory.pinned;
-    to.data().tree.restore_exclusive(to_pinned.own.iter());
-    from.data().tree.restore_exclusive(from_pinned.own.iter());
+    to.data().tree.restore_exclusive(referenced.to.own.iter());
+    from.data()
+        .tree
+        .restore_exclusive(referenced.from.own.iter());
     result
 }
 
 /// Returns what the destination's tree is to be: the `n` blocks, `len` bytes, shared with those of
-/// the source, but for those that are pinned. Also returns how many blocks from the first on are
-/// equal; where these are not all, what follows would take too long.
+/// the source, but for those that are `referenced`. Also returns how many blocks from the first on
+/// are equal; where these are not all, what follows would take too long.
 ///
 /// # Errors
 ///
@@ -506,39 +419,27 @@ fn shared_tree(
     range: &Blocks,
     (source, target): (&Tree, &Tree),
     view: Option<&View>,
-    pinned: &[u64],
+    referenced: &[u64],
     (n, len): (u64, u64),
-    prealloc: &mut Prealloc,
+    nodes: &mut Prealloc,
 ) -> Result<(Tree, u64)> {
+    let stop = cond_resched_killable;
     let mut tree = target.edit();
     let mut few = LOCKED_COMPARE_STEPS;
     if source.same_len(range.first, target, range.to_first, n, &mut few) == n {
         // All is shared already: takes no node.
         return Ok((tree, n));
     }
-    let mut pinned = pinned.iter().copied().peekable();
     let (mut at, mut left, mut steps) = (0, LOCKED_COMPARE_BLOCKS, LOCKED_COMPARE_STEPS);
     while at < n {
         cond_resched_killable()?;
-        let (index, to_index) = (range.first + at, range.to_first + at);
-        let is_pinned = pinned.next_if_eq(&at).is_some();
-        let end = if is_pinned {
-            at + 1
-        } else {
-            pinned.peek().map_or(n, |&next| next.min(n))
-        };
-        if !is_pinned {
+        let (index, to_index) = range.at(at);
+        let (is_referenced, end) = stretch(referenced, at, n);
+        if !is_referenced {
             if let Some(view) = view {
                 let still = view.still(range, at, end, (source, target), &mut steps);
                 if still > 0 {
-                    tree.share(
-                        to_index,
-                        &view.shared,
-                        to_index,
-                        still,
-                        prealloc,
-                        cond_resched_killable,
-                    )?;
+                    tree.share(to_index, &view.shared, to_index, still, nodes, stop)?;
                     at += still;
                     continue;
                 }
@@ -552,18 +453,10 @@ fn shared_tree(
         if left == 0 || steps == 0 {
             break;
         }
-        let max = left.min(end - at);
-        let bytes = len - at * BLOCK_SIZE as u64;
+        let (max, bytes) = (left.min(end - at), len - at * BLOCK_SIZE as u64);
         let found = compare((source, index), (target, to_index), max, bytes)?;
-        if !is_pinned {
-            tree.share(
-                to_index,
-                source,
-                index,
-                found,
-                prealloc,
-                cond_resched_killable,
-            )?;
+        if !is_referenced {
+            tree.share(to_index, source, index, found, nodes, stop)?;
         }
         left -= found;
         at += found;
@@ -571,44 +464,17 @@ fn shared_tree(
     Ok((tree, at))
 }
 
-/// Puts both lists, which are in ascending order, into `all` as one. Returns whether there is room.
-fn merge(a: impl Iterator<Item = u64>, b: impl Iterator<Item = u64>, all: &mut KVVec<u64>) -> bool {
-    all.clear();
-    let (mut a, mut b) = (a.peekable(), b.peekable());
-    while let Some(&least) = match (a.peek(), b.peek()) {
-        (Some(x), Some(y)) => Some(x.min(y)),
-        (x, y) => x.or(y),
-    } {
-        a.next_if_eq(&least);
-        b.next_if_eq(&least);
-        if all.push_within_capacity(least).is_err() {
-            return false;
-        }
-    }
-    true
-}
-
 /// Does what `generic_remap_file_range_prep` and `generic_remap_checks` do for a deduplication,
 /// which compare through the page cache. Returns the length to compare.
 ///
 /// # Errors
 ///
-/// `EPERM`, `ETXTBSY`, `EISDIR`, `EINVAL` for files and ranges that cannot be shared, `EFBIG`.
+/// `EPERM`, `EINVAL` for files and ranges that cannot be shared, `EFBIG`.
 fn prepare(request: &RemapRequest<'_>, from: &LockedInode, to: &LockedInode) -> Result<u64> {
     if to.is_immutable() {
         return Err(EPERM);
     }
-    if from.is_swapfile() || to.is_swapfile() {
-        return Err(ETXTBSY);
-    }
-    for inode in [from, to] {
-        if inode.is_dir() {
-            return Err(EISDIR);
-        }
-        if !inode.is_reg() {
-            return Err(EINVAL);
-        }
-    }
+    // Both are regular files, as the VFS has checked, and no swap files, which need `bmap`.
     let FileRange {
         from_pos,
         to_pos,

@@ -157,7 +157,7 @@ impl FileOperations for RegularFile {
     /// file's times again, as where there is.
     fn fsync(file: &File, range: Range<u64>) -> Result {
         let blocks = block_of(range.start)..blocks_for(range.end);
-        dax::write_protect(file.inode(), blocks, cond_resched_killable)
+        dax::unmap_writable(file.inode(), blocks, cond_resched_killable)
     }
 
     fn splice_read(file: &File, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Result<usize> {

@@ -87,7 +87,7 @@ impl MemFs for ReflinkFs {
         sb.data().quota.of(kind)
     }
 
-    fn write_protect(inode: &LockedInode) {
+    fn unmap(inode: &LockedInode) {
         inode.invalidate_lock().unmap(0..u64::MAX);
     }
 }

@@ -11,7 +11,7 @@
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
-//! | `room.rs` | memory for a change, had before `invalidate_lock` |
+//! | `room.rs`, `referenced.rs`, `sort.rs` | what a change with `invalidate_lock` held waits for: memory, references of others to blocks |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
 //! | `events.rs` | tracepoints |
 //!
@@ -55,9 +55,11 @@ mod mmap;
 mod options;
 mod quota_options;
 mod read;
+mod referenced;
 mod remap;
 mod room;
 mod shift;
+mod sort;
 mod summary;
 mod superblock;
 mod truncate;
@@ -228,7 +230,7 @@ impl vfs::SuperOperations for ReflinkFs {
     fn freeze_fs(sb: &SuperBlock<Self>) -> Result {
         sb.for_each_inode(|inode| {
             // Cannot fail, as the check does not.
-            let _ = dax::write_protect(inode, 0..u64::MAX, || Ok(()));
+            let _ = dax::unmap_writable(inode, 0..u64::MAX, || Ok(()));
         });
         Ok(())
     }

@@ -6,7 +6,8 @@
 //! of other cgroups, too, and a cgroup at its `memory.max` or above its `memory.high` may wait for
 //! as long as it likes. So such a change takes what was allocated before, or what can be had
 //! without waiting; where that is not enough it is undone, and done again after the lock was
-//! dropped and more was allocated.
+//! dropped and more was allocated. It is done again, too, where a block is looked at again that
+//! something else refers to.
 
 use crate::{
     store::{
@@ -15,7 +16,18 @@ use crate::{
     },
     vfs::cond_resched_killable,
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+
+/// How often a block that something else refers to is looked at again, if it ends the call: some
+/// references last for a moment only, such as DAMON's.
+const MAX_LOOKS: usize = 5;
 
 /// Nodes and blocks for a change.
 pub(super) struct Room<'a> {
@@ -27,6 +39,11 @@ pub(super) struct Room<'a> {
     used: [usize; 2],
     /// Of which it had too few.
     short: Option<usize>,
+    /// Whether a list was full.
+    list_full: bool,
+    /// Whether a block is to be looked at again, and how often that was done.
+    looks_again: bool,
+    looks: usize,
 }
 
 impl<'a> Room<'a> {
@@ -38,10 +55,14 @@ impl<'a> Room<'a> {
             blocks: [KVVec::new(), KVVec::new()],
             used: [0; 2],
             short: None,
+            list_full: false,
+            looks_again: false,
+            looks: 0,
         }
     }
 
-    /// Calls `attempt`, which takes and drops the lock itself, until there is enough memory for it.
+    /// Calls `attempt`, which takes and drops the lock itself, until there is enough memory for it,
+    /// and [`Room::before_referenced`] answers.
     ///
     /// # Errors
     ///
@@ -82,9 +103,40 @@ impl<'a> Room<'a> {
         Ok(block)
     }
 
-    /// Returns whether the last attempt failed because it would have had to wait for memory.
+    /// Appends to a list for which there should be room. The next attempt reserves it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where there is none.
+    pub(super) fn push<T>(&mut self, list: &mut KVVec<T>, value: T) -> Result {
+        list.push_within_capacity(value).map_err(|_| {
+            self.list_full = true;
+            ENOMEM
+        })
+    }
+
+    /// Returns how many of `n` blocks come before `first`, which something else refers to. That is
+    /// looked at again some times before: the attempt fails then.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it is the first of all.
+    pub(super) fn before_referenced(&mut self, first: Option<u64>, n: u64) -> Result<u64> {
+        match first {
+            None => Ok(n),
+            Some(_) if self.looks < MAX_LOOKS => {
+                self.looks += 1;
+                self.looks_again = true;
+                Err(EBUSY)
+            }
+            Some(0) => Err(EBUSY),
+            Some(first) => Ok(n.min(first)),
+        }
+    }
+
+    /// Returns whether the last attempt failed because it would have had to wait.
     pub(super) fn is_short(&self) -> bool {
-        self.nodes.is_short() || self.short.is_some()
+        self.nodes.is_short() || self.short.is_some() || self.list_full || self.looks_again
     }
 
     /// Allocates what the last attempt took, and what it was short of. Waits for memory: no lock is
@@ -95,6 +147,10 @@ impl<'a> Room<'a> {
     /// `ENOMEM`, `ENOSPC`; `EINTR` where the process is to end.
     pub(super) fn fill(&mut self) -> Result {
         cond_resched_killable()?;
+        self.list_full = false;
+        if core::mem::take(&mut self.looks_again) {
+            fsleep(Delta::from_millis(1));
+        }
         if self.nodes.is_short() {
             self.nodes.refill(self.pool)?;
         }

@@ -4,11 +4,8 @@
 
 use super::{
     blocks_for,
-    clone::{
-        unmap_writable,
-        Pinned, //
-    },
     data,
+    referenced::Referenced,
     room::Room,
     Changing,
     ChargedTree,
@@ -51,7 +48,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         to,
         size,
         room: Room::new(inode.data().tree.pool()),
-        pinned: Pinned::new(),
+        referenced: Referenced::new(),
     };
     let mut tries = 0;
     loop {
@@ -109,9 +106,9 @@ struct Shift<'a> {
     to: u64,
     size: u64,
     room: Room<'a>,
-    /// The blocks of the tail that may be written to through a pin, which carry their index: they
-    /// do not move. Copies go instead, as a page cache would forget the page.
-    pinned: Pinned,
+    /// The blocks of the tail that something else refers to, and that carry their index: they do
+    /// not move. Copies go instead, as a page cache would forget the page.
+    referenced: Referenced,
 }
 
 impl<'a> Shift<'a> {
@@ -120,35 +117,22 @@ impl<'a> Shift<'a> {
         self.from.min(self.to)
     }
 
-    /// Returns a tree with the blocks that move or go, but for those that are pinned, and
-    /// `invalidate_lock`. Only these count as shared while it exists.
+    /// Returns a tree with the blocks that move or go, but for those that something else refers to,
+    /// and `invalidate_lock`. Only these count as shared while it exists.
     fn take_tail(&mut self) -> Result<(InvalidateGuard<'a, ReflinkFs>, Tree)> {
         let tail = self.first()..data::ALL.end;
-        loop {
-            cond_resched_killable()?;
-            let lock = self.inode.invalidate_lock();
-            unmap_writable(self.inode, &lock, tail.clone());
-            if !self.pinned.scan(self.inode, &tail, &tail) {
-                drop(lock);
-                self.pinned.reserve()?;
-                continue;
+        let (inode, referenced) = (self.inode, &mut self.referenced);
+        self.room.retry(|room| {
+            referenced.reserve()?;
+            let lock = inode.invalidate_lock();
+            referenced.scan(inode, &lock, &tail, &tail, room)?;
+            let nodes = room.nodes(false);
+            let mut tree = inode.data().tree.edit_from(tail.start, nodes)?;
+            for &index in &referenced.in_range {
+                tree.remove(index, index + 1, nodes)?;
             }
-            let nodes = self.room.nodes(false);
-            let tree = self.inode.data().tree.edit_from(tail.start, nodes);
-            let tree = tree.and_then(|mut tree| {
-                for &index in &self.pinned.all {
-                    tree.remove(index, index + 1, nodes)?;
-                }
-                Ok(tree)
-            });
-            match tree {
-                Ok(tree) => return Ok((lock, tree)),
-                Err(_) if self.room.is_short() => (),
-                Err(err) => return Err(err),
-            }
-            drop(lock);
-            self.room.fill()?;
-        }
+            Ok((lock, tree))
+        })
     }
 
     /// Returns whether the file has the blocks of `tail` still, and those that are left out of it.
@@ -158,21 +142,27 @@ impl<'a> Shift<'a> {
             let range = core::mem::replace(&mut at, end + 1)..end;
             self.inode.data().tree.is_same(tail, range)
         };
-        self.pinned.all.iter().all(|&index| is_same(index)) && is_same(data::ALL.end)
+        self.referenced.in_range.iter().all(|&index| is_same(index)) && is_same(data::ALL.end)
     }
 
-    /// Puts `moved` in the place of the tail, with copies of the blocks that are pinned.
+    /// Puts `moved` in the place of the tail, with copies of the blocks that something else
+    /// refers to.
     fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
         let data = &self.inode.data().tree;
         let tail = self.first()..data::ALL.end;
-        // Stores to pinned blocks went on.
+        // Stores to blocks that something else refers to went on.
         lock.unmap(tail.clone());
         let nodes = self.room.nodes(false);
         let mut tree = data.edit(nodes)?;
         tree.remove(tail.start, u64::MAX, nodes)?;
         let len = tail.end - tail.start;
         tree.share(tail.start, moved, tail.start, len, nodes, || Ok(()))?;
-        for &index in self.pinned.all.iter().filter(|&&index| index >= self.from) {
+        for &index in self
+            .referenced
+            .in_range
+            .iter()
+            .filter(|&&index| index >= self.from)
+        {
             let Some(old) = data.lookup(index).block() else {
                 continue;
             };

@@ -104,7 +104,7 @@ pub(crate) fn set<T: MemFs>(inode: &LockedInode<T>, fa: FileKattr<'_>) -> Result
     }
     set_flags(inode, flags);
     if flags & bindings::FS_IMMUTABLE_FL != 0 {
-        T::write_protect(inode);
+        T::unmap(inode);
     }
     inode.set_ctime_current();
     Ok(())

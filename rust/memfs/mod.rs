@@ -77,7 +77,7 @@ pub(crate) trait MemFs: FileSystem {
     fn quota_limits(sb: &SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits>;
 
     /// Has every store through a mapping fault, after the file has become immutable.
-    fn write_protect(inode: &LockedInode<Self>);
+    fn unmap(inode: &LockedInode<Self>);
 }
 
 /// What is kept with an inode, as `struct shmem_inode_info` has it.

@@ -136,6 +136,7 @@ pub use self::{
     },
     remap::{
         FileRange,
+        InvalidatePair,
         LockedPair, //
     },
     rwlock::RwLock,

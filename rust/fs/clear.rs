@@ -9,7 +9,7 @@ use super::{
     room::Room,
     Charge,
     ChargedTree,
-    Data,
+    FileBlocks,
     ReflinkFs, //
 };
 use crate::{
@@ -46,12 +46,12 @@ pub(crate) struct Clearing<'lock, 'a> {
 }
 
 /// Returns the parts of blocks at the ends of a range.
-fn parts(data: &Data, bytes: &Range<u64>) -> [Option<Part>; 2] {
+fn parts(file_blocks: &FileBlocks, bytes: &Range<u64>) -> [Option<Part>; 2] {
     let (first, last) = (block_of(bytes.start), block_of(bytes.end));
     let part = |index, bytes| Part {
         index,
         bytes,
-        block: data.lookup(index),
+        block: file_blocks.lookup(index),
     };
     let (from, to) = (offset_in_block(bytes.start), offset_in_block(bytes.end));
     let tail = (to != 0 && bytes.end != u64::MAX).then_some(to);
@@ -69,9 +69,13 @@ const LOOK_BLOCKS: usize = 1024;
 
 /// Returns whether clearing may exceed the pool's limit: if there is no room for what it allocates,
 /// and it frees at least as much. (A node that only this file has is copied, and then freed.)
-fn may_overcommit(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -> bool {
+fn may_overcommit(
+    file_blocks: &FileBlocks,
+    blocks: &Range<u64>,
+    parts: &[Option<Part>; 2],
+) -> bool {
     // There are up to nine nodes on a path.
-    let nodes = |index| match data.owns_path(index) {
+    let nodes = |index| match file_blocks.owns_path(index) {
         true => 0,
         false => (9 * Pool::NODE_BYTES).div_ceil(BLOCK_SIZE as u64) as usize,
     };
@@ -88,15 +92,19 @@ fn may_overcommit(data: &Data, blocks: &Range<u64>, parts: &[Option<Part>; 2]) -
     if taken == 0 {
         return true;
     }
-    if data.pool().check_room(taken as u64).is_ok() {
+    if file_blocks.pool().check_room(taken as u64).is_ok() {
         return false;
     }
-    let next = |from| data.next_block(from).filter(|index| *index < blocks.end);
+    let next = |from| {
+        file_blocks
+            .next_block(from)
+            .filter(|index| *index < blocks.end)
+    };
     core::iter::successors(next(blocks.start), |index| next(index + 1))
         .take(LOOK_BLOCKS)
         .filter(|index| {
             matches!(
-                data.lookup(*index),
+                file_blocks.lookup(*index),
                 Lookup::Exclusive(_) | Lookup::Unwritten(_) | Lookup::WasShared(_)
             )
         })
@@ -118,16 +126,16 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         bytes: Range<u64>,
         room: &mut Room<'_>,
     ) -> Result<Self> {
-        let data = &lock.inode().data().tree;
+        let file_blocks = &lock.inode().info().blocks;
         // Before the edit, with which everything counts as shared.
-        let parts = parts(data, &bytes);
+        let parts = parts(file_blocks, &bytes);
         let end = match bytes.end {
             u64::MAX => u64::MAX,
             end => block_of(end),
         };
         let blocks = blocks_for(bytes.start)..end;
-        let overcommit = may_overcommit(data, &blocks, &parts);
-        let mut tree = data.edit(room.nodes(overcommit))?;
+        let overcommit = may_overcommit(file_blocks, &blocks, &parts);
+        let mut tree = file_blocks.edit(room.nodes(overcommit))?;
         let (mut in_place, mut copied) = ([None, None], [None, None]);
         tree.remove(blocks.start, end, room.nodes(overcommit))?;
         for (i, part) in parts.into_iter().enumerate() {

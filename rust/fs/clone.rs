@@ -16,7 +16,7 @@ use super::{
     truncate,
     Changing,
     ChargedTree,
-    Data,
+    FileBlocks,
     LockedInode, //
 };
 use crate::{
@@ -79,7 +79,7 @@ pub(crate) fn share(
     let (content, done) = content(to, taken, first, to_first, whole, steps)?;
     let len = len.min(done * super::BLOCK_SIZE as u64);
     let mut content = Some(content);
-    Room::new(to.data().tree.pool()).retry(|room| {
+    Room::new(to.info().blocks.pool()).retry(|room| {
         let lock = to.invalidate_lock();
         if to_pos > to.size() {
             // What was stored behind the end is within the file then.
@@ -90,7 +90,7 @@ pub(crate) fn share(
         let tree = match &content {
             Some(content) if !whole => {
                 let nodes = room.nodes(false);
-                let mut tree = to.data().tree.edit(nodes)?;
+                let mut tree = to.info().blocks.edit(nodes)?;
                 let stop = cond_resched_killable;
                 tree.share(to_first, content, to_first, done, nodes, stop)?;
                 Some(tree)
@@ -124,7 +124,7 @@ fn content(
     let mut prealloc = Prealloc::on_demand();
     let (mut content, mut done) = (tree, len);
     if !whole {
-        let from = core::mem::replace(&mut content, to.data().tree.edit_empty());
+        let from = core::mem::replace(&mut content, to.info().blocks.edit_empty());
         let stop = cond_resched_killable;
         done = content.share_bounded(to_first, &from, first, len, &mut prealloc, steps, stop)?;
     } else if content.next_block(len).is_some() {
@@ -152,10 +152,10 @@ struct Taken<'a> {
 /// Takes the `n` blocks from `first` on: none of them is written in place any more, but those of
 /// which there are copies. With `only_shared` ends before the first of which there would be one.
 fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Taken<'_>> {
-    let data = &from.data().tree;
-    let snap_range = Data::range_to_snapshot(first, n);
+    let file_blocks = &from.info().blocks;
+    let snap_range = FileBlocks::range_to_snapshot(first, n);
     let mut referenced = Referenced::new();
-    Room::new(data.pool()).retry(|room| {
+    Room::new(file_blocks.pool()).retry(|room| {
         let mut copies = KVVec::with_capacity(referenced.reserve()?, GFP_KERNEL)?;
         let lock = from.invalidate_lock();
         referenced.scan(from, &lock, &snap_range, &(first..first + n), room)?;
@@ -166,14 +166,14 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
             referenced.in_range.clear();
         }
         for &index in &referenced.in_range {
-            if let Some(old) = data.lookup(index).block() {
+            if let Some(old) = file_blocks.lookup(index).block() {
                 let copy = room.block(false)?;
                 copy.bytes().copy_block(&old)?;
                 room.push(&mut copies, (index, copy))?;
             }
         }
         let nodes = room.nodes(false);
-        let mut tree = data.snapshot(&snap_range, nodes)?;
+        let mut tree = file_blocks.snapshot(&snap_range, nodes)?;
         referenced.leave_out(&mut tree, from, nodes)?;
         Ok(Taken { tree, copies, len })
     })

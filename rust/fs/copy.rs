@@ -133,7 +133,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
 
 /// Returns how many bytes from `pos` on, at most `max`, are a hole.
 fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
-    match inode.data().tree.next_block(block_of(pos)) {
+    match inode.info().blocks.next_block(block_of(pos)) {
         Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
         None => max,
     }
@@ -159,12 +159,15 @@ impl FileSource<'_> {
         let mut done = 0;
         while done < len {
             let (inode, offset) = (self.inode, offset_in_block(self.pos));
-            let (taken, n) = inode.data().tree.with_blocks(block_of(self.pos), |blocks| {
-                let there = blocks.len() * BLOCK_SIZE - offset;
-                let n = (len - done).min(BATCH_BYTES).min(there);
-                let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
-                (part(done, blocks, offset, n), n)
-            });
+            let (taken, n) = inode
+                .info()
+                .blocks
+                .with_blocks(block_of(self.pos), |blocks| {
+                    let there = blocks.len() * BLOCK_SIZE - offset;
+                    let n = (len - done).min(BATCH_BYTES).min(there);
+                    let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
+                    (part(done, blocks, offset, n), n)
+                });
             self.pos += taken as u64;
             self.len -= taken;
             done += taken;
@@ -216,7 +219,7 @@ impl Source for FileSource<'_> {
     }
 
     fn len_for_contig(&self) -> usize {
-        let end = self.inode.data().tree.next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
+        let end = self.inode.info().blocks.next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
@@ -229,7 +232,7 @@ impl Source for FileSource<'_> {
     fn is_hole(&self, ahead: usize, len: usize) -> bool {
         let pos = self.pos + ahead as u64;
         let last = block_of(pos + len as u64 - 1);
-        let next = self.inode.data().tree.next_block(block_of(pos));
+        let next = self.inode.info().blocks.next_block(block_of(pos));
         next.is_none_or(|next| next > last)
     }
 }

@@ -18,7 +18,7 @@ use super::{
     remap::RemapRequest,
     room::Room,
     ChargedTree,
-    Data,
+    FileBlocks,
     LockedInode,
     ReflinkFs, //
 };
@@ -78,7 +78,7 @@ const CHECK_STOP_BLOCKS: u64 = 256;
 /// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
-    let mut room = Room::new(request.to.inode().data().tree.pool());
+    let mut room = Room::new(request.to.inode().info().blocks.pool());
     let mut referenced = ReferencedPair::new();
     let mut view = None;
     for retries_left in (0..=MAX_RETRIES).rev() {
@@ -241,15 +241,15 @@ impl View {
         if n == 0 {
             return Ok(None);
         }
-        let from_range = Data::range_to_snapshot(range.first, n);
-        let to_range = Data::range_to_snapshot(range.to_first, n);
+        let from_range = FileBlocks::range_to_snapshot(range.first, n);
+        let to_range = FileBlocks::range_to_snapshot(range.to_first, n);
         let ranges = [&from_range, &to_range];
         let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
 
         let nodes = room.nodes(false);
-        let mut source = from.data().tree.snapshot(&from_range, nodes)?;
+        let mut source = from.info().blocks.snapshot(&from_range, nodes)?;
         referenced.from.leave_out(&mut source, from, nodes)?;
-        let mut target = to.data().tree.snapshot(&to_range, nodes)?;
+        let mut target = to.info().blocks.snapshot(&to_range, nodes)?;
         referenced.to.leave_out(&mut target, to, nodes)?;
         // Of either file: what is left out of one is not compared with the other.
         for (index, to_index) in referenced.both.iter().map(|&i| range.at(i)) {
@@ -367,14 +367,14 @@ fn commit(
     if n == 0 {
         return Ok(Some(0));
     }
-    let from_range = Data::range_to_snapshot(range.first, n);
+    let from_range = FileBlocks::range_to_snapshot(range.first, n);
     let ranges = [&from_range, &range.to(n)];
     let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
     len = len.min(n * BLOCK_SIZE as u64);
 
     let nodes = room.nodes(false);
-    let source = from.data().tree.snapshot(&from_range, nodes)?;
-    let result = to.data().tree.edit(nodes).and_then(|target| {
+    let source = from.info().blocks.snapshot(&from_range, nodes)?;
+    let result = to.info().blocks.edit(nodes).and_then(|target| {
         let trees = (&source, &target);
         shared_tree(
             range,
@@ -401,9 +401,9 @@ fn commit(
         drop(tree.commit());
         Ok(Some(len))
     });
-    to.data().tree.restore_exclusive(referenced.to.own.iter());
-    from.data()
-        .tree
+    to.info().blocks.restore_exclusive(referenced.to.own.iter());
+    from.info()
+        .blocks
         .restore_exclusive(referenced.from.own.iter());
     result
 }

@@ -109,7 +109,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         charge = Charge::new(inode, holes(inode, &blocks, unshare)?)?;
     }
     if clears {
-        let freed = Room::new(inode.data().tree.pool()).retry(|room| {
+        let freed = Room::new(inode.info().blocks.pool()).retry(|room| {
             let lock = inode.invalidate_lock();
             Ok(Clearing::prepare(&lock, bytes.clone(), room)?.commit(false))
         })?;
@@ -134,22 +134,22 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
 ///
 /// `ENOSPC`; `EINTR` if a fatal signal is pending.
 fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
-    let data = &inode.data().tree;
-    let holes = blocks.end - blocks.start - data.blocks_in(blocks.clone());
-    data.pool().check_room(holes)?;
+    let file_blocks = &inode.info().blocks;
+    let holes = blocks.end - blocks.start - file_blocks.blocks_in(blocks.clone());
+    file_blocks.pool().check_room(holes)?;
     if !unshare {
         return Ok(holes);
     }
     let mut room = holes;
     let mut index = blocks.start;
-    while let Some(extent) = data.extent(index) {
+    while let Some(extent) = file_blocks.extent(index) {
         if extent.index >= blocks.end {
             break;
         }
         index = extent.index + extent.len;
         if extent.shared {
             room += index.min(blocks.end) - extent.index.max(blocks.start);
-            data.pool().check_room(room)?;
+            file_blocks.pool().check_room(room)?;
         }
         cond_resched_killable()?;
     }
@@ -164,13 +164,13 @@ fn fill<'a>(
     unshare: bool,
     charge: &mut Charge<'a>,
 ) -> Result {
-    let data = &inode.data().tree;
+    let file_blocks = &inode.info().blocks;
     let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
         if !unshare {
             // Skips blocks, of which there may be many.
-            start = data.next_hole(start);
+            start = file_blocks.next_hole(start);
         }
         let end = blocks.end.min(start.saturating_add(STEP_BLOCKS as u64));
         if start < end {
@@ -191,10 +191,10 @@ fn fill_step<'a>(
     charge: &mut Charge<'a>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    let data = &inode.data().tree;
+    let file_blocks = &inode.info().blocks;
     let mut news = [const { None }; STEP_BLOCKS];
     for (index, new) in blocks.clone().zip(&mut news) {
-        let old = data.lookup(index);
+        let old = file_blocks.lookup(index);
         let advance = match old {
             Lookup::Hole => charge.split(1),
             Lookup::Shared(_) if unshare => Charge::empty(inode),
@@ -202,7 +202,7 @@ fn fill_step<'a>(
         };
         let mut block = ChargedBlock::new(inode, &old, advance)?;
         match old.block() {
-            Some(old) if !data.is_unwritten(index) => block.bytes().copy_block(&old)?,
+            Some(old) if !file_blocks.is_unwritten(index) => block.bytes().copy_block(&old)?,
             _ => block.fill_unwritten(),
         }
         *new = Some(block);
@@ -210,13 +210,13 @@ fn fill_step<'a>(
     if news.iter().all(Option::is_none) {
         return Ok(());
     }
-    data.prealloc(blocks.start, blocks.end - 1, prealloc);
+    file_blocks.prealloc(blocks.start, blocks.end - 1, prealloc);
     let mut lock = inode.invalidate_lock();
     for (index, new) in blocks.zip(news) {
         // A fault may have given the file a block of its own meanwhile, and nothing else can have.
         let is_own = || {
             matches!(
-                data.lookup(index),
+                file_blocks.lookup(index),
                 Lookup::Exclusive(_) | Lookup::Unwritten(_)
             )
         };
@@ -226,7 +226,7 @@ fn fill_step<'a>(
             lock.unmap(index..index + 1);
             new = block.insert(&lock, index, prealloc)?;
             if new.is_some() {
-                lock.unlocked(|| prealloc.fill(data.pool()))?;
+                lock.unlocked(|| prealloc.fill(file_blocks.pool()))?;
             }
         }
     }

@@ -147,7 +147,7 @@ impl FileOperations for RegularFile {
     }
 
     fn mmap(file: &File, vma: NewVma<'_, ReflinkFs>) -> Result {
-        file.inode().data().dax.set_mapped();
+        file.inode().info().dax.set_mapped();
         file.accessed();
         vma.set_vm_ops(VmOps::new::<mmap::Mapping>());
         Ok(())

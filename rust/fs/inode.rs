@@ -3,8 +3,8 @@
 //! What is kept with an inode.
 
 use super::{
-    data::Data,
     file,
+    file_blocks::FileBlocks,
     Inode,
     LockedInode,
     ReflinkFs, //
@@ -40,7 +40,7 @@ pub(crate) struct InodeInfo {
     #[pin]
     pub(super) dax: DaxInfo,
     #[pin]
-    pub(super) tree: Data,
+    pub(super) blocks: FileBlocks,
 }
 
 impl InodeInfo {
@@ -49,7 +49,7 @@ impl InodeInfo {
         pin_init!(Self {
             memfs <- memfs::InodeInfo::new(),
             dax <- DaxInfo::new(),
-            tree <- Data::new(pool),
+            blocks <- FileBlocks::new(pool),
         })
     }
 
@@ -62,17 +62,17 @@ impl InodeInfo {
 /// Gives back everything that an inode has, when it goes.
 pub(super) fn evict(inode: &Inode) {
     memfs::evict_inode(inode);
-    inode.data().tree.clear();
+    inode.info().blocks.clear();
     dax::evict_inode(inode);
 }
 
 impl MemFs for ReflinkFs {
     fn info(inode: &Inode) -> &memfs::InodeInfo {
-        &inode.data().memfs
+        &inode.info().memfs
     }
 
     fn sb_info(sb: &vfs::SuperBlock<Self>) -> &SbInfo {
-        &sb.data().info
+        &sb.info().info
     }
 
     fn init_regular(inode: &NewInode<Self>) {
@@ -80,11 +80,11 @@ impl MemFs for ReflinkFs {
     }
 
     fn blocks(inode: &Inode) -> u64 {
-        inode.data().tree.blocks()
+        inode.info().blocks.count()
     }
 
     fn quota_limits(sb: &vfs::SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits> {
-        sb.data().quota.of(kind)
+        sb.info().quota.of(kind)
     }
 
     fn unmap(inode: &LockedInode) {
@@ -94,6 +94,6 @@ impl MemFs for ReflinkFs {
 
 impl Dax for ReflinkFs {
     fn dax_info(inode: &Inode) -> &DaxInfo {
-        &inode.data().dax
+        &inode.info().dax
     }
 }

@@ -71,7 +71,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(VmFault::SIGBUS);
         }
-        let own = inode.data().tree.exclusive(index, 1, |_| true);
+        let own = inode.info().blocks.exclusive(index, 1, |_| true);
         let own: Associated<1> = Associated::new(fault, index, own);
         if let Some(result) = dax::map_writable(fault, &lock, own) {
             // If this block had to be made, so do those after it.
@@ -80,7 +80,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             }
             return Ok(result);
         }
-        if inode.data().tree.set_written(index, 1) > 0 {
+        if inode.info().blocks.set_written(index, 1) > 0 {
             continue;
         }
         drop(lock);
@@ -98,17 +98,17 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) {
             return Ok(VmFault::SIGBUS);
         }
-        let block = match inode.data().tree.lookup(index) {
+        let block = match inode.info().blocks.lookup(index) {
             Lookup::Hole if fault.may_map_zero_page() => {
                 let result = fault.map_zero_page(&lock);
                 map_around(fault, &lock);
                 return Ok(result);
             }
-            Lookup::Hole => match inode.data().tree.zero_block() {
+            Lookup::Hole => match inode.info().blocks.zero_block() {
                 Some(zeros) if !zeros.refcount_high() => Some(zeros),
                 None if !full => {
                     drop(lock);
-                    match inode.data().tree.alloc_zero_block() {
+                    match inode.info().blocks.alloc_zero_block() {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
@@ -116,7 +116,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                 }
                 // That of the mount: to read a hole takes no room.
                 _ => {
-                    let mount = inode.super_block().data();
+                    let mount = inode.super_block().info();
                     let zeros = mount.zero_block();
                     if zeros.is_none() {
                         drop(lock);
@@ -176,8 +176,8 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_,
         let n = FAULT_AROUND_BLOCKS.min((end - first) as usize);
         let n = fault
             .inode()
-            .data()
-            .tree
+            .info()
+            .blocks
             .get_blocks(first, &mut blocks[..n]);
         for block in &mut blocks {
             *block = block.take().filter(may_come_along);
@@ -195,14 +195,14 @@ fn map_writable_around(
     fault: &mut Fault<'_, ReflinkFs>,
     lock: &InvalidateSharedGuard<'_, ReflinkFs>,
 ) {
-    let data = &fault.inode().data().tree;
+    let file_blocks = &fault.inode().info().blocks;
     let around = around(fault);
     for first in around.clone().step_by(FAULT_AROUND_BLOCKS) {
         let n = FAULT_AROUND_BLOCKS.min((around.end - first) as usize);
         let own = Associated::<FAULT_AROUND_BLOCKS>::new(
             fault,
             first,
-            data.exclusive(first, n, may_come_along),
+            file_blocks.exclusive(first, n, may_come_along),
         );
         dax::map_writable_around(fault, lock, first, own);
     }
@@ -220,17 +220,17 @@ fn map_writable_around(
 fn make_exclusive(inode: &Inode, index: u64) -> Result {
     let mut prealloc = Prealloc::new();
     loop {
-        let expected = inode.data().tree.lookup(index);
+        let expected = inode.info().blocks.lookup(index);
         if let Lookup::Exclusive(_) | Lookup::Unwritten(_) = expected {
             return Ok(());
         }
         let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;
-        inode.data().tree.prepare_insert(index, &mut prealloc)?;
+        inode.info().blocks.prepare_insert(index, &mut prealloc)?;
         let lock = inode.invalidate_lock();
         if index >= blocks_for(inode.size()) {
             return Ok(());
         }
-        let old = inode.data().tree.lookup(index);
+        let old = inode.info().blocks.lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
             if !old.is_hole() {

@@ -7,7 +7,7 @@
 //! | `superblock.rs`, `options.rs`, `quota_options.rs`, `summary.rs` | mounts |
 //! | `inode.rs` | what is kept with an inode |
 //! | `file.rs` | the operations of a regular file: the table of contents of what follows |
-//! | `data.rs` | a file's tree, its lock, and what its owner is charged |
+//! | `file_blocks.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
@@ -21,7 +21,7 @@
 //!
 //! After those of [`crate::vfs`], in this order:
 //!
-//! 6. the tree of a file, [`data::Data`]: an `rwlock_t`, never two at once
+//! 6. the tree of a file, [`file_blocks::FileBlocks`]: an `rwlock_t`, never two at once
 //! 7. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
 //!
 //! | lock | what it protects |
@@ -44,12 +44,12 @@
 mod clear;
 mod clone;
 mod copy;
-mod data;
 mod dedupe;
 mod events;
 mod extents;
 mod fallocate;
 mod file;
+mod file_blocks;
 mod inode;
 mod mmap;
 mod options;
@@ -68,10 +68,10 @@ mod write;
 pub(crate) use self::superblock::TypeData;
 
 use self::{
-    data::{
+    file_blocks::{
         ChargedBlock,
         ChargedTree,
-        Data, //
+        FileBlocks, //
     },
     inode::InodeInfo,
     options::Options,
@@ -152,8 +152,8 @@ impl vfs::FileSystem for ReflinkFs {
         | vfs::filesystem::FS_ALLOW_IDMAP;
 
     type TypeData = TypeData;
-    type SuperData = Super;
-    type InodeData = InodeInfo;
+    type SbInfo = Super;
+    type InodeInfo = InodeInfo;
 }
 
 impl vfs::FsContextOperations for ReflinkFs {
@@ -173,7 +173,7 @@ impl vfs::FsContextOperations for ReflinkFs {
         options.set(context, parameter)
     }
 
-    fn super_data(options: &Options) -> Result<Super> {
+    fn new_sb_info(options: &Options) -> Result<Super> {
         Super::new(options)
     }
 
@@ -197,7 +197,7 @@ impl vfs::FsContextOperations for ReflinkFs {
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, context: &FsContext<'_>, options: &Options) -> Result {
-        sb.data().reconfigure(context, options)
+        sb.info().reconfigure(context, options)
     }
 }
 
@@ -211,11 +211,11 @@ impl vfs::SuperOperations for ReflinkFs {
     }
 
     fn show_options(sb: &SuperBlock<Self>, line: &SeqFile) {
-        sb.data().show_options(line, sb);
+        sb.info().show_options(line, sb);
     }
 
     fn statfs(sb: &SuperBlock<Self>) -> vfs::StatFs {
-        sb.data().statfs()
+        sb.info().statfs()
     }
 
     /// Only an administrator of the initial user namespace may: a frozen superblock has a reference
@@ -236,7 +236,7 @@ impl vfs::SuperOperations for ReflinkFs {
     }
 
     fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<InodeInfo> {
-        InodeInfo::new(sb.data().pool.clone())
+        InodeInfo::new(sb.info().pool.clone())
     }
 
     fn evict_inode(inode: &Inode) {
@@ -244,6 +244,6 @@ impl vfs::SuperOperations for ReflinkFs {
     }
 
     fn dquots(inode: &Inode) -> &Dquots {
-        inode.data().dquots()
+        inode.info().dquots()
     }
 }

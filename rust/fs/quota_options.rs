@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mount options for quotas, as tmpfs has them. (Charging is in `data.rs`.)
+//! The mount options for quotas, as tmpfs has them. (Charging is in `file_blocks.rs`.)
 
 use crate::{
     memfs::quota::{

@@ -57,7 +57,7 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
 /// Copies some blocks, as far as the memory for them is resident. Returns how many bytes, and how
 /// many it tried to copy.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
-    inode.data().tree.with_blocks(block_of(pos), |blocks| {
+    inode.info().blocks.with_blocks(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
         let len = length(inode, pos, blocks.len(), to);
         let copied = without_faults(|| copy_to_iter(blocks, offset_in_block(pos), len, to));
@@ -69,7 +69,7 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 /// it. Returns how many bytes, and why it stopped.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH_BLOCKS];
-    let (found, len) = inode.data().tree.with_blocks(block_of(pos), |found| {
+    let (found, len) = inode.info().blocks.with_blocks(block_of(pos), |found| {
         let n = found.len().min(wanted(pos, to));
         blocks[..n].clone_from_slice(&found[..n]);
         (n, length(inode, pos, n, to))
@@ -138,14 +138,17 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
 /// A block that is mapped writable is copied, since stores reach it; and so is any block while a
 /// write is under way, which may have found just now that it can be written in place.
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
-    let mount = inode.super_block().data();
+    let mount = inode.super_block().info();
     let (found, size) = match inode.try_lock_shared() {
         // The end does not move meanwhile.
-        Some(_guard) => (inode.data().tree.get_stable(index), inode.size()),
-        None => inode.data().tree.with_blocks(index, |blocks| match blocks {
-            [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
-            _ => (StableRef::Hole, inode.size()),
-        }),
+        Some(_guard) => (inode.info().blocks.get_stable(index), inode.size()),
+        None => inode
+            .info()
+            .blocks
+            .with_blocks(index, |blocks| match blocks {
+                [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
+                _ => (StableRef::Hole, inode.size()),
+            }),
     };
     let to_copy = match found {
         StableRef::Block(block) | StableRef::NeedsCopy(block) if block.is_poisoned() => {

@@ -78,10 +78,10 @@ impl Referenced {
         self.own.clear();
         self.found = 0;
         let mut result = Ok(());
-        let mapped = file.data().dax.mapped();
+        let mapped = file.info().dax.mapped();
         let listed = mapped.scan_pinned(range.clone(), |index| {
             self.found += 1;
-            if file.data().tree.is_exclusive(index) {
+            if file.info().blocks.is_exclusive(index) {
                 result = result.and(room.push(&mut self.own, index));
             }
             if wanted.contains(&index) {
@@ -109,9 +109,9 @@ impl Referenced {
         let mut own = self.own.iter();
         let result = own.try_for_each(|&index| tree.remove(index, index + 1, prealloc));
         if result.is_err() {
-            *tree = Tree::new(file.data().tree.pool().clone());
+            *tree = Tree::new(file.info().blocks.pool().clone());
         }
-        file.data().tree.restore_exclusive(self.own.iter());
+        file.info().blocks.restore_exclusive(self.own.iter());
         result
     }
 }

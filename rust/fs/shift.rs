@@ -4,7 +4,7 @@
 
 use super::{
     blocks_for,
-    data,
+    file_blocks,
     referenced::Referenced,
     room::Room,
     Changing,
@@ -47,7 +47,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         from,
         to,
         size,
-        room: Room::new(inode.data().tree.pool()),
+        room: Room::new(inode.info().blocks.pool()),
         referenced: Referenced::new(),
     };
     let mut tries = 0;
@@ -91,7 +91,7 @@ fn moved(
     nodes: &mut Prealloc,
     mut steps: u64,
 ) -> Result<Tree> {
-    let (mut tree, len) = (tail.edit_empty(), data::ALL.end - from);
+    let (mut tree, len) = (tail.edit_empty(), file_blocks::ALL.end - from);
     let stop = cond_resched_killable;
     match tree.share_bounded(to, tail, from, len, nodes, &mut steps, stop)? {
         done if done < len => Err(EBUSY),
@@ -120,14 +120,14 @@ impl<'a> Shift<'a> {
     /// Returns a tree with the blocks that move or go, but for those that something else refers to,
     /// and `invalidate_lock`. Only these count as shared while it exists.
     fn take_tail(&mut self) -> Result<(InvalidateGuard<'a, ReflinkFs>, Tree)> {
-        let tail = self.first()..data::ALL.end;
+        let tail = self.first()..file_blocks::ALL.end;
         let (inode, referenced) = (self.inode, &mut self.referenced);
         self.room.retry(|room| {
             referenced.reserve()?;
             let lock = inode.invalidate_lock();
             referenced.scan(inode, &lock, &tail, &tail, room)?;
             let nodes = room.nodes(false);
-            let mut tree = inode.data().tree.edit_from(tail.start, nodes)?;
+            let mut tree = inode.info().blocks.edit_from(tail.start, nodes)?;
             for &index in &referenced.in_range {
                 tree.remove(index, index + 1, nodes)?;
             }
@@ -140,20 +140,21 @@ impl<'a> Shift<'a> {
         let mut at = self.first();
         let mut is_same = |end| {
             let range = core::mem::replace(&mut at, end + 1)..end;
-            self.inode.data().tree.is_same(tail, range)
+            self.inode.info().blocks.is_same(tail, range)
         };
-        self.referenced.in_range.iter().all(|&index| is_same(index)) && is_same(data::ALL.end)
+        self.referenced.in_range.iter().all(|&index| is_same(index))
+            && is_same(file_blocks::ALL.end)
     }
 
     /// Puts `moved` in the place of the tail, with copies of the blocks that something else
     /// refers to.
     fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
-        let data = &self.inode.data().tree;
-        let tail = self.first()..data::ALL.end;
+        let file_blocks = &self.inode.info().blocks;
+        let tail = self.first()..file_blocks::ALL.end;
         // Stores to blocks that something else refers to went on.
         lock.unmap(tail.clone());
         let nodes = self.room.nodes(false);
-        let mut tree = data.edit(nodes)?;
+        let mut tree = file_blocks.edit(nodes)?;
         tree.remove(tail.start, u64::MAX, nodes)?;
         let len = tail.end - tail.start;
         tree.share(tail.start, moved, tail.start, len, nodes, || Ok(()))?;
@@ -163,7 +164,7 @@ impl<'a> Shift<'a> {
             .iter()
             .filter(|&&index| index >= self.from)
         {
-            let Some(old) = data.lookup(index).block() else {
+            let Some(old) = file_blocks.lookup(index).block() else {
                 continue;
             };
             // The other stays counted as long as it is referred to.
@@ -177,7 +178,7 @@ impl<'a> Shift<'a> {
         if self.size < self.inode.size() {
             self.inode.set_size(self.size);
             // As truncation does: what lies beyond the end is in no private mapping either.
-            lock.unmap_even_cows(blocks_for(self.size)..data::ALL.end);
+            lock.unmap_even_cows(blocks_for(self.size)..file_blocks::ALL.end);
         }
         drop(tree.commit());
         self.inode.set_size(self.size);

@@ -49,7 +49,7 @@ impl Show for Summary {
 
 /// Creates the file of a superblock. There is none where memory or debugfs fail.
 pub(super) fn show(sb: &SuperBlock<ReflinkFs>) {
-    let mount = sb.data();
+    let mount = sb.info();
     let (major, minor) = sb.dev();
     let Ok(name) = CString::try_from_fmt(fmt!("{major}:{minor}")) else {
         return;
@@ -66,6 +66,6 @@ pub(super) fn show(sb: &SuperBlock<ReflinkFs>) {
 /// Removes the file, and waits for its readers, while the device's number is still the
 /// superblock's.
 pub(super) fn hide(sb: &SuperBlock<ReflinkFs>) {
-    let file = sb.data().summary.lock().take();
+    let file = sb.info().summary.lock().take();
     drop(file);
 }

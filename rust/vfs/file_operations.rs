@@ -79,8 +79,8 @@ impl<T: FileSystem> FileOps<T> {
 /// #     const MAGIC: usize = 1;
 /// #     const FS_FLAGS: u32 = 0;
 /// #     type TypeData = ();
-/// #     type SuperData = ();
-/// #     type InodeData = ();
+/// #     type SbInfo = ();
+/// #     type InodeInfo = ();
 /// # }
 ///
 /// struct Hello;

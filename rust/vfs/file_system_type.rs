@@ -37,8 +37,8 @@ use kernel::{
 ///     const FS_FLAGS: u32 = 0;
 ///
 ///     type TypeData = ();
-///     type SuperData = ();
-///     type InodeData = Dquots;
+///     type SbInfo = ();
+///     type InodeInfo = Dquots;
 /// }
 ///
 /// impl FsContextOperations for ExampleFs {
@@ -52,7 +52,7 @@ use kernel::{
 ///         Ok(())
 ///     }
 ///
-///     fn super_data(_options: &()) -> Result {
+///     fn new_sb_info(_options: &()) -> Result {
 ///         Ok(())
 ///     }
 ///
@@ -90,7 +90,7 @@ use kernel::{
 ///     fn evict_inode(_inode: &Inode<Self>) {}
 ///
 ///     fn dquots(inode: &Inode<Self>) -> &Dquots {
-///         inode.data()
+///         inode.info()
 ///     }
 /// }
 ///

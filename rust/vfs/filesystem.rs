@@ -36,8 +36,8 @@ pub const FS_ALLOW_IDMAP: u32 = bindings::FS_ALLOW_IDMAP;
 ///
 ///     type TypeData = ();
 ///     // The number of the last inode.
-///     type SuperData = Atomic<u64>;
-///     type InodeData = ();
+///     type SbInfo = Atomic<u64>;
+///     type InodeInfo = ();
 /// }
 /// ```
 pub trait FileSystem: Sized + Send + Sync + 'static {
@@ -54,8 +54,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type TypeData: Send + Sync;
 
     /// What is kept with each superblock, `s_fs_info`.
-    type SuperData: Send + Sync;
+    type SbInfo: Send + Sync;
 
     /// What is kept with each inode, of whatever file type.
-    type InodeData: Send + Sync;
+    type InodeInfo: Send + Sync;
 }

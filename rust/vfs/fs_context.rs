@@ -252,7 +252,7 @@ pub trait FsContextOperations: FileSystem {
     ) -> Result;
 
     /// Creates what is kept with a new superblock.
-    fn super_data(options: &Self::Options) -> Result<Self::SuperData>;
+    fn new_sb_info(options: &Self::Options) -> Result<Self::SbInfo>;
 
     /// Fills in a new superblock. Returns the inode of its root directory.
     fn fill_super(

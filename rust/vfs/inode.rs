@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use super::{
-    inode_cache::InodeWithData,
+    inode_cache::InodeWithInfo,
     FileSystem,
     SuperBlock, //
 };
@@ -26,14 +26,14 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// It is the `inode` of a live [`InodeWithData<T>`].
+/// It is the `inode` of a live [`InodeWithInfo<T>`].
 #[repr(transparent)]
 pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 
-// SAFETY: C changes the fields under its own locks; `InodeData` is `Send` and `Sync`.
+// SAFETY: C changes the fields under its own locks; `InodeInfo` is `Send` and `Sync`.
 unsafe impl<T: FileSystem> Send for Inode<T> {}
 
-// SAFETY: C changes the fields under its own locks; `InodeData` is `Send` and `Sync`.
+// SAFETY: C changes the fields under its own locks; `InodeInfo` is `Send` and `Sync`.
 unsafe impl<T: FileSystem> Sync for Inode<T> {}
 
 // SAFETY: `i_count` keeps the inode alive; every inode has it.
@@ -71,9 +71,9 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// Returns what the filesystem keeps with the inode.
-    pub fn data(&self) -> &T::InodeData {
-        // SAFETY: By the type invariant; the data was initialised before the inode could be found.
-        unsafe { &(*InodeWithData::<T>::container_of(self.as_raw())).data }
+    pub fn info(&self) -> &T::InodeInfo {
+        // SAFETY: By the type invariant; it was initialised before the inode could be found.
+        unsafe { &(*InodeWithInfo::<T>::container_of(self.as_raw())).info }
     }
 
     /// Returns the superblock.

@@ -30,19 +30,19 @@ use kernel::{
 ///
 /// Both are initialised from [`InodeCache::alloc_inode`] to [`free_inode`].
 #[repr(C)]
-pub(super) struct InodeWithData<T: FileSystem> {
+pub(super) struct InodeWithInfo<T: FileSystem> {
     /// First, as the cache's constructor is the same for all filesystems.
     inode: Opaque<bindings::inode>,
     /// Pinned, as C never moves an inode.
-    pub(super) data: T::InodeData,
+    pub(super) info: T::InodeInfo,
 }
 
-impl<T: FileSystem> InodeWithData<T> {
+impl<T: FileSystem> InodeWithInfo<T> {
     /// # Safety
     ///
-    /// `inode` is the `inode` of an `InodeWithData<T>`, initialised or not.
+    /// `inode` is the `inode` of an `InodeWithInfo<T>`, initialised or not.
     pub(super) unsafe fn container_of(inode: *mut bindings::inode) -> *mut Self {
-        // SAFETY: The caller guarantees that `inode` is the field of an `InodeWithData<T>`.
+        // SAFETY: The caller guarantees that `inode` is the field of an `InodeWithInfo<T>`.
         unsafe { container_of!(inode.cast::<Opaque<bindings::inode>>(), Self, inode) }
     }
 }
@@ -70,7 +70,7 @@ impl<T: FileSystem> InodeCache<T> {
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
         let mut args = bindings::kmem_cache_args {
-            align: align_of::<InodeWithData<T>>() as u32,
+            align: align_of::<InodeWithInfo<T>>() as u32,
             ctor: Some(init_once),
             ..Default::default()
         };
@@ -78,7 +78,7 @@ impl<T: FileSystem> InodeCache<T> {
         let cache = unsafe {
             bindings::__kmem_cache_create_args(
                 kernel::str::as_char_ptr_in_const_context(T::NAME),
-                size_of::<InodeWithData<T>>() as u32,
+                size_of::<InodeWithInfo<T>>() as u32,
                 &mut args,
                 bindings::SLAB_RECLAIM_ACCOUNT | bindings::SLAB_ACCOUNT,
             )
@@ -96,19 +96,19 @@ impl<T: FileSystem> InodeCache<T> {
     pub(super) fn alloc_inode(
         &self,
         sb: &SuperBlock<T>,
-        data: impl PinInit<T::InodeData>,
+        info: impl PinInit<T::InodeInfo>,
     ) -> *mut bindings::inode {
         // SAFETY: The superblock and the cache are live.
         let memory =
             unsafe { bindings::alloc_inode_sb(sb.as_raw(), self.cache, bindings::GFP_KERNEL) };
-        let this: *mut InodeWithData<T> = memory.cast();
+        let this: *mut InodeWithInfo<T> = memory.cast();
         if this.is_null() {
             return null_mut();
         }
-        // SAFETY: The memory is for an `InodeWithData<T>`, which nothing else refers to. `inode`
+        // SAFETY: The memory is for an `InodeWithInfo<T>`, which nothing else refers to. `inode`
         // was initialised by `init_once`, and `new_inode` does the rest. The initialiser does not
         // fail.
-        unsafe { raw_init(&raw mut (*this).data, data) };
+        unsafe { raw_init(&raw mut (*this).info, info) };
         this.cast()
     }
 }
@@ -126,7 +126,7 @@ impl<T: FileSystem> Drop for InodeCache<T> {
 
 /// # Safety
 ///
-/// `memory` is memory for an `InodeWithData`.
+/// `memory` is memory for an `InodeWithInfo`.
 unsafe extern "C" fn init_once(memory: *mut c_void) {
     // SAFETY: The inode is the first field.
     unsafe { bindings::inode_init_once(memory.cast()) };
@@ -138,14 +138,14 @@ unsafe extern "C" fn init_once(memory: *mut c_void) {
 /// has passed.
 pub(super) unsafe extern "C" fn free_inode<T: FileSystem>(inode: *mut bindings::inode) {
     // SAFETY: The VFS passes an inode of `T` to which there is no reference any more, after a grace
-    // period, so that its data is still initialised (invariant of `InodeWithData`) and used by
+    // period, so that its `info` is still initialised (invariant of `InodeWithInfo`) and used by
     // nothing. `kfree` takes memory of any cache.
     unsafe {
         if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
             bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
         }
-        let this = InodeWithData::<T>::container_of(inode);
-        core::ptr::drop_in_place(&raw mut (*this).data);
+        let this = InodeWithInfo::<T>::container_of(inode);
+        core::ptr::drop_in_place(&raw mut (*this).info);
         bindings::kfree(this.cast());
     }
 }

@@ -214,7 +214,7 @@ unsafe extern "C" fn fill_super<T: Mountable>(
     // SAFETY: `get_tree_nodev` passes the context that `get_tree` gave it, one of `T`.
     let options = unsafe { options::<T>(fc) };
     from_result(|| {
-        let data = KBox::new(T::super_data(options)?, GFP_KERNEL)?;
+        let data = KBox::new(T::new_sb_info(options)?, GFP_KERNEL)?;
         // SAFETY: The superblock is new, so that nothing else accesses it.
         let sb = unsafe {
             (*sb).s_fs_info = data.into_foreign();

@@ -22,7 +22,7 @@ use kernel::{
 #[repr(transparent)]
 pub struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
 
-// SAFETY: C changes the fields under its own locks; `SuperData` is `Sync`.
+// SAFETY: C changes the fields under its own locks; `SbInfo` is `Sync`.
 unsafe impl<T: FileSystem> Sync for SuperBlock<T> {}
 
 impl<T: FileSystem> SuperBlock<T> {
@@ -53,9 +53,9 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// Returns what the filesystem keeps with the superblock.
-    pub fn data(&self) -> &T::SuperData {
+    pub fn info(&self) -> &T::SbInfo {
         // SAFETY: `s_fs_info` was set by `fill_super` and stays until `kill_sb` returns.
-        unsafe { KBox::<T::SuperData>::borrow((*self.as_raw()).s_fs_info) }
+        unsafe { KBox::<T::SbInfo>::borrow((*self.as_raw()).s_fs_info) }
     }
 
     /// Returns the number of its device, `s_dev`.
@@ -93,7 +93,7 @@ impl<T: FileSystem> SuperBlock<T> {
 /// `sb` is a superblock of `T` all of whose inodes were evicted, and that nothing else accesses.
 pub(super) unsafe fn take_data<T: FileSystem>(
     sb: *mut bindings::super_block,
-) -> Option<KBox<T::SuperData>> {
+) -> Option<KBox<T::SbInfo>> {
     // SAFETY: The caller guarantees that nothing else accesses the superblock.
     let data = unsafe { core::mem::replace(&mut (*sb).s_fs_info, null_mut()) };
     // SAFETY: `fill_super` set it, and nothing borrows it any more.

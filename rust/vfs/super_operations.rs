@@ -54,7 +54,7 @@ pub trait SuperOperations: FileSystem {
     fn freeze_fs(sb: &SuperBlock<Self>) -> Result;
 
     /// Returns an initialiser for what is kept with a new inode. Its file type is not known yet.
-    fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeData>;
+    fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeInfo>;
 
     /// Called when an inode has neither links, users nor mappings any more. The data is dropped a
     /// grace period later.

@@ -8,10 +8,10 @@
 //!
 //! ```text
 //! write                    the loop: as many bytes as each of these writes
-//! ├─ write_in_place        own blocks: Data::with_exclusive_blocks
+//! ├─ write_in_place        own blocks: FileBlocks::with_exclusive_blocks
 //! └─ write_some
 //!    ├─ run::write_run     whole new blocks: allocates as many as are contiguous, and fills them
-//!    │  └─ insert_contig   Data::insert_uncharged, Tree::insert_run, Leaf::insert_run
+//!    │  └─ insert_contig   FileBlocks::insert_uncharged, Tree::insert_run, Leaf::insert_run
 //!    └─ batch::write_blocks
 //!       │                up to 16 blocks, each as it is found: allocates and fills them
 //!       └─ insert_batch    one by one, as insert_contig does where the owner is charged:
@@ -107,8 +107,8 @@ fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     let source = &mut *write.source;
     let offset = offset_in_block(pos);
     let wanted = IN_PLACE_BLOCKS.min((offset + source.len()).div_ceil(BLOCK_SIZE));
-    let tree = &write.inode.data().tree;
-    tree.with_exclusive_blocks(block_of(pos), wanted, |blocks| {
+    let file_blocks = &write.inode.info().blocks;
+    file_blocks.with_exclusive_blocks(block_of(pos), wanted, |blocks| {
         let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
         match source.len().min(room) {
             0 => 0,

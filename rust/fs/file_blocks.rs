@@ -52,18 +52,18 @@ use kernel::{
 /// The blocks of a file.
 ///
 /// Modified only with `invalidate_lock` held exclusive, through [`ChargedBlock`] and
-/// [`ChargedTree`], which keep the quota charge equal to the block count; [`Data::insert_uncharged`]
-/// is for superblocks without quotas. [`Data::get_stable`] changes exclusive bits only. Blocks become
+/// [`ChargedTree`], which keep the quota charge equal to the block count; [`FileBlocks::insert_uncharged`]
+/// is for superblocks without quotas. [`FileBlocks::get_stable`] changes exclusive bits only. Blocks become
 /// written with `invalidate_lock` held shared, or the inode's own lock: the blocks are not shared
 /// then.
 #[pin_data]
-pub(crate) struct Data {
+pub(crate) struct FileBlocks {
     pool: Arc<Pool>,
     #[pin]
     tree: RwLock<Tree>,
     /// How many blocks the tree has, to be read without the lock; set with the lock held.
-    blocks: Atomic<u64>,
-    /// See [`Data::zero_block`].
+    count: Atomic<u64>,
+    /// See [`FileBlocks::zero_block`].
     #[pin]
     zero_block: RwLock<Option<KBox<Leaf<1>>>>,
 }
@@ -71,36 +71,36 @@ pub(crate) struct Data {
 /// Every block that a file can have.
 pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 
-/// See [`Data::range_to_snapshot`]: 16 leaves.
+/// See [`FileBlocks::range_to_snapshot`]: 16 leaves.
 const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
 
-/// How many steps [`Data::is_same`] takes at most: those along the two sides of a tree, and to
+/// How many steps [`FileBlocks::is_same`] takes at most: those along the two sides of a tree, and to
 /// spare.
 const COMPARE_STEPS: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
 const EXTENT_STEP_BLOCKS: u64 = 1024;
 
-impl Data {
+impl FileBlocks {
     /// Returns an initialiser for an empty tree, for blocks of `pool`.
     pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
         pin_init!(Self {
             tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
-            blocks: Atomic::new(0),
+            count: Atomic::new(0),
             zero_block <- RwLock::new(None, c"reflinkfs_zero_block", static_lock_class!()),
             pool,
         })
     }
 
     /// Returns the block of zeros that is mapped for holes of this file where the kernel's zero
-    /// page must not be, if [`Data::alloc_zero_block`] has made it. Each file has its own: a
+    /// page must not be, if [`FileBlocks::alloc_zero_block`] has made it. Each file has its own: a
     /// process that may store to a file could pin a shared one until the kernel refuses further
     /// pins.
     pub(crate) fn zero_block(&self) -> Option<BlockRef> {
         self.zero_block.read().as_ref()?.get(0)
     }
 
-    /// Makes [`Data::zero_block`], if there is none yet. It lasts as long as the inode, and is
+    /// Makes [`FileBlocks::zero_block`], if there is none yet. It lasts as long as the inode, and is
     /// charged to the pool, but not to the file's owner.
     ///
     /// # Errors
@@ -122,13 +122,13 @@ impl Data {
     }
 
     /// Returns how many blocks there are.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.blocks.load(Relaxed)
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
     }
 
-    /// Updates [`Data::blocks`] after a change of the tree.
-    fn count(&self, tree: &Tree) {
-        self.blocks.store(tree.blocks(), Relaxed);
+    /// Updates [`FileBlocks::count`] after a change of the tree.
+    fn set_count(&self, tree: &Tree) {
+        self.count.store(tree.blocks(), Relaxed);
     }
 
     /// Returns the pool that the blocks are of.
@@ -201,7 +201,7 @@ impl Data {
         }
     }
 
-    /// As [`Data::with_blocks`], with up to `max` blocks, as far as they can be written in place;
+    /// As [`FileBlocks::with_blocks`], with up to `max` blocks, as far as they can be written in place;
     /// with none if that at `index` cannot.
     pub(crate) fn with_exclusive_blocks<R>(
         &self,
@@ -291,7 +291,7 @@ impl Data {
         }
     }
 
-    /// Returns a tree with the blocks in `range`, which [`Data::range_to_snapshot`] gave, for
+    /// Returns a tree with the blocks in `range`, which [`FileBlocks::range_to_snapshot`] gave, for
     /// another file.
     ///
     /// # Errors
@@ -330,12 +330,12 @@ impl Data {
     ///
     /// # Errors
     ///
-    /// As [`Data::snapshot`].
+    /// As [`FileBlocks::snapshot`].
     pub(crate) fn edit(&self, prealloc: &mut Prealloc) -> Result<Tree> {
         Ok(self.write_shareable(prealloc)?.edit())
     }
 
-    /// As [`Data::edit`], with the blocks from `first` on only: the others do not count as shared.
+    /// As [`FileBlocks::edit`], with the blocks from `first` on only: the others do not count as shared.
     ///
     /// # Errors
     ///
@@ -369,7 +369,7 @@ impl Data {
         // The old tree may be large: it is dropped after the lock.
         let old = {
             let mut current = self.tree.write();
-            self.count(&tree);
+            self.set_count(&tree);
             core::mem::replace(&mut *current, tree)
         };
         drop(old);
@@ -397,11 +397,11 @@ impl Data {
         prealloc: &mut Prealloc,
     ) -> Result {
         debug_assert!(!has_quota(lock.inode().super_block()));
-        let data = &lock.inode().data().tree;
+        let file_blocks = &lock.inode().info().blocks;
         let copied = {
-            let mut tree = data.tree.write();
+            let mut tree = file_blocks.tree.write();
             let result = tree.insert_run(index, contig, prealloc);
-            data.count(&tree);
+            file_blocks.set_count(&tree);
             result?;
             tree.take_copied()
         };
@@ -464,7 +464,7 @@ impl<'a> ChargedBlock<'a> {
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(
-            &mut inode.data().tree.pool().alloc_batch(n),
+            &mut inode.info().blocks.pool().alloc_batch(n),
             inode,
             old,
             advance,
@@ -480,7 +480,7 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.data().tree.pool().alloc_overcommit(),
+            Lookup::WasShared(_) => inode.info().blocks.pool().alloc_overcommit(),
             _ => run.take(),
         };
         let block = block.map_err(|err| events::alloc_failed(inode, err))?;
@@ -516,11 +516,12 @@ impl<'a> ChargedBlock<'a> {
         prealloc: &mut Prealloc,
     ) -> Result<Option<Self>> {
         let Self { block, mut charge } = self;
-        let data = &lock.inode().data().tree;
+        let file_blocks = &lock.inode().info().blocks;
         // With the lock held this stays so.
-        let more = u64::from(has_quota(lock.inode().super_block()) && data.lookup(index).is_hole());
+        let more =
+            u64::from(has_quota(lock.inode().super_block()) && file_blocks.lookup(index).is_hole());
         charge.reserve(more)?;
-        let mut tree = data.tree.write();
+        let mut tree = file_blocks.tree.write();
         let mut result = Ok(());
         if let Err(block) = tree.insert_in_place(index, block) {
             if !tree.can_insert(index, prealloc) {
@@ -528,7 +529,7 @@ impl<'a> ChargedBlock<'a> {
             }
             result = tree.insert(index, block, prealloc);
         }
-        data.count(&tree);
+        file_blocks.set_count(&tree);
         let copied = tree.take_copied();
         drop(tree);
         unmap_copied(lock, copied);
@@ -564,7 +565,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// `EDQUOT`. Not where there are no more.
     pub(crate) fn new(lock: &'lock InvalidateGuard<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
         let inode = lock.inode();
-        let before = inode.data().tree.blocks();
+        let before = inode.info().blocks.count();
         Ok(Self {
             charge: Charge::new(inode, tree.blocks().saturating_sub(before))?,
             lock,
@@ -578,7 +579,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
         let inode = self.lock.inode();
         unmap_copied(self.lock, self.tree.take_copied());
         let (before, after) = (self.before, self.tree.blocks());
-        inode.data().tree.replace(self.tree);
+        inode.info().blocks.replace(self.tree);
         self.charge.commit(after.saturating_sub(before));
         Charge::freed(inode, before.saturating_sub(after))
     }

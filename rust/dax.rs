@@ -148,7 +148,7 @@ pub(crate) fn unmap_writable_locked<T: Dax>(
         }
     };
     // A block that nothing else refers to is not mapped.
-    let result = info.mapped().scan_pinned(range.clone(), |index| {
+    let result = info.mapped().for_each_referenced(range.clone(), |index| {
         if index == adjacent.end {
             adjacent.end += 1;
         } else if index + 1 == adjacent.start {

@@ -53,20 +53,20 @@ fn mapped_tree(inode: &Inode, indexes: impl IntoIterator<Item = u64>) -> Result<
     Ok(tree)
 }
 
-/// The indexes of the blocks in `range` that are pinned, in ascending order.
-fn pinned(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
-    let mut pinned = KVec::new();
-    inode.scan_pinned(range, |index| {
-        pinned.push(index, GFP_KERNEL)?;
+/// The indexes of the blocks in `range` that something else refers to, in ascending order.
+fn referenced(inode: &Inode, range: core::ops::Range<u64>) -> Result<KVec<u64>> {
+    let mut referenced = KVec::new();
+    inode.for_each_referenced(range, |index| {
+        referenced.push(index, GFP_KERNEL)?;
         // Insertion sort, as `sort` may panic.
-        let mut i = pinned.len() - 1;
-        while i > 0 && pinned[i - 1] > pinned[i] {
-            pinned.swap(i - 1, i);
+        let mut i = referenced.len() - 1;
+        while i > 0 && referenced[i - 1] > referenced[i] {
+            referenced.swap(i - 1, i);
             i -= 1;
         }
         Ok(())
     })?;
-    Ok(pinned)
+    Ok(referenced)
 }
 
 #[kunit_tests(reflinkfs_mapped)]
@@ -105,14 +105,14 @@ mod tests {
         let tree = mapped_tree(&inode, 0..MANY)?;
         let held = block_at(&tree, 50)?;
         // Also outside of the range.
-        check_eq!(pinned(&inode, 50..60)?[..], [50]);
+        check_eq!(referenced(&inode, 50..60)?[..], [50]);
         for index in 0..MANY {
             let page = block_at(&tree, index)?.as_ptr();
             check_eq!(inode.is_carried_by(page), index == 50, "index {index}");
         }
         check_eq!(index_of(&held), 50);
         drop(held);
-        check_eq!(pinned(&inode, 50..60)?.len(), 0);
+        check_eq!(referenced(&inode, 50..60)?.len(), 0);
         check!(!block_at(&tree, 50)?.is_mapped_writable());
         // And can begin again.
         map(&inode, &tree, 50)?;
@@ -202,7 +202,7 @@ mod tests {
             pages.push(found(&tree, index).page().ok_or(ENOENT)?, GFP_KERNEL)?;
         }
         // Some scanned, some not.
-        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
+        check_eq!(referenced(&inode, 0..MANY)?.len(), 0);
         for index in (0..MANY).step_by(3) {
             map(&inode, &tree, index)?;
         }
@@ -223,7 +223,7 @@ mod tests {
         }
         // A third dropped and waiting, a third of no association, a third mapped writable again.
         remove(&mut tree, 0, MANY)?;
-        check_eq!(pinned(&inode, 0..u64::MAX)?.len(), 0);
+        check_eq!(referenced(&inode, 0..u64::MAX)?.len(), 0);
         for index in 2 * MANY..3 * MANY {
             map(&inode, &tree, index)?;
         }
@@ -257,15 +257,15 @@ mod tests {
             block_at(&tree, 77)?,
             block_at(&tree, MANY - 1)?,
         ];
-        check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
-        // As long as they are pinned.
-        check_eq!(pinned(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
-        check_eq!(pinned(&inode, 1..MANY)?[..], [77, MANY - 1]);
-        check_eq!(pinned(&inode, 0..77)?[..], [0]);
-        check_eq!(pinned(&inode, 77..78)?[..], [77]);
-        check_eq!(pinned(&inode, 78..MANY - 1)?.len(), 0);
+        check_eq!(referenced(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
+        // As long as they are referred to.
+        check_eq!(referenced(&inode, 0..MANY)?[..], [0, 77, MANY - 1]);
+        check_eq!(referenced(&inode, 1..MANY)?[..], [77, MANY - 1]);
+        check_eq!(referenced(&inode, 0..77)?[..], [0]);
+        check_eq!(referenced(&inode, 77..78)?[..], [77]);
+        check_eq!(referenced(&inode, 78..MANY - 1)?.len(), 0);
         drop(held);
-        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
+        check_eq!(referenced(&inode, 0..MANY)?.len(), 0);
         Ok(())
     }
 
@@ -275,10 +275,10 @@ mod tests {
             let inode = Inode::new()?;
             let tree = mapped_tree(&inode, 0..3)?;
             let block = block_at(&tree, 1)?;
-            let found = with_page_count(&block, count, || pinned(&inode, 0..3))?;
+            let found = with_page_count(&block, count, || referenced(&inode, 0..3))?;
             check_eq!(found[..], [1], "{count} references");
             drop(block);
-            check_eq!(pinned(&inode, 0..3)?.len(), 0);
+            check_eq!(referenced(&inode, 0..3)?.len(), 0);
         }
         Ok(())
     }
@@ -310,10 +310,10 @@ mod tests {
             held.push(block_at(&tree, index)?, GFP_KERNEL)?;
         }
         for _ in 0..2 {
-            check!((0..MANY).eq(pinned(&inode, 0..u64::MAX)?.iter().copied()));
+            check!((0..MANY).eq(referenced(&inode, 0..u64::MAX)?.iter().copied()));
         }
         drop(held);
-        check_eq!(pinned(&inode, 0..u64::MAX)?.len(), 0);
+        check_eq!(referenced(&inode, 0..u64::MAX)?.len(), 0);
         Ok(())
     }
 
@@ -321,12 +321,12 @@ mod tests {
     fn what_was_scanned_is_not_looked_at_again() -> Result {
         let inode = Inode::new()?;
         let tree = mapped_tree(&inode, 0..MANY)?;
-        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
+        check_eq!(referenced(&inode, 0..MANY)?.len(), 0);
         // A reference since then cannot write: nothing was mapped writable.
         let held = [block_at(&tree, 5)?, block_at(&tree, 6)?];
-        check_eq!(pinned(&inode, 0..MANY)?.len(), 0);
+        check_eq!(referenced(&inode, 0..MANY)?.len(), 0);
         map(&inode, &tree, 6)?;
-        check_eq!(pinned(&inode, 0..MANY)?[..], [6]);
+        check_eq!(referenced(&inode, 0..MANY)?[..], [6]);
         drop(held);
         Ok(())
     }
@@ -341,12 +341,12 @@ mod tests {
             block_at(&tree, 199)?,
         ];
         let mut calls = 0;
-        let result = inode.scan_pinned(0..MANY, |_| {
+        let result = inode.for_each_referenced(0..MANY, |_| {
             calls += 1;
             Err(ENOMEM)
         });
         check_eq!((result, calls), (Err(ENOMEM), 1));
-        check_eq!(pinned(&inode, 0..MANY)?[..], [1, 100, 199]);
+        check_eq!(referenced(&inode, 0..MANY)?[..], [1, 100, 199]);
         drop(held);
         Ok(())
     }
@@ -374,11 +374,11 @@ mod tests {
         let mut tree = mapped_tree(&inode, [9])?;
         drop(tree.snapshot());
         check!(matches!(found(&tree, 9), Found::WasShared(_)));
-        check_eq!(pinned(&inode, 0..10)?.len(), 0);
+        check_eq!(referenced(&inode, 0..10)?.len(), 0);
         tree.restore_exclusive(9);
         map(&inode, &tree, 9)?;
         let held = block_at(&tree, 9)?;
-        check_eq!(pinned(&inode, 0..10)?[..], [9]);
+        check_eq!(referenced(&inode, 0..10)?[..], [9]);
         drop(held);
         Ok(())
     }
@@ -389,7 +389,7 @@ mod tests {
         let tree = mapped_tree(&first, 0..MANY)?;
         let other = mapped_tree(&second, 0..MANY)?;
         let held = [block_at(&tree, 10)?, block_at(&other, 20)?];
-        check_eq!(pinned(&first, 0..MANY)?[..], [10]);
+        check_eq!(referenced(&first, 0..MANY)?[..], [10]);
         first.disassociate_all();
         check!(!held[0].is_mapped_writable());
         for index in 0..MANY {
@@ -398,7 +398,7 @@ mod tests {
                 "index {index}"
             );
         }
-        check_eq!(pinned(&second, 0..MANY)?[..], [20]);
+        check_eq!(referenced(&second, 0..MANY)?[..], [20]);
         drop(held);
         Ok(())
     }

@@ -127,7 +127,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
                     }
                 }
                 2 => held.clear(),
-                3 => inode.scan_pinned(0..8, |_| Ok(()))?,
+                3 => inode.for_each_referenced(0..8, |_| Ok(()))?,
                 _ => (),
             }
         }

@@ -79,7 +79,7 @@ impl Referenced {
         self.found = 0;
         let mut result = Ok(());
         let mapped = file.info().dax.mapped();
-        let listed = mapped.scan_pinned(range.clone(), |index| {
+        let listed = mapped.for_each_referenced(range.clone(), |index| {
             self.found += 1;
             if file.info().blocks.is_exclusive(index) {
                 result = result.and(room.push(&mut self.own, index));

@@ -66,7 +66,7 @@
 //!   [`Tree::edit_range`] does so with a part, and may live longer.
 //! * [`Tree::get_stable`] clears one bit, for a reader that uses the page later.
 //! * [`Tree::restore_exclusive`] sets the bit of a block that was not given away after all: a block
-//!   that is pinned stays with its file, see below.
+//!   that something else refers to stays with its file, see below.
 //!
 //! ## Mappings
 //!
@@ -78,8 +78,9 @@
 //! 1. removed the entries of the blocks in question: before sharing, of those that may be mapped
 //!    writable, which are on the inode's list ([`block::MappedBlocks`]); before replacing or
 //!    removing, of all in the range;
-//! 2. looked for blocks that are pinned ([`block::MappedBlocks::scan_pinned`]): a device may store
-//!    to them without an entry. Of these the clone gets copies, and they stay exclusive.
+//! 2. looked for blocks that something else still refers to, such as a pin
+//!    ([`block::MappedBlocks::for_each_referenced`]): a device may store to them without an entry.
+//!    Of these the clone gets copies, and they stay exclusive.
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
 //! `get_stable` does not give it out. The next store after a clone faults, finds the block not to

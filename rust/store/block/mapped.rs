@@ -11,7 +11,7 @@
 //! stale association still names the right inode and index. It ends
 //!
 //! * before blocks become shared, if only the store refers to the page
-//!   ([`MappedBlocks::scan_pinned`]). A block that something else refers to does not become shared,
+//!   ([`MappedBlocks::for_each_referenced`]). A block that something else refers to does not become shared,
 //!   so that a shared block never leads from one file to another;
 //! * when the inode is evicted ([`MappedBlocks::disassociate_all`]);
 //! * when no slot holds the block and only the store refers to the page ([`release`]). Until then
@@ -27,7 +27,7 @@
 //! | list | blocks that |
 //! |---|---|
 //! | `writable` | may be mapped writable |
-//! | `pinned` | `scan_pinned` has seen, while it runs |
+//! | `referenced` | `for_each_referenced` has seen, while it runs |
 //! | `orphans` | no slot holds; the list owns the store's reference to the page |
 //!
 //! # Finding the lock
@@ -81,7 +81,7 @@ struct Lists {
     #[pin]
     writable: Opaque<bindings::list_head>,
     #[pin]
-    pinned: Opaque<bindings::list_head>,
+    referenced: Opaque<bindings::list_head>,
     #[pin]
     orphans: Opaque<bindings::list_head>,
     /// The pool of the orphans.
@@ -115,7 +115,7 @@ impl MappedBlocks {
         pin_init!(Self {
             lists <- new_spinlock!(pin_init!(Lists {
                 writable <- empty_list(),
-                pinned <- empty_list(),
+                referenced <- empty_list(),
                 orphans <- empty_list(),
                 pool: None,
             })),
@@ -150,25 +150,28 @@ impl MappedBlocks {
         }
     }
 
-    /// Calls `pinned` with the index of each block in `range` that may still be stored to although
-    /// nothing maps it: a page that is pinned for DMA, or that `ptrace` uses. Such a block must not
-    /// become shared. Ends the association of blocks, in `range` or not, that only the store refers
-    /// to.
+    /// Calls `f` with the index of each block in `range` that something but the store refers to, of
+    /// those that were mapped writable. Ends the association of the others, in `range` or not.
     ///
-    /// The caller holds `invalidate_lock` exclusive and has unmapped `range`: nothing is mapped
-    /// anew, and no page table refers to a block there. (Elsewhere one may, and the block stays
-    /// associated.)
+    /// The caller holds `invalidate_lock` exclusive, so that nothing is mapped anew. What refers to
+    /// a block may be a page table: these blocks are to be unmapped. After that it is a page that
+    /// is pinned for DMA, or that `ptrace` uses, which may still be stored to: such a block must
+    /// not become shared.
     ///
     /// Takes a step for each block that was mapped writable since the last call, and for each that
-    /// was pinned then.
-    pub fn scan_pinned(&self, range: Range<u64>, mut pinned: impl FnMut(u64) -> Result) -> Result {
+    /// was found then.
+    pub fn for_each_referenced(
+        &self,
+        range: Range<u64>,
+        mut f: impl FnMut(u64) -> Result,
+    ) -> Result {
         let mut result = Ok(());
         loop {
             let lists = self.lists.lock();
             // SAFETY: The list is locked, and of pages by `lru`.
             if unsafe { first(lists.writable.get()) }.is_none() {
                 // SAFETY: Both lists are valid and locked.
-                unsafe { bindings::list_splice_init(lists.pinned.get(), lists.writable.get()) };
+                unsafe { bindings::list_splice_init(lists.referenced.get(), lists.writable.get()) };
                 return result;
             }
             let mut indexes = [0; SCAN_BATCH_BLOCKS];
@@ -189,11 +192,11 @@ impl MappedBlocks {
                     n += 1;
                 }
                 // SAFETY: Both lists are locked, and the block is on the first of them.
-                unsafe { bindings::list_move(block.link(), lists.pinned.get()) };
+                unsafe { bindings::list_move(block.link(), lists.referenced.get()) };
             }
             drop(lists);
             for &index in &indexes[..n] {
-                result = result.and_then(|()| pinned(index));
+                result = result.and_then(|()| f(index));
             }
         }
     }

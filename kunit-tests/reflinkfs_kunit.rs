@@ -10,7 +10,7 @@
 //! | `reflinkfs_tree` | `tree.rs` | blocks and holes are where they were put, at any height |
 //! | `reflinkfs_share` | `share.rs` | snapshots and shared ranges; what may be written in place |
 //! | `reflinkfs_ends` | `ends.rs` | ranges up to the ends of leaves, nodes and the largest file |
-//! | `reflinkfs_exclusive` | `exclusive.rs` | what a clone may have given away is not written |
+//! | `reflinkfs_owned` | `owned.rs` | what a clone may have given away is not written |
 //! | `reflinkfs_stable` | `stable.rs` | what was given out for later reads is not written |
 //! | `reflinkfs_compare` | `compare.rs` | comparing by pointer |
 //! | `reflinkfs_extent` | `extent.rs` | runs of blocks |

@@ -194,9 +194,9 @@ pub(crate) fn map<T: Dax>(
     refuse(block).unwrap_or_else(|| fault.map(lock, block, false))
 }
 
-/// Blocks that a file owns exclusively, held so by a lock: they were allocated for it, and were
+/// Blocks that a file owns alone, held so by a lock: they were allocated for it, and were
 /// never in another file.
-pub(crate) trait Exclusive<const N: usize> {
+pub(crate) trait Owned<const N: usize> {
     /// Returns them.
     fn blocks(&self) -> &[Option<BlockRef>; N];
 
@@ -204,14 +204,14 @@ pub(crate) trait Exclusive<const N: usize> {
     fn unlock(self) -> [Option<BlockRef>; N];
 }
 
-/// Blocks that a file owned exclusively when they came to carry its mapping: a clone finds that
+/// Blocks that a file owned alone when they came to carry its mapping: a clone finds that
 /// they may be mapped writable.
 pub(crate) struct Associated<const N: usize>([Option<BlockRef>; N]);
 
 impl<const N: usize> Associated<N> {
     /// Makes the blocks carry the mapping of the inode of `fault`, and their indexes, from `first`
     /// on. Then drops the lock of `blocks`.
-    pub(crate) fn new<T: Dax>(fault: &Fault<'_, T>, first: u64, blocks: impl Exclusive<N>) -> Self {
+    pub(crate) fn new<T: Dax>(fault: &Fault<'_, T>, first: u64, blocks: impl Owned<N>) -> Self {
         let inode = fault.inode();
         let mut with_index = (first..)
             .zip(blocks.blocks())
@@ -220,7 +220,7 @@ impl<const N: usize> Associated<N> {
         if with_index.peek().is_some() {
             // SAFETY: `init_inode` has pointed `i_private` to `mapped()`, as `Dax` asks, and
             // nothing else sets it. The mapping that the fault is in holds the file, so that the
-            // inode is not being evicted. `Exclusive` yields blocks that were allocated for this
+            // inode is not being evicted. `Owned` yields blocks that were allocated for this
             // file and were never in another, so that they carry no other mapping.
             unsafe {
                 T::dax_info(inode)

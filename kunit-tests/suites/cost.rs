@@ -296,7 +296,7 @@ mod tests {
         let mut tree = tree_of(&pool()?, [0, 64, 4096, LAST])?;
         for index in [0, 1, 63, 64, 127, 4096, 4159, LAST - 1, LAST] {
             check_eq!(insert_cost(&mut tree, index)?, 0, "index {index}");
-            check!(matches!(found(&tree, index), Found::Exclusive(_)));
+            check!(matches!(found(&tree, index), Found::Owned(_)));
         }
         remove(&mut tree, 0, 64)?;
         check_eq!(insert_cost(&mut tree, 1)?, 1);

@@ -151,12 +151,12 @@ mod tests {
                     let wanted = if (start..start + len).contains(&index) {
                         Found::WasShared(page)
                     } else {
-                        Found::Exclusive(page)
+                        Found::Owned(page)
                     };
                     check_eq!(found(&tree, index), wanted, "{index}, {len} from {start}");
                     // Written once more it is the file's own.
                     let page = insert_block(&mut tree, index)?;
-                    check_eq!(found(&tree, index), Found::Exclusive(page));
+                    check_eq!(found(&tree, index), Found::Owned(page));
                 }
             }
         }
@@ -172,7 +172,7 @@ mod tests {
             check_eq!(tree.next_block(index), None);
             check_eq!(tree.next_hole(index), index);
             check_eq!(tree.extent(index, 1), None);
-            tree.restore_exclusive(index);
+            tree.restore_owned(index);
             remove(&mut tree, index, u64::MAX)?;
         }
         check_holds(&tree, &held)

@@ -309,14 +309,14 @@ mod tests {
         insert_unwritten(&mut tree, 0)?;
         check!(matches!(found(&tree, 0), Found::Unwritten(_)));
         check_eq!(
-            (tree.exclusive_run(0, 1).len(), tree.next_written(0)),
+            (tree.owned_run(0, 1).len(), tree.next_written(0)),
             (0, None)
         );
         check_eq!((tree.next_not_written(0), tree.next_hole(0)), (0, 1));
         check_eq!(tree.set_written(0, 1), 1);
-        check!(matches!(found(&tree, 0), Found::Exclusive(_)));
+        check!(matches!(found(&tree, 0), Found::Owned(_)));
         check_eq!(
-            (tree.exclusive_run(0, 1).len(), tree.next_written(0)),
+            (tree.owned_run(0, 1).len(), tree.next_written(0)),
             (1, Some(0))
         );
         for index in CORNERS {

@@ -291,7 +291,7 @@ fn allocates_nothing() -> Result<bool> {
         let tree = &mut scene.tree;
         let whole = tree.snapshot();
         let edit = tree.edit();
-        tree.restore_exclusive(0);
+        tree.restore_owned(0);
         let mut read = [const { None }; 8];
         tree.get_blocks(0, &mut read);
         found(tree, LAST);

@@ -63,7 +63,7 @@ mod tests {
         check_eq!(found(&tree, 7).page(), found(&one, 0).page());
         drop(tree);
         check_eq!(pool.used(), 1);
-        check!(matches!(found(&one, 0), Found::Exclusive(_)));
+        check!(matches!(found(&one, 0), Found::Owned(_)));
         drop(one);
         check_eq!((pool.used(), pool.nodes()), (0, 0));
         Ok(())
@@ -158,7 +158,7 @@ mod tests {
     fn a_copy_is_not_written_in_place() -> Result {
         let pool = pool()?;
         let tree = tree_of(&pool, 0..3)?;
-        // Without a clone, so that the exclusive bits stay.
+        // Without a clone, so that the owned bits stay.
         let mut others = Tree::new(pool.clone());
         for index in 0..FULL - 1 {
             share(&mut others, index, &tree, 1, 1)?;
@@ -167,9 +167,9 @@ mod tests {
         edited.insert(2, pool.alloc()?, &mut Prealloc::on_demand())?;
         check_eq!(edited.take_copied(), 1);
         drop(tree);
-        check!(matches!(found(&edited, 0), Found::Exclusive(_)));
+        check!(matches!(found(&edited, 0), Found::Owned(_)));
         check!(matches!(found(&edited, 1), Found::WasShared(_)));
-        check!(matches!(found(&edited, 2), Found::Exclusive(_)));
+        check!(matches!(found(&edited, 2), Found::Owned(_)));
         Ok(())
     }
 

@@ -94,7 +94,7 @@ fn change(model: &mut Model, random: &mut Random, files: usize) -> Result {
             }
             1 => model.set_written(file, place, 1 + random.below(room(place))),
             _ => {
-                model.restore_exclusive(file, place);
+                model.restore_owned(file, place);
                 Ok(())
             }
         },

@@ -32,7 +32,7 @@ const MANY: u64 = 200;
 
 /// Maps the block at `index` writable, as a write fault does. Returns its page.
 fn map(inode: &Inode, tree: &Tree, index: u64) -> Result<Page> {
-    let Found::Exclusive(page) = found(tree, index) else {
+    let Found::Owned(page) = found(tree, index) else {
         return Err(EINVAL);
     };
     let block = block_at(tree, index)?;
@@ -375,7 +375,7 @@ mod tests {
         drop(tree.snapshot());
         check!(matches!(found(&tree, 9), Found::WasShared(_)));
         check_eq!(referenced(&inode, 0..10)?.len(), 0);
-        tree.restore_exclusive(9);
+        tree.restore_owned(9);
         map(&inode, &tree, 9)?;
         let held = block_at(&tree, 9)?;
         check_eq!(referenced(&inode, 0..10)?[..], [9]);

@@ -7,13 +7,13 @@ mod block;
 mod compare;
 mod cost;
 mod ends;
-mod exclusive;
 mod extent;
 #[cfg(CONFIG_FAULT_INJECTION)]
 mod failing;
 mod full;
 mod history;
 mod mapped;
+mod owned;
 mod parallel;
 mod pool;
 mod prealloc;

@@ -57,11 +57,7 @@ fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
         // The last block put in at an index is the one that is there.
         for (i, (index, page)) in own.iter().enumerate() {
             if own[i + 1..].iter().all(|(later, _)| later != index) {
-                check_eq!(
-                    found(&tree, *index),
-                    Found::Exclusive(*page),
-                    "index {index}"
-                );
+                check_eq!(found(&tree, *index), Found::Owned(*page), "index {index}");
             }
         }
         for index in (0..130).filter(|index| own.iter().all(|(own, _)| own != index)) {
@@ -105,7 +101,7 @@ fn hand_around(exchange: &Exchange, thread: u64) -> Result {
         for step in 0..40 {
             let index = random.below(8) as u64;
             match tree.lookup(index) {
-                Lookup::Exclusive(block) => {
+                Lookup::Owned(block) => {
                     // SAFETY: A private block of this tree was put in here, after `inode` was made:
                     // what other threads pass on is a snapshot.
                     unsafe { inode.associate(&block, index) };

@@ -408,13 +408,13 @@ mod tests {
         ];
         check_eq!(holds(&slots), wanted);
         check_eq!(
-            [0, 1, 2, 3].map(|i| slots.is_sole_owner(i)),
+            [0, 1, 2, 3].map(|i| slots.is_sole_holder(i)),
             [false, true, false, false]
         );
 
         let mut other = slots.clone();
         check_eq!(holds(&other), wanted);
-        check!(!slots.is_sole_owner(1) && !other.is_sole_owner(1));
+        check!(!slots.is_sole_holder(1) && !other.is_sole_holder(1));
         let mut none = Prealloc::new();
         check_eq!(delta(other.share(0, &slots, 1, &mut none)?), 1);
         check_eq!(delta(other.share(1, &slots, 2, &mut none)?), -1);
@@ -423,12 +423,12 @@ mod tests {
         check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
         check_eq!(delta(slots.remove(1)), -1);
         check_eq!(delta(slots.remove(1)), 0);
-        check!(other.is_sole_owner(0));
+        check!(other.is_sole_holder(0));
 
         // There is no such slot: nothing is kept.
         check_eq!(delta(slots.insert(3, pool.alloc()?, 7)), 0);
         check_eq!(delta(slots.share(3, &other, 0, &mut none)?), 0);
-        check!(other.is_sole_owner(0));
+        check!(other.is_sole_holder(0));
         check_eq!(pool.used(), 1);
         drop((slots, other));
         check_eq!(pool.used(), 0);

@@ -98,7 +98,7 @@ fn check_fails<T>((mut tree, _sharer): (Tree, T), index: u64, n: usize) -> Resul
     check_eq!(pool.used(), used);
     // Nodes that it left behind do not disturb the next attempt.
     let page = insert_block(&mut tree, index)?;
-    check_eq!(found(&tree, index), Found::Exclusive(page));
+    check_eq!(found(&tree, index), Found::Owned(page));
     Ok(())
 }
 

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_snapshot_shares_everything() -> Result {
         let mut tree = tree_of(&pool()?, CORNERS)?;
-        check_corners(&tree, Found::Exclusive)?;
+        check_corners(&tree, Found::Owned)?;
         let copy = tree.snapshot();
         check_eq!(copy.blocks(), tree.blocks());
         check_eq!(tree.pool().used(), CORNERS.len() as u64);
@@ -110,7 +110,7 @@ mod tests {
         check_eq!(found(&copy, 0), Found::Shared(page));
         let own = insert_block(&mut copy, 0)?;
         check_eq!(found(&tree, 0), Found::WasShared(page));
-        check_eq!(found(&copy, 0), Found::Exclusive(own));
+        check_eq!(found(&copy, 0), Found::Owned(own));
         drop(tree);
         check_eq!(copy.pool().used(), 1);
         Ok(())
@@ -124,7 +124,7 @@ mod tests {
             let page = found(&tree, 0).page().ok_or(ENOENT)?;
             let own = insert_block(&mut copy, *index)?;
             check_eq!(found(&copy, 0), Found::Shared(page));
-            check_eq!(found(&copy, *index), Found::Exclusive(own));
+            check_eq!(found(&copy, *index), Found::Owned(own));
             check_eq!(found(&tree, 0), Found::Shared(page));
             drop(copy);
             check_eq!(found(&tree, 0), Found::WasShared(page));
@@ -165,7 +165,7 @@ mod tests {
             let new = insert_block(&mut tree, written)?;
             for index in CORNERS {
                 if index == written {
-                    check_eq!(found(&tree, index), Found::Exclusive(new));
+                    check_eq!(found(&tree, index), Found::Owned(new));
                     check_eq!(found(&copy, index), Found::WasShared(old));
                 } else {
                     check!(
@@ -193,7 +193,7 @@ mod tests {
             check_eq!(found(&source, 1), Found::Shared(page));
             check_eq!(found(&target, 3 * span(height) + 1), Found::Shared(page));
             drop(target);
-            check_eq!(found(&source, 1), Found::Exclusive(page));
+            check_eq!(found(&source, 1), Found::Owned(page));
         }
         Ok(())
     }
@@ -421,13 +421,13 @@ mod tests {
             check_eq!(pages(&target, 0, 400)?[..], before[..], "{n} nodes");
             for index in blocks() {
                 check!(
-                    matches!(found(&target, index), Found::Exclusive(_)),
+                    matches!(found(&target, index), Found::Owned(_)),
                     "index {index}"
                 );
             }
             for index in 0..130 {
                 check!(
-                    matches!(found(&source, index), Found::Exclusive(_)),
+                    matches!(found(&source, index), Found::Owned(_)),
                     "index {index}"
                 );
             }

@@ -10,7 +10,7 @@ use crate::{
     },
     support::trees::{
         insert_block,
-        is_exclusive,
+        is_owned,
         pool,
         tree_of,
         was_shared,
@@ -30,14 +30,14 @@ mod tests {
     fn what_was_given_out_is_copied_before_it_is_written() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
-            check!(is_exclusive(&tree, index));
+            check!(is_owned(&tree, index));
             check!(matches!(tree.get_stable(index), StableRef::Block(_)));
             check!(was_shared(&tree, index), "index {index}");
-            check!(is_exclusive(&tree, index + 1), "index {index}");
+            check!(is_owned(&tree, index + 1), "index {index}");
             // Once more changes nothing; a new block is the tree's own again.
             check!(matches!(tree.get_stable(index), StableRef::Block(_)));
             insert_block(&mut tree, index)?;
-            check!(is_exclusive(&tree, index), "index {index}");
+            check!(is_owned(&tree, index), "index {index}");
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ mod tests {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index])?;
             check!(matches!(tree.get_stable(index + 1), StableRef::Hole));
-            check!(is_exclusive(&tree, index), "index {index}");
+            check!(is_owned(&tree, index), "index {index}");
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ mod tests {
                 "index {index}"
             );
             drop(tree);
-            check!(is_exclusive(&edit, index), "index {index}");
+            check!(is_owned(&edit, index), "index {index}");
             check!(
                 matches!(edit.get_stable(index), StableRef::Block(_)),
                 "index {index}"

@@ -86,7 +86,7 @@ mod tests {
         let mut tree = Tree::new(pool()?);
         let page = insert_block(&mut tree, 0)?;
         check_holds(&tree, &[(0, page)])?;
-        check_eq!(found(&tree, 0), Found::Exclusive(page));
+        check_eq!(found(&tree, 0), Found::Owned(page));
         for index in &CORNERS[1..] {
             check_eq!(found(&tree, *index), Found::Hole);
             check_eq!(tree.next_hole(*index), *index);
@@ -101,7 +101,7 @@ mod tests {
             let mut tree = Tree::new(pool()?);
             let page = insert_block(&mut tree, index)?;
             check_holds(&tree, &[(index, page)])?;
-            check_eq!(found(&tree, index), Found::Exclusive(page));
+            check_eq!(found(&tree, index), Found::Owned(page));
             for other in CORNERS.into_iter().filter(|other| *other != index) {
                 check_eq!(
                     found(&tree, other),
@@ -134,7 +134,7 @@ mod tests {
             let page = insert_block(&mut tree, index)?;
             // The old one was still there when the new one was allocated.
             check!(old != Some(page), "index {index}");
-            check_eq!(found(&tree, index), Found::Exclusive(page));
+            check_eq!(found(&tree, index), Found::Owned(page));
             check_eq!(tree.blocks(), CORNERS.len() as u64);
             check_eq!(pool.used(), CORNERS.len() as u64);
         }

@@ -67,7 +67,7 @@ struct File {
     /// Which of the blocks that were ever made, [`HOLE`] for none.
     blocks: KVec<usize>,
     /// Whether the file has written the block since it was last cloned.
-    exclusive: KVec<bool>,
+    owned: KVec<bool>,
     /// Whether the block is unwritten here.
     unwritten: KVec<bool>,
 }
@@ -93,13 +93,13 @@ impl Model {
         for _ in 0..files {
             let tree = Tree::new(model.pool.clone());
             let blocks = KVec::from_elem(HOLE, PLACES, GFP_KERNEL)?;
-            let exclusive = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
+            let owned = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
             let unwritten = KVec::from_elem(false, PLACES, GFP_KERNEL)?;
             model.files.push(
                 File {
                     tree,
                     blocks,
-                    exclusive,
+                    owned,
                     unwritten,
                 },
                 GFP_KERNEL,
@@ -110,14 +110,14 @@ impl Model {
 
     /// Takes a snapshot, through which references to blocks may be given out.
     pub(crate) fn snapshot(&mut self, file: usize) -> Tree {
-        self.files[file].exclusive.fill(false);
+        self.files[file].owned.fill(false);
         self.files[file].tree.snapshot()
     }
 
     /// As [`Model::snapshot`], of `len` places within one stretch.
     fn snapshot_range(&mut self, file: usize, place: usize, len: usize) -> Result<Tree> {
         let file = &mut self.files[file];
-        file.exclusive[place..][..len].fill(false);
+        file.owned[place..][..len].fill(false);
         let index = index_of(place);
         let range = index..index + len as u64;
         file.tree.snapshot_range(range, &mut Prealloc::on_demand())
@@ -129,14 +129,14 @@ impl Model {
     }
 
     /// Lets the file write in place, if the block is its own.
-    pub(crate) fn restore_exclusive(&mut self, file: usize, place: usize) {
+    pub(crate) fn restore_owned(&mut self, file: usize, place: usize) {
         let file = &mut self.files[file];
         if !matches!(
             found(&file.tree, index_of(place)),
             Found::Hole | Found::Shared(_)
         ) {
-            file.tree.restore_exclusive(index_of(place));
-            file.exclusive[place] = true;
+            file.tree.restore_owned(index_of(place));
+            file.owned[place] = true;
         }
     }
 
@@ -180,7 +180,7 @@ impl Model {
     fn has_new(&mut self, file: usize, place: usize) -> Result<Page> {
         let file = &mut self.files[file];
         file.blocks[place] = self.made.len();
-        file.exclusive[place] = true;
+        file.owned[place] = true;
         file.unwritten[place] = false;
         let extent = file.tree.extent(index_of(place), 1).ok_or(ENOENT)?;
         check_eq!(extent.index, index_of(place));
@@ -262,7 +262,7 @@ impl Model {
         let mut shared = KVec::new();
         shared.extend_from_slice(&self.files[from].blocks[from_place..][..len], GFP_KERNEL)?;
         self.files[to].blocks[to_place..][..len].copy_from_slice(&shared);
-        self.files[to].exclusive[to_place..][..len].fill(false);
+        self.files[to].owned[to_place..][..len].fill(false);
         let mut unwritten = KVec::new();
         unwritten
             .extend_from_slice(&self.files[from].unwritten[from_place..][..len], GFP_KERNEL)?;
@@ -318,8 +318,8 @@ impl Model {
             let (page, _) = self.made[*block];
             let wanted = match (*block, owners[*block]) {
                 (HOLE, _) => Found::Hole,
-                (_, 1) if file.exclusive[place] && file.unwritten[place] => Found::Unwritten(page),
-                (_, 1) if file.exclusive[place] => Found::Exclusive(page),
+                (_, 1) if file.owned[place] && file.unwritten[place] => Found::Unwritten(page),
+                (_, 1) if file.owned[place] => Found::Owned(page),
                 (_, 1) => Found::WasShared(page),
                 _ => Found::Shared(page),
             };

@@ -83,7 +83,7 @@ pub(crate) type Page = *mut bindings::page;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Found {
     Hole,
-    Exclusive(Page),
+    Owned(Page),
     Unwritten(Page),
     Shared(Page),
     WasShared(Page),
@@ -94,7 +94,7 @@ impl Found {
     pub(crate) fn page(self) -> Option<Page> {
         match self {
             Self::Hole => None,
-            Self::Exclusive(page)
+            Self::Owned(page)
             | Self::Unwritten(page)
             | Self::Shared(page)
             | Self::WasShared(page) => Some(page),
@@ -111,7 +111,7 @@ pub(crate) fn pool() -> Result<Arc<Pool>> {
 pub(crate) fn found(tree: &Tree, index: u64) -> Found {
     match tree.lookup(index) {
         Lookup::Hole => Found::Hole,
-        Lookup::Exclusive(block) => Found::Exclusive(block.as_ptr()),
+        Lookup::Owned(block) => Found::Owned(block.as_ptr()),
         Lookup::Unwritten(block) => Found::Unwritten(block.as_ptr()),
         Lookup::Shared(block) => Found::Shared(block.as_ptr()),
         Lookup::WasShared(block) => Found::WasShared(block.as_ptr()),
@@ -119,8 +119,8 @@ pub(crate) fn found(tree: &Tree, index: u64) -> Found {
 }
 
 /// Whether the tree may write the block at `index` in place.
-pub(crate) fn is_exclusive(tree: &Tree, index: u64) -> bool {
-    matches!(found(tree, index), Found::Exclusive(_))
+pub(crate) fn is_owned(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Owned(_))
 }
 
 /// Whether the block at `index` is the tree's alone, and was another's, too.
@@ -249,15 +249,15 @@ pub(crate) fn blocks(tree: &Tree) -> Result<KVec<(u64, Page)>> {
     Ok(blocks)
 }
 
-/// Checks that the exclusive blocks from `index` on are those that a lookup finds exclusive, up to
+/// Checks that the owned blocks from `index` on are those that a lookup finds owned, up to
 /// the end of a leaf.
 fn check_own(tree: &Tree, index: u64) -> Result {
     const MAX: usize = 4;
     let own = (index..index + MAX as u64)
         .take_while(|at| at / FANOUT == index / FANOUT)
-        .take_while(|at| matches!(found(tree, *at), Found::Exclusive(_)));
+        .take_while(|at| matches!(found(tree, *at), Found::Owned(_)));
     check_eq!(
-        tree.exclusive_run(index, MAX).len(),
+        tree.owned_run(index, MAX).len(),
         own.count(),
         "index {index}"
     );

@@ -105,7 +105,7 @@ fn may_overcommit(
         .filter(|index| {
             matches!(
                 file_blocks.lookup(*index),
-                Lookup::Exclusive(_) | Lookup::Unwritten(_) | Lookup::WasShared(_)
+                Lookup::Owned(_) | Lookup::Unwritten(_) | Lookup::WasShared(_)
             )
         })
         .nth(taken - 1)
@@ -150,7 +150,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
             match lookup {
                 // Zeros already.
                 Lookup::Hole | Lookup::Unwritten(_) => (),
-                Lookup::Exclusive(block) => in_place[i] = Some((block, bytes)),
+                Lookup::Owned(block) => in_place[i] = Some((block, bytes)),
                 Lookup::Shared(ref block) | Lookup::WasShared(ref block) => {
                     // A poisoned block can be neither copied nor read: it stays.
                     if matches!(block.is_zero(bytes.start, bytes.len()), Ok(false)) {

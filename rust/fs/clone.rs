@@ -61,8 +61,9 @@ pub(crate) struct Span {
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where something else refers to the
-/// first block, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as they were.
+/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where something else refers
+/// to the first block, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as
+/// they were.
 pub(crate) fn share(
     from: &LockedInode,
     to: &Changing<'_>,

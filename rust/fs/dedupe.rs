@@ -401,10 +401,8 @@ fn commit(
         drop(tree.commit());
         Ok(Some(len))
     });
-    to.info().blocks.restore_exclusive(referenced.to.own.iter());
-    from.info()
-        .blocks
-        .restore_exclusive(referenced.from.own.iter());
+    to.info().blocks.restore_owned(referenced.to.own.iter());
+    from.info().blocks.restore_owned(referenced.from.own.iter());
     result
 }
 

@@ -23,7 +23,7 @@ pub(super) fn remapped(request: &RemapRequest<'_>) -> Remapped {
     }
 }
 
-/// Traces that exclusive blocks replace shared ones in `inode`.
+/// Traces that owned blocks replace shared ones in `inode`.
 pub(super) fn cow(inode: &Inode, index: u64, blocks: u64) {
     trace::cow(inode.super_block().s_dev(), inode.ino(), index, blocks);
 }

@@ -217,7 +217,7 @@ fn fill_step<'a>(
         let is_own = || {
             matches!(
                 file_blocks.lookup(index),
-                Lookup::Exclusive(_) | Lookup::Unwritten(_)
+                Lookup::Owned(_) | Lookup::Unwritten(_)
             )
         };
         let mut new = new;

@@ -9,7 +9,7 @@ use super::{
     ReflinkFs, //
 };
 use crate::{
-    dax::Exclusive,
+    dax::Owned,
     memfs::quota::has_quota,
     store::{
         block::{
@@ -52,10 +52,10 @@ use kernel::{
 /// The blocks of a file.
 ///
 /// Modified only with `invalidate_lock` held exclusive, through [`ChargedBlock`] and
-/// [`ChargedTree`], which keep the quota charge equal to the block count; [`FileBlocks::insert_uncharged`]
-/// is for superblocks without quotas. [`FileBlocks::get_stable`] changes exclusive bits only. Blocks become
-/// written with `invalidate_lock` held shared, or the inode's own lock: the blocks are not shared
-/// then.
+/// [`ChargedTree`], which keep the quota charge equal to the block count;
+/// [`FileBlocks::insert_uncharged`] is for superblocks without quotas. [`FileBlocks::get_stable`]
+/// changes owned bits only. Blocks become written with `invalidate_lock` held shared, or the
+/// inode's own lock: the blocks are not shared then.
 #[pin_data]
 pub(crate) struct FileBlocks {
     pool: Arc<Pool>,
@@ -74,8 +74,8 @@ pub(crate) const ALL: Range<u64> = 0..super::blocks_for(u64::MAX);
 /// See [`FileBlocks::range_to_snapshot`]: 16 leaves.
 const SNAPSHOT_RANGE_MAX_BLOCKS: u64 = 1024;
 
-/// How many steps [`FileBlocks::is_same`] takes at most: those along the two sides of a tree, and to
-/// spare.
+/// How many steps [`FileBlocks::is_same`] takes at most: those along the two sides of a tree, and
+/// to spare.
 const COMPARE_STEPS: u64 = 1024;
 
 /// How many blocks an extent is followed under one hold of the lock.
@@ -100,8 +100,8 @@ impl FileBlocks {
         self.zero_block.read().as_ref()?.get(0)
     }
 
-    /// Makes [`FileBlocks::zero_block`], if there is none yet. It lasts as long as the inode, and is
-    /// charged to the pool, but not to the file's owner.
+    /// Makes [`FileBlocks::zero_block`], if there is none yet. It lasts as long as the inode, and
+    /// is charged to the pool, but not to the file's owner.
     ///
     /// # Errors
     ///
@@ -142,8 +142,8 @@ impl FileBlocks {
     }
 
     /// Returns whether the block at `index` may be written in place.
-    pub(crate) fn is_exclusive(&self, index: u64) -> bool {
-        matches!(self.lookup(index), Lookup::Exclusive(_))
+    pub(crate) fn is_owned(&self, index: u64) -> bool {
+        matches!(self.lookup(index), Lookup::Owned(_))
     }
 
     /// See [`Tree::owns_path`].
@@ -153,24 +153,24 @@ impl FileBlocks {
 
     /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place,
     /// and that are `wanted`. They stay so while the result holds the tree's lock.
-    pub(crate) fn exclusive<const N: usize>(
+    pub(crate) fn owned<const N: usize>(
         &self,
         index: u64,
         n: usize,
         wanted: impl Fn(&BlockRef) -> bool,
-    ) -> ExclusiveBlocks<'_, N> {
+    ) -> OwnedBlocks<'_, N> {
         let mut blocks = [const { None }; N];
         let tree = self.tree.read();
         let mut i = 0;
         while i < n.min(N) {
-            let own = tree.exclusive_run(index + i as u64, n - i);
+            let own = tree.owned_run(index + i as u64, n - i);
             for (block, own) in blocks[i..].iter_mut().zip(own) {
                 *block = own.as_ref().filter(|own| wanted(own)).cloned();
             }
-            // Skips one that is not exclusive.
+            // Skips one that is not owned.
             i += own.len().max(1);
         }
-        ExclusiveBlocks {
+        OwnedBlocks {
             blocks,
             _tree: tree,
         }
@@ -201,21 +201,21 @@ impl FileBlocks {
         }
     }
 
-    /// As [`FileBlocks::with_blocks`], with up to `max` blocks, as far as they can be written in place;
-    /// with none if that at `index` cannot.
-    pub(crate) fn with_exclusive_blocks<R>(
+    /// As [`FileBlocks::with_blocks`], with up to `max` blocks, as far as they can be written in
+    /// place; with none if that at `index` cannot.
+    pub(crate) fn with_owned_blocks<R>(
         &self,
         index: u64,
         max: usize,
         f: impl FnOnce(&[Option<BlockRef>]) -> R,
     ) -> R {
         let mut tree = self.tree.read();
-        let mut own = tree.exclusive_run(index, max);
+        let mut own = tree.owned_run(index, max);
         if own.is_empty() && tree.is_unwritten(index) {
             drop(tree);
             self.set_written(index, max);
             tree = self.tree.read();
-            own = tree.exclusive_run(index, max);
+            own = tree.owned_run(index, max);
         }
         f(own)
     }
@@ -335,7 +335,8 @@ impl FileBlocks {
         Ok(self.write_shareable(prealloc)?.edit())
     }
 
-    /// As [`FileBlocks::edit`], with the blocks from `first` on only: the others do not count as shared.
+    /// As [`FileBlocks::edit`], with the blocks from `first` on only: the others do not count as
+    /// shared.
     ///
     /// # Errors
     ///
@@ -357,10 +358,10 @@ impl FileBlocks {
         self.tree.read().edit_empty()
     }
 
-    /// See [`Tree::restore_exclusive`].
-    pub(crate) fn restore_exclusive<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
+    /// See [`Tree::restore_owned`].
+    pub(crate) fn restore_owned<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
         for &index in indexes {
-            self.tree.write().restore_exclusive(index);
+            self.tree.write().restore_owned(index);
         }
     }
 
@@ -423,12 +424,12 @@ impl FileBlocks {
 }
 
 /// Blocks that may be written in place, with the lock of their tree.
-pub(crate) struct ExclusiveBlocks<'a, const N: usize> {
+pub(crate) struct OwnedBlocks<'a, const N: usize> {
     blocks: [Option<BlockRef>; N],
     _tree: ReadGuard<'a, Tree>,
 }
 
-impl<const N: usize> Exclusive<N> for ExclusiveBlocks<'_, N> {
+impl<const N: usize> Owned<N> for OwnedBlocks<'_, N> {
     fn blocks(&self) -> &[Option<BlockRef>; N] {
         &self.blocks
     }

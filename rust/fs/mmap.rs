@@ -71,7 +71,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(VmFault::SIGBUS);
         }
-        let own = inode.info().blocks.exclusive(index, 1, |_| true);
+        let own = inode.info().blocks.owned(index, 1, |_| true);
         let own: Associated<1> = Associated::new(fault, index, own);
         if let Some(result) = dax::map_writable(fault, &lock, own) {
             // If this block had to be made, so do those after it.
@@ -84,7 +84,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             continue;
         }
         drop(lock);
-        make_exclusive(inode, index)?;
+        make_owned(inode, index)?;
         made = true;
     }
 }
@@ -127,7 +127,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                     zeros
                 }
             },
-            Lookup::Exclusive(block) | Lookup::Unwritten(block) => Some(block),
+            Lookup::Owned(block) | Lookup::Unwritten(block) => Some(block),
             Lookup::Shared(block) | Lookup::WasShared(block) => {
                 Some(block).filter(|block| !block.refcount_high())
             }
@@ -140,7 +140,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             }
             None => drop(lock),
         }
-        make_exclusive(inode, index)?;
+        make_owned(inode, index)?;
     }
 }
 
@@ -202,7 +202,7 @@ fn map_writable_around(
         let own = Associated::<FAULT_AROUND_BLOCKS>::new(
             fault,
             first,
-            file_blocks.exclusive(first, n, may_come_along),
+            file_blocks.owned(first, n, may_come_along),
         );
         dax::map_writable_around(fault, lock, first, own);
     }
@@ -217,11 +217,11 @@ fn map_writable_around(
 ///
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` if the file's block is poisoned; `EINTR` if a fatal signal
 /// is pending.
-fn make_exclusive(inode: &Inode, index: u64) -> Result {
+fn make_owned(inode: &Inode, index: u64) -> Result {
     let mut prealloc = Prealloc::new();
     loop {
         let expected = inode.info().blocks.lookup(index);
-        if let Lookup::Exclusive(_) | Lookup::Unwritten(_) = expected {
+        if let Lookup::Owned(_) | Lookup::Unwritten(_) = expected {
             return Ok(());
         }
         let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;

@@ -11,7 +11,8 @@
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
-//! | `room.rs`, `referenced.rs`, `sort.rs` | what a change with `invalidate_lock` held waits for: memory, references of others to blocks |
+//! | `room.rs` | memory for a change, had before `invalidate_lock` |
+//! | `referenced.rs`, `sort.rs` | blocks that something else refers to, which must not be shared |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
 //! | `events.rs` | tracepoints |
 //!

@@ -81,7 +81,7 @@ impl Referenced {
         let mapped = file.info().dax.mapped();
         let listed = mapped.for_each_referenced(range.clone(), |index| {
             self.found += 1;
-            if file.info().blocks.is_exclusive(index) {
+            if file.info().blocks.is_owned(index) {
                 result = result.and(room.push(&mut self.own, index));
             }
             if wanted.contains(&index) {
@@ -94,7 +94,7 @@ impl Referenced {
         result
     }
 
-    /// Removes the own blocks from `tree`, a snapshot of the file's, and makes them exclusive in
+    /// Removes the own blocks from `tree`, a snapshot of the file's, and makes them owned in
     /// the file again: a store by way of the reference must reach the file.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Referenced {
         if result.is_err() {
             *tree = Tree::new(file.info().blocks.pool().clone());
         }
-        file.info().blocks.restore_exclusive(self.own.iter());
+        file.info().blocks.restore_owned(self.own.iter());
         result
     }
 }

@@ -89,8 +89,8 @@ pub(crate) struct Super {
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may
-    /// be stored to, where there is no room for [`FileBlocks::zero_block`](super::FileBlocks::zero_block), or
-    /// too much refers to that.
+    /// be stored to, where there is no room for
+    /// [`FileBlocks::zero_block`](super::FileBlocks::zero_block), or too much refers to that.
     zero_block: Pin<KBox<ZeroBlock>>,
     pub(crate) quota: QuotaOptions,
     /// The file that shows what the superblock holds.

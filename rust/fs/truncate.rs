@@ -27,7 +27,7 @@ pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
     if pos <= size || offset == 0 || !inode.info().dax.was_mapped() {
         return;
     }
-    if let Lookup::Exclusive(block) = inode.info().blocks.lookup(block_of(size)) {
+    if let Lookup::Owned(block) = inode.info().blocks.lookup(block_of(size)) {
         block.zero(offset, BLOCK_SIZE - offset);
     }
 }

@@ -29,8 +29,8 @@
 //! [`Tree::lookup`] answers one of these, and a write acts accordingly:
 //!
 //! * [`Lookup::Hole`]: there is no block. A write inserts a new one.
-//! * [`Lookup::Exclusive`]: no node on the path is shared, one slot holds the block, and its
-//!   exclusive bit is set in the tree's generation. A write stores to the block.
+//! * [`Lookup::Owned`]: no node on the path is shared, one slot holds the block, and its
+//!   owned bit is set in the tree's generation. A write stores to the block.
 //! * [`Lookup::Unwritten`]: the same, and the block is unwritten. A write calls
 //!   [`Tree::set_written`] first.
 //! * [`Lookup::Shared`]: a node on the path is shared, or another slot holds the block. A write
@@ -40,7 +40,7 @@
 //!
 //! A node on the path with several references makes all below it shared, whatever the counts there
 //! are: the other tree may be about to copy that node and raise them. On a path without one, counts
-//! can only be raised by way of this tree, whose lock the walker holds, so `Exclusive` stays true
+//! can only be raised by way of this tree, whose lock the walker holds, so `Owned` stays true
 //! as long as it holds the lock. A count may fall to one at any time, when another tree is dropped;
 //! a walk that did not see it yet copies needlessly.
 //!
@@ -48,7 +48,7 @@
 //! splice a block of B into a pipe, or read it without a lock, as `read(2)` does when it faults.
 //! Then B is removed. The block has one slot again, A's, and nothing on A's path is shared, but
 //! what A writes to the page now shows up in the pipe. The page's reference count cannot tell, as
-//! it counts readers of A, too. So each slot has an **exclusive** bit, which says that no other
+//! it counts readers of A, too. So each slot has an **owned** bit, which says that no other
 //! tree ever held the block. A new block gets it, and nothing else does.
 //!
 //! ## Generations
@@ -59,19 +59,19 @@
 //!
 //! * [`Tree::snapshot`] gives both trees a new generation. [`Tree::snapshot_range`] clears the bits
 //!   of a few blocks and shares only nodes all of whose blocks are among these; the others stay
-//!   exclusive, also while the snapshot exists. So no node that is shared has a bit that counts,
+//!   owned, also while the snapshot exists. So no node that is shared has a bit that counts,
 //!   and none comes back when the other tree is dropped.
 //! * [`Tree::edit`] keeps the generation, as the edited tree takes the place of this one. Until
 //!   then everything is shared, as the root is: so it lives under one hold of `invalidate_lock`.
 //!   [`Tree::edit_range`] does so with a part, and may live longer.
 //! * [`Tree::get_stable`] clears one bit, for a reader that uses the page later.
-//! * [`Tree::restore_exclusive`] sets the bit of a block that was not given away after all: a block
+//! * [`Tree::restore_owned`] sets the bit of a block that was not given away after all: a block
 //!   that something else refers to stays with its file, see below.
 //!
 //! ## Mappings
 //!
 //! Stores of user space do not ask the tree. So no page table may map a block writable that is not
-//! exclusive, and none may map a block that is not the file's. `invalidate_lock` of the inode sees
+//! owned, and none may map a block that is not the file's. `invalidate_lock` of the inode sees
 //! to that: a fault holds it shared from the lookup until the entry is in the page table, and what
 //! makes a block shared or takes it out of its file holds it exclusive, and before that has
 //!
@@ -80,11 +80,11 @@
 //!    removing, of all in the range;
 //! 2. looked for blocks that something else still refers to, such as a pin
 //!    ([`block::MappedBlocks::for_each_referenced`]): a device may store to them without an entry.
-//!    Of these the clone gets copies, and they stay exclusive.
+//!    Of these the clone gets copies, and they stay owned.
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
 //! `get_stable` does not give it out. The next store after a clone faults, finds the block not to
-//! be exclusive, and copies it. What else in the kernel may find such a page: `docs/design.md`.
+//! be owned, and copies it. What else in the kernel may find such a page: `docs/design.md`.
 //!
 //! ## Locks
 //!

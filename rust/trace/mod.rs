@@ -52,7 +52,7 @@ pub(crate) fn cow_enabled() -> bool {
     unsafe { bindings::rust_trace_reflinkfs_cow_enabled() }
 }
 
-/// Exclusive blocks replace shared ones, from `index` on.
+/// Owned blocks replace shared ones, from `index` on.
 pub(crate) fn cow(dev: u32, ino: u64, index: u64, blocks: u64) {
     // SAFETY: A tracepoint's function takes any numbers.
     unsafe { bindings::rust_trace_reflinkfs_cow(dev, ino, index, blocks) };

@@ -41,7 +41,7 @@ pub(super) const BATCH_BLOCKS: usize = 16;
 /// Returns whether a part of a block cannot be written because the block is poisoned: in place, or
 /// to a copy of the rest. (A block that is replaced as a whole is not copied.)
 fn is_poisoned(old: &Lookup, part: Range<usize>) -> bool {
-    let stays = matches!(old, Lookup::Exclusive(_)) || part.len() < BLOCK_SIZE;
+    let stays = matches!(old, Lookup::Owned(_)) || part.len() < BLOCK_SIZE;
     stays && old.as_block().is_some_and(BlockRef::is_poisoned)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn write_blocks<const N: usize>(
         None => (n, len),
     };
     let own: [_; N] = array::from_fn(|i| match &olds[i] {
-        Lookup::Exclusive(block) => Some(block),
+        Lookup::Owned(block) => Some(block),
         _ => None,
     });
     if own[..n].iter().all(Option::is_some) {
@@ -156,7 +156,7 @@ fn make_blocks<'a>(
     stays_hole: impl Fn(usize) -> bool,
     may_wait: bool,
 ) -> (usize, Result) {
-    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Exclusive(_) | Lookup::WasShared(_));
+    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Owned(_) | Lookup::WasShared(_));
     let needed = if may_wait {
         olds.iter().filter(takes_room).count()
     } else {
@@ -165,7 +165,7 @@ fn make_blocks<'a>(
     let mut run = inode.info().blocks.pool().alloc_batch(needed as u64);
     for (i, (old, new)) in olds.iter().zip(news).enumerate() {
         match old {
-            Lookup::Exclusive(_) => continue,
+            Lookup::Owned(_) => continue,
             _ if !may_wait => return (i, Err(EAGAIN)),
             Lookup::Hole if stays_hole(i) => continue,
             _ => (),
@@ -183,7 +183,7 @@ fn wipe_own(inode: &LockedInode, bytes: Range<u64>) {
     let mut at = bytes.start;
     while at < bytes.end {
         let offset = offset_in_block(at);
-        if let Lookup::Exclusive(block) = inode.info().blocks.lookup(block_of(at)) {
+        if let Lookup::Owned(block) = inode.info().blocks.lookup(block_of(at)) {
             block.zero(offset, BLOCK_SIZE - offset);
         }
         at += (BLOCK_SIZE - offset) as u64;

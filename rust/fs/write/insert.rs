@@ -46,10 +46,10 @@ pub(super) fn insert_block(
     let inode = lock.inode();
     let mut block = block;
     loop {
-        // A fault has inserted an exclusive block since the lookup. It may hold newer stores: only
+        // A fault has inserted an owned block since the lookup. It may hold newer stores: only
         // our bytes are copied to it.
         if inode.info().dax.was_mapped() {
-            if let Lookup::Exclusive(own) = inode.info().blocks.lookup(index) {
+            if let Lookup::Owned(own) = inode.info().blocks.lookup(index) {
                 return own.copy_from(part.start, block.bytes(), part.start, part.len());
             }
         }

@@ -7,15 +7,14 @@
 //! mapping of this very file; then new blocks are inserted with `invalidate_lock` held.
 //!
 //! ```text
-//! write                    the loop: as many bytes as each of these writes
-//! ├─ write_in_place        own blocks: FileBlocks::with_exclusive_blocks
+//! write                     the loop
+//! ├─ write_in_place         own blocks: FileBlocks::with_owned_blocks
 //! └─ write_some
-//!    ├─ run::write_run     whole new blocks: allocates as many as are contiguous, and fills them
-//!    │  └─ insert_contig   FileBlocks::insert_uncharged, Tree::insert_run, Leaf::insert_run
-//!    └─ batch::write_blocks
-//!       │                up to 16 blocks, each as it is found: allocates and fills them
-//!       └─ insert_batch    one by one, as insert_contig does where the owner is charged:
-//!          └─ insert_block ChargedBlock::insert, Tree::insert, Leaf::insert
+//!    ├─ run::write_run      whole new blocks: allocates and fills as many as are contiguous
+//!    │  └─ insert_contig    FileBlocks::insert_uncharged, Tree::insert_run, Leaf::insert_run
+//!    └─ batch::write_blocks each as it is found: allocates and fills up to 16
+//!       └─ insert_batch     one by one, as insert_contig does where the owner is charged:
+//!          └─ insert_block  ChargedBlock::insert, Tree::insert, Leaf::insert
 //! ```
 //!
 //! The trees' functions end in `cow::update_leaf`, which copies the nodes on the path that are
@@ -108,7 +107,7 @@ fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     let offset = offset_in_block(pos);
     let wanted = IN_PLACE_BLOCKS.min((offset + source.len()).div_ceil(BLOCK_SIZE));
     let file_blocks = &write.inode.info().blocks;
-    file_blocks.with_exclusive_blocks(block_of(pos), wanted, |blocks| {
+    file_blocks.with_owned_blocks(block_of(pos), wanted, |blocks| {
         let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
         match source.len().min(room) {
             0 => 0,

@@ -25,9 +25,9 @@ use kernel::{
 
 /// The slots of a leaf, at most 64. Each is empty or holds a block.
 ///
-/// # Exclusive blocks
+/// # Owned blocks
 ///
-/// A slot's **exclusive** bit says that no other tree ever held the block, so that no reference to
+/// A slot's **owned** bit says that no other tree ever held the block, so that no reference to
 /// its page exists that was obtained through another tree. The bit counts only in the tree's
 /// present generation: see the [theory of operation](crate::store).
 ///
@@ -43,10 +43,10 @@ use kernel::{
 /// of which slot `i` gives the `i`-th to a new block. If that was given out before, the leaf takes
 /// a new group.
 pub struct Slots<B: ?Sized = [Option<RawBlock>]> {
-    /// The generation of the exclusive bits.
+    /// The generation of the owned bits.
     generation: u64,
-    /// A bit for each slot whose block is exclusive.
-    exclusive: u64,
+    /// A bit for each slot whose block is owned.
+    owned: u64,
     /// A bit for each slot whose block is unwritten; clear for empty slots.
     unwritten: u64,
     /// The first number of the leaf's group; 0 if it has none.
@@ -95,13 +95,13 @@ impl Slots {
         unsafe { &*(blocks as *const [Option<BlockRef>]) }
     }
 
-    /// Returns the blocks from slot `from` on, at most `max`, up to the first that is not exclusive
+    /// Returns the blocks from slot `from` on, at most `max`, up to the first that is not owned
     /// in `generation`, has other slots, or is unwritten.
-    pub fn exclusive_run(&self, from: usize, max: usize, generation: u64) -> &[Option<BlockRef>] {
-        let exclusive = self.exclusive_in(generation) & !self.unwritten;
-        let exclusive = exclusive & bits(from, from.saturating_add(max));
-        let exclusive = (exclusive >> from).trailing_ones() as usize;
-        let n = (from..from + exclusive).take_while(|&i| self.is_sole_owner(i));
+    pub fn owned_run(&self, from: usize, max: usize, generation: u64) -> &[Option<BlockRef>] {
+        let owned = self.owned_in(generation) & !self.unwritten;
+        let owned = owned & bits(from, from.saturating_add(max));
+        let owned = (owned >> from).trailing_ones() as usize;
+        let n = (from..from + owned).take_while(|&i| self.is_sole_holder(i));
         let n = n.count();
         self.blocks().get(from..from + n).unwrap_or_default()
     }
@@ -136,14 +136,14 @@ impl Slots {
         self.unwritten.count_ones().into()
     }
 
-    /// Makes the unwritten blocks in slots `from..to` written that are exclusive in `generation`
+    /// Makes the unwritten blocks in slots `from..to` written that are owned in `generation`
     /// and have no other slot. Returns how many more are written.
     pub fn set_written(&mut self, from: usize, to: usize, generation: u64) -> BlockCount {
         let before = self.unwritten;
-        let mut left = before & self.exclusive_in(generation) & bits(from, to);
+        let mut left = before & self.owned_in(generation) & bits(from, to);
         while left != 0 {
             let i = left.trailing_zeros() as usize;
-            if self.is_sole_owner(i) {
+            if self.is_sole_holder(i) {
                 self.unwritten &= !bit(i);
             }
             left &= left - 1;
@@ -157,37 +157,37 @@ impl Slots {
     /// Returns whether slot `i` holds a block that no other slot holds.
     ///
     /// Whether this leaf is shared, the tree knows; whether other references to the page may
-    /// exist, the exclusive bit.
-    pub fn is_sole_owner(&self, i: usize) -> bool {
+    /// exist, the owned bit.
+    pub fn is_sole_holder(&self, i: usize) -> bool {
         self.block(i).is_some_and(|block| block.slot_count() == 1)
     }
 
-    /// Returns whether the exclusive bit of slot `i` is set in `generation`.
-    pub fn is_exclusive(&self, i: usize, generation: u64) -> bool {
-        self.exclusive_in(generation) & bit(i) != 0
+    /// Returns whether the owned bit of slot `i` is set in `generation`.
+    pub fn is_owned(&self, i: usize, generation: u64) -> bool {
+        self.owned_in(generation) & bit(i) != 0
     }
 
-    fn exclusive_in(&self, generation: u64) -> u64 {
+    fn owned_in(&self, generation: u64) -> u64 {
         if self.generation == generation {
-            self.exclusive
+            self.owned
         } else {
             0
         }
     }
 
-    /// Sets the exclusive bits of slots `from..to` in `generation`; bits of another generation are
+    /// Sets the owned bits of slots `from..to` in `generation`; bits of another generation are
     /// lost.
-    pub fn set_exclusive(&mut self, from: usize, to: usize, generation: u64) {
+    pub fn set_owned(&mut self, from: usize, to: usize, generation: u64) {
         if self.generation != generation {
             self.generation = generation;
-            self.exclusive = 0;
+            self.owned = 0;
         }
-        self.exclusive |= bits(from, to);
+        self.owned |= bits(from, to);
     }
 
-    /// Clears the exclusive bits of slots `from..to`.
-    pub fn clear_exclusive(&mut self, from: usize, to: usize) {
-        self.exclusive &= !bits(from, to);
+    /// Clears the owned bits of slots `from..to`.
+    pub fn clear_owned(&mut self, from: usize, to: usize) {
+        self.owned &= !bits(from, to);
     }
 
     /// Returns whether slot `i` and slot `j` of `other` hold the same block, or none.
@@ -243,7 +243,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
             pool,
             slots: Slots {
                 generation: 0,
-                exclusive: 0,
+                owned: 0,
                 unwritten: 0,
                 group: 0,
                 spent: 0,
@@ -252,18 +252,18 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         }
     }
 
-    /// Puts a new block into slot `i`, exclusive in `generation`, and releases what was there.
+    /// Puts a new block into slot `i`, owned in `generation`, and releases what was there.
     pub fn insert(&mut self, i: usize, block: NewBlock<'_>, generation: u64) -> BlockCount {
         debug_assert!(core::ptr::eq(block.pool(), &**self.pool.pool()));
         let unwritten = block.is_unwritten();
         let number = self.take_numbers(i, i + 1);
         // INVARIANT: The slot count is that of the new block, whose pool the assertion names.
         let delta = self.replace(i, Some(block.into_slot(number)), unwritten);
-        self.set_exclusive(i, i + 1, generation);
+        self.set_owned(i, i + 1, generation);
         delta
     }
 
-    /// Puts the first `n` of `blocks` into the slots from `first` on, exclusive in `generation`.
+    /// Puts the first `n` of `blocks` into the slots from `first` on, owned in `generation`.
     ///
     /// The slots are empty: what they hold would be lost.
     pub fn insert_run(
@@ -288,7 +288,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
             // INVARIANT: As in `insert`.
             *slot = Some(block);
         }
-        self.set_exclusive(first, end, generation);
+        self.set_owned(first, end, generation);
         BlockCount::written(end - first)
     }
 
@@ -349,14 +349,14 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
     }
 
     /// Fills this empty leaf with the blocks of `other`, and their bits. Full blocks are copied to
-    /// spares, without the exclusive bit: page tables may map the original.
+    /// spares, without the owned bit: page tables may map the original.
     ///
     /// # Errors
     ///
     /// Those of [`Leaf::share`]; some slots may be filled.
     pub fn copy_from(&mut self, other: &Self, spares: &mut impl SpareSource) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
-        (self.slots.generation, self.slots.exclusive) = (other.generation, other.exclusive);
+        (self.slots.generation, self.slots.owned) = (other.generation, other.owned);
         self.slots.unwritten = other.unwritten;
         // The last full block and its copy, as adjacent slots may hold the same block.
         let mut last: Option<(RawBlock, RawBlock)> = None;
@@ -370,7 +370,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
                 };
                 if held != block {
                     last = Some((block, held));
-                    self.slots.exclusive &= !bit(i);
+                    self.slots.owned &= !bit(i);
                 }
             }
             if let Some(slot) = self.slots.blocks.get_mut(i) {
@@ -388,7 +388,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         let unwritten = core::mem::take(&mut other.unwritten) != 0;
         // INVARIANT: The slot count is the same; both are of one pool.
         let delta = self.replace(0, block, unwritten);
-        (self.slots.generation, self.slots.exclusive) = (other.generation, other.exclusive);
+        (self.slots.generation, self.slots.owned) = (other.generation, other.owned);
         (self.slots.group, self.slots.spent) = (other.group, other.spent);
         delta
     }
@@ -407,7 +407,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         delta
     }
 
-    /// Puts `block`, which counts the slot, into slot `i`, without the exclusive bit.
+    /// Puts `block`, which counts the slot, into slot `i`, without the owned bit.
     fn replace(&mut self, i: usize, block: Option<RawBlock>, unwritten: bool) -> BlockCount {
         let Some(slot) = self.slots.blocks.get_mut(i) else {
             // There is no such slot.
@@ -418,7 +418,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         };
         let old = core::mem::replace(slot, block);
         let was_unwritten = self.is_unwritten(i);
-        self.slots.exclusive &= !bit(i);
+        self.slots.owned &= !bit(i);
         self.slots.unwritten &= !bit(i);
         if unwritten {
             self.slots.unwritten |= bit(i);

@@ -11,8 +11,8 @@
 //! stale association still names the right inode and index. It ends
 //!
 //! * before blocks become shared, if only the store refers to the page
-//!   ([`MappedBlocks::for_each_referenced`]). A block that something else refers to does not become shared,
-//!   so that a shared block never leads from one file to another;
+//!   ([`MappedBlocks::for_each_referenced`]). A block that something else refers to does not become
+//!   shared, so that a shared block never leads from one file to another;
 //! * when the inode is evicted ([`MappedBlocks::disassociate_all`]);
 //! * when no slot holds the block and only the store refers to the page ([`release`]). Until then
 //!   the block is on the inode's list `orphans`, see [`super::orphans`].
@@ -131,7 +131,7 @@ impl MappedBlocks {
     /// * `mapping->host->i_private` points to `self`, and the inode is not being evicted.
     /// * Each block carries no mapping, or that inode's.
     ///
-    /// The caller holds `invalidate_lock`, at least shared, and the blocks are exclusive.
+    /// The caller holds `invalidate_lock`, at least shared, and the blocks are owned.
     pub unsafe fn associate<'a>(
         &self,
         mapping: *mut bindings::address_space,

@@ -128,7 +128,7 @@ impl RawBlock {
     ///
     /// `Acquire` pairs with the full ordering of [`RawBlock::put_slot`]: a caller that sees one
     /// slot, its own, sees what was done before the others were dropped. That does not include
-    /// reads by way of a [`BlockRef`], for which there are exclusive bits.
+    /// reads by way of a [`BlockRef`], for which there are owned bits.
     pub(super) fn slot_count(self) -> u64 {
         self.state().load(Acquire) & SLOT_COUNT_MASK
     }

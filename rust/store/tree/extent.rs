@@ -115,7 +115,7 @@ impl Tree {
                 index: index + i as u64,
                 number: slots.number(first + i)?,
                 len: 1,
-                shared: !unique || !slots.is_sole_owner(first + i),
+                shared: !unique || !slots.is_sole_holder(first + i),
                 unwritten: slots.is_unwritten(first + i),
             })
         };

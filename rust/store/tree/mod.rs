@@ -3,13 +3,13 @@
 //! The blocks of one file: a persistent radix tree.
 
 mod compare;
-mod exclusive;
 mod extent;
+mod owned;
 mod share;
 mod update;
 
-pub use self::exclusive::StableRef;
 pub use self::extent::BlockExtent;
+pub use self::owned::StableRef;
 
 use super::{
     block::{
@@ -48,7 +48,7 @@ use kernel::{prelude::*, sync::Arc};
 /// let mut prealloc = Prealloc::on_demand();
 /// let mut tree = Tree::new(pool.clone());
 /// tree.insert(7, pool.alloc()?, &mut prealloc)?;
-/// assert!(matches!(tree.lookup(7), Lookup::Exclusive(_)));
+/// assert!(matches!(tree.lookup(7), Lookup::Owned(_)));
 /// assert!(tree.lookup(8).is_hole());
 ///
 /// let mut clone = tree.snapshot();
@@ -56,7 +56,7 @@ use kernel::{prelude::*, sync::Arc};
 /// assert_eq!(pool.used(), 1);
 ///
 /// clone.insert(7, pool.alloc()?, &mut prealloc)?;
-/// assert!(matches!(clone.lookup(7), Lookup::Exclusive(_)));
+/// assert!(matches!(clone.lookup(7), Lookup::Owned(_)));
 /// // The clone may have given a reference to the block away, for a pipe.
 /// assert!(matches!(tree.lookup(7), Lookup::WasShared(_)));
 /// assert_eq!(pool.used(), 2);
@@ -64,7 +64,7 @@ use kernel::{prelude::*, sync::Arc};
 /// ```
 pub struct Tree {
     pool: Arc<Pool>,
-    /// The generation in which new blocks are exclusive.
+    /// The generation in which new blocks are owned.
     generation: u64,
     /// See [`Tree::take_copied`].
     copied: u64,
@@ -93,8 +93,8 @@ pub enum Lookup {
     /// No block: reads as zeros.
     Hole,
     /// A block of this tree alone, which may be written while the tree cannot be snapshot.
-    Exclusive(BlockRef),
-    /// As [`Lookup::Exclusive`] once [`Tree::set_written`] was called; until then a block of zeros
+    Owned(BlockRef),
+    /// As [`Lookup::Owned`] once [`Tree::set_written`] was called; until then a block of zeros
     /// that counts as a hole.
     Unwritten(BlockRef),
     /// A block that other trees may hold, too: to be copied, never written.
@@ -114,7 +114,7 @@ impl Lookup {
     pub fn as_block(&self) -> Option<&BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Exclusive(block)
+            Self::Owned(block)
             | Self::Unwritten(block)
             | Self::Shared(block)
             | Self::WasShared(block) => Some(block),
@@ -125,7 +125,7 @@ impl Lookup {
     pub fn block(self) -> Option<BlockRef> {
         match self {
             Self::Hole => None,
-            Self::Exclusive(block)
+            Self::Owned(block)
             | Self::Unwritten(block)
             | Self::Shared(block)
             | Self::WasShared(block) => Some(block),
@@ -230,10 +230,10 @@ impl Tree {
     fn lookup_in(&self, slots: &Slots, i: usize, unique: bool) -> Lookup {
         match slots.get(i) {
             None => Lookup::Hole,
-            Some(block) if !unique || !slots.is_sole_owner(i) => Lookup::Shared(block),
-            Some(block) if !slots.is_exclusive(i, self.generation) => Lookup::WasShared(block),
+            Some(block) if !unique || !slots.is_sole_holder(i) => Lookup::Shared(block),
+            Some(block) if !slots.is_owned(i, self.generation) => Lookup::WasShared(block),
             Some(block) if slots.is_unwritten(i) => Lookup::Unwritten(block),
-            Some(block) => Lookup::Exclusive(block),
+            Some(block) => Lookup::Owned(block),
         }
     }
 
@@ -271,7 +271,7 @@ impl Tree {
             let n = (max - len).min(left_in_leaf(at));
             let to_alloc = match self.slots_at(at) {
                 Some((slots, first, true)) => (first..first + n)
-                    .take_while(|&i| !slots.is_sole_owner(i))
+                    .take_while(|&i| !slots.is_sole_holder(i))
                     .count(),
                 _ => n,
             };
@@ -297,10 +297,10 @@ impl Tree {
             .unwrap_or_default()
     }
 
-    /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Exclusive`]; at most `max`.
-    pub fn exclusive_run(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
+    /// As [`Tree::blocks_at`], up to the first that is not [`Lookup::Owned`]; at most `max`.
+    pub fn owned_run(&self, index: u64, max: usize) -> &[Option<BlockRef>] {
         match self.slots_at(index) {
-            Some((slots, i, true)) => slots.exclusive_run(i, max, self.generation),
+            Some((slots, i, true)) => slots.owned_run(i, max, self.generation),
             _ => &[],
         }
     }

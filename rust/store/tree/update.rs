@@ -216,10 +216,10 @@ impl Tree {
     }
 
     /// Makes those of the `n` blocks from `index` on written that are [`Lookup::Unwritten`], and
-    /// [`Lookup::Exclusive`] from then on: before they are stored to. Returns how many. (If the
+    /// [`Lookup::Owned`] from then on: before they are stored to. Returns how many. (If the
     /// store fails, zeros count as data, which does no harm.)
     ///
-    /// [`Lookup::Exclusive`]: super::Lookup::Exclusive
+    /// [`Lookup::Owned`]: super::Lookup::Owned
     /// [`Lookup::Unwritten`]: super::Lookup::Unwritten
     pub fn set_written(&mut self, index: u64, n: usize) -> u64 {
         let generation = self.generation;

@@ -78,7 +78,7 @@ fn expect_honest(dir: &Path, n: usize, pinned: usize) -> Outcome {
     expect_eq(same, Deduped::Same(len as u64), "FIDEDUPERANGE")?;
     to.expect_contents(&data, "the deduplicated range")?;
 
-    // It is still exclusive to the source.
+    // It is still owned by the source.
     map.store(at, b"later");
     let mut changed = data.clone();
     changed[at..at + 5].copy_from_slice(b"later");

@@ -91,7 +91,7 @@ fn stores_beside_one_reach_no_clone(t: &Test) -> Outcome {
     let (source, mut model) = stored(t)?;
     let map = Mapping::shared(&source, COUNT * BLOCK)?;
     for round in 0..3u8 {
-        // Each of these blocks is exclusive again.
+        // The file owns each of these blocks again.
         for i in 0..COUNT {
             map.store(i * BLOCK, &[round]);
             model[i * BLOCK] = round;

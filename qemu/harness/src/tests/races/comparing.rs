@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     case!(what_is_in_a_pipe_stays_as_it_is).needs(CLONES),
 ];
 
-/// How many blocks are compared: so few that the rest of the file stays exclusive.
+/// How many blocks are compared: so few that the rest of the file stays its own.
 const COMPARED: u64 = 1000;
 /// How many the file has.
 const ALL: u64 = 2048;

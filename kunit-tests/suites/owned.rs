@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_exclusive`: a block that another file held is not written in place, even once only
+//! `reflinkfs_owned`: a block that another file held is not written in place, even once only
 //! this file has it: a pipe or a reader may have a reference from the other file.
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     support::trees::{
         found,
         insert_block,
-        is_exclusive,
+        is_owned,
         pool,
         remove,
         share,
@@ -30,7 +30,7 @@ use kernel::{
     prelude::*, //
 };
 
-#[kunit_tests(reflinkfs_exclusive)]
+#[kunit_tests(reflinkfs_owned)]
 mod tests {
     use super::*;
 
@@ -38,12 +38,12 @@ mod tests {
     fn what_was_shared_once_is_not_written() -> Result {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
-            check!(is_exclusive(&tree, index));
+            check!(is_owned(&tree, index));
             drop(tree.snapshot());
             check!(was_shared(&tree, index), "index {index}");
             // Its replacement is, and so are its neighbours that are written.
             insert_block(&mut tree, index)?;
-            check!(is_exclusive(&tree, index), "index {index}");
+            check!(is_owned(&tree, index), "index {index}");
             check!(was_shared(&tree, index + 1), "index {index}");
         }
         Ok(())
@@ -57,7 +57,7 @@ mod tests {
             drop(tree);
             check!(was_shared(&copy, index), "index {index}");
             insert_block(&mut copy, index)?;
-            check!(is_exclusive(&copy, index), "index {index}");
+            check!(is_owned(&copy, index), "index {index}");
             check!(was_shared(&copy, index + 1), "index {index}");
             // Nor by the clone's clone.
             let second = copy.snapshot();
@@ -79,11 +79,11 @@ mod tests {
             );
             insert_block(&mut changed, index + 1)?;
             tree = changed;
-            check!(is_exclusive(&tree, index), "index {index}");
-            check!(is_exclusive(&tree, index + 1), "index {index}");
+            check!(is_owned(&tree, index), "index {index}");
+            check!(is_owned(&tree, index + 1), "index {index}");
             // Nor does an edited tree that is dropped change that.
             insert_block(&mut tree.edit(), index + 2)?;
-            check!(is_exclusive(&tree, index), "index {index}");
+            check!(is_owned(&tree, index), "index {index}");
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ mod tests {
     fn growing_changes_nothing() -> Result {
         for index in &CORNERS[1..] {
             let mut tree = tree_of(&pool()?, [0, *index])?;
-            check!(is_exclusive(&tree, 0), "index {index}");
+            check!(is_owned(&tree, 0), "index {index}");
             tree = tree_of(&pool()?, [0])?;
             drop(tree.snapshot());
             insert_block(&mut tree, *index)?;
@@ -112,7 +112,7 @@ mod tests {
             for index in 0..200 {
                 let shared = (to..to + len).contains(&index);
                 check_eq!(was_shared(&target, index), shared, "index {index}");
-                check_eq!(is_exclusive(&target, index), !shared, "index {index}");
+                check_eq!(is_owned(&target, index), !shared, "index {index}");
             }
         }
         Ok(())
@@ -125,12 +125,12 @@ mod tests {
         insert_block(&mut tree, 3)?;
         insert_block(&mut copy, 4)?;
         insert_block(&mut tree, 5)?;
-        check!(is_exclusive(&tree, 3) && is_exclusive(&copy, 4) && is_exclusive(&tree, 5));
+        check!(is_owned(&tree, 3) && is_owned(&copy, 4) && is_owned(&tree, 5));
         check!(was_shared(&copy, 3) && was_shared(&tree, 4) && was_shared(&copy, 5));
         drop(copy);
         for index in 0..10 {
             check_eq!(
-                is_exclusive(&tree, index),
+                is_owned(&tree, index),
                 index == 3 || index == 5,
                 "index {index}"
             );
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_leaf_comes_back_by_another_way() -> Result {
         // Written here, cloned, shared back: what was written before the clone does not become
-        // exclusive again.
+        // owned again.
         let pool = pool()?;
         let mut tree = tree_of(&pool, 0..64)?;
         let mut copy = tree.snapshot();
@@ -152,7 +152,7 @@ mod tests {
         for index in 0..64 {
             check!(was_shared(&tree, index), "index {index}");
         }
-        check!(is_exclusive(&tree, 200));
+        check!(is_owned(&tree, 200));
         Ok(())
     }
 
@@ -161,8 +161,8 @@ mod tests {
         for index in CORNERS {
             let mut tree = tree_of(&pool()?, [index, index + 1])?;
             drop(tree.snapshot());
-            tree.restore_exclusive(index);
-            check!(is_exclusive(&tree, index), "index {index}");
+            tree.restore_owned(index);
+            check!(is_owned(&tree, index), "index {index}");
             check!(was_shared(&tree, index + 1), "index {index}");
             // Until the next clone.
             drop(tree.snapshot());
@@ -177,14 +177,14 @@ mod tests {
             let index = span(height) - 1;
             let mut tree = tree_of(&pool()?, [0, index])?;
             let copy = tree.snapshot();
-            tree.restore_exclusive(index);
+            tree.restore_owned(index);
             check!(
                 matches!(found(&tree, index), Found::Shared(_)),
                 "index {index}"
             );
             drop(copy);
             check!(was_shared(&tree, index), "index {index}");
-            tree.restore_exclusive(index - 1);
+            tree.restore_owned(index - 1);
             check_eq!(found(&tree, index - 1), Found::Hole);
         }
         Ok(())
@@ -209,11 +209,7 @@ mod tests {
                 let given = range.contains(&index);
                 let is_shared = matches!(found(&tree, index), Found::Shared(_));
                 check_eq!(is_shared, given, "index {index}, {range:?}");
-                check_eq!(
-                    is_exclusive(&tree, index),
-                    !given,
-                    "index {index}, {range:?}"
-                );
+                check_eq!(is_owned(&tree, index), !given, "index {index}, {range:?}");
                 if given {
                     check_eq!(found(&copy, index), found(&tree, index), "index {index}");
                 } else {
@@ -227,11 +223,7 @@ mod tests {
             for index in 0..260 {
                 let given = range.contains(&index);
                 check_eq!(was_shared(&tree, index), given, "index {index}, {range:?}");
-                check_eq!(
-                    is_exclusive(&tree, index),
-                    !given,
-                    "index {index}, {range:?}"
-                );
+                check_eq!(is_owned(&tree, index), !given, "index {index}, {range:?}");
             }
         }
         Ok(())
@@ -246,7 +238,7 @@ mod tests {
                 let mut prealloc = Prealloc::on_demand();
                 let view = tree.snapshot_range(view, &mut prealloc)?;
                 drop(tree.snapshot_range(index..index + 1, &mut prealloc)?);
-                check!(!is_exclusive(&tree, index), "index {index}");
+                check!(!is_owned(&tree, index), "index {index}");
                 let other = index - 1;
                 check!(matches!(tree.get_stable(other), StableRef::Block(_)));
                 drop(view);
@@ -258,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_of_a_range_leaves_the_rest_exclusive() -> Result {
+    fn an_edit_of_a_range_leaves_the_rest_owned() -> Result {
         let tree = tree_of(&pool()?, 0..260)?;
         let edit = tree.edit_range(70..u64::MAX, &mut Prealloc::on_demand())?;
         for index in 0..260 {
-            check_eq!(is_exclusive(&tree, index), index < 70, "index {index}");
+            check_eq!(is_owned(&tree, index), index < 70, "index {index}");
             let wanted = if index < 70 {
                 Found::Hole
             } else {
@@ -271,7 +263,7 @@ mod tests {
             check_eq!(found(&edit, index), wanted, "index {index}");
         }
         drop(edit);
-        check!((0..260).all(|index| is_exclusive(&tree, index)));
+        check!((0..260).all(|index| is_owned(&tree, index)));
         Ok(())
     }
 
@@ -284,7 +276,7 @@ mod tests {
             check!(was_shared(&copy, index), "index {index}");
             check_eq!(found(&copy, index ^ 1), Found::Hole, "index {index}");
             insert_block(&mut copy, index)?;
-            check!(is_exclusive(&copy, index), "index {index}");
+            check!(is_owned(&copy, index), "index {index}");
         }
         Ok(())
     }
@@ -292,7 +284,7 @@ mod tests {
     #[test]
     fn own_blocks_end_at_the_first_that_is_not() -> Result {
         let mut tree = tree_of(&pool()?, 0..130)?;
-        let own = |tree: &Tree, index, max| tree.exclusive_run(index, max).len();
+        let own = |tree: &Tree, index, max| tree.owned_run(index, max).len();
         check_eq!(
             [own(&tree, 0, 200), own(&tree, 60, 3), own(&tree, 129, 9)],
             [64, 3, 1]
@@ -317,16 +309,15 @@ mod tests {
     fn marks_of_slots() -> Result {
         let pool = pool()?;
         let mut slots = Leaf::<64>::new(pool.clone());
-        let marked = |slots: &Leaf<64>, generation| {
-            (0..70).filter(|i| slots.is_exclusive(*i, generation)).sum()
-        };
+        let marked =
+            |slots: &Leaf<64>, generation| (0..70).filter(|i| slots.is_owned(*i, generation)).sum();
         slots.insert(0, pool.alloc()?, 5);
         slots.insert(63, pool.alloc()?, 5);
         check_eq!((marked(&slots, 5), marked(&slots, 4)), (63usize, 0usize));
         let copy = slots.clone();
         slots.insert(1, pool.alloc()?, 6);
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
-        slots.set_exclusive(40, 41, 6);
+        slots.set_owned(40, 41, 6);
         check_eq!(marked(&slots, 6), 41);
         slots.share(1, &copy, 63, &mut Prealloc::new())?;
         check_eq!(marked(&slots, 6), 40);
@@ -334,12 +325,12 @@ mod tests {
         check_eq!(marked(&slots, 6), 0);
         check_eq!(marked(&copy, 5), 63);
         let mut unmarked = copy.clone();
-        unmarked.clear_exclusive(1, 63);
+        unmarked.clear_owned(1, 63);
         check_eq!(marked(&unmarked, 5), 63);
-        unmarked.clear_exclusive(63, 70);
-        check!(unmarked.is_exclusive(0, 5) && !unmarked.is_exclusive(63, 5));
-        unmarked.clear_exclusive(0, 1);
-        check!(!unmarked.is_exclusive(0, 5));
+        unmarked.clear_owned(63, 70);
+        check!(unmarked.is_owned(0, 5) && !unmarked.is_owned(63, 5));
+        unmarked.clear_owned(0, 1);
+        check!(!unmarked.is_owned(0, 5));
         Ok(())
     }
 
@@ -350,8 +341,8 @@ mod tests {
             let source = tree.snapshot();
             share(&mut tree, index, &source, 0, 1)?;
             drop(source);
-            tree.restore_exclusive(0);
-            tree.restore_exclusive(index);
+            tree.restore_owned(0);
+            tree.restore_owned(index);
             // Each was given out through the other.
             remove(&mut tree, 0, 1)?;
             check!(was_shared(&tree, index), "index {index}");

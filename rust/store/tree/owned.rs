@@ -44,7 +44,7 @@ impl Tree {
     /// in place, also while the snapshot exists. Takes a step for each leaf.
     ///
     /// The snapshot shares no node that has a block outside of `range`. So a node that is shared
-    /// has no exclusive bit of this tree's generation: none comes back when the snapshot is
+    /// has no owned bit of this tree's generation: none comes back when the snapshot is
     /// dropped.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Tree {
         while index < end {
             let n = (left_in_leaf(index) as u64).min(end - index);
             self.update_in_place(index, |slots, i| {
-                slots.clear_exclusive(i, i + n as usize);
+                slots.clear_owned(i, i + n as usize);
                 BlockCount::default()
             });
             index += n;
@@ -104,24 +104,24 @@ impl Tree {
         Ok(part)
     }
 
-    /// Makes the block at `index` exclusive again, if no other slot holds it.
+    /// Makes the block at `index` owned again, if no other slot holds it.
     ///
     /// The caller knows that no reference to its page was obtained through another tree or by
-    /// [`Tree::get_stable`], as it was [`Lookup::Exclusive`](super::Lookup::Exclusive) until just
+    /// [`Tree::get_stable`], as it was [`Lookup::Owned`](super::Lookup::Owned) until just
     /// now.
-    pub fn restore_exclusive(&mut self, index: u64) {
+    pub fn restore_owned(&mut self, index: u64) {
         let generation = self.generation;
         self.update_in_place(index, |slots, i| {
-            // A block of several slots may be given out through one that is not exclusive.
-            if slots.is_sole_owner(i) {
-                slots.set_exclusive(i, i + 1, generation);
+            // A block of several slots may be given out through one that is not owned.
+            if slots.is_sole_holder(i) {
+                slots.set_owned(i, i + 1, generation);
             }
             BlockCount::default()
         });
     }
 
     /// Returns a reference to the block at `index` that is stable, that is, not affected by later
-    /// writes to the file: clears the exclusive bit, so that the next write copies the block.
+    /// writes to the file: clears the owned bit, so that the next write copies the block.
     ///
     /// That does not help for a block that is mapped writable, nor while the tree is edited, as the
     /// edited tree has the bit, too.
@@ -130,12 +130,12 @@ impl Tree {
         let mut stable = None;
         self.update_in_place(index, |slots, i| {
             stable = slots.get(i).map(|block| {
-                if slots.is_exclusive(i, generation)
-                    && (!slots.is_sole_owner(i) || block.is_mapped_writable())
+                if slots.is_owned(i, generation)
+                    && (!slots.is_sole_holder(i) || block.is_mapped_writable())
                 {
                     return StableRef::NeedsCopy(block);
                 }
-                slots.clear_exclusive(i, i + 1);
+                slots.clear_owned(i, i + 1);
                 StableRef::Block(block)
             });
             BlockCount::default()
@@ -144,7 +144,7 @@ impl Tree {
             None => StableRef::Hole,
             Some((slots, i, _)) => match slots.get(i) {
                 None => StableRef::Hole,
-                Some(block) if slots.is_exclusive(i, generation) => StableRef::NeedsCopy(block),
+                Some(block) if slots.is_owned(i, generation) => StableRef::NeedsCopy(block),
                 Some(block) => StableRef::Block(block),
             },
         })

@@ -19,7 +19,8 @@ use crate::{
             Pool,
             BLOCK_SIZE, //
         },
-        Lookup, //
+        Lookup,
+        MAX_HEIGHT, //
     },
     vfs::InvalidateGuard, //
 };
@@ -74,10 +75,9 @@ fn may_overcommit(
     blocks: &Range<u64>,
     parts: &[Option<Part>; 2],
 ) -> bool {
-    // There are up to nine nodes on a path.
     let nodes = |index| match file_blocks.owns_path(index) {
         true => 0,
-        false => (9 * Pool::NODE_BYTES).div_ceil(BLOCK_SIZE as u64) as usize,
+        false => blocks_for(u64::from(MAX_HEIGHT) * Pool::NODE_BYTES) as usize,
     };
     let takes_room = |part: &&Part| matches!(part.block, Lookup::Shared(_));
     let copies = parts.iter().flatten().filter(takes_room).count();

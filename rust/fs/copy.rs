@@ -20,10 +20,13 @@ use super::{
     Inode, //
 };
 use crate::{
-    store::block::{
-        BlockRef,
-        ContigBlocks,
-        BLOCK_SIZE, //
+    store::{
+        block::{
+            BlockRef,
+            ContigBlocks,
+            BLOCK_SIZE, //
+        },
+        FANOUT, //
     },
     vfs::{
         cond_resched_killable,
@@ -42,7 +45,7 @@ const LIMIT_BYTES: u64 = 1 << 28;
 
 /// How many bytes a step of sharing counts for: those of a leaf, though a step may share any number
 /// of leaves.
-const SHARE_STEP_BYTES: u64 = 64 * BLOCK_SIZE as u64;
+const SHARE_STEP_BYTES: u64 = (FANOUT * BLOCK_SIZE) as u64;
 
 /// How many steps of sharing are made under one hold of the locks.
 const SHARE_STEPS: u64 = 1024;

@@ -181,19 +181,23 @@ fn blocks(value: &[u8]) -> Option<u64> {
     }
 }
 
+/// Suffixes of numbers, each for 2^10 times as much as the one before.
+const SUFFIXES: &[u8] = b"kmgtpe";
+const SUFFIX_SHIFT: usize = 10;
+
 /// Parses a number with a suffix as `memparse` does, but without its silent overflow.
 fn scaled(value: &[u8]) -> Option<u64> {
-    let (digits, shift) = match value.split_last()? {
-        (b'k' | b'K', rest) => (rest, 10),
-        (b'm' | b'M', rest) => (rest, 20),
-        (b'g' | b'G', rest) => (rest, 30),
-        (b't' | b'T', rest) => (rest, 40),
-        (b'p' | b'P', rest) => (rest, 50),
+    let (last, digits) = value.split_last()?;
+    match SUFFIXES
+        .iter()
+        .position(|suffix| suffix.eq_ignore_ascii_case(last))
+    {
         // The last letter of "0xe" is a digit.
-        (b'e' | b'E', rest) if !is_hex(value) => (rest, 60),
-        _ => (value, 0),
-    };
-    integer(digits)?.checked_mul(1 << shift)
+        Some(i) if !(is_hex(value) && last.is_ascii_hexdigit()) => {
+            integer(digits)?.checked_mul(1 << (SUFFIX_SHIFT * (i + 1)))
+        }
+        _ => integer(value),
+    }
 }
 
 fn is_hex(value: &[u8]) -> bool {

@@ -62,6 +62,9 @@ impl TypeData {
     }
 }
 
+/// `size=` is shown in KiB.
+const KIB_SHIFT: u32 = 10;
+
 /// Returns the most blocks where no option says otherwise: as many as there are pages in half of
 /// the machine's memory.
 fn default_blocks() -> u64 {
@@ -172,7 +175,7 @@ impl Super {
 
     /// The options for `/proc/mounts`, in the form in which `mount` takes them.
     pub(crate) fn show_options(&self, line: &SeqFile, sb: &vfs::SuperBlock<ReflinkFs>) {
-        let kib = (BLOCK_SIZE / 1024) as u64;
+        let kib = (BLOCK_SIZE >> KIB_SHIFT) as u64;
         match self.pool.limit() {
             Some(blocks) if blocks == default_blocks() => (),
             Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),

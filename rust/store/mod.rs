@@ -130,7 +130,11 @@ mod tree;
 
 #[cfg(reflinkfs_count)]
 pub use self::accesses::accesses;
-pub use self::node::NodeCache;
+pub use self::node::{
+    NodeCache,
+    FANOUT,
+    MAX_HEIGHT, //
+};
 pub use self::prealloc::Prealloc;
 pub use self::tree::{
     BlockExtent,

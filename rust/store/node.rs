@@ -19,15 +19,17 @@ use kernel::prelude::*;
 const FANOUT_SHIFT: u32 = 6;
 
 /// How many children a node has.
-pub(super) const FANOUT: usize = 1 << FANOUT_SHIFT;
+pub const FANOUT: usize = 1 << FANOUT_SHIFT;
 
 /// Returns how many blocks a node of height `height` covers. A leaf has height 1, a block 0.
 pub(super) const fn span(height: u32) -> u64 {
     1 << (FANOUT_SHIFT * height)
 }
 
-// The largest file has 2^51 blocks, so that no height exceeds 9 and no span overflows.
-const _: () = assert!(FANOUT_SHIFT * 9 >= 63 - super::block::BLOCK_SHIFT);
+/// The most nodes on a path. The largest file has 2^51 blocks, so that no tree is higher, and no
+/// span overflows.
+pub const MAX_HEIGHT: u32 = 9;
+const _: () = assert!(FANOUT_SHIFT * MAX_HEIGHT >= 63 - super::block::BLOCK_SHIFT);
 
 /// Returns which child of a node of height `height` covers block `index`.
 pub(super) const fn child_index(height: u32, index: u64) -> usize {

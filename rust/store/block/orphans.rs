@@ -21,7 +21,7 @@ use kernel::{
 pub(super) const REAP_ON_ADD_BLOCKS: u64 = 2;
 
 /// How often all blocks are looked at.
-const REAP_PERIOD_SECS: c_uint = 1;
+const REAP_PERIOD_MSECS: c_uint = 1000;
 
 /// The function of a work item.
 type ReapWork = unsafe extern "C" fn(*mut bindings::work_struct);
@@ -109,7 +109,7 @@ impl Orphans {
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
                 bindings::system_dfl_wq,
                 self.work.get(),
-                msecs_to_jiffies(REAP_PERIOD_SECS * 1000),
+                msecs_to_jiffies(REAP_PERIOD_MSECS),
             )
         };
     }

@@ -287,7 +287,8 @@ impl BlockRef {
     /// Returns whether the store's and this are the only references to the page: then no page table
     /// maps it.
     pub fn has_no_other_ref(&self) -> bool {
-        self.0.page_count() == 2
+        const STORE_AND_SELF: u32 = 2;
+        self.0.page_count() == STORE_AND_SELF
     }
 
     /// Returns whether the memory is known to be bad. Then the bytes are lost: none can be read or

@@ -31,7 +31,6 @@ use crate::{
 };
 use core::{
     cmp::Ordering,
-    marker::PhantomData,
     ops::Range, //
 };
 use kernel::{
@@ -264,12 +263,10 @@ pub(crate) fn map_writable_around<T: Dax, const N: usize>(
 }
 
 /// The operations of an inode's `address_space`.
-pub(crate) struct DaxAddressSpaceOps<T: Dax>(PhantomData<T>);
+pub(crate) struct DaxAddressSpaceOps;
 
 #[vtable]
-impl<T: Dax> AddressSpaceOperations for DaxAddressSpaceOps<T> {
-    type FileSystem = T;
-
+impl<T: Dax> AddressSpaceOperations<T> for DaxAddressSpaceOps {
     /// Updates the file's times when a page was stored to, as its page table entry or the end of a
     /// pin says. They are not before this moment then: a store that faults sets them, but that one
     /// may be the first of many, and makes pages around it writable. Nothing is written back, so

@@ -90,7 +90,7 @@ pub(super) fn init(inode: &NewInode<ReflinkFs>) {
     inode
         .set_iops(InodeOps::new::<RegularFile>())
         .set_fops(FileOps::new::<RegularFile>())
-        .set_aops(AddressSpaceOps::new::<DaxAddressSpaceOps<ReflinkFs>>())
+        .set_aops(AddressSpaceOps::new::<DaxAddressSpaceOps>())
         .set_unevictable()
         .set_no_xattr();
     dax::init_inode(inode);
@@ -100,9 +100,7 @@ pub(super) fn init(inode: &NewInode<ReflinkFs>) {
 struct RegularFile;
 
 #[vtable]
-impl FileOperations for RegularFile {
-    type FileSystem = ReflinkFs;
-
+impl FileOperations<ReflinkFs> for RegularFile {
     const FOP_FLAGS: u32 = FOP_COPY_FLAGS | FOP_DONTCACHE | FOP_BUFFER_WASYNC;
 
     /// `O_DIRECT` means nothing: no data is ever cached. So it needs no alignment, and
@@ -216,10 +214,8 @@ impl FileOperations for RegularFile {
 }
 
 #[vtable]
-impl InodeOperations for RegularFile {
-    type FileSystem = ReflinkFs;
-
-    const BASE: &'static InodeOps<ReflinkFs> = InodeOps::new::<AttrInodeOps<ReflinkFs>>();
+impl InodeOperations<ReflinkFs> for RegularFile {
+    const BASE: &'static InodeOps<ReflinkFs> = InodeOps::new::<AttrInodeOps>();
 
     fn setattr(idmap: IdMap<'_>, dentry: &Dentry, inode: &LockedInode, attr: Iattr<'_>) -> Result {
         attr::setattr(idmap, dentry, inode, attr, truncate::truncate)

@@ -39,9 +39,7 @@ use kernel::prelude::*;
 /// A mapping of a regular file.
 pub(super) struct Mapping;
 
-impl VmOperations for Mapping {
-    type FileSystem = ReflinkFs;
-
+impl VmOperations<ReflinkFs> for Mapping {
     fn fault(fault: &mut Fault<'_, ReflinkFs>) -> VmFault {
         let (inode, index, write) = (fault.inode(), fault.pgoff(), fault.writes_file());
         let result = if write { store(fault) } else { load(fault) };

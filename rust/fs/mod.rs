@@ -188,8 +188,8 @@ impl vfs::FsContextOperations for ReflinkFs {
             SuperBlock::<Self>::I_ALLOW_HSM,
         );
         sb.set_random_uuid();
-        sb.set_export_ops(ExportOps::new::<ExportFs<Self>>());
-        sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler<Self>>());
+        sb.set_export_ops(ExportOps::new::<ExportFs>());
+        sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler>());
         memfs::quota::enable(sb)?;
         let root = memfs::namei::new_root(sb, options.mode, options.uid, options.gid)
             .inspect_err(|_| memfs::quota::disable(sb))?;

@@ -12,17 +12,15 @@ use crate::vfs::{
     InodeTest,
     SuperBlock, //
 };
-use core::marker::PhantomData;
 use kernel::sync::aref::ARef;
 
 /// Generation, low and high half of the number.
 type Handle = [u32; 3];
 
 /// The export operations.
-pub(crate) struct ExportFs<T: MemFs>(PhantomData<T>);
+pub(crate) struct ExportFs;
 
-impl<T: MemFs> ExportOperations for ExportFs<T> {
-    type FileSystem = T;
+impl<T: MemFs> ExportOperations<T> for ExportFs {
     type Handle = Handle;
 
     // The kernel's `FILEID_INO32_GEN` and `FILEID_INO32_GEN_PARENT`. Only this filesystem reads
@@ -40,7 +38,7 @@ impl<T: MemFs> ExportOperations for ExportFs<T> {
     }
 
     fn find(sb: &SuperBlock<T>, handle: Handle) -> Option<ARef<Inode<T>>> {
-        sb.ilookup(hash(&handle), HasHandle(handle, PhantomData))
+        sb.ilookup(hash(&handle), HasHandle(handle))
     }
 }
 
@@ -55,11 +53,9 @@ fn hash(handle: &Handle) -> u64 {
     (high << 32 | low).wrapping_add(generation)
 }
 
-struct HasHandle<T: MemFs>(Handle, PhantomData<T>);
+struct HasHandle(Handle);
 
-impl<T: MemFs> InodeTest for HasHandle<T> {
-    type FileSystem = T;
-
+impl<T: MemFs> InodeTest<T> for HasHandle {
     fn test(&self, inode: &Inode<T>) -> bool {
         handle(inode) == self.0
     }

@@ -37,7 +37,6 @@ use crate::{
         TmpFile, //
     },
 };
-use core::marker::PhantomData;
 use kernel::{
     prelude::*,
     sync::aref::ARef, //
@@ -56,13 +55,11 @@ enum NewKind<'a> {
 }
 
 /// The operations of a directory.
-pub(crate) struct DirInodeOps<T: MemFs>(PhantomData<T>);
+pub(crate) struct DirInodeOps;
 
 #[vtable]
-impl<T: MemFs> InodeOperations for DirInodeOps<T> {
-    type FileSystem = T;
-
-    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
+impl<T: MemFs> InodeOperations<T> for DirInodeOps {
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps>();
 
     fn lookup(dir: &Inode<T>, dentry: &Dentry<T>) -> Result {
         dentry.simple_lookup(dir)
@@ -206,8 +203,8 @@ fn new_uncharged<T: MemFs>(
 
 fn init_dir<T: MemFs>(inode: &NewInode<T>) {
     inode
-        .set_iops(InodeOps::new::<DirInodeOps<T>>())
-        .set_fops(FileOps::new::<DirFileOps<T>>())
+        .set_iops(InodeOps::new::<DirInodeOps>())
+        .set_fops(FileOps::new::<DirFileOps>())
         .init_dir();
 }
 
@@ -250,7 +247,7 @@ fn create<T: MemFs>(
         NewKind::Symlink(target) => init_symlink(&inode, target)?,
         NewKind::Special(device) => {
             inode
-                .set_iops(InodeOps::new::<SpecialInodeOps<T>>())
+                .set_iops(InodeOps::new::<SpecialInodeOps>())
                 .init_special(device);
         }
     }
@@ -271,7 +268,7 @@ fn init_symlink<T: MemFs>(inode: &NewInode<T>, target: &CStr) -> Result {
         xattr::charge_target(inode, len)?;
     }
     inode.set_link(target)?;
-    inode.set_iops(InodeOps::new::<SymlinkInodeOps<T>>());
+    inode.set_iops(InodeOps::new::<SymlinkInodeOps>());
     Ok(())
 }
 
@@ -364,12 +361,10 @@ fn rename<T: MemFs>(
 
 /// The operations of any inode: attributes, without access control lists, which symbolic links do
 /// not have.
-pub(crate) struct AttrInodeOps<T: MemFs>(PhantomData<T>);
+pub(crate) struct AttrInodeOps;
 
 #[vtable]
-impl<T: MemFs> InodeOperations for AttrInodeOps<T> {
-    type FileSystem = T;
-
+impl<T: MemFs> InodeOperations<T> for AttrInodeOps {
     fn setattr(
         idmap: IdMap<'_>,
         dentry: &Dentry<T>,
@@ -399,25 +394,21 @@ impl<T: MemFs> InodeOperations for AttrInodeOps<T> {
 }
 
 /// The operations of a symbolic link.
-struct SymlinkInodeOps<T: MemFs>(PhantomData<T>);
+struct SymlinkInodeOps;
 
 #[vtable]
-impl<T: MemFs> InodeOperations for SymlinkInodeOps<T> {
-    type FileSystem = T;
-
-    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
+impl<T: MemFs> InodeOperations<T> for SymlinkInodeOps {
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps>();
 
     const IS_SYMLINK: bool = true;
 }
 
 /// The operations of a device node, FIFO or socket.
-struct SpecialInodeOps<T: MemFs>(PhantomData<T>);
+struct SpecialInodeOps;
 
 #[vtable]
-impl<T: MemFs> InodeOperations for SpecialInodeOps<T> {
-    type FileSystem = T;
-
-    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps<T>>();
+impl<T: MemFs> InodeOperations<T> for SpecialInodeOps {
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps>();
 
     fn set_acl(
         idmap: IdMap<'_>,

@@ -19,7 +19,6 @@ use crate::{
     },
 };
 use core::{
-    marker::PhantomData,
     ops::Range, //
 };
 use kernel::prelude::*;
@@ -28,12 +27,10 @@ use kernel::prelude::*;
 const BATCH_ENTRIES: usize = 16;
 
 /// The operations of an open directory.
-pub(crate) struct DirFileOps<T: MemFs>(PhantomData<T>);
+pub(crate) struct DirFileOps;
 
 #[vtable]
-impl<T: MemFs> FileOperations for DirFileOps<T> {
-    type FileSystem = T;
-
+impl<T: MemFs> FileOperations<T> for DirFileOps {
     fn llseek(file: &File<T>, offset: i64, whence: u32) -> Result<i64> {
         // Positions are offsets of names, and have no end.
         if !matches!(whence, bindings::SEEK_SET | bindings::SEEK_CUR) {

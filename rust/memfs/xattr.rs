@@ -21,7 +21,6 @@ use crate::{
 };
 use core::{
     cmp::Ordering,
-    marker::PhantomData,
     mem::size_of, //
 };
 use kernel::{
@@ -269,11 +268,9 @@ pub(super) fn charge_acl<T: MemFs>(inode: &Inode<T>, kind: AclType, bytes: usize
 }
 
 /// The handlers of `user.`, `trusted.` and `security.`.
-pub(crate) struct XattrHandler<T: MemFs>(PhantomData<T>);
+pub(crate) struct XattrHandler;
 
-impl<T: MemFs> vfs::XattrHandler for XattrHandler<T> {
-    type FileSystem = T;
-
+impl<T: MemFs> vfs::XattrHandler<T> for XattrHandler {
     fn get(inode: &Inode<T>, name: &[u8], value: &mut [u8]) -> Result<usize> {
         T::info(inode).xattrs.get(name, value)
     }

@@ -22,28 +22,25 @@ use kernel::{
 
 impl<T: FileSystem> AddressSpaceOps<T> {
     /// Returns the table of the operations of `U`.
-    pub const fn new<U: AddressSpaceOperations<FileSystem = T>>() -> &'static Self {
-        &Table::<U>::TABLE
+    pub const fn new<U: AddressSpaceOperations<T>>() -> &'static Self {
+        &Table::<T, U>::TABLE
     }
 }
 
 /// The operations of an address space. What is not implemented is not in the table.
 #[vtable]
-pub trait AddressSpaceOperations {
-    /// The filesystem of the inodes.
-    type FileSystem: FileSystem;
-
+pub trait AddressSpaceOperations<T: FileSystem> {
     /// Called when a page that carries the mapping of `inode` was written to, as its page table
     /// entry or the end of a pin says. Must not sleep. Returns whether the page was marked dirty.
-    fn dirty_folio(_inode: &Inode<Self::FileSystem>) -> bool {
+    fn dirty_folio(_inode: &Inode<T>) -> bool {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
-struct Table<U: AddressSpaceOperations>(PhantomData<U>);
+struct Table<T, U>(PhantomData<(T, U)>);
 
-impl<U: AddressSpaceOperations> Table<U> {
-    const TABLE: AddressSpaceOps<U::FileSystem> =
+impl<T: FileSystem, U: AddressSpaceOperations<T>> Table<T, U> {
+    const TABLE: AddressSpaceOps<T> =
         AddressSpaceOps::from_raw(bindings::address_space_operations {
             dirty_folio: if U::HAS_DIRTY_FOLIO {
                 Some(Self::dirty_folio)

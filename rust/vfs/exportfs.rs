@@ -31,17 +31,14 @@ use kernel::{
 
 impl<T: FileSystem> ExportOps<T> {
     /// Returns the table of the operations of `U`.
-    pub const fn new<U: ExportOperations<FileSystem = T>>() -> &'static Self {
-        &Table::<U>::TABLE
+    pub const fn new<U: ExportOperations<T>>() -> &'static Self {
+        &Table::<T, U>::TABLE
     }
 }
 
 /// File handles of `WORDS` words for each inode, of a filesystem all of whose inodes have a dentry
 /// that is connected to its directory.
-pub trait ExportOperations {
-    /// The filesystem whose inodes have the handles.
-    type FileSystem: FileSystem;
-
+pub trait ExportOperations<T: FileSystem> {
     /// The handle of an inode.
     type Handle: AsBytes + Copy + FromBytes + PartialEq;
 
@@ -52,20 +49,17 @@ pub trait ExportOperations {
     const FILEID_WITH_PARENT: u8;
 
     /// Returns the handle of an inode that [`ExportOperations::find`] will find from now on.
-    fn encode(inode: &Inode<Self::FileSystem>) -> Self::Handle;
+    fn encode(inode: &Inode<T>) -> Self::Handle;
 
     /// Returns the inode of a handle, if there still is one.
-    fn find(
-        sb: &SuperBlock<Self::FileSystem>,
-        handle: Self::Handle,
-    ) -> Option<ARef<Inode<Self::FileSystem>>>;
+    fn find(sb: &SuperBlock<T>, handle: Self::Handle) -> Option<ARef<Inode<T>>>;
 }
 
 /// Converts arguments, calls `U`, converts the result.
-struct Table<U: ExportOperations>(PhantomData<U>);
+struct Table<T, U>(PhantomData<(T, U)>);
 
-impl<U: ExportOperations> Table<U> {
-    const TABLE: ExportOps<U::FileSystem> = ExportOps::from_raw(bindings::export_operations {
+impl<T: FileSystem, U: ExportOperations<T>> Table<T, U> {
+    const TABLE: ExportOps<T> = ExportOps::from_raw(bindings::export_operations {
         encode_fh: Some(Self::encode_fh),
         fh_to_dentry: Some(Self::fh_to_dentry),
         fh_to_parent: Some(Self::fh_to_parent),
@@ -160,9 +154,7 @@ impl<U: ExportOperations> Table<U> {
         // the handle can be read. Any bytes are a `Handle`, as it is `FromBytes`.
         let inode = unsafe { U::find(SuperBlock::from_raw(sb), handle.read_unaligned()) };
         match inode.and_then(|inode| inode.find_alias()) {
-            Some(dentry) => ARef::<Dentry<U::FileSystem>>::into_raw(dentry)
-                .as_ptr()
-                .cast(),
+            Some(dentry) => ARef::<Dentry<T>>::into_raw(dentry).as_ptr().cast(),
             None => null_mut(),
         }
     }

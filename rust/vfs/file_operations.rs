@@ -57,8 +57,8 @@ pub use bindings::{
 
 impl<T: FileSystem> FileOps<T> {
     /// Returns the table of the operations of `U`.
-    pub const fn new<U: FileOperations<FileSystem = T>>() -> &'static Self {
-        &Table::<U>::TABLE
+    pub const fn new<U: FileOperations<T>>() -> &'static Self {
+        &Table::<T, U>::TABLE
     }
 }
 
@@ -86,9 +86,7 @@ impl<T: FileSystem> FileOps<T> {
 /// struct Hello;
 ///
 /// #[vtable]
-/// impl FileOperations for Hello {
-///     type FileSystem = ExampleFs;
-///
+/// impl FileOperations<ExampleFs> for Hello {
 ///     fn read_iter(mut kiocb: Kiocb<'_, ExampleFs>, to: &mut IovIterDest<'_>) -> Result<usize> {
 ///         kiocb.read_with(to, |pos, to| {
 ///             let left = b"hello\n".get(pos as usize..).unwrap_or_default();
@@ -104,10 +102,7 @@ impl<T: FileSystem> FileOps<T> {
 /// # let _: fn(&NewInode<ExampleFs>) = init;
 /// ```
 #[vtable]
-pub trait FileOperations {
-    /// The filesystem whose files these are.
-    type FileSystem: FileSystem;
-
+pub trait FileOperations<T: FileSystem> {
     /// `FOP_*`.
     const FOP_FLAGS: u32 = 0;
 
@@ -115,69 +110,61 @@ pub trait FileOperations {
     const FMODE: u32 = 0;
 
     /// Moves the file position. `whence` is `SEEK_*`.
-    fn llseek(_file: &File<Self::FileSystem>, _offset: i64, _whence: u32) -> Result<i64> {
+    fn llseek(_file: &File<T>, _offset: i64, _whence: u32) -> Result<i64> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Reads, and moves the position of `kiocb`. Returns how many bytes.
-    fn read_iter(_kiocb: Kiocb<'_, Self::FileSystem>, _to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read_iter(_kiocb: Kiocb<'_, T>, _to: &mut IovIterDest<'_>) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Writes, and moves the position of `kiocb`. Returns how many bytes.
-    fn write_iter(
-        _kiocb: Kiocb<'_, Self::FileSystem>,
-        _from: &mut IovIterSource<'_>,
-    ) -> Result<usize> {
+    fn write_iter(_kiocb: Kiocb<'_, T>, _from: &mut IovIterSource<'_>) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Lists a directory, whose lock is held at least shared, from the position of `ctx` on.
-    fn iterate_shared(_file: &File<Self::FileSystem>, _ctx: DirContext<'_>) -> Result {
+    fn iterate_shared(_file: &File<T>, _ctx: DirContext<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Sets a new mapping of the file up.
-    fn mmap(_file: &File<Self::FileSystem>, _vma: NewVma<'_, Self::FileSystem>) -> Result {
+    fn mmap(_file: &File<T>, _vma: NewVma<'_, T>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Writes the bytes of `range` back.
-    fn fsync(_file: &File<Self::FileSystem>, _range: Range<u64>) -> Result {
+    fn fsync(_file: &File<T>, _range: Range<u64>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Puts up to `len` bytes from `pos` on into `pipe`, which is locked. Returns how many.
-    fn splice_read(
-        _file: &File<Self::FileSystem>,
-        _pos: u64,
-        _pipe: &mut Pipe<'_>,
-        _len: usize,
-    ) -> Result<usize> {
+    fn splice_read(_file: &File<T>, _pos: u64, _pipe: &mut Pipe<'_>, _len: usize) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Copies a range that the VFS has checked; the files may be of different superblocks. Returns
     /// how many bytes.
-    fn copy_file_range(_range: FileRange<'_, Self::FileSystem>, _flags: u32) -> Result<u64> {
+    fn copy_file_range(_range: FileRange<'_, T>, _flags: u32) -> Result<u64> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Shares a range between files of one superblock. `flags` are `REMAP_FILE_*`. Returns how many
     /// bytes.
-    fn remap_file_range(_range: FileRange<'_, Self::FileSystem>, _flags: u32) -> Result<u64> {
+    fn remap_file_range(_range: FileRange<'_, T>, _flags: u32) -> Result<u64> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Changes what is allocated. `mode` is `FALLOC_FL_*`; the VFS has checked the range, which is
     /// not empty.
-    fn fallocate(_file: &File<Self::FileSystem>, _mode: u32, _range: Range<u64>) -> Result {
+    fn fallocate(_file: &File<T>, _mode: u32, _range: Range<u64>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
 /// Converts arguments, calls `U`, converts the result.
-struct Table<U: FileOperations>(PhantomData<U>);
+struct Table<T, U>(PhantomData<(T, U)>);
 
 macro_rules! entry {
     ($has:ident, $method:expr) => {
@@ -189,8 +176,8 @@ macro_rules! entry {
     };
 }
 
-impl<U: FileOperations> Table<U> {
-    const TABLE: FileOps<U::FileSystem> = FileOps::from_raw(bindings::file_operations {
+impl<T: FileSystem, U: FileOperations<T>> Table<T, U> {
+    const TABLE: FileOps<T> = FileOps::from_raw(bindings::file_operations {
         fop_flags: U::FOP_FLAGS,
         open: if U::FMODE != 0 {
             Some(Self::open)

@@ -97,18 +97,14 @@ use kernel::{
 /// struct Directory;
 ///
 /// #[vtable]
-/// impl InodeOperations for Directory {
-///     type FileSystem = ExampleFs;
-///
+/// impl InodeOperations<ExampleFs> for Directory {
 ///     fn lookup(dir: &Inode<ExampleFs>, dentry: &Dentry<ExampleFs>) -> Result {
 ///         dentry.simple_lookup(dir)
 ///     }
 /// }
 ///
 /// #[vtable]
-/// impl FileOperations for Directory {
-///     type FileSystem = ExampleFs;
-///
+/// impl FileOperations<ExampleFs> for Directory {
 ///     fn iterate_shared(file: &File<ExampleFs>, mut ctx: DirContext<'_>) -> Result {
 ///         ctx.emit_dots(file);
 ///         Ok(())

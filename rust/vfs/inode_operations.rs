@@ -36,8 +36,8 @@ use kernel::{
 
 impl<T: FileSystem> InodeOps<T> {
     /// Returns the table of the operations of `U`.
-    pub const fn new<U: InodeOperations<FileSystem = T>>() -> &'static Self {
-        &Table::<U>::TABLE
+    pub const fn new<U: InodeOperations<T>>() -> &'static Self {
+        &Table::<T, U>::TABLE
     }
 }
 
@@ -46,70 +46,53 @@ impl<T: FileSystem> InodeOps<T> {
 ///
 /// The locks that the VFS holds are in the types: a [`LockedInode`] is locked exclusive.
 #[vtable]
-pub trait InodeOperations {
-    /// The filesystem whose inodes these are.
-    type FileSystem: FileSystem;
-
+pub trait InodeOperations<T: FileSystem> {
     /// Looks up `dentry`, which is new, in `dir`, whose lock is held at least shared. The inode is
     /// given to the dentry.
-    fn lookup(_dir: &Inode<Self::FileSystem>, _dentry: &Dentry<Self::FileSystem>) -> Result {
+    fn lookup(_dir: &Inode<T>, _dentry: &Dentry<T>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Creates a regular file.
-    fn create(
-        _idmap: IdMap<'_>,
-        _dir: &LockedInode<Self::FileSystem>,
-        _dentry: &Dentry<Self::FileSystem>,
-        _mode: u16,
-    ) -> Result {
+    fn create(_idmap: IdMap<'_>, _dir: &LockedInode<T>, _dentry: &Dentry<T>, _mode: u16) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Gives `inode`, which is locked, another name.
-    fn link(
-        _inode: &LockedInode<Self::FileSystem>,
-        _dir: &LockedInode<Self::FileSystem>,
-        _dentry: &Dentry<Self::FileSystem>,
-    ) -> Result {
+    fn link(_inode: &LockedInode<T>, _dir: &LockedInode<T>, _dentry: &Dentry<T>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Removes a name of what is not a directory.
-    fn unlink(_dir: &LockedInode<Self::FileSystem>, _dentry: &Dentry<Self::FileSystem>) -> Result {
+    fn unlink(_dir: &LockedInode<T>, _dentry: &Dentry<T>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Creates a symbolic link.
     fn symlink(
         _idmap: IdMap<'_>,
-        _dir: &LockedInode<Self::FileSystem>,
-        _dentry: &Dentry<Self::FileSystem>,
+        _dir: &LockedInode<T>,
+        _dentry: &Dentry<T>,
         _target: &CStr,
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Creates a directory.
-    fn mkdir(
-        _idmap: IdMap<'_>,
-        _dir: &LockedInode<Self::FileSystem>,
-        _dentry: &Dentry<Self::FileSystem>,
-        _mode: u16,
-    ) -> Result {
+    fn mkdir(_idmap: IdMap<'_>, _dir: &LockedInode<T>, _dentry: &Dentry<T>, _mode: u16) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Removes a directory, if it is empty.
-    fn rmdir(_dir: &LockedInode<Self::FileSystem>, _dentry: &Dentry<Self::FileSystem>) -> Result {
+    fn rmdir(_dir: &LockedInode<T>, _dentry: &Dentry<T>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Creates a device node, FIFO, socket or regular file, as the file type in `mode` says.
     fn mknod(
         _idmap: IdMap<'_>,
-        _dir: &LockedInode<Self::FileSystem>,
-        _dentry: &Dentry<Self::FileSystem>,
+        _dir: &LockedInode<T>,
+        _dentry: &Dentry<T>,
         _mode: u16,
         _device: bindings::dev_t,
     ) -> Result {
@@ -119,30 +102,25 @@ pub trait InodeOperations {
     /// Moves a name. `flags` are `RENAME_*`. The VFS moves the dentry.
     fn rename(
         _idmap: IdMap<'_>,
-        _old_dir: &LockedInode<Self::FileSystem>,
-        _old: &Dentry<Self::FileSystem>,
-        _new_dir: &LockedInode<Self::FileSystem>,
-        _new: &Dentry<Self::FileSystem>,
+        _old_dir: &LockedInode<T>,
+        _old: &Dentry<T>,
+        _new_dir: &LockedInode<T>,
+        _new: &Dentry<T>,
         _flags: u32,
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Creates a file without a name in `dir`, and gives it to `file`.
-    fn tmpfile(
-        _idmap: IdMap<'_>,
-        _dir: &Inode<Self::FileSystem>,
-        _file: TmpFile<'_, Self::FileSystem>,
-        _mode: u16,
-    ) -> Result {
+    fn tmpfile(_idmap: IdMap<'_>, _dir: &Inode<T>, _file: TmpFile<'_, T>, _mode: u16) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Changes attributes of the inode of `dentry`, which is `inode`.
     fn setattr(
         _idmap: IdMap<'_>,
-        _dentry: &Dentry<Self::FileSystem>,
-        _inode: &LockedInode<Self::FileSystem>,
+        _dentry: &Dentry<T>,
+        _inode: &LockedInode<T>,
         _attr: Iattr<'_>,
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
@@ -151,7 +129,7 @@ pub trait InodeOperations {
     /// Fills in what `statx(2)` reports. `request_mask` is `STATX_*`.
     fn getattr(
         _idmap: IdMap<'_>,
-        _inode: &Inode<Self::FileSystem>,
+        _inode: &Inode<T>,
         _stat: Kstat<'_>,
         _request_mask: u32,
     ) -> Result {
@@ -160,14 +138,14 @@ pub trait InodeOperations {
 
     /// Puts the names of the extended attributes into `list`, each with a NUL behind it, unless
     /// `list` is empty. Returns their length in bytes.
-    fn listxattr(_inode: &Inode<Self::FileSystem>, _list: &mut [u8]) -> Result<usize> {
+    fn listxattr(_inode: &Inode<T>, _list: &mut [u8]) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Sets an access control list, or removes it.
     fn set_acl(
         _idmap: IdMap<'_>,
-        _inode: &LockedInode<Self::FileSystem>,
+        _inode: &LockedInode<T>,
         _acl: Option<&PosixAcl>,
         _kind: AclType,
     ) -> Result {
@@ -175,27 +153,22 @@ pub trait InodeOperations {
     }
 
     /// Fills in the flags of `lsattr(1)`.
-    fn fileattr_get(_inode: &Inode<Self::FileSystem>, _fa: FileKattr<'_>) -> Result {
+    fn fileattr_get(_inode: &Inode<T>, _fa: FileKattr<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Sets the flags of `chattr(1)`. The VFS has checked whether the caller may.
-    fn fileattr_set(_inode: &LockedInode<Self::FileSystem>, _fa: FileKattr<'_>) -> Result {
+    fn fileattr_set(_inode: &LockedInode<T>, _fa: FileKattr<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Reports extents of the bytes from `start` on, `len` of them.
-    fn fiemap(
-        _inode: &Inode<Self::FileSystem>,
-        _info: FiemapExtentInfo<'_>,
-        _start: u64,
-        _len: u64,
-    ) -> Result {
+    fn fiemap(_inode: &Inode<T>, _info: FiemapExtentInfo<'_>, _start: u64, _len: u64) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// A table of operations that this one has, too, where it does not implement them.
-    const BASE: &'static InodeOps<Self::FileSystem> = &InodeOps::from_raw(pin_init::zeroed());
+    const BASE: &'static InodeOps<T> = &InodeOps::from_raw(pin_init::zeroed());
 
     /// Whether the inode is a symbolic link, whose target
     /// [`NewInode::set_link`](super::NewInode::set_link) has set.
@@ -203,9 +176,7 @@ pub trait InodeOperations {
 }
 
 /// Converts arguments, calls `U`, converts the result.
-struct Table<U: InodeOperations>(PhantomData<U>);
-
-type Fs<U> = <U as InodeOperations>::FileSystem;
+struct Table<T, U>(PhantomData<(T, U)>);
 
 macro_rules! entry {
     ($has:ident, $method:ident) => {
@@ -217,8 +188,8 @@ macro_rules! entry {
     };
 }
 
-impl<U: InodeOperations> Table<U> {
-    const TABLE: InodeOps<Fs<U>> = InodeOps::from_raw(bindings::inode_operations {
+impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
+    const TABLE: InodeOps<T> = InodeOps::from_raw(bindings::inode_operations {
         lookup: entry!(HAS_LOOKUP, lookup),
         get_link: if U::IS_SYMLINK {
             Some(bindings::simple_get_link)

@@ -49,15 +49,11 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// Returns the inode that is hashed as `hash` and passes `test`: `ilookup5`.
-    pub fn ilookup<C: InodeTest<FileSystem = T>>(
-        &self,
-        hash: u64,
-        test: C,
-    ) -> Option<ARef<Inode<T>>> {
+    pub fn ilookup<C: InodeTest<T>>(&self, hash: u64, test: C) -> Option<ARef<Inode<T>>> {
         /// # Safety
         ///
         /// `inode` is an inode of the superblock, `test` is a `C`.
-        unsafe extern "C" fn call<C: InodeTest>(
+        unsafe extern "C" fn call<T: FileSystem, C: InodeTest<T>>(
             inode: *mut bindings::inode,
             test: *mut c_void,
         ) -> c_int {
@@ -68,7 +64,12 @@ impl<T: FileSystem> SuperBlock<T> {
         let mut test = test;
         // SAFETY: The superblock is live; `test` is valid during the call.
         let inode = unsafe {
-            bindings::ilookup5(self.as_raw(), hash, Some(call::<C>), (&raw mut test).cast())
+            bindings::ilookup5(
+                self.as_raw(),
+                hash,
+                Some(call::<T, C>),
+                (&raw mut test).cast(),
+            )
         };
         // SAFETY: An inode of this superblock, and a reference that passes to the result.
         NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
@@ -76,10 +77,7 @@ impl<T: FileSystem> SuperBlock<T> {
 }
 
 /// Recognises the inode that [`SuperBlock::ilookup`] looks for.
-pub trait InodeTest {
-    /// The filesystem whose inodes are looked at.
-    type FileSystem: FileSystem;
-
+pub trait InodeTest<T: FileSystem> {
     /// Returns whether this is the inode. Must not sleep.
-    fn test(&self, inode: &Inode<Self::FileSystem>) -> bool;
+    fn test(&self, inode: &Inode<T>) -> bool;
 }

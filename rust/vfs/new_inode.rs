@@ -36,7 +36,7 @@ use kernel::{
 /// use kernel::prelude::*;
 ///
 /// /// Creates a symbolic link to nowhere, with a number of its own, under a name in `dir`.
-/// fn create<T: FileSystem, U: InodeOperations<FileSystem = T>>(
+/// fn create<T: FileSystem, U: InodeOperations<T>>(
 ///     dir: &LockedInode<T>,
 ///     name: &Dentry<T>,
 ///     ino: u64,

@@ -29,26 +29,23 @@ use kernel::{
 const PMD_SIZE: usize = 1 << bindings::PMD_SHIFT;
 
 /// The operations of a mapping.
-pub trait VmOperations {
-    /// The filesystem whose files are mapped.
-    type FileSystem: FileSystem;
-
+pub trait VmOperations<T: FileSystem> {
     /// Maps the page that `fault` is about. Called for a fault, and for the first write to what is
     /// mapped read-only (`->fault`, `->page_mkwrite`).
-    fn fault(fault: &mut Fault<'_, Self::FileSystem>) -> VmFault;
+    fn fault(fault: &mut Fault<'_, T>) -> VmFault;
 }
 
 impl<T: FileSystem> VmOps<T> {
     /// Returns the table of the operations of `U`.
-    pub const fn new<U: VmOperations<FileSystem = T>>() -> &'static Self {
-        &Table::<U>::TABLE
+    pub const fn new<U: VmOperations<T>>() -> &'static Self {
+        &Table::<T, U>::TABLE
     }
 }
 
-struct Table<U: VmOperations>(PhantomData<U>);
+struct Table<T, U>(PhantomData<(T, U)>);
 
-impl<U: VmOperations> Table<U> {
-    const TABLE: VmOps<U::FileSystem> = VmOps::from_raw(bindings::vm_operations_struct {
+impl<T: FileSystem, U: VmOperations<T>> Table<T, U> {
+    const TABLE: VmOps<T> = VmOps::from_raw(bindings::vm_operations_struct {
         fault: Some(Self::fault),
         page_mkwrite: Some(Self::fault),
         map_pages: Some(Self::map_pages),

@@ -22,29 +22,21 @@ use kernel::{
 
 /// What handles the extended attributes of a filesystem. The VFS has checked names, values and
 /// permissions.
-pub trait XattrHandler {
-    /// The filesystem whose inodes have the attributes.
-    type FileSystem: FileSystem;
-
+pub trait XattrHandler<T: FileSystem> {
     /// Copies the value of `name`, with its prefix, to `value`, unless that is empty. Returns its
     /// length in bytes.
     ///
     /// # Errors
     ///
     /// `ENODATA` where there is none, `ERANGE` where it does not fit.
-    fn get(inode: &Inode<Self::FileSystem>, name: &[u8], value: &mut [u8]) -> Result<usize>;
+    fn get(inode: &Inode<T>, name: &[u8], value: &mut [u8]) -> Result<usize>;
 
     /// Sets `name`, with its prefix, or removes it where there is no value. `flags` are `XATTR_*`.
     ///
     /// # Errors
     ///
     /// `EEXIST`, `ENODATA` as `flags` ask; `ENOMEM`, `ENOSPC`, `EDQUOT`.
-    fn set(
-        inode: &LockedInode<Self::FileSystem>,
-        name: &[u8],
-        value: Option<&[u8]>,
-        flags: u32,
-    ) -> Result;
+    fn set(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result;
 }
 
 /// A table of handlers for `user.`, `trusted.` and `security.`, for `s_xattr`.
@@ -56,8 +48,8 @@ unsafe impl<T: FileSystem> Sync for XattrHandlers<T> {}
 
 impl<T: FileSystem> XattrHandlers<T> {
     /// Returns the table of the handlers of `U`.
-    pub const fn new<U: XattrHandler<FileSystem = T>>() -> &'static Self {
-        Table::<U>::TABLE
+    pub const fn new<U: XattrHandler<T>>() -> &'static Self {
+        Table::<T, U>::TABLE
     }
 
     pub(super) const fn as_raw(&self) -> *const *const bindings::xattr_handler {
@@ -65,10 +57,10 @@ impl<T: FileSystem> XattrHandlers<T> {
     }
 }
 
-struct Table<U: XattrHandler>(PhantomData<U>);
+struct Table<T, U>(PhantomData<(T, U)>);
 
-impl<U: XattrHandler> Table<U> {
-    const TABLE: &'static XattrHandlers<U::FileSystem> = &XattrHandlers(
+impl<T: FileSystem, U: XattrHandler<T>> Table<T, U> {
+    const TABLE: &'static XattrHandlers<T> = &XattrHandlers(
         [
             &Self::handler(c"user."),
             &Self::handler(c"trusted."),

@@ -37,8 +37,7 @@ use crate::{
     },
     memfs::{
         attr,
-        namei::AttrInodeOps,
-        posix_acl, //
+        namei::AclInodeOps, //
     },
     trace::{
         self,
@@ -53,7 +52,6 @@ use crate::{
             FOP_DONTCACHE, //
         },
         remap,
-        AclType,
         AddressSpaceOps,
         FiemapExtentInfo,
         FileOperations,
@@ -67,7 +65,6 @@ use crate::{
         NewInode,
         NewVma,
         Pipe,
-        PosixAcl,
         VmOps,
         SEEK_DATA,
         SEEK_HOLE, //
@@ -215,19 +212,10 @@ impl FileOperations<ReflinkFs> for RegularFile {
 
 #[vtable]
 impl InodeOperations<ReflinkFs> for RegularFile {
-    const BASE: &'static InodeOps<ReflinkFs> = InodeOps::new::<AttrInodeOps>();
+    const BASE: &'static InodeOps<ReflinkFs> = InodeOps::new::<AclInodeOps>();
 
     fn setattr(idmap: IdMap<'_>, dentry: &Dentry, inode: &LockedInode, attr: Iattr<'_>) -> Result {
         attr::setattr(idmap, dentry, inode, attr, truncate::truncate)
-    }
-
-    fn set_acl(
-        idmap: IdMap<'_>,
-        inode: &LockedInode,
-        acl: Option<&PosixAcl>,
-        kind: AclType,
-    ) -> Result {
-        posix_acl::set_acl(idmap, inode, acl, kind)
     }
 
     fn fiemap(inode: &Inode, info: FiemapExtentInfo<'_>, start: u64, len: u64) -> Result {

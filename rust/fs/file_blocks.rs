@@ -81,7 +81,42 @@ const COMPARE_STEPS: u64 = 1024;
 /// How many blocks an extent is followed under one hold of the lock.
 const EXTENT_STEP_BLOCKS: u64 = 1024;
 
+/// Defines functions of the tree, called with its lock held to read.
+macro_rules! read_tree {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(&self, $($arg: $type),*) -> $result {
+            self.tree.read().$name($($arg),*)
+        }
+    )*};
+}
+
 impl FileBlocks {
+    read_tree! {
+        /// Returns the block at `index`.
+        fn lookup(index: u64) -> Lookup;
+        /// See [`Tree::owns_path`].
+        fn owns_path(index: u64) -> bool;
+        /// See [`Tree::get_blocks`].
+        fn get_blocks(index: u64, blocks: &mut [Option<BlockRef>]) -> usize;
+        /// See [`Tree::is_unwritten`].
+        fn is_unwritten(index: u64) -> bool;
+        /// See [`Tree::len_to_alloc`].
+        fn len_to_alloc(index: u64, max: usize) -> usize;
+        /// See [`Tree::next_written`].
+        fn next_written(from: u64) -> Option<u64>;
+        /// See [`Tree::next_not_written`].
+        fn next_not_written(from: u64) -> u64;
+        /// Returns the first index at or after `from` with a block.
+        fn next_block(from: u64) -> Option<u64>;
+        /// Returns the first index at or after `from` without a block.
+        fn next_hole(from: u64) -> u64;
+        /// See [`Tree::blocks_in`].
+        fn blocks_in(range: Range<u64>) -> u64;
+        /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
+        fn edit_empty() -> Tree;
+    }
+
     /// Returns an initialiser for an empty tree, for blocks of `pool`.
     pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
         pin_init!(Self {
@@ -136,19 +171,9 @@ impl FileBlocks {
         &self.pool
     }
 
-    /// Returns the block at `index`.
-    pub(crate) fn lookup(&self, index: u64) -> Lookup {
-        self.tree.read().lookup(index)
-    }
-
     /// Returns whether the block at `index` may be written in place.
     pub(crate) fn is_owned(&self, index: u64) -> bool {
         matches!(self.lookup(index), Lookup::Owned(_))
-    }
-
-    /// See [`Tree::owns_path`].
-    pub(crate) fn owns_path(&self, index: u64) -> bool {
-        self.tree.read().owns_path(index)
     }
 
     /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place,
@@ -186,11 +211,6 @@ impl FileBlocks {
         }
     }
 
-    /// See [`Tree::get_blocks`].
-    pub(crate) fn get_blocks(&self, index: u64, blocks: &mut [Option<BlockRef>]) -> usize {
-        self.tree.read().get_blocks(index, blocks)
-    }
-
     /// Calls `f` with the blocks from `index` on, at least one; `None` is a hole. Holds the tree's
     /// lock meanwhile: `f` must not sleep.
     pub(crate) fn with_blocks<R>(&self, index: u64, f: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
@@ -225,44 +245,9 @@ impl FileBlocks {
         self.tree.write().set_written(index, n)
     }
 
-    /// See [`Tree::is_unwritten`].
-    pub(crate) fn is_unwritten(&self, index: u64) -> bool {
-        self.tree.read().is_unwritten(index)
-    }
-
-    /// See [`Tree::len_to_alloc`].
-    pub(crate) fn len_to_alloc(&self, index: u64, max: usize) -> usize {
-        self.tree.read().len_to_alloc(index, max)
-    }
-
     /// See [`Tree::get_stable`].
     pub(crate) fn get_stable(&self, index: u64) -> StableRef {
         self.tree.write().get_stable(index)
-    }
-
-    /// See [`Tree::next_written`].
-    pub(crate) fn next_written(&self, from: u64) -> Option<u64> {
-        self.tree.read().next_written(from)
-    }
-
-    /// See [`Tree::next_not_written`].
-    pub(crate) fn next_not_written(&self, from: u64) -> u64 {
-        self.tree.read().next_not_written(from)
-    }
-
-    /// Returns the first index at or after `from` with a block.
-    pub(crate) fn next_block(&self, from: u64) -> Option<u64> {
-        self.tree.read().next_block(from)
-    }
-
-    /// Returns the first index at or after `from` without a block.
-    pub(crate) fn next_hole(&self, from: u64) -> u64 {
-        self.tree.read().next_hole(from)
-    }
-
-    /// See [`Tree::blocks_in`].
-    pub(crate) fn blocks_in(&self, range: Range<u64>) -> u64 {
-        self.tree.read().blocks_in(range)
     }
 
     /// Allocates the nodes for inserting blocks from `first` to `last`, as far as memory allows:
@@ -351,11 +336,6 @@ impl FileBlocks {
         let (mut steps, len) = (COMPARE_STEPS, range.end - range.start);
         let current = self.tree.read();
         current.same_len(range.start, tree, range.start, len, &mut steps) == len
-    }
-
-    /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
-    pub(crate) fn edit_empty(&self) -> Tree {
-        self.tree.read().edit_empty()
     }
 
     /// See [`Tree::restore_owned`].

@@ -74,10 +74,10 @@ const GID: u8 = 4;
 const QUOTA: u8 = 5;
 const USRQUOTA: u8 = 6;
 const GRPQUOTA: u8 = 7;
-const USRQUOTA_BLOCK_HARDLIMIT: u8 = 8;
-const USRQUOTA_INODE_HARDLIMIT: u8 = 9;
-const GRPQUOTA_BLOCK_HARDLIMIT: u8 = 10;
-const GRPQUOTA_INODE_HARDLIMIT: u8 = 11;
+const USR_SPACE: u8 = 8;
+const USR_INODES: u8 = 9;
+const GRP_SPACE: u8 = 10;
+const GRP_INODES: u8 = 11;
 
 impl Options {
     /// The permissions of the root directory where no option says otherwise.
@@ -93,10 +93,10 @@ impl Options {
         FsParameterSpec::flag(c"quota", QUOTA),
         FsParameterSpec::flag(c"usrquota", USRQUOTA),
         FsParameterSpec::flag(c"grpquota", GRPQUOTA),
-        FsParameterSpec::string(c"usrquota_block_hardlimit", USRQUOTA_BLOCK_HARDLIMIT),
-        FsParameterSpec::string(c"usrquota_inode_hardlimit", USRQUOTA_INODE_HARDLIMIT),
-        FsParameterSpec::string(c"grpquota_block_hardlimit", GRPQUOTA_BLOCK_HARDLIMIT),
-        FsParameterSpec::string(c"grpquota_inode_hardlimit", GRPQUOTA_INODE_HARDLIMIT),
+        FsParameterSpec::string(c"usrquota_block_hardlimit", USR_SPACE),
+        FsParameterSpec::string(c"usrquota_inode_hardlimit", USR_INODES),
+        FsParameterSpec::string(c"grpquota_block_hardlimit", GRP_SPACE),
+        FsParameterSpec::string(c"grpquota_inode_hardlimit", GRP_INODES),
         FsParameterSpec::END,
     ];
 
@@ -120,6 +120,7 @@ impl Options {
     /// `EINVAL` for a value that makes no sense, which the context is told.
     pub(crate) fn set(&mut self, context: &FsContext<'_>, parameter: &FsParameter<'_>) -> Result {
         let bad = || context.bad_value(parameter);
+        let hard_limit = |name| hard_limit(context, parameter, name);
         let value = parameter.string();
         match parameter.opt() {
             SIZE => self.blocks = Limit::new(blocks(value).ok_or_else(bad)?),
@@ -139,21 +140,15 @@ impl Options {
             QUOTA => self.quota.enable(context, true, true)?,
             USRQUOTA => self.quota.enable(context, true, false)?,
             GRPQUOTA => self.quota.enable(context, false, true)?,
-            USRQUOTA_BLOCK_HARDLIMIT => {
-                self.quota.limits_mut(Kind::User).space =
-                    hard_limit(context, parameter, "User quota block")?;
+            USR_SPACE => self.quota.limits_mut(Kind::User).space = hard_limit("User quota block")?,
+            USR_INODES => {
+                self.quota.limits_mut(Kind::User).inodes = hard_limit("User quota inode")?
             }
-            USRQUOTA_INODE_HARDLIMIT => {
-                self.quota.limits_mut(Kind::User).inodes =
-                    hard_limit(context, parameter, "User quota inode")?;
+            GRP_SPACE => {
+                self.quota.limits_mut(Kind::Group).space = hard_limit("Group quota block")?
             }
-            GRPQUOTA_BLOCK_HARDLIMIT => {
-                self.quota.limits_mut(Kind::Group).space =
-                    hard_limit(context, parameter, "Group quota block")?;
-            }
-            GRPQUOTA_INODE_HARDLIMIT => {
-                self.quota.limits_mut(Kind::Group).inodes =
-                    hard_limit(context, parameter, "Group quota inode")?;
+            GRP_INODES => {
+                self.quota.limits_mut(Kind::Group).inodes = hard_limit("Group quota inode")?
             }
             _ => return Err(EINVAL),
         }

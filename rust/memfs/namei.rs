@@ -59,7 +59,7 @@ pub(crate) struct DirInodeOps;
 
 #[vtable]
 impl<T: MemFs> InodeOperations<T> for DirInodeOps {
-    const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps>();
+    const BASE: &'static InodeOps<T> = InodeOps::new::<AclInodeOps>();
 
     fn lookup(dir: &Inode<T>, dentry: &Dentry<T>) -> Result {
         dentry.simple_lookup(dir)
@@ -156,15 +156,6 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
         rename(reservation, old_dir, old, new_dir, new);
         Ok(())
     }
-
-    fn set_acl(
-        idmap: IdMap<'_>,
-        inode: &LockedInode<T>,
-        acl: Option<&PosixAcl>,
-        kind: AclType,
-    ) -> Result {
-        posix_acl::set_acl(idmap, inode, acl, kind)
-    }
 }
 
 /// Returns the permissions in a mode, without the file type.
@@ -247,7 +238,7 @@ fn create<T: MemFs>(
         NewKind::Symlink(target) => init_symlink(&inode, target)?,
         NewKind::Special(device) => {
             inode
-                .set_iops(InodeOps::new::<SpecialInodeOps>())
+                .set_iops(InodeOps::new::<AclInodeOps>())
                 .init_special(device);
         }
     }
@@ -403,11 +394,11 @@ impl<T: MemFs> InodeOperations<T> for SymlinkInodeOps {
     const IS_SYMLINK: bool = true;
 }
 
-/// The operations of a device node, FIFO or socket.
-struct SpecialInodeOps;
+/// The operations of a device node, FIFO or socket: those of any inode but a symbolic link.
+pub(crate) struct AclInodeOps;
 
 #[vtable]
-impl<T: MemFs> InodeOperations<T> for SpecialInodeOps {
+impl<T: MemFs> InodeOperations<T> for AclInodeOps {
     const BASE: &'static InodeOps<T> = InodeOps::new::<AttrInodeOps>();
 
     fn set_acl(

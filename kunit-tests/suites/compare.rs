@@ -27,6 +27,11 @@ use kernel::{
 
 const EVERYTHING: u64 = LAST + 1;
 
+/// [`Tree::same_len`] without a limit of steps.
+fn same(a: &Tree, i: u64, b: &Tree, j: u64, len: u64) -> u64 {
+    a.same_len(i, b, j, len, &mut { u64::MAX })
+}
+
 #[kunit_tests(reflinkfs_compare)]
 mod tests {
     use super::*;
@@ -38,7 +43,7 @@ mod tests {
             let copy = tree.snapshot();
             for (index, len) in [(0, EVERYTHING), (1, LAST), (0, 0), (63, 2), (LAST, 1)] {
                 check_eq!(
-                    tree.same_len(index, &copy, index, len, &mut { u64::MAX }),
+                    same(&tree, index, &copy, index, len),
                     len,
                     "{len} from {index}"
                 );
@@ -53,17 +58,11 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
             insert_block(&mut copy, written)?;
-            check_eq!(
-                tree.same_len(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
-                written
-            );
-            check_eq!(
-                copy.same_len(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
-                written
-            );
+            check_eq!(same(&tree, 0, &copy, 0, EVERYTHING), written);
+            check_eq!(same(&copy, 0, &tree, 0, EVERYTHING), written);
             let rest = LAST - written;
             check_eq!(
-                tree.same_len(written + 1, &copy, written + 1, rest, &mut { u64::MAX }),
+                same(&tree, written + 1, &copy, written + 1, rest),
                 rest,
                 "after {written}"
             );
@@ -77,14 +76,8 @@ mod tests {
             let mut tree = tree_of(&pool()?, CORNERS)?;
             let mut copy = tree.snapshot();
             remove(&mut copy, index, index + 1)?;
-            check_eq!(
-                tree.same_len(0, &copy, 0, EVERYTHING, &mut { u64::MAX }),
-                index
-            );
-            check_eq!(
-                copy.same_len(0, &tree, 0, EVERYTHING, &mut { u64::MAX }),
-                index
-            );
+            check_eq!(same(&tree, 0, &copy, 0, EVERYTHING), index);
+            check_eq!(same(&copy, 0, &tree, 0, EVERYTHING), index);
         }
         Ok(())
     }
@@ -93,10 +86,10 @@ mod tests {
     fn equal_bytes_are_not_known_to_be_equal() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 1])?, tree_of(&pool, [0, 1])?);
-        check_eq!(a.same_len(0, &b, 0, 2, &mut { u64::MAX }), 0);
+        check_eq!(same(&a, 0, &b, 0, 2), 0);
         let (a, b) = (tree_of(&pool, [0])?, tree_of(&pool, [0])?);
-        check_eq!(a.same_len(0, &b, 0, 1, &mut { u64::MAX }), 0);
-        check_eq!(a.same_len(1, &b, 5, 9, &mut { u64::MAX }), 9);
+        check_eq!(same(&a, 0, &b, 0, 1), 0);
+        check_eq!(same(&a, 1, &b, 5, 9), 9);
         Ok(())
     }
 
@@ -104,17 +97,11 @@ mod tests {
     fn holes_are_the_same_wherever_they_lie() -> Result {
         let pool = pool()?;
         let (a, b) = (tree_of(&pool, [0, 100])?, tree_of(&pool, [7, 5000])?);
-        check_eq!(a.same_len(1, &b, 10, 99, &mut { u64::MAX }), 99);
-        check_eq!(a.same_len(1, &b, 10, 1000, &mut { u64::MAX }), 99);
-        check_eq!(a.same_len(101, &b, 8, EVERYTHING, &mut { u64::MAX }), 4992);
-        check_eq!(
-            a.same_len(200, &b, 6000, EVERYTHING, &mut { u64::MAX }),
-            EVERYTHING
-        );
-        check_eq!(
-            a.same_len(5, &Tree::new(pool.clone()), 0, 300, &mut { u64::MAX }),
-            95
-        );
+        check_eq!(same(&a, 1, &b, 10, 99), 99);
+        check_eq!(same(&a, 1, &b, 10, 1000), 99);
+        check_eq!(same(&a, 101, &b, 8, EVERYTHING), 4992);
+        check_eq!(same(&a, 200, &b, 6000, EVERYTHING), EVERYTHING);
+        check_eq!(same(&a, 5, &Tree::new(pool.clone()), 0, 300), 95);
         Ok(())
     }
 
@@ -125,32 +112,12 @@ mod tests {
         for to in [0, 1, 64, 100, 4096, 5000] {
             let mut target = Tree::new(pool.clone());
             share(&mut target, to, &source, 0, 300)?;
-            check_eq!(
-                target.same_len(to, &source, 0, 300, &mut { u64::MAX }),
-                300,
-                "to {to}"
-            );
-            check_eq!(
-                target.same_len(to + 3, &source, 3, 200, &mut { u64::MAX }),
-                200,
-                "to {to}"
-            );
-            check_eq!(
-                target.same_len(to, &source, 1, 300, &mut { u64::MAX }),
-                0,
-                "to {to}"
-            );
+            check_eq!(same(&target, to, &source, 0, 300), 300, "to {to}");
+            check_eq!(same(&target, to + 3, &source, 3, 200), 200, "to {to}");
+            check_eq!(same(&target, to, &source, 1, 300), 0, "to {to}");
             insert_block(&mut target, to + 70)?;
-            check_eq!(
-                target.same_len(to, &source, 0, 300, &mut { u64::MAX }),
-                70,
-                "to {to}"
-            );
-            check_eq!(
-                source.same_len(71, &target, to + 71, 229, &mut { u64::MAX }),
-                229,
-                "to {to}"
-            );
+            check_eq!(same(&target, to, &source, 0, 300), 70, "to {to}");
+            check_eq!(same(&source, 71, &target, to + 71, 229), 229, "to {to}");
         }
         Ok(())
     }
@@ -161,13 +128,13 @@ mod tests {
         let one = tree_of(&pool, [0])?;
         let mut other = Tree::new(pool.clone());
         share(&mut other, 70, &one, 0, 1)?;
-        check_eq!(one.same_len(0, &other, 70, 10, &mut { u64::MAX }), 10);
-        check_eq!(other.same_len(70, &one, 0, 10, &mut { u64::MAX }), 10);
+        check_eq!(same(&one, 0, &other, 70, 10), 10);
+        check_eq!(same(&other, 70, &one, 0, 10), 10);
         insert_block(&mut other, 75)?;
-        check_eq!(one.same_len(0, &other, 70, 10, &mut { u64::MAX }), 5);
-        check_eq!(other.same_len(70, &one, 0, 10, &mut { u64::MAX }), 5);
-        check_eq!(one.same_len(0, &other, 75, 1, &mut { u64::MAX }), 0);
-        check_eq!(other.same_len(75, &one, 0, 1, &mut { u64::MAX }), 0);
+        check_eq!(same(&one, 0, &other, 70, 10), 5);
+        check_eq!(same(&other, 70, &one, 0, 10), 5);
+        check_eq!(same(&one, 0, &other, 75, 1), 0);
+        check_eq!(same(&other, 75, &one, 0, 1), 0);
         Ok(())
     }
 
@@ -178,20 +145,17 @@ mod tests {
         insert_block(&mut copy, span(3) - 1)?;
         for (index, len) in [(0, 1), (0, 63), (0, 65), (1, span(2)), (64, span(2) + 3)] {
             check_eq!(
-                tree.same_len(index, &copy, index, len, &mut { u64::MAX }),
+                same(&tree, index, &copy, index, len),
                 len,
                 "{len} from {index}"
             );
         }
         // The same leaf over and over again.
         check_eq!(
-            tree.same_len(0, &copy, FANOUT, span(3) - 2 * FANOUT, &mut { u64::MAX }),
+            same(&tree, 0, &copy, FANOUT, span(3) - 2 * FANOUT),
             span(3) - 2 * FANOUT
         );
-        check_eq!(
-            tree.same_len(0, &copy, FANOUT, span(3), &mut { u64::MAX }),
-            span(3) - FANOUT - 1
-        );
+        check_eq!(same(&tree, 0, &copy, FANOUT, span(3)), span(3) - FANOUT - 1);
         Ok(())
     }
 
@@ -211,7 +175,7 @@ mod tests {
             check_eq!(steps, 0, "{wanted} steps");
             check!((wanted..1000).contains(&same), "{same} in {wanted} steps");
         }
-        check_eq!(tree.same_len(0, &copy, 0, 1000, &mut { u64::MAX }), 1000);
+        check_eq!(same(&tree, 0, &copy, 0, 1000), 1000);
         Ok(())
     }
 
@@ -237,10 +201,7 @@ mod tests {
         let done = share(&mut target, &mut prealloc, 1, &mut steps)?;
         check_eq!(steps, 0);
         check!((10..span(2)).contains(&done), "{done} blocks");
-        check_eq!(
-            target.same_len(1, &source, 0, done, &mut { u64::MAX }),
-            done
-        );
+        check_eq!(same(&target, 1, &source, 0, done), done);
         Ok(())
     }
 

@@ -59,6 +59,14 @@ fn check_exact<T>(make: impl Fn() -> Result<(Tree, T)>) -> Result {
     Ok(())
 }
 
+/// [`check_exact`] for trees of several heights.
+fn check_exact_heights<T>(make: impl Fn(u32) -> Result<(Tree, T)>) -> Result {
+    for height in HEIGHTS {
+        check_exact(|| make(height)).inspect_err(|_| pr_err!("height {height}\n"))?;
+    }
+    Ok(())
+}
+
 fn check_exact_at<T>(make: impl Fn() -> Result<(Tree, T)>, index: u64) -> Result {
     let (tree, _sharer) = make()?;
     let pool = tree.pool().clone();
@@ -159,54 +167,38 @@ mod tests {
     #[test]
     fn a_tree_of_each_height() -> Result {
         let pool = pool()?;
-        for height in HEIGHTS {
-            check_exact(|| Ok((tree_of(&pool, [first_of(height)])?, ())))
-                .inspect_err(|_| pr_err!("height {height}\n"))?;
-        }
-        Ok(())
+        check_exact_heights(|height| Ok((tree_of(&pool, [first_of(height)])?, ())))
     }
 
     #[test]
     fn a_shared_tree_of_each_height() -> Result {
         let pool = pool()?;
-        for height in HEIGHTS {
-            check_exact(|| {
-                let mut tree = tree_of(&pool, [0, first_of(height)])?;
-                let copy = tree.snapshot();
-                Ok((tree, copy))
-            })
-            .inspect_err(|_| pr_err!("height {height}\n"))?;
-        }
-        Ok(())
+        check_exact_heights(|height| {
+            let mut tree = tree_of(&pool, [0, first_of(height)])?;
+            let copy = tree.snapshot();
+            Ok((tree, copy))
+        })
     }
 
     #[test]
     fn a_tree_shared_from_each_height_down() -> Result {
         let pool = pool()?;
-        for height in HEIGHTS {
-            check_exact(|| {
-                let tree = tree_of(&pool, [0, first_of(height), LAST])?;
-                let mut copy = Tree::new(pool.clone());
-                crate::support::trees::share(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
-                Ok((tree, copy))
-            })
-            .inspect_err(|_| pr_err!("height {height}\n"))?;
-        }
-        Ok(())
+        check_exact_heights(|height| {
+            let tree = tree_of(&pool, [0, first_of(height), LAST])?;
+            let mut copy = Tree::new(pool.clone());
+            crate::support::trees::share(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
+            Ok((tree, copy))
+        })
     }
 
     #[test]
     fn an_emptied_tree_of_each_height() -> Result {
         let pool = pool()?;
-        for height in HEIGHTS {
-            check_exact(|| {
-                let mut tree = tree_of(&pool, [0, first_of(height)])?;
-                remove(&mut tree, 0, u64::MAX)?;
-                Ok((tree, ()))
-            })
-            .inspect_err(|_| pr_err!("height {height}\n"))?;
-        }
-        Ok(())
+        check_exact_heights(|height| {
+            let mut tree = tree_of(&pool, [0, first_of(height)])?;
+            remove(&mut tree, 0, u64::MAX)?;
+            Ok((tree, ()))
+        })
     }
 
     #[test]

@@ -15,8 +15,11 @@ use crate::{
     support::trees::{
         found,
         insert_run,
+        is_owned,
+        is_shared,
         pool,
         tree_of,
+        was_shared,
         Found, //
     },
 };
@@ -140,7 +143,7 @@ mod tests {
         tree.insert_run(60 + inserted, &mut contig, &mut prealloc)?;
         check!(contig.is_empty());
         for index in 60..60 + n {
-            check!(matches!(found(&tree, index), Found::Owned(_)), "{index}");
+            check!(is_owned(&tree, index), "{index}");
         }
         let extent = tree.extent(60, 64).ok_or(ENOENT)?;
         check_eq!((extent.index, extent.len, extent.shared), (60, n, false));
@@ -187,10 +190,9 @@ mod tests {
         check_eq!(pool.used(), 210 + n);
         for index in begin - 10..begin + 200 {
             let as_it_should_be = if (begin..begin + n).contains(&index) {
-                matches!(found(&tree, index), Found::Owned(_))
-                    && matches!(found(&other, index), Found::WasShared(_))
+                is_owned(&tree, index) && was_shared(&other, index)
             } else {
-                matches!(found(&tree, index), Found::Shared(_))
+                is_shared(&tree, index)
             };
             check!(as_it_should_be, "{index}");
         }
@@ -230,7 +232,7 @@ mod tests {
         check_eq!(result, Err(ENOSPC));
         check_eq!(contig.len(), n - 4);
         check_eq!(tree.blocks(), 1 + 4);
-        check!(matches!(found(&tree, 63), Found::Owned(_)));
+        check!(is_owned(&tree, 63));
         check!(matches!(found(&tree, 64), Found::Hole));
         drop(contig);
         check_eq!(pool.used(), 1 + 4);
@@ -257,7 +259,7 @@ mod tests {
             let mut tree = tree_of(&pool, before.iter().copied())?;
             let inserted = insert_run(&mut tree, index, 8)?;
             for index in index..index + inserted {
-                check!(matches!(found(&tree, index), Found::Owned(_)), "{index}");
+                check!(is_owned(&tree, index), "{index}");
             }
             let kept = before
                 .iter()

@@ -17,16 +17,15 @@ use crate::{
     },
     support::trees::{
         first_of,
-        found,
         full_tree,
         full_tree_of,
         insert_block,
         insert_unwritten,
+        is_owned,
         pool,
         remove,
         span,
         tree_of,
-        Found,
         FANOUT,
         LAST,
         MAX_HEIGHT, //
@@ -296,7 +295,7 @@ mod tests {
         let mut tree = tree_of(&pool()?, [0, 64, 4096, LAST])?;
         for index in [0, 1, 63, 64, 127, 4096, 4159, LAST - 1, LAST] {
             check_eq!(insert_cost(&mut tree, index)?, 0, "index {index}");
-            check!(matches!(found(&tree, index), Found::Owned(_)));
+            check!(is_owned(&tree, index));
         }
         remove(&mut tree, 0, 64)?;
         check_eq!(insert_cost(&mut tree, 1)?, 1);

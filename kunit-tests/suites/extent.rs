@@ -12,6 +12,7 @@ use crate::{
         insert_block,
         insert_run,
         insert_unwritten,
+        is_owned,
         pool,
         remove,
         share,
@@ -314,7 +315,7 @@ mod tests {
         );
         check_eq!((tree.next_not_written(0), tree.next_hole(0)), (0, 1));
         check_eq!(tree.set_written(0, 1), 1);
-        check!(matches!(found(&tree, 0), Found::Owned(_)));
+        check!(is_owned(&tree, 0));
         check_eq!(
             (tree.owned_run(0, 1).len(), tree.next_written(0)),
             (1, Some(0))

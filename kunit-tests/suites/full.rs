@@ -19,11 +19,12 @@ use crate::{
             block_at,
             found,
             insert_unwritten,
+            is_owned,
             pool,
             remove,
             share,
             tree_of,
-            Found,
+            was_shared,
             FANOUT, //
         },
     },
@@ -54,7 +55,7 @@ mod tests {
             share(&mut tree, index, &one, 0, 1)?;
             check_eq!((pool.used(), tree.take_copied()), (2 + i as u64, 1));
             check_block(&tree, index)?;
-            check!(matches!(found(&tree, index), Found::WasShared(_)));
+            check!(was_shared(&tree, index));
         }
         // Room for one more, which is shared.
         remove(&mut tree, 7, 8)?;
@@ -63,7 +64,7 @@ mod tests {
         check_eq!(found(&tree, 7).page(), found(&one, 0).page());
         drop(tree);
         check_eq!(pool.used(), 1);
-        check!(matches!(found(&one, 0), Found::Owned(_)));
+        check!(is_owned(&one, 0));
         drop(one);
         check_eq!((pool.used(), pool.nodes()), (0, 0));
         Ok(())
@@ -167,9 +168,9 @@ mod tests {
         edited.insert(2, pool.alloc()?, &mut Prealloc::on_demand())?;
         check_eq!(edited.take_copied(), 1);
         drop(tree);
-        check!(matches!(found(&edited, 0), Found::Owned(_)));
-        check!(matches!(found(&edited, 1), Found::WasShared(_)));
-        check!(matches!(found(&edited, 2), Found::Owned(_)));
+        check!(is_owned(&edited, 0));
+        check!(was_shared(&edited, 1));
+        check!(is_owned(&edited, 2));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::{
         found,
         insert_block,
         is_owned,
+        is_shared,
         pool,
         remove,
         share,
@@ -73,10 +74,7 @@ mod tests {
             let mut tree = tree_of(&pool()?, [index])?;
             let mut changed = tree.edit();
             // While both are there nothing is written in place.
-            check!(
-                matches!(found(&tree, index), Found::Shared(_)),
-                "index {index}"
-            );
+            check!(is_shared(&tree, index), "index {index}");
             insert_block(&mut changed, index + 1)?;
             tree = changed;
             check!(is_owned(&tree, index), "index {index}");
@@ -178,10 +176,7 @@ mod tests {
             let mut tree = tree_of(&pool()?, [0, index])?;
             let copy = tree.snapshot();
             tree.restore_owned(index);
-            check!(
-                matches!(found(&tree, index), Found::Shared(_)),
-                "index {index}"
-            );
+            check!(is_shared(&tree, index), "index {index}");
             drop(copy);
             check!(was_shared(&tree, index), "index {index}");
             tree.restore_owned(index - 1);
@@ -207,7 +202,7 @@ mod tests {
             let copy = tree.snapshot_range(range.clone(), &mut Prealloc::on_demand())?;
             for index in 0..260 {
                 let given = range.contains(&index);
-                let is_shared = matches!(found(&tree, index), Found::Shared(_));
+                let is_shared = is_shared(&tree, index);
                 check_eq!(is_shared, given, "index {index}, {range:?}");
                 check_eq!(is_owned(&tree, index), !given, "index {index}, {range:?}");
                 if given {

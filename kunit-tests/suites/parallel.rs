@@ -19,6 +19,7 @@ use crate::{
         remove,
         share,
         tree_of,
+        was_shared,
         Found,
         LAST, //
     },
@@ -176,10 +177,7 @@ mod tests {
         check_eq!((tree.blocks(), pool.used()), (blocks, blocks));
         let mut from = 0;
         while let Some(index) = tree.next_block(from) {
-            check!(
-                matches!(found(&tree, index), Found::WasShared(_)),
-                "index {index}"
-            );
+            check!(was_shared(&tree, index), "index {index}");
             from = index + 1;
         }
         drop(tree);

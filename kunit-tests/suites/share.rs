@@ -8,11 +8,14 @@ use crate::{
     support::trees::{
         found,
         insert_block,
+        is_owned,
+        is_shared,
         pool,
         remove,
         share,
         span,
         tree_of,
+        was_shared,
         Found,
         Page,
         CORNERS,
@@ -76,7 +79,16 @@ fn check_range(source: &Tree, from: u64, to: u64, len: u64) -> Result {
     check_eq!(pool.used(), used - len);
     drop(target);
     for i in from..from + len {
-        check!(!matches!(found(source, i), Found::Shared(_)), "index {i}");
+        check!(!is_shared(source, i), "index {i}");
+    }
+    Ok(())
+}
+
+/// [`check_range`] for each of `ranges`: from, to, how many blocks.
+fn check_ranges(source: &Tree, ranges: &[(u64, u64, u64)]) -> Result {
+    for &(from, to, len) in ranges {
+        check_range(source, from, to, len)
+            .inspect_err(|_| pr_err!("{len} blocks from {from} to {to}\n"))?;
     }
     Ok(())
 }
@@ -168,10 +180,7 @@ mod tests {
                     check_eq!(found(&tree, index), Found::Owned(new));
                     check_eq!(found(&copy, index), Found::WasShared(old));
                 } else {
-                    check!(
-                        matches!(found(&tree, index), Found::Shared(_)),
-                        "index {index}"
-                    );
+                    check!(is_shared(&tree, index), "index {index}");
                     check_eq!(found(&tree, index), found(&copy, index));
                 }
             }
@@ -219,67 +228,64 @@ mod tests {
     #[test]
     fn congruent_ranges() -> Result {
         let source = tree_of(&pool()?, (0..300).filter(|i| i % 37 != 5))?;
-        for (from, to, len) in [
-            (0, 64, 64),
-            (64, 0, 128),
-            (3, 67, 10),
-            (10, 10, 200),
-            (1, 1, 63),
-        ] {
-            check_range(&source, from, to, len)
-                .inspect_err(|_| pr_err!("{len} blocks from {from} to {to}\n"))?;
-        }
-        Ok(())
+        check_ranges(
+            &source,
+            &[
+                (0, 64, 64),
+                (64, 0, 128),
+                (3, 67, 10),
+                (10, 10, 200),
+                (1, 1, 63),
+            ],
+        )
     }
 
     #[test]
     fn incongruent_ranges() -> Result {
         let source = tree_of(&pool()?, (0..300).filter(|i| i % 37 != 5))?;
-        for (from, to, len) in [
-            (0, 1, 64),
-            (1, 0, 200),
-            (5, 100, 1),
-            (60, 3, 70),
-            (63, 128, 130),
-        ] {
-            check_range(&source, from, to, len)
-                .inspect_err(|_| pr_err!("{len} blocks from {from} to {to}\n"))?;
-        }
-        Ok(())
+        check_ranges(
+            &source,
+            &[
+                (0, 1, 64),
+                (1, 0, 200),
+                (5, 100, 1),
+                (60, 3, 70),
+                (63, 128, 130),
+            ],
+        )
     }
 
     #[test]
     fn holes_are_shared_too() -> Result {
         let source = tree_of(&pool()?, [0, 2, 70, 200])?;
-        for (from, to, len) in [
-            (0, 0, 150),
-            (0, 5, 150),
-            (1, 0, 300),
-            (201, 0, 20),
-            (100, 77, 30),
-        ] {
-            check_range(&source, from, to, len)
-                .inspect_err(|_| pr_err!("{len} blocks from {from} to {to}\n"))?;
-        }
-        Ok(())
+        check_ranges(
+            &source,
+            &[
+                (0, 0, 150),
+                (0, 5, 150),
+                (1, 0, 300),
+                (201, 0, 20),
+                (100, 77, 30),
+            ],
+        )
     }
 
     #[test]
     fn a_file_of_one_block_over_others() -> Result {
         let source = tree_of(&pool()?, [0])?;
-        for (to, len) in [
-            (0, 1),
-            (1, 1),
-            (0, 5),
-            (0, 70),
-            (3, 64),
-            (64, 64),
-            (100, 200),
-        ] {
-            check_range(&source, 0, to, len)
-                .inspect_err(|_| pr_err!("{len} blocks from 0 to {to}\n"))?;
-        }
-        check_range(&source, 1, 7, 30)
+        check_ranges(
+            &source,
+            &[
+                (0, 0, 1),
+                (0, 1, 1),
+                (0, 0, 5),
+                (0, 0, 70),
+                (0, 3, 64),
+                (0, 64, 64),
+                (0, 100, 200),
+                (1, 7, 30),
+            ],
+        )
     }
 
     #[test]
@@ -290,17 +296,14 @@ mod tests {
             let mut target = Tree::new(pool.clone());
             share(&mut target, to, &source, 0, 1)?;
             check_eq!(found(&target, to), found(&source, 0));
-            check!(matches!(found(&source, 0), Found::Shared(_)));
+            check!(is_shared(&source, 0));
             check_eq!((target.blocks(), pool.used()), (1, 1));
             // And back.
             let mut other = Tree::new(pool.clone());
             share(&mut other, 0, &target, to, 1)?;
             check_eq!(found(&other, 0), found(&source, 0));
             drop((source, target));
-            check!(
-                matches!(found(&other, 0), Found::WasShared(_)),
-                "index {to}"
-            );
+            check!(was_shared(&other, 0), "index {to}");
         }
         Ok(())
     }
@@ -420,16 +423,10 @@ mod tests {
             check_eq!(pool.used(), used);
             check_eq!(pages(&target, 0, 400)?[..], before[..], "{n} nodes");
             for index in blocks() {
-                check!(
-                    matches!(found(&target, index), Found::Owned(_)),
-                    "index {index}"
-                );
+                check!(is_owned(&target, index), "index {index}");
             }
             for index in 0..130 {
-                check!(
-                    matches!(found(&source, index), Found::Owned(_)),
-                    "index {index}"
-                );
+                check!(is_owned(&source, index), "index {index}");
             }
         }
         Ok(())

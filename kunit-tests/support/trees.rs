@@ -123,6 +123,11 @@ pub(crate) fn is_owned(tree: &Tree, index: u64) -> bool {
     matches!(found(tree, index), Found::Owned(_))
 }
 
+/// Whether another tree may hold the block at `index`, too.
+pub(crate) fn is_shared(tree: &Tree, index: u64) -> bool {
+    matches!(found(tree, index), Found::Shared(_))
+}
+
 /// Whether the block at `index` is the tree's alone, and was another's, too.
 pub(crate) fn was_shared(tree: &Tree, index: u64) -> bool {
     matches!(found(tree, index), Found::WasShared(_))
@@ -255,7 +260,7 @@ fn check_own(tree: &Tree, index: u64) -> Result {
     const MAX: usize = 4;
     let own = (index..index + MAX as u64)
         .take_while(|at| at / FANOUT == index / FANOUT)
-        .take_while(|at| matches!(found(tree, *at), Found::Owned(_)));
+        .take_while(|at| is_owned(tree, *at));
     check_eq!(
         tree.owned_run(index, MAX).len(),
         own.count(),

@@ -2,14 +2,11 @@
 
 //! `COPY_FR_COPY`: all bytes, no sharing.
 
-use super::PIECE_BYTES;
+use super::in_pieces;
 use crate::{
     compat::EOPNOTSUPP,
     copy_flags::COPY_FR_COPY,
-    file::{
-        signal_pending,
-        Range, //
-    },
+    file::Range, //
 };
 use kernel::prelude::*;
 
@@ -20,23 +17,10 @@ use kernel::prelude::*;
 /// Those of reading and writing, if not one byte was copied; `EINVAL` where the source has become
 /// so short that there is none.
 pub(super) fn copy(range: &Range<'_>) -> Result<u64> {
-    let mut done = 0;
-    while done < range.len {
-        let piece = range.part(done, PIECE_BYTES.min(range.len - done));
-        match copy_piece(&piece) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(err) if done == 0 => return Err(err),
-            Err(_) => break,
-        }
-        if signal_pending() {
-            break;
-        }
+    match in_pieces(range, copy_piece)? {
+        0 => Err(EINVAL),
+        done => Ok(done),
     }
-    if done == 0 {
-        return Err(EINVAL);
-    }
-    Ok(done)
 }
 
 /// By the filesystem's own method where it has one, with a single copy in memory.

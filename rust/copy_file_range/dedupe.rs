@@ -8,6 +8,7 @@
 //! are compared first.
 
 use super::{
+    in_pieces,
     LIMIT_BYTES,
     PIECE_BYTES, //
 };
@@ -36,23 +37,11 @@ pub(super) fn dedupe(range: &Range<'_>) -> Result<u64> {
         result => return result,
     }
     if range.len <= PIECE_BYTES || !range.from.has_page_cache() || !range.to.has_page_cache() {
-        return share(range, 0, range.len.min(LIMIT_BYTES));
+        return range.part(0, range.len.min(LIMIT_BYTES)).dedupe();
     }
     check_alignment(range)?;
     let equal = compare(range)?;
-    let mut done = 0;
-    while done < equal {
-        match share(range, done, PIECE_BYTES.min(equal - done)) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(err) if done == 0 => return Err(err),
-            Err(_) => break,
-        }
-        if signal_pending() {
-            break;
-        }
-    }
-    Ok(done)
+    in_pieces(&range.part(0, equal), |piece| piece.dedupe())
 }
 
 /// Finds what the filesystem will refuse, before it is compared: later it sees only pieces.
@@ -68,10 +57,6 @@ fn check_alignment(range: &Range<'_>) -> Result {
         return Err(EINVAL);
     }
     Ok(())
-}
-
-fn share(range: &Range<'_>, done: u64, len: u64) -> Result<u64> {
-    range.part(done, len).dedupe()
 }
 
 /// Returns how much from the beginning is equal: all of it, or what was compared when a signal

@@ -18,6 +18,7 @@ use crate::{
         COPY_FR_REFLINK, //
     },
     file::{
+        signal_pending,
         Descriptor,
         Range, //
     },
@@ -111,5 +112,27 @@ fn copy_file_range(arguments: &Arguments, len: u64, flag: Flag) -> Result<u64> {
     }?;
     // Both, also where one fails.
     from_pos.advance(done).and(to_pos.advance(done))?;
+    Ok(done)
+}
+
+/// Calls `f` with one piece of `range` after the other, which returns how many bytes it did: up to
+/// the end, to nothing done, a failure or a signal. Returns how many bytes.
+///
+/// # Errors
+///
+/// That of `f`, if not one byte was done.
+fn in_pieces(range: &Range<'_>, f: impl Fn(&Range<'_>) -> Result<u64>) -> Result<u64> {
+    let mut done = 0;
+    while done < range.len {
+        match f(&range.part(done, PIECE_BYTES.min(range.len - done))) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+        if signal_pending() {
+            break;
+        }
+    }
     Ok(done)
 }

@@ -35,7 +35,6 @@ use crate::{
     vfs::{
         cond_resched_killable,
         signal_pending,
-        FileRange,
         InvalidatePair,
         LockedPair, //
     },
@@ -473,21 +472,15 @@ fn prepare(request: &RemapRequest<'_>, from: &LockedInode, to: &LockedInode) -> 
         return Err(EPERM);
     }
     // Both are regular files, as the VFS has checked, and no swap files, which need `bmap`.
-    let FileRange {
-        from_pos,
-        to_pos,
-        len,
-        ..
-    } = request.range;
+    let (from_pos, to_pos, len) = (request.from_pos, request.to_pos, request.len);
     if len == 0 {
         return Ok(0);
     }
     if offset_in_block(from_pos) != 0 || offset_in_block(to_pos) != 0 {
         return Err(EINVAL);
     }
-    let from_end = from_pos.checked_add(len).ok_or(EINVAL)?;
-    let to_end = to_pos.checked_add(len).ok_or(EINVAL)?;
-    if from_end > from.size() || to_end > to.size() {
+    // Neither sum exceeds what the VFS has checked, 2^63.
+    if from_pos + len > from.size() || to_pos + len > to.size() {
         return Err(EINVAL);
     }
     let mut count = request.to.write_check_limits(to_pos, len)?;

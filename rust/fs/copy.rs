@@ -161,16 +161,13 @@ impl FileSource<'_> {
     ) -> usize {
         let mut done = 0;
         while done < len {
-            let (inode, offset) = (self.inode, offset_in_block(self.pos));
-            let (taken, n) = inode
-                .info()
-                .blocks
-                .with_blocks(block_of(self.pos), |blocks| {
-                    let there = blocks.len() * BLOCK_SIZE - offset;
-                    let n = (len - done).min(BATCH_BYTES).min(there);
-                    let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
-                    (part(done, blocks, offset, n), n)
-                });
+            let (file_blocks, offset) = (&self.inode.info().blocks, offset_in_block(self.pos));
+            let (taken, n) = file_blocks.with_blocks(block_of(self.pos), |blocks| {
+                let there = blocks.len() * BLOCK_SIZE - offset;
+                let n = (len - done).min(BATCH_BYTES).min(there);
+                let blocks = &blocks[..(offset + n).div_ceil(BLOCK_SIZE)];
+                (part(done, blocks, offset, n), n)
+            });
             self.pos += taken as u64;
             self.len -= taken;
             done += taken;

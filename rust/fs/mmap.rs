@@ -167,16 +167,13 @@ fn may_come_along(block: &BlockRef) -> bool {
 
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
 fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_, ReflinkFs>) {
+    let file_blocks = &fault.inode().info().blocks;
     let Range { start, end } = around(fault);
     let mut first = start;
     while first < end {
         let mut blocks = [const { None }; FAULT_AROUND_BLOCKS];
         let n = FAULT_AROUND_BLOCKS.min((end - first) as usize);
-        let n = fault
-            .inode()
-            .info()
-            .blocks
-            .get_blocks(first, &mut blocks[..n]);
+        let n = file_blocks.get_blocks(first, &mut blocks[..n]);
         for block in &mut blocks {
             *block = block.take().filter(may_come_along);
         }

@@ -138,17 +138,14 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
 /// A block that is mapped writable is copied, since stores reach it; and so is any block while a
 /// write is under way, which may have found just now that it can be written in place.
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
-    let mount = inode.super_block().info();
+    let (mount, file_blocks) = (inode.super_block().info(), &inode.info().blocks);
     let (found, size) = match inode.try_lock_shared() {
         // The end does not move meanwhile.
-        Some(_guard) => (inode.info().blocks.get_stable(index), inode.size()),
-        None => inode
-            .info()
-            .blocks
-            .with_blocks(index, |blocks| match blocks {
-                [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
-                _ => (StableRef::Hole, inode.size()),
-            }),
+        Some(_guard) => (file_blocks.get_stable(index), inode.size()),
+        None => file_blocks.with_blocks(index, |blocks| match blocks {
+            [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
+            _ => (StableRef::Hole, inode.size()),
+        }),
     };
     let to_copy = match found {
         StableRef::Block(block) | StableRef::NeedsCopy(block) if block.is_poisoned() => {

@@ -59,10 +59,8 @@ pub(super) fn write_blocks<const N: usize>(
     let offset = offset_in_block(pos);
     let n = N.min((offset + source.len()).div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; N];
-    inode
-        .info()
-        .blocks
-        .lookup_to_write(block_of(pos), &mut olds[..n]);
+    let file_blocks = &inode.info().blocks;
+    file_blocks.lookup_to_write(block_of(pos), &mut olds[..n]);
     let len = source.len().min(n * BLOCK_SIZE - offset);
     let poisoned = |i: &usize| is_poisoned(&olds[*i], part_of_block(*i, offset, len));
     let (n, len) = match (0..n).find(poisoned) {

@@ -354,14 +354,7 @@ fn commit(
     let files = request.lock();
     let locks = files.invalidate_lock();
     let (from, to) = (files.from(), files.to());
-    let mut len = prepare(request, from, to)?;
-    if let Some(view) = view
-        .as_ref()
-        .filter(|view| view.equal < blocks_for(view.len))
-    {
-        len = len.min(view.equal * BLOCK_SIZE as u64);
-    }
-    len = shorten(request, to, len)?;
+    let mut len = len_to_share(request, from, to, view.as_ref())?;
     let n = blocks_for(len);
     if n == 0 {
         return Ok(Some(0));
@@ -501,9 +494,23 @@ fn prepare(request: &RemapRequest<'_>, from: &LockedInode, to: &LockedInode) -> 
     Ok(count)
 }
 
-/// Applies the rule for a partial last block, `generic_remap_check_len`: it may be shared only
-/// where it is the destination's last, too.
-fn shorten(request: &RemapRequest<'_>, to: &LockedInode, len: u64) -> Result<u64> {
+/// Returns how many bytes are to be shared: what is left of the request, as far as `view` is equal.
+/// A partial last block may be shared only where it is the destination's last, too:
+/// `generic_remap_check_len`.
+///
+/// # Errors
+///
+/// Those of [`prepare`]; `EBADE` for such a block where the request may not be shortened.
+fn len_to_share(
+    request: &RemapRequest<'_>,
+    from: &LockedInode,
+    to: &LockedInode,
+    view: Option<&View>,
+) -> Result<u64> {
+    let mut len = prepare(request, from, to)?;
+    if let Some(view) = view.filter(|view| view.equal < blocks_for(view.len)) {
+        len = len.min(view.equal * BLOCK_SIZE as u64);
+    }
     let partial = offset_in_block(len) as u64;
     if partial == 0 || request.to_pos + len >= to.size() {
         Ok(len)

@@ -137,9 +137,9 @@ impl Options {
                 let gid = Some(parameter.gid()).filter(|&gid| context.has_gid(gid));
                 self.gid = gid.ok_or_else(bad)?;
             }
-            QUOTA => self.quota.enable(context, true, true)?,
-            USRQUOTA => self.quota.enable(context, true, false)?,
-            GRPQUOTA => self.quota.enable(context, false, true)?,
+            QUOTA => self.quota.enable(context, &Kind::ALL)?,
+            USRQUOTA => self.quota.enable(context, &[Kind::User])?,
+            GRPQUOTA => self.quota.enable(context, &[Kind::Group])?,
             USR_SPACE => self.quota.limits_mut(Kind::User).space = hard_limit("User quota block")?,
             USR_INODES => {
                 self.quota.limits_mut(Kind::User).inodes = hard_limit("User quota inode")?

@@ -18,44 +18,38 @@ use kernel::{
 /// What a mount's options say about quotas.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct QuotaOptions {
-    /// `usrquota`, `quota`.
-    users: bool,
-    /// `grpquota`, `quota`.
-    groups: bool,
-    /// `usrquota_block_hardlimit=`, `usrquota_inode_hardlimit=`: for users without limits of their
-    /// own.
-    user: Limits,
-    /// `grpquota_block_hardlimit=`, `grpquota_inode_hardlimit=`.
-    group: Limits,
+    /// By kind: `usrquota`, `grpquota`, `quota` for both.
+    enabled: [bool; 2],
+    /// By kind: `usrquota_block_hardlimit=`, `usrquota_inode_hardlimit=` and so on, for those
+    /// without limits of their own.
+    limits: [Limits; 2],
 }
 
 impl QuotaOptions {
-    /// Enables accounting: for users, for groups, or for both.
+    /// Enables accounting.
     ///
     /// # Errors
     ///
     /// `EINVAL`, which the context is told: in a user namespace.
-    pub(crate) fn enable(&mut self, context: &FsContext<'_>, users: bool, groups: bool) -> Result {
+    pub(crate) fn enable(&mut self, context: &FsContext<'_>, kinds: &[Kind]) -> Result {
         if !context.is_init_user_ns() {
             context.error(fmt!("Quotas in unprivileged mounts are unsupported"));
             return Err(EINVAL);
         }
-        self.users |= users;
-        self.groups |= groups;
+        for &kind in kinds {
+            self.enabled[kind as usize] = true;
+        }
         Ok(())
     }
 
     /// Returns the default limits of a kind, to be set.
     pub(crate) fn limits_mut(&mut self, kind: Kind) -> &mut Limits {
-        match kind {
-            Kind::User => &mut self.user,
-            Kind::Group => &mut self.group,
-        }
+        &mut self.limits[kind as usize]
     }
 
     /// Returns whether any are enabled.
     fn any(&self) -> bool {
-        self.users || self.groups
+        self.enabled.contains(&true)
     }
 
     /// Returns what a new mount gets: no limits without quotas.
@@ -69,10 +63,7 @@ impl QuotaOptions {
 
     /// Returns the limits of a kind, if it is enabled.
     pub(crate) fn of(&self, kind: Kind) -> Option<Limits> {
-        match kind {
-            Kind::User => self.users.then_some(self.user),
-            Kind::Group => self.groups.then_some(self.group),
-        }
+        self.enabled[kind as usize].then_some(self.limits[kind as usize])
     }
 
     /// Checks whether a mount with these options may be remounted with `new`, which must not change
@@ -87,9 +78,8 @@ impl QuotaOptions {
             return Err(EINVAL);
         }
         let same = |new: i64, old| new == 0 || new == old;
-        let limits =
-            |new: &Limits, old: &Limits| same(new.space, old.space) && same(new.inodes, old.inodes);
-        if !limits(&new.user, &self.user) || !limits(&new.group, &self.group) {
+        let mut limits = new.limits.iter().zip(&self.limits);
+        if !limits.all(|(new, old)| same(new.space, old.space) && same(new.inodes, old.inodes)) {
             context.error(fmt!("Cannot change global quota limit on remount"));
             return Err(EINVAL);
         }
@@ -98,17 +88,17 @@ impl QuotaOptions {
 
     /// The options for `/proc/mounts`.
     pub(crate) fn show(&self, line: &SeqFile) {
-        if self.users {
-            seq_print!(line, ",usrquota");
+        for (name, enabled) in ["usrquota", "grpquota"].iter().zip(self.enabled) {
+            if enabled {
+                seq_print!(line, ",{name}");
+            }
         }
-        if self.groups {
-            seq_print!(line, ",grpquota");
-        }
+        let [user, group] = &self.limits;
         for (name, limit) in [
-            ("usrquota_block", self.user.space),
-            ("grpquota_block", self.group.space),
-            ("usrquota_inode", self.user.inodes),
-            ("grpquota_inode", self.group.inodes),
+            ("usrquota_block", user.space),
+            ("grpquota_block", group.space),
+            ("usrquota_inode", user.inodes),
+            ("grpquota_inode", group.inodes),
         ] {
             if limit != 0 {
                 seq_print!(line, ",{name}_hardlimit={limit}");

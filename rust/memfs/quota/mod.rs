@@ -50,7 +50,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::User, Self::Group];
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::User, Self::Group];
 }
 
 /// The limits of a user or group. 0 is no limit.

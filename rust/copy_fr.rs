@@ -27,6 +27,7 @@ mod copy_flags;
 mod debugfs;
 mod file;
 mod hook;
+mod version;
 
 use kernel::prelude::*;
 
@@ -51,6 +52,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             shown: copy_file_range::show(),
             hook <- hook::Hook::install(),
+            _: { pr_info!("version {}\n", version::VERSION) },
         })
     }
 }

@@ -5,9 +5,6 @@
 //! Those of `kernel::debugfs` do not: closing one after the module has gone calls what was in it.
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h).
 
-// Each module uses a part of it.
-#![allow(dead_code)]
-
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -15,8 +12,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    seq_file::SeqFile,
-    sync::Arc, //
+    seq_file::SeqFile, //
 };
 
 /// A value that a file shows.
@@ -47,17 +43,6 @@ impl Directory {
         unsafe { self.create(name, what) };
     }
 
-    /// As [`Directory::add`], until the result is dropped.
-    pub(crate) fn add_file<T: Show + Send>(&self, name: &CStr, what: Arc<T>) -> File<T> {
-        // SAFETY: The file refers to what `File` has a reference to, and is removed before that
-        // goes.
-        let dentry = unsafe { self.create(name, &*what) };
-        File {
-            dentry,
-            _what: what,
-        }
-    }
-
     /// # Safety
     ///
     /// The file is removed before `what` goes.
@@ -74,23 +59,6 @@ impl Directory {
                 &ShowTable::<T>::TABLE.0,
             )
         }
-    }
-}
-
-/// A file, until this is dropped, which waits for its readers. Where debugfs fails there is none.
-pub(crate) struct File<T: Show> {
-    dentry: *mut bindings::dentry,
-    /// What it shows.
-    _what: Arc<T>,
-}
-
-// SAFETY: debugfs has locks of its own.
-unsafe impl<T: Show + Send> Send for File<T> {}
-
-impl<T: Show> Drop for File<T> {
-    fn drop(&mut self) {
-        // SAFETY: The file is one, or an error, which debugfs knows.
-        unsafe { bindings::debugfs_remove(self.dentry) };
     }
 }
 

@@ -10,7 +10,7 @@
 //! | [`memfs`] | names, attributes, quotas: what any in-memory filesystem needs |
 //! | [`store`] | blocks, and the copy-on-write tree of a file |
 //! | [`vfs`] | bindings of the C VFS, without policy |
-//! | [`trace`] | tracepoints |
+//! | [`trace`], [`sysfs`] | tracepoints, files that show numbers |
 //!
 //! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of
 //! [`store`], and in a few places of [`memfs`] and [`dax`].
@@ -19,11 +19,12 @@ mod bindings;
 mod compat;
 mod copy_flags;
 mod dax;
-mod debugfs;
 mod fs;
 mod memfs;
 mod store;
+mod sysfs;
 mod trace;
+mod version;
 mod vfs;
 
 use kernel::prelude::*;
@@ -51,6 +52,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             _nodes: NodeCache::new(c"reflinkfs_node")?,
             registration <- vfs::Registration::new(module, fs::TypeData::new(module)),
+            _: { pr_info!("version {}\n", version::VERSION) },
         })
     }
 }

@@ -190,10 +190,11 @@ impl vfs::FsContextOperations for ReflinkFs {
         sb.set_random_uuid();
         sb.set_export_ops(ExportOps::new::<ExportFs>());
         sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler>());
+        let all = sb.type_data();
+        all.summaries.add(&all.sysfs, sb)?;
         memfs::quota::enable(sb)?;
         let root = memfs::namei::new_root(sb, options.mode, options.uid, options.gid)
             .inspect_err(|_| memfs::quota::disable(sb))?;
-        summary::show(sb);
         Ok(root)
     }
 
@@ -204,7 +205,7 @@ impl vfs::FsContextOperations for ReflinkFs {
 
 impl vfs::SuperOperations for ReflinkFs {
     fn kill_sb(sb: &SuperBlock<Self>) {
-        summary::hide(sb);
+        sb.type_data().summaries.remove(sb);
     }
 
     fn put_super(sb: &SuperBlock<Self>) {

@@ -1,71 +1,147 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each superblock holds, for root to see: `/sys/kernel/debug/reflinkfs/MAJOR:MINOR`, by the
-//! number of its device.
+//! What each superblock holds, for root to see: `/sys/fs/reflinkfs/MAJOR:MINOR/`, by the number of
+//! its device, and the sums of all in `/sys/fs/reflinkfs/all/`.
 //!
-//! The owner of a mount in a user namespace sees neither that of others nor its own: debugfs is
-//! mounted in the initial namespace only, and the file is for its root.
+//! Also those of mounts in user namespaces: their owners cannot read the files, as these are for
+//! root of the initial namespace.
 
 use super::ReflinkFs;
 use crate::{
-    debugfs::Show,
     memfs::SbInfo,
     store::block::Pool,
-    vfs::SuperBlock, //
+    sysfs::{
+        Attribute,
+        Attributes,
+        Directory,
+        Root, //
+    },
+    vfs::{
+        NewSuperBlock,
+        SuperBlock, //
+    },
 };
 use kernel::{
+    new_mutex,
     prelude::*,
-    seq_file::SeqFile,
-    seq_print,
     str::CString,
-    sync::Arc, //
+    sync::{
+        Arc,
+        Mutex, //
+    },
 };
 
-/// What the file shows.
+/// What a superblock holds.
 pub(super) struct Summary {
     pool: Arc<Pool>,
     info: Arc<SbInfo>,
 }
 
-impl Show for Summary {
-    /// Prints `name value` a line. A limit that there is not shows as 0.
-    fn show(&self, to: &SeqFile) {
-        let (pool, info) = (&self.pool, &self.info);
-        let lines = [
-            ("blocks", pool.used()),
-            ("blocks_orphaned", pool.orphan_count()),
-            ("blocks_limit", pool.limit().unwrap_or(0)),
-            ("nodes", pool.nodes()),
-            ("node_bytes", pool.nodes() * Pool::NODE_BYTES),
-            ("inodes_and_further_names", info.names()),
-            ("attribute_bytes", info.attribute_bytes()),
-            ("inodes_limit", info.max_inodes().unwrap_or(0)),
-        ];
-        for (name, value) in lines {
-            seq_print!(to, "{name} {value}\n");
-        }
+impl Summary {
+    fn blocks(&self) -> u64 {
+        self.pool.used()
+    }
+
+    fn blocks_orphaned(&self) -> u64 {
+        self.pool.orphan_count()
+    }
+
+    fn blocks_copied(&self) -> u64 {
+        self.pool.copied()
+    }
+
+    fn nodes(&self) -> u64 {
+        self.pool.nodes()
+    }
+
+    fn node_bytes(&self) -> u64 {
+        self.pool.nodes() * Pool::NODE_BYTES
+    }
+
+    fn inodes(&self) -> u64 {
+        self.info.names()
+    }
+
+    fn attribute_bytes(&self) -> u64 {
+        self.info.attribute_bytes()
     }
 }
 
-/// Creates the file of a superblock. There is none where memory or debugfs fail.
-pub(super) fn show(sb: &SuperBlock<ReflinkFs>) {
-    let mount = sb.info();
-    let (major, minor) = sb.dev();
-    let Ok(name) = CString::try_from_fmt(fmt!("{major}:{minor}")) else {
-        return;
-    };
-    let summary = Summary {
-        pool: mount.pool.clone(),
-        info: mount.info.clone(),
-    };
-    if let Ok(summary) = Arc::new(summary, GFP_KERNEL) {
-        *mount.summary.lock() = Some(sb.type_data().summaries.add_file(&name, summary));
+impl Attributes for Summary {
+    /// A limit that there is not shows as 0.
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[
+        Attribute::new(c"blocks", Self::blocks),
+        Attribute::new(c"blocks_limit", |this| this.pool.limit().unwrap_or(0)),
+        Attribute::new(c"blocks_orphaned", Self::blocks_orphaned),
+        Attribute::new(c"blocks_copied", Self::blocks_copied),
+        Attribute::new(c"nodes", Self::nodes),
+        Attribute::new(c"node_bytes", Self::node_bytes),
+        Attribute::new(c"inodes_and_further_names", Self::inodes),
+        Attribute::new(c"inodes_limit", |this| this.info.max_inodes().unwrap_or(0)),
+        Attribute::new(c"attribute_bytes", Self::attribute_bytes),
+    ];
+}
+
+/// The summaries of all superblocks.
+#[pin_data]
+pub(super) struct All {
+    #[pin]
+    list: Mutex<KVec<Directory<Summary>>>,
+}
+
+impl All {
+    /// Returns an initialiser without a superblock.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// Creates the directory of a superblock.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn add(&self, parent: &Root, sb: &NewSuperBlock<'_, ReflinkFs>) -> Result {
+        let (major, minor) = sb.dev();
+        let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
+        sb.set_sysfs_name(&name);
+        let summary = Summary {
+            pool: sb.info().pool.clone(),
+            info: sb.info().info.clone(),
+        };
+        let summary = Directory::new(parent, &name, summary)?;
+        self.list.lock().push(summary, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Removes the directory of a superblock, if there is one, and waits for its readers. The number
+    /// of the device is still the superblock's.
+    pub(super) fn remove(&self, sb: &SuperBlock<ReflinkFs>) {
+        let mut list = self.list.lock();
+        let is_of_sb = |summary: &Directory<Summary>| Arc::ptr_eq(&summary.pool, &sb.info().pool);
+        let removed = match list.iter().position(is_of_sb) {
+            Some(at) => list.remove(at).ok(),
+            None => None,
+        };
+        drop(list);
+        drop(removed);
+    }
+
+    fn sum(&self, value: fn(&Summary) -> u64) -> u64 {
+        self.list.lock().iter().map(|summary| value(summary)).sum()
     }
 }
 
-/// Removes the file, and waits for its readers, while the device's number is still the
-/// superblock's.
-pub(super) fn hide(sb: &SuperBlock<ReflinkFs>) {
-    let file = sb.info().summary.lock().take();
-    drop(file);
+impl Attributes for All {
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[
+        Attribute::new(c"mounts", |all| all.sum(|_| 1)),
+        Attribute::new(c"blocks", |all| all.sum(Summary::blocks)),
+        Attribute::new(c"blocks_orphaned", |all| all.sum(Summary::blocks_orphaned)),
+        Attribute::new(c"blocks_copied", |all| all.sum(Summary::blocks_copied)),
+        Attribute::new(c"nodes", |all| all.sum(Summary::nodes)),
+        Attribute::new(c"node_bytes", |all| all.sum(Summary::node_bytes)),
+        Attribute::new(c"inodes_and_further_names", |all| all.sum(Summary::inodes)),
+        Attribute::new(c"attribute_bytes", |all| all.sum(Summary::attribute_bytes)),
+    ];
 }

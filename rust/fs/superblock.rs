@@ -8,11 +8,10 @@ use super::{
         Options, //
     },
     quota_options::QuotaOptions,
-    summary::Summary,
+    summary::All,
     ReflinkFs, //
 };
 use crate::{
-    debugfs,
     memfs::{
         quota,
         SbInfo, //
@@ -23,6 +22,7 @@ use crate::{
         ZeroBlock,
         BLOCK_SIZE, //
     },
+    sysfs,
     vfs::{
         self,
         ids::{
@@ -33,14 +33,10 @@ use crate::{
     },
 };
 use kernel::{
-    new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{
-        Arc,
-        Mutex, //
-    },
+    sync::Arc, //
 };
 
 /// What is kept with the filesystem type.
@@ -48,8 +44,10 @@ use kernel::{
 pub(crate) struct TypeData {
     #[pin]
     quota_format: quota::Format<ReflinkFs>,
-    /// Has a file for each superblock.
-    pub(super) summaries: debugfs::Directory,
+    /// Shows the sums of all superblocks, and has a directory for each.
+    pub(super) summaries: sysfs::Directory<All>,
+    /// `/sys/fs/reflinkfs`.
+    pub(super) sysfs: sysfs::Root,
 }
 
 impl TypeData {
@@ -57,7 +55,8 @@ impl TypeData {
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             quota_format <- quota::Format::new(module),
-            summaries: debugfs::Directory::new(c"reflinkfs"),
+            sysfs: sysfs::Root::new(c"reflinkfs")?,
+            summaries: sysfs::Directory::new(sysfs, c"all", All::new())?,
         })
     }
 }
@@ -96,8 +95,6 @@ pub(crate) struct Super {
     /// [`FileBlocks::zero_block`](super::FileBlocks::zero_block), or too much refers to that.
     zero_block: Pin<KBox<ZeroBlock>>,
     pub(crate) quota: QuotaOptions,
-    /// The file that shows what the superblock holds.
-    pub(super) summary: Pin<KBox<Mutex<Option<debugfs::File<Summary>>>>>,
     mode: u16,
     uid: Kuid,
     gid: Kgid,
@@ -118,7 +115,6 @@ impl Super {
             anon_pool,
             zero_block,
             quota: options.quota.for_mount(),
-            summary: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
             mode: options.mode,
             uid: options.uid,
             gid: options.gid,

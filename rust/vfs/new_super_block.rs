@@ -62,6 +62,18 @@ impl<'a, T: FileSystem> NewSuperBlock<'a, T> {
         }
     }
 
+    /// Sets the name of its directory in `/sys/fs/`, below that of the type, which
+    /// `FS_IOC_GETFSSYSFSPATH` returns: `s_sysfs_name`. A longer one is cut off.
+    pub fn set_sysfs_name(&self, name: &CStr) {
+        // SAFETY: `assume` was promised that nothing else accesses the superblock.
+        let to = unsafe { &mut (*self.as_raw()).s_sysfs_name };
+        // The last byte stays 0.
+        let len = name.to_bytes().len().min(to.len() - 1);
+        for (to, from) in to[..len].iter_mut().zip(name.to_bytes()) {
+            *to = *from as c_char;
+        }
+    }
+
     /// Sets `s_export_op`.
     pub fn set_export_ops(&self, ops: &'static ExportOps<T>) {
         // `kernel::bindings` only has the type's name.

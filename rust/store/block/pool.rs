@@ -61,6 +61,8 @@ pub struct Pool {
     used: Atomic<u64>,
     pub(super) numbers: Numbers,
     nodes: Atomic<u64>,
+    /// See [`Pool::copied`].
+    copied: Atomic<u64>,
     next_generation: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
@@ -155,6 +157,7 @@ impl Pool {
                 limit: Atomic::new(limit.unwrap_or(u64::MAX)),
                 used: Atomic::new(0),
                 nodes: Atomic::new(0),
+                copied: Atomic::new(0),
                 numbers: Numbers::new(),
                 next_generation: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
@@ -199,6 +202,16 @@ impl Pool {
     /// Returns how many nodes exist.
     pub fn nodes(&self) -> u64 {
         self.nodes.load(Relaxed)
+    }
+
+    /// Returns how many new blocks took the place of others in trees, by copy-on-write.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Relaxed)
+    }
+
+    /// Counts such blocks.
+    pub(in crate::store) fn add_copied(&self, n: u64) {
+        self.copied.add(n, Relaxed);
     }
 
     /// Returns how many of the blocks no slot holds, but something else refers to.

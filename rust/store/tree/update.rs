@@ -143,18 +143,19 @@ impl Tree {
     }
 
     /// Calls `change` with the leaf that covers `index`, which is made if there is none, and with
-    /// its place there, see [`cow::update_leaf`].
+    /// its place there, see [`cow::update_leaf`]. Returns by how much that changed the number of
+    /// blocks.
     pub(super) fn update(
         &mut self,
         index: u64,
         prealloc: &mut Prealloc,
         change: impl FnOnce(&mut LeafNode, usize, &mut CopyOnWrite<'_>) -> Result<BlockCount>,
-    ) -> Result {
+    ) -> Result<BlockCount> {
         let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
         let mut nodes = CopyOnWrite { pool, prealloc };
         let result = cow::update_leaf(root, height, index, &mut nodes, change);
         self.copied += prealloc.take_copied();
-        result.map(|_| ())
+        result
     }
 
     /// Calls `change` with the slots that cover `index`, and its place there, if nothing on the
@@ -197,15 +198,22 @@ impl Tree {
     ) -> Result<(), NewBlock<'p>> {
         let generation = self.generation;
         let mut block = Some(block);
+        let mut delta = BlockCount::default();
         if let Some((root, height)) = self.root_mut_for(index) {
             let insert = |node: &mut LeafNode, i, _: &mut _| {
                 Ok(block.take().map_or_else(BlockCount::default, |block| {
                     node.leaf.insert(i, block, generation)
                 }))
             };
-            let _ = cow::update_leaf(root, height, index, &mut InPlace, insert);
+            delta = cow::update_leaf(root, height, index, &mut InPlace, insert).unwrap_or_default();
         }
-        block.map_or(Ok(()), Err)
+        match block {
+            Some(block) => Err(block),
+            None => {
+                self.count_copied(1, delta);
+                Ok(())
+            }
+        }
     }
 
     fn root_mut_for(&mut self, index: u64) -> Option<(&mut Subtree, u32)> {
@@ -261,13 +269,24 @@ impl Tree {
         let generation = self.generation;
         if self.fits_in_root(index) {
             let mut one = Leaf::new(self.pool.clone());
-            one.insert(0, block, generation);
+            let mut delta = one.insert(0, block, generation);
+            delta.blocks -= self.blocks();
             self.root = Root::One(one);
+            self.count_copied(1, delta);
             return Ok(());
         }
-        self.update(index, prealloc, |node, i, _| {
+        let delta = self.update(index, prealloc, |node, i, _| {
             Ok(node.leaf.insert(i, block, generation))
-        })
+        })?;
+        self.count_copied(1, delta);
+        Ok(())
+    }
+
+    /// Counts those of `inserted` blocks that took the place of others.
+    fn count_copied(&self, inserted: u64, delta: BlockCount) {
+        if delta.blocks < inserted {
+            self.pool.add_copied(inserted - delta.blocks);
+        }
     }
 
     /// Inserts several blocks from `index` on, as far as `prealloc` has the nodes; those are taken
@@ -298,7 +317,7 @@ impl Tree {
             }
             while at < to {
                 let n = left_in_leaf(at).min((to - at) as usize);
-                self.update(at, prealloc, |node, i, _| {
+                let delta = self.update(at, prealloc, |node, i, _| {
                     let mut delta = BlockCount::default();
                     if node.blocks > 0 {
                         delta += node.leaf.remove_run(i, i + n);
@@ -306,6 +325,7 @@ impl Tree {
                     delta += node.leaf.insert_run(i, n, blocks, generation);
                     Ok(delta)
                 })?;
+                self.count_copied(n as u64, delta);
                 at += n as u64;
             }
         }

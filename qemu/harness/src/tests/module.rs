@@ -2,12 +2,13 @@
 //! The kernel module of the filesystem.
 
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_errno, Context, Outcome};
+use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome};
 use crate::filesystem::Feature;
 use crate::sys::check;
 
 pub const CASES: &[Case] = &[
     case!(a_module_in_use_cannot_be_removed).needs(&[Feature::Reflinkfs]),
+    case!(the_version_is_that_of_the_changelog).needs(&[Feature::Reflinkfs]),
     case!(the_module_is_loaded_once).needs(&[Feature::Reflinkfs]),
 ];
 
@@ -53,4 +54,13 @@ fn the_module_is_loaded_once(_: &Test) -> Outcome {
         count == 1,
         format_args!("reflinkfs is in /proc/modules {count} times"),
     )
+}
+
+fn the_version_is_that_of_the_changelog(_: &Test) -> Outcome {
+    let changelog = include_str!("../../../../CHANGELOG.md");
+    let newest = changelog
+        .lines()
+        .find_map(|line| line.strip_prefix("## ")?.split(' ').next());
+    let version = std::fs::read_to_string("/sys/module/reflinkfs/version").or_fail("read")?;
+    expect_eq(Some(version.trim_end()), newest, "the version")
 }

@@ -8,7 +8,8 @@ FS ?= reflinkfs
 # Makes QUICK=0 and QUICK= the same.
 quick = $(filter-out 0,$(QUICK))
 
-.PHONY: help run test soak torture mutants bench bench-charts check shell modules stock debug env clean distclean
+.PHONY: help run test soak torture mutants bench bench-charts check shell modules stock debug env deb install uninstall \
+	clean distclean
 
 help:
 	@printf '%s\n' \
@@ -27,12 +28,17 @@ help:
 	'make bench-charts      the same, and draw the charts in docs/charts/ again' \
 	'make check             check format, lints, checkpatch, layers, build, harness on Debian'\''s kernel' \
 	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
+	'                         KERNEL=running      for the Debian kernel that runs here; needs no tree' \
+	'make install           install modules, programs, manual pages; make uninstall removes them' \
+	'                         (packages/install --help)' \
+	'make deb               build Debian packages for Debian'\''s kernel into build/deb (packages/deb --help)' \
 	'make shell             open a shell in the guest, reflinkfs loaded (KERNEL=debug: the debug kernel)' \
 	'make stock, make debug build the modules for Debian'\''s kernel, for the debug kernel (in build/)' \
 	'make env               set up toolchain, kernels and guest, without building the modules' \
 	'make clean             remove build/' \
 	'make distclean         remove the cache, too (kernels and toolchain: half an hour to make again)' \
 	'' \
+	'KERNEL_VERSION=, MIRROR= choose Debian'\''s kernel and archive (qemu/env --help)' \
 	'qemu/vm --help         run any command in a guest' \
 	'qemu/uml --help        the same without emulation, in User-Mode Linux, on one processor' \
 	'qemu/env --help        the parts of the environment, and where they are kept'
@@ -62,7 +68,20 @@ bench-charts:
 	@qemu/bench --charts docs/charts
 
 modules:
+ifeq ($(KERNEL),running)
+	@qemu/modules --running
+else
 	@qemu/modules --kdir '$(KDIR)'
+endif
+
+deb:
+	@packages/deb
+
+install:
+	@packages/install
+
+uninstall:
+	@packages/install --uninstall
 
 stock debug:
 	@qemu/modules $@

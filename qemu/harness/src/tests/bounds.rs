@@ -535,7 +535,7 @@ fn everything_that_was_made_is_given_back(t: &Test) -> Outcome {
         let what = format!("everything is free, round {round}");
         eventually(what, || Ok(fs.space()? == before))?;
         if t.is_reflinkfs() {
-            let summary = summary(&fs.root)?;
+            let summary = summary(&summary_path(&fs.root)?)?;
             for name in ["blocks", "nodes", "attribute_bytes"] {
                 expect_eq(summary[name], 0, format_args!("{name}, round {round}"))?;
             }

@@ -214,7 +214,7 @@ impl Deref for Descriptor {
     }
 }
 
-/// Returns whether a signal is pending, of whatever kind.
+/// Returns whether a signal is pending, of any kind.
 pub(crate) fn signal_pending() -> bool {
     current!().signal_pending()
 }

@@ -56,13 +56,13 @@ pub(crate) struct Span {
 
 /// Makes the bytes of the destination those of the source by sharing their blocks, and moves the
 /// destination's end up where that lies beyond it. Returns how many bytes: fewer where `steps`,
-/// which become fewer, do not suffice, and with `only_shared` where a block follows that something
-/// else refers to. Otherwise such a block is copied.
+/// which become fewer, do not suffice, and with `only_shared` where a block follows that is
+/// referenced. Otherwise such a block is copied.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where something else refers
-/// to the first block, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as
+/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where the first block is
+/// referenced, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as
 /// they were.
 pub(crate) fn share(
     from: &LockedInode,
@@ -144,7 +144,7 @@ fn content(
 struct Taken<'a> {
     /// A tree with these at their indexes, but for those that are copied, and perhaps with others.
     tree: Tree,
-    /// Copies of blocks that something else refers to, by index.
+    /// Copies of referenced blocks, by index.
     copies: KVVec<(u64, NewBlock<'a>)>,
     /// How many blocks, from the first on.
     len: u64,

@@ -73,7 +73,7 @@ const CHECK_STOP_BLOCKS: u64 = 256;
 /// # Errors
 ///
 /// `EBADE` where the bytes differ; `EBUSY` if the files go on changing, and, with `only_shared`,
-/// where something else refers to the first block; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those
+/// where the first block is referenced; `EINTR`, `EDQUOT`, `ENOMEM`, `ENOSPC`, and those
 /// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
@@ -133,7 +133,7 @@ impl Blocks {
     }
 }
 
-/// The blocks of both files that something else refers to.
+/// The referenced blocks of both files.
 struct ReferencedPair {
     from: Referenced,
     to: Referenced,

@@ -32,7 +32,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What is kept with an inode, of whatever file type.
+/// What is kept with an inode, of any file type.
 #[pin_data]
 pub(crate) struct InodeInfo {
     #[pin]

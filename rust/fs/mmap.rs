@@ -87,7 +87,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
     }
 }
 
-/// Maps whatever block there is, read-only.
+/// Maps the block that there is, read-only.
 fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
     let (inode, index) = (fault.inode(), fault.pgoff());
     let mut full = false;

@@ -12,7 +12,7 @@
 //! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `room.rs` | memory for a change, had before `invalidate_lock` |
-//! | `referenced.rs`, `sort.rs` | blocks that something else refers to, which must not be shared |
+//! | `referenced.rs`, `sort.rs` | blocks with references of others, which must not be shared |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
 //! | `events.rs` | tracepoints |
 //!

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks that something else refers to: a page that is pinned for DMA, or that `ptrace` uses. A
-//! store by way of such a reference needs no page table entry, so that these blocks do not become
-//! shared.
+//! Referenced blocks: those with a reference to their page besides the store's, such as a pin for
+//! DMA, or one of `ptrace`. A store by way of such a reference needs no page table entry, so that
+//! these blocks do not become shared.
 
 use super::{
     room::Room,
@@ -22,7 +22,7 @@ use crate::{
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// The indexes of blocks of a file that something else refers to.
+/// The indexes of referenced blocks of a file.
 pub(super) struct Referenced {
     /// Those in the range that is asked for, in ascending order.
     pub(super) in_range: KVVec<u64>,
@@ -57,8 +57,8 @@ impl Referenced {
     }
 
     /// Unmaps the blocks in `range` that may be mapped writable, before they become shared or are
-    /// compared, and zeroes what was stored beyond the end of the file. Then looks for those in
-    /// `wanted`, and the own ones in `range`, that something else refers to.
+    /// compared, and zeroes what was stored beyond the end of the file. Then looks for the
+    /// referenced ones in `wanted`, and the own ones of these in `range`.
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@
 //! of other cgroups, too, and a cgroup at its `memory.max` or above its `memory.high` may wait for
 //! as long as it likes. So such a change takes what was allocated before, or what can be had
 //! without waiting; where that is not enough it is undone, and done again after the lock was
-//! dropped and more was allocated. It is done again, too, where a block is looked at again that
-//! something else refers to.
+//! dropped and more was allocated. It is done again, too, where a referenced block is looked at
+//! again.
 
 use crate::{
     store::{
@@ -25,8 +25,8 @@ use kernel::{
     },
 };
 
-/// How often a block that something else refers to is looked at again, if it ends the call: some
-/// references last for a moment only, such as DAMON's.
+/// How often a referenced block is looked at again, if it ends the call: some references last for a
+/// moment only, such as DAMON's.
 const MAX_LOOKS: usize = 5;
 
 /// Nodes and blocks for a change.
@@ -47,7 +47,7 @@ pub(super) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Returns one without anything.
+    /// Returns an empty one.
     pub(super) fn new(pool: &'a Arc<Pool>) -> Self {
         Self {
             pool,
@@ -115,8 +115,8 @@ impl<'a> Room<'a> {
         })
     }
 
-    /// Returns how many of `n` blocks come before `first`, which something else refers to. That is
-    /// looked at again some times before: the attempt fails then.
+    /// Returns how many of `n` blocks come before `first`, which is referenced. That is looked at
+    /// again some times before: the attempt fails then.
     ///
     /// # Errors
     ///

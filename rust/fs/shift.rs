@@ -106,8 +106,8 @@ struct Shift<'a> {
     to: u64,
     size: u64,
     room: Room<'a>,
-    /// The blocks of the tail that something else refers to, and that carry their index: they do
-    /// not move. Copies go instead, as a page cache would forget the page.
+    /// The referenced blocks of the tail, which carry their index: they do not move. Copies go
+    /// instead, as a page cache would forget the page.
     referenced: Referenced,
 }
 
@@ -117,8 +117,8 @@ impl<'a> Shift<'a> {
         self.from.min(self.to)
     }
 
-    /// Returns a tree with the blocks that move or go, but for those that something else refers to,
-    /// and `invalidate_lock`. Only these count as shared while it exists.
+    /// Returns a tree with the blocks that move or go, but for the referenced ones, and
+    /// `invalidate_lock`. Only these count as shared while it exists.
     fn take_tail(&mut self) -> Result<(InvalidateGuard<'a, ReflinkFs>, Tree)> {
         let tail = self.first()..file_blocks::ALL.end;
         let (inode, referenced) = (self.inode, &mut self.referenced);
@@ -146,12 +146,11 @@ impl<'a> Shift<'a> {
             && is_same(file_blocks::ALL.end)
     }
 
-    /// Puts `moved` in the place of the tail, with copies of the blocks that something else
-    /// refers to.
+    /// Puts `moved` in the place of the tail, with copies of the referenced blocks.
     fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
         let file_blocks = &self.inode.info().blocks;
         let tail = self.first()..file_blocks::ALL.end;
-        // Stores to blocks that something else refers to went on.
+        // Stores to referenced blocks went on.
         lock.unmap(tail.clone());
         let nodes = self.room.nodes(false);
         let mut tree = file_blocks.edit(nodes)?;

@@ -20,7 +20,7 @@ pub(super) fn arguments(regs: &bindings::pt_regs) -> Arguments {
         )
     };
     let values = if ia32 {
-        // The upper halves are whatever the caller left in them.
+        // The upper halves are what the caller left in them.
         [regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp].map(|value| value as u32 as usize)
     } else {
         [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9]

@@ -34,7 +34,7 @@ use kernel::{
 #[derive(Clone, Copy)]
 pub(super) struct Entry(*mut bindings::dentry);
 
-// SAFETY: The dentry is accessed only while the directory is locked, on whatever thread; otherwise
+// SAFETY: The dentry is accessed only while the directory is locked, on any thread; otherwise
 // this is only an address.
 unsafe impl Send for Entry {}
 

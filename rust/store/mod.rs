@@ -14,7 +14,7 @@
 //! one file holds: a root node and its height. A tree that only has block 0 has no node, but a leaf
 //! of one slot.
 //!
-//! The tree is persistent. [`Tree::snapshot`] takes a reference to the root, whatever its size. A
+//! The tree is persistent. [`Tree::snapshot`] takes a reference to the root, of any size. A
 //! node with several references is never changed: a change walks down from the root, copies each
 //! shared node on its path, which gives each of its children one more reference, and changes the
 //! copies. A node with a single reference, below none but such nodes, is changed in place. So the
@@ -38,11 +38,11 @@
 //! * [`Lookup::WasShared`]: neither, but the bit is not set. A write inserts a copy, which takes no
 //!   more room, as the old block is released.
 //!
-//! A node on the path with several references makes all below it shared, whatever the counts there
-//! are: the other tree may be about to copy that node and raise them. On a path without one, counts
-//! can only be raised by way of this tree, whose lock the walker holds, so `Owned` stays true
-//! as long as it holds the lock. A count may fall to one at any time, when another tree is dropped;
-//! a walk that did not see it yet copies needlessly.
+//! A node on the path with several references makes all below it shared, independent of the counts
+//! there: the other tree may be about to copy that node and raise them. On a path without one,
+//! counts can only be raised by way of this tree, whose lock the walker holds, so `Owned` stays
+//! true as long as it holds the lock. A count may fall to one at any time, when another tree is
+//! dropped; a walk that did not see it yet copies needlessly.
 //!
 //! **That one slot holds the block is not enough.** Let file B be a clone of A, and let a program
 //! splice a block of B into a pipe, or read it without a lock, as `read(2)` does when it faults.
@@ -66,7 +66,7 @@
 //!   [`Tree::edit_range`] does so with a part, and may live longer.
 //! * [`Tree::get_stable`] clears one bit, for a reader that uses the page later.
 //! * [`Tree::restore_owned`] sets the bit of a block that was not given away after all: a block
-//!   that something else refers to stays with its file, see below.
+//!   that is referenced stays with its file, see below.
 //!
 //! ## Mappings
 //!
@@ -78,9 +78,9 @@
 //! 1. removed the entries of the blocks in question: before sharing, of those that may be mapped
 //!    writable, which are on the inode's list ([`block::MappedBlocks`]); before replacing or
 //!    removing, of all in the range;
-//! 2. looked for blocks that something else still refers to, such as a pin
-//!    ([`block::MappedBlocks::for_each_referenced`]): a device may store to them without an entry.
-//!    Of these the clone gets copies, and they stay owned.
+//! 2. looked for blocks that are still **referenced**, by more than the store
+//!    ([`block::MappedBlocks::for_each_referenced`]): a pin may be a device's that stores without
+//!    an entry. Of these the clone gets copies, and they stay owned.
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
 //! `get_stable` does not give it out. The next store after a clone faults, finds the block not to
@@ -111,11 +111,11 @@
 //! With its last reference a node is freed, and what it holds is released. With its last slot the
 //! store drops its reference to a block's page.
 //!
-//! A block that no slot holds, but that something refers to, is an **orphan**: it stays charged,
-//! and the store keeps its reference until that is the only one (`block/reap.rs`). At 2^15 slots a
-//! block is **full**: it is copied instead of shared, so that the count does not overflow
-//! (`block/page.rs`). A block's **number**, which FIEMAP reports, comes with its first slot and
-//! depends on its place in the leaf (`block/numbers.rs`).
+//! A referenced block that no slot holds is an **orphan**: it stays charged, and the store keeps
+//! its reference until that is the only one (`block/reap.rs`). At 2^15 slots a block is **full**:
+//! it is copied instead of shared, so that the count does not overflow (`block/page.rs`). A block's
+//! **number**, which FIEMAP reports, comes with its first slot and depends on its place in the leaf
+//! (`block/numbers.rs`).
 
 // The KUnit module has the store as a public module.
 #![allow(unreachable_pub)]

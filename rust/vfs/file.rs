@@ -191,7 +191,7 @@ impl<'a, T: FileSystem> Kiocb<'a, T> {
     }
 
     /// Checks limits, moves an appending write to the end of the file, and cuts `from` where it
-    /// would pass a limit: `generic_write_checks`. Returns whether there is anything to be written.
+    /// would pass a limit: `generic_write_checks`. Returns whether any bytes are to be written.
     ///
     /// # Errors
     ///

@@ -56,6 +56,6 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// What is kept with each superblock, `s_fs_info`.
     type SbInfo: Send + Sync;
 
-    /// What is kept with each inode, of whatever file type.
+    /// What is kept with each inode, of any file type.
     type InodeInfo: Send + Sync;
 }

@@ -89,7 +89,7 @@ impl<T: SuperOperations> Table<T> {
     /// `sb` is a superblock of `T`.
     unsafe extern "C" fn alloc_inode(sb: *mut bindings::super_block) -> *mut bindings::inode {
         // SAFETY: The VFS passes a superblock of `T`. Its `s_fs_info` is set, as `fill_super` sets
-        // it before anything allocates an inode.
+        // it before an inode is allocated.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
         Registration::of(sb)
             .inode_cache

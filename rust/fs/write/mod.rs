@@ -116,7 +116,7 @@ fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     })
 }
 
-/// Writes to some blocks, whatever they are. Returns how many bytes, and why it stopped.
+/// Writes to some blocks of any kind. Returns how many bytes, and why it stopped.
 fn write_some(write: &mut Write<'_, impl Source>, pos: u64) -> (usize, Result) {
     let blocks = run::length(write, pos);
     if blocks > 0 {

@@ -3,7 +3,7 @@
 //! Keeps what a user or group is charged below 2^63 bytes: the kernel adds charges up without
 //! checking for overflow, and files that share their blocks have more bytes than could be stored.
 //!
-//! No user or group is charged more than [`MOST_BYTES`], whatever the limits. Between the check of
+//! No user or group is charged more than [`MOST_BYTES`], with any limits. Between the check of
 //! a sum and the addition other tasks may add to it. So a charge of [`LARGE_BYTES`] takes a lock,
 //! and the smaller ones of all tasks together do not reach from `MOST_BYTES` to the overflow.
 
@@ -27,7 +27,7 @@ use kernel::{
 };
 
 global_lock! {
-    // SAFETY: `init` below is called before anything is charged.
+    // SAFETY: `init` below is called before the first charge.
     unsafe(uninit) static ADDING: Mutex<()> = ();
 }
 

@@ -131,7 +131,7 @@ unsafe fn of_dquot<'a>(dquot: *mut bindings::dquot) -> (Pin<&'a Ids>, u32) {
     }
 }
 
-/// Returns the limits in `dquot`, and whether there is anything charged.
+/// Returns the limits in `dquot`, and whether any bytes or inodes are charged.
 ///
 /// # Safety
 ///

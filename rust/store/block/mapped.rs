@@ -6,12 +6,12 @@
 //! `page->index`, as a DAX page does. They make the key of a futex in a shared mapping: without
 //! them every process-shared lock fails with `EFAULT`.
 //!
-//! The block stays associated as long as anything but the store refers to the page, even when the
+//! The block stays associated as long as the block is referenced, even when the
 //! file replaces it: a thread may be between looking up the page and reading its mapping, and a
 //! stale association still names the right inode and index. It ends
 //!
 //! * before blocks become shared, if only the store refers to the page
-//!   ([`MappedBlocks::for_each_referenced`]). A block that something else refers to does not become
+//!   ([`MappedBlocks::for_each_referenced`]). A referenced block does not become
 //!   shared, so that a shared block never leads from one file to another;
 //! * when the inode is evicted ([`MappedBlocks::disassociate_all`]);
 //! * when no slot holds the block and only the store refers to the page ([`release`]). Until then
@@ -150,8 +150,9 @@ impl MappedBlocks {
         }
     }
 
-    /// Calls `f` with the index of each block in `range` that something but the store refers to, of
-    /// those that were mapped writable. Ends the association of the others, in `range` or not.
+    /// Calls `f` with the index of each block in `range` to whose page there is a reference besides
+    /// the store's, of those that were mapped writable. Ends the association of the others, in
+    /// `range` or not.
     ///
     /// The caller holds `invalidate_lock` exclusive, so that nothing is mapped anew. What refers to
     /// a block may be a page table: these blocks are to be unmapped. After that it is a page that
@@ -244,7 +245,7 @@ impl MappedBlocks {
         }
     }
 
-    /// As [`MappedBlocks::disassociate_all`], up to the first block that something else refers to,
+    /// As [`MappedBlocks::disassociate_all`], up to the first referenced block,
     /// which is returned.
     fn disassociate_until_used(&self) -> Option<BlockRef> {
         loop {
@@ -405,8 +406,7 @@ unsafe fn disassociate(block: RawBlock) {
     block.clear_mapping();
 }
 
-/// Ends the association of an orphan, and frees it, or makes it the pool's if something else refers
-/// to it.
+/// Ends the association of an orphan, and frees it, or makes it the pool's if it is referenced.
 ///
 /// # Safety
 ///
@@ -462,7 +462,7 @@ unsafe fn owner<'a>(mapping: *mut bindings::address_space) -> &'a MappedBlocks {
 }
 
 /// Takes over the store's reference to a block that no slot holds: frees the block, or makes it an
-/// orphan if something else refers to its page.
+/// orphan if it is referenced.
 fn release(block: RawBlock, pool: &Arc<Pool>) {
     let rcu = rcu::read_lock();
     loop {

@@ -10,10 +10,10 @@ use kernel::sync::atomic::{
 /// The numbers of a pool's blocks. No two blocks get the same.
 ///
 /// Most are allocated in aligned groups, one for each leaf: the block in slot `i` gets the `i`-th
-/// number, so that adjacent blocks of a leaf have adjacent numbers, in whatever order they were
-/// written. That spends more numbers than there are blocks, at worst a group for each block. When
-/// half of all numbers are spent, the others are allocated one by one; when none is left, blocks
-/// get 0.
+/// number, so that adjacent blocks of a leaf have adjacent numbers, independent of the order in
+/// which they were written. That spends more numbers than there are blocks, at worst a group for
+/// each block. When half of all numbers are spent, the others are allocated one by one; when none
+/// is left, blocks get 0.
 ///
 /// Groups suffice for 512 PiB that are written in order, 18 years at 1 GB/s, single numbers for as
 /// much again. A program that does nothing but truncate a file and write one block spends the

@@ -261,7 +261,7 @@ unsafe impl Send for BlockRef {}
 unsafe impl Sync for BlockRef {}
 
 impl BlockRef {
-    /// Takes a reference, whatever the count. A thread holds a few dozen at a time: all threads
+    /// Takes a reference, at any count. A thread holds a few dozen at a time: all threads
     /// that can exist do not fill what lies between [`BlockRef::refcount_high`],
     /// [`BlockRef::refcount_near_overflow`] and the overflow.
     pub(super) fn new(block: RawBlock) -> Self {

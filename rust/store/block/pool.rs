@@ -214,7 +214,7 @@ impl Pool {
         self.copied.add(n, Relaxed);
     }
 
-    /// Returns how many of the blocks no slot holds, but something else refers to.
+    /// Returns how many of the blocks no slot holds, but are referenced.
     pub fn orphan_count(&self) -> u64 {
         self.orphans.count()
     }

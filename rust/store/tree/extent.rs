@@ -67,7 +67,7 @@ impl Tree {
 
     /// Returns the first index at or after `from` with what is wanted, as far as the root reaches.
     ///
-    /// Visits the children of at most two nodes on each level, whatever lies between.
+    /// Visits the children of at most two nodes on each level, also where many lie between.
     fn find(&self, from: u64, wanted: Wanted) -> Option<u64> {
         if let Root::One(one) = &self.root {
             return (from == 0 && wanted.is_in(one.count(0), 1)).then_some(0);

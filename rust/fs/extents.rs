@@ -82,13 +82,13 @@ pub(crate) fn fiemap(
 fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(BlockExtent, bool)>; BATCH_EXTENTS] {
     let mut found = [const { None }; BATCH_EXTENTS];
     let _guard = inode.lock_shared();
-    let tree = &inode.info().blocks;
-    let mut next = tree.extent(block_of(pos));
+    let file_blocks = &inode.info().blocks;
+    let mut next = file_blocks.extent(block_of(pos));
     for found in &mut found {
         let Some(extent) = next.filter(|extent| extent.index << BLOCK_SHIFT < end) else {
             break;
         };
-        next = tree.extent(extent.index + extent.len);
+        next = file_blocks.extent(extent.index + extent.len);
         *found = Some((extent, next.is_none()));
     }
     found
@@ -96,23 +96,17 @@ fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(BlockExtent, bool
 
 /// Converts an extent: a block's number stands for its place.
 fn to_fiemap(extent: &BlockExtent, last: bool) -> FiemapExtent {
-    let mut flags = 0;
-    if extent.shared {
-        flags |= fiemap::EXTENT_SHARED;
-    }
-    if extent.number == 0 {
-        flags |= fiemap::EXTENT_UNKNOWN;
-    }
-    if extent.unwritten {
-        flags |= fiemap::EXTENT_UNWRITTEN;
-    }
-    if last {
-        flags |= fiemap::EXTENT_LAST;
-    }
+    let flags = [
+        (extent.shared, fiemap::EXTENT_SHARED),
+        (extent.number == 0, fiemap::EXTENT_UNKNOWN),
+        (extent.unwritten, fiemap::EXTENT_UNWRITTEN),
+        (last, fiemap::EXTENT_LAST),
+    ];
+    let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
     FiemapExtent {
         logical: extent.index << BLOCK_SHIFT,
         physical: extent.number << BLOCK_SHIFT,
         len: extent.len * BLOCK_SIZE as u64,
-        flags,
+        flags: flags.fold(0, |all, (_, flag)| all | flag),
     }
 }

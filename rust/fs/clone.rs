@@ -173,9 +173,7 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
                 room.push(&mut copies, (index, copy))?;
             }
         }
-        let nodes = room.nodes(false);
-        let mut tree = file_blocks.snapshot(&snap_range, nodes)?;
-        referenced.leave_out(&mut tree, from, nodes)?;
+        let tree = referenced.snapshot(from, &snap_range, room.nodes(false))?;
         Ok(Taken { tree, copies, len })
     })
 }

@@ -246,10 +246,8 @@ impl View {
         let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
 
         let nodes = room.nodes(false);
-        let mut source = from.info().blocks.snapshot(&from_range, nodes)?;
-        referenced.from.leave_out(&mut source, from, nodes)?;
-        let mut target = to.info().blocks.snapshot(&to_range, nodes)?;
-        referenced.to.leave_out(&mut target, to, nodes)?;
+        let mut source = referenced.from.snapshot(from, &from_range, nodes)?;
+        let mut target = referenced.to.snapshot(to, &to_range, nodes)?;
         // Of either file: what is left out of one is not compared with the other.
         for (index, to_index) in referenced.both.iter().map(|&i| range.at(i)) {
             source.remove(index, index + 1, nodes)?;
@@ -365,8 +363,9 @@ fn commit(
     len = len.min(n * BLOCK_SIZE as u64);
 
     let nodes = room.nodes(false);
-    let source = from.info().blocks.snapshot(&from_range, nodes)?;
-    let result = to.info().blocks.edit(nodes).and_then(|target| {
+    let source = from.info().blocks.snapshot(&from_range, nodes);
+    let result = source.and_then(|source| {
+        let target = to.info().blocks.edit(nodes)?;
         let trees = (&source, &target);
         shared_tree(
             range,
@@ -377,7 +376,6 @@ fn commit(
             nodes,
         )
     });
-    drop(source);
     let result = result.and_then(|(tree, equal)| {
         // So that nothing is shared with what is dropped anyway, when the locks are.
         *view = None;

@@ -94,24 +94,26 @@ impl Referenced {
         result
     }
 
-    /// Removes the own blocks from `tree`, a snapshot of the file's, and makes them owned in
-    /// the file again: a store by way of the reference must reach the file.
+    /// Returns a snapshot of the blocks in `range` without the own ones. They stay owned by the
+    /// file, also after an error: a store by way of the reference must reach the file.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`.
-    pub(super) fn leave_out(
+    pub(super) fn snapshot(
         &self,
-        tree: &mut Tree,
         file: &LockedInode,
-        prealloc: &mut Prealloc,
-    ) -> Result {
-        let mut own = self.own.iter();
-        let result = own.try_for_each(|&index| tree.remove(index, index + 1, prealloc));
-        if result.is_err() {
-            *tree = Tree::new(file.info().blocks.pool().clone());
-        }
-        file.info().blocks.restore_owned(self.own.iter());
-        result
+        range: &Range<u64>,
+        nodes: &mut Prealloc,
+    ) -> Result<Tree> {
+        let file_blocks = &file.info().blocks;
+        let tree = file_blocks.snapshot(range, nodes).and_then(|mut tree| {
+            for &index in &self.own {
+                tree.remove(index, index + 1, nodes)?;
+            }
+            Ok(tree)
+        });
+        file_blocks.restore_owned(self.own.iter());
+        tree
     }
 }

@@ -6,14 +6,19 @@ use std::os::fd::AsRawFd;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use super::fallocate::{fallocate, PUNCH};
 use crate::case::{case, Case, Test};
-use crate::failure::{expect, expect_bytes, expect_eq, Context, Failure, Outcome, Sys};
-use crate::filesystem::{Btrfs, Xfs, CLONES};
+use crate::failure::{
+    expect, expect_bytes, expect_eq, expect_errno, Context, Failure, Outcome, Sys,
+};
+use crate::filesystem::{Btrfs, Xfs, CLONES, CLONES_COUNTED};
+use crate::instance::Instance;
 use crate::mapping::Mapping;
 use crate::pattern::{BLOCK, BLOCK64};
 use crate::stall::Stall;
 use crate::sys::{
-    check, clone_file, dedupe, new_clone, pipe, pread_to, read_all, unlink, Deduped, File,
+    check, clone_file, clone_range, dedupe, new_clone, pipe, pread_to, read_all, unlink, Deduped,
+    File,
 };
 
 pub const CASES: &[Case] = &[
@@ -31,6 +36,8 @@ pub const CASES: &[Case] = &[
             Btrfs,
             "leaves the stores out of clones that are made afterwards",
         ),
+    case!(a_store_under_way_is_not_lost_when_there_is_no_room_to_share_its_block)
+        .needs(CLONES_COUNTED),
     case!(a_store_under_way_to_blocks_that_were_cut_off_lands_nowhere).needs(CLONES),
     case!(a_store_under_way_to_a_destination_stays_out_of_the_source).needs(CLONES),
     case!(a_store_under_way_never_reaches_what_was_deduplicated).needs(CLONES),
@@ -197,7 +204,7 @@ fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome 
             }
             clones.push(new_clone(&clones[0], t.path("clone of a clone"))?);
             let range = t.create("range")?;
-            crate::sys::clone_range(&source, 0, BLOCK64, &range, 0).or_fail("FICLONERANGE")?;
+            clone_range(&source, 0, BLOCK64, &range, 0).or_fail("FICLONERANGE")?;
             range.expect_contents(&[b'a'; BLOCK], "a range cloned meanwhile")?;
             // In place, although there are clones: the store must reach the file.
             source.write_at(b"w", BLOCK64 - 1)
@@ -215,6 +222,93 @@ fn a_store_under_way_stays_in_its_file_when_that_is_cloned(t: &Test) -> Outcome 
     later.expect_contents(&model, "a clone made after that")?;
     for clone in &clones {
         clone.expect_contents(&[b'a'; SIZE], "an earlier clone after another store")?;
+    }
+    Ok(())
+}
+
+fn dedupe_or_fail(from: &File, len: u64, to: &File) -> Sys {
+    match dedupe(from, 0, len, to, 0)? {
+        Deduped::Failed(error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Shares the first blocks of a file, or fails.
+type Attempt = (&'static str, fn(&File, &File) -> Sys);
+
+const ATTEMPTS: &[Attempt] = &[
+    ("a clone of a block", |file, other| {
+        clone_range(file, 0, BLOCK64, other, 0)
+    }),
+    ("a clone of many blocks", |file, other| {
+        clone_range(file, 0, 300 * BLOCK64, other, 0)
+    }),
+    ("a dedupe of a block", |file, other| {
+        dedupe_or_fail(file, BLOCK64, other)
+    }),
+    ("a dedupe of many blocks", |file, other| {
+        dedupe_or_fail(file, 300 * BLOCK64, other)
+    }),
+    ("a dedupe with another file", |file, other| {
+        dedupe_or_fail(other, BLOCK64, file)
+    }),
+];
+
+/// Leaves no room for one more node of a tree.
+fn take_all_nodes(fs: &Instance) -> Outcome {
+    let (source, many) = (
+        fs.create_with("source", &[0; 2 * BLOCK])?,
+        fs.create("many")?,
+    );
+    let mut at = 0;
+    // Each in a leaf of its own, below another node.
+    while clone_range(&source, 0, BLOCK64, &many, at).is_ok() {
+        at += 64 * 64 * BLOCK64;
+    }
+    // What is cloned has a leaf of its own after that, and takes nothing else.
+    for number in 0.. {
+        let one = new_clone(&source, fs.path(&format!("one-{number}")))?;
+        if let Err(error) = fallocate(&one, PUNCH, 0, BLOCK64) {
+            return expect_errno::<()>(Err(error), libc::ENOSPC, "punching a hole");
+        }
+    }
+    Ok(())
+}
+
+/// What cannot be shared, as there is no room for a node, stays the file's own: the next store
+/// through a mapping must not go to a copy, which the store under way does not reach.
+fn a_store_under_way_is_not_lost_when_there_is_no_room_to_share_its_block(t: &Test) -> Outcome {
+    const BLOCKS: usize = 400;
+    for (number, (what, attempt)) in ATTEMPTS.iter().enumerate() {
+        let fs = t.mount_at(&format!("fs-{number}"), &[("size", "4M")])?;
+        let file = fs.create_with("file", &[b'a'; BLOCKS * BLOCK])?;
+        let other = fs.create_with("other", &[b'a'; BLOCKS * BLOCK])?;
+        let map = Mapping::shared(&file, BLOCKS * BLOCK)?;
+        let spare = fs.create_with("spare", b"s")?;
+        take_all_nodes(&fs)?;
+        if what.starts_with("a clone") {
+            // Room for the copy of the block, and for no node beside it.
+            spare.truncate(0)?;
+        }
+        let stall = Stall::new()?;
+        let store = || store_by_kernel(&map, stall.buffer());
+        stall
+            .during(store, b'P', || {
+                let read_only = file.reopen(libc::O_RDONLY)?;
+                let result = match *what {
+                    "a dedupe with another file" => attempt(&file, &other),
+                    _ => attempt(&read_only, &other),
+                };
+                expect_errno(result, libc::ENOSPC, what)?;
+                map.store(BLOCK - 1, b"s");
+                Ok(())
+            })?
+            .or_fail("process_vm_writev")?;
+        let mut model = vec![b'a'; BLOCKS * BLOCK];
+        model[..BLOCK].fill(b'P');
+        let after = format!("the file that was stored to, after {what}");
+        file.expect_contents(&model, &after)?;
+        expect_bytes(&map.load_all(), &model, format_args!("{after}, mapped"))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 use super::{
     block_of,
     blocks_for,
+    offset_in_block,
     referenced::Referenced,
     remap::RemapRequest,
     room::Room,
@@ -170,6 +171,11 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
             if let Some(old) = file_blocks.lookup(index).block() {
                 let copy = room.block(false)?;
                 copy.bytes().copy_block(&old)?;
+                if index == block_of(from.size()) {
+                    // By way of the reference something may be stored there.
+                    let end = offset_in_block(from.size());
+                    copy.bytes().zero(end, super::BLOCK_SIZE);
+                }
                 room.push(&mut copies, (index, copy))?;
             }
         }

@@ -39,8 +39,9 @@
 //!
 //! * What lies in blocks wholly beyond the end, which `fallocate` puts there, is zeros.
 //! * The bytes of the last block beyond the end are zeros, but for what is stored there through a
-//!   shared mapping while the block is the file's own. That is wiped before the end moves up and
-//!   before the block becomes shared ([`truncate::wipe_tail`]).
+//!   shared mapping while the block is the file's own. That is wiped before the end moves up, and
+//!   before the block becomes shared, when nothing can store to it any more
+//!   ([`truncate::wipe_tail`]).
 
 mod clear;
 mod clone;

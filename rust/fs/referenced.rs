@@ -57,8 +57,9 @@ impl Referenced {
     }
 
     /// Unmaps the blocks in `range` that may be mapped writable, before they become shared or are
-    /// compared, and zeroes what was stored beyond the end of the file. Then looks for the
-    /// referenced ones in `wanted`, and the own ones of these in `range`.
+    /// compared. Then looks for the referenced ones in `wanted`, and the own ones of these in
+    /// `range`. At last zeroes what was stored beyond the end of the file: from then on nothing is
+    /// stored there, unless the last block is referenced.
     ///
     /// # Errors
     ///
@@ -73,7 +74,6 @@ impl Referenced {
     ) -> Result {
         let unmapped = dax::unmap_writable_locked(lock, range.clone(), || Ok(()));
         debug_assert!(unmapped.is_ok());
-        truncate::wipe_tail(file, u64::MAX);
         self.in_range.clear();
         self.own.clear();
         self.found = 0;
@@ -90,6 +90,7 @@ impl Referenced {
             Ok(())
         });
         debug_assert!(listed.is_ok());
+        truncate::wipe_tail(file, u64::MAX);
         sort(&mut self.in_range);
         result
     }

@@ -93,6 +93,34 @@ impl Mapping {
         })
     }
 
+    /// Maps a block of a file shared, in the place of a page.
+    #[track_caller]
+    pub fn put_block(
+        &self,
+        at: usize,
+        file: &impl AsRawFd,
+        offset: u64,
+        protection: i32,
+    ) -> Outcome {
+        assert!(at % BLOCK == 0 && at < self.len);
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        // SAFETY: in the place of a page of this mapping.
+        let mapped = unsafe {
+            libc::mmap(
+                self.at(at).cast(),
+                BLOCK,
+                protection,
+                flags,
+                file.as_raw_fd(),
+                offset as i64,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(Errno::last()).or_fail("mmap(MAP_FIXED)");
+        }
+        Ok(())
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

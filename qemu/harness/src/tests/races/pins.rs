@@ -9,18 +9,22 @@ use std::os::fd::AsRawFd;
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_bytes, Context, Errno, Failure, Outcome};
 use crate::filesystem::{Btrfs, CLONES};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, READ, WRITE};
 use crate::pattern::{Random, BLOCK, BLOCK64};
 use crate::sys::{
-    check, clone_file, copy_once, dedupe, new_clone, pipe, pread_to, read_all, unlink, File,
+    check, clone_file, clone_range, copy_once, dedupe, new_clone, pipe, pread_to, read_all, unlink,
+    File,
 };
 
-pub const CASES: &[Case] = &[case!(bytes_stay_in_the_file_they_belong_to)
-    .needs(CLONES)
-    .except(
-        Btrfs,
-        "sums up what it has read, where others store meanwhile",
-    )];
+pub const CASES: &[Case] = &[
+    case!(bytes_stay_in_the_file_they_belong_to)
+        .needs(CLONES)
+        .except(
+            Btrfs,
+            "sums up what it has read, where others store meanwhile",
+        ),
+    case!(stores_behind_the_end_stay_out_of_clones).needs(CLONES),
+];
 
 const PAGES: usize = 8;
 const SIZE: usize = PAGES * BLOCK;
@@ -162,4 +166,66 @@ fn bytes_stay_in_the_file_they_belong_to(t: &Test) -> Outcome {
         side.expect_own(&side.file.contents()?, "the file at the end")?;
     }
     Ok(())
+}
+
+/// The kernel stores to the last block, within the file and behind its end, while that is shared:
+/// where the other file becomes longer there are zeros.
+fn stores_behind_the_end_stay_out_of_clones(t: &Test) -> Outcome {
+    const END: usize = BLOCK + 100;
+    // The last block is mapped so often that the kernel takes hold of it, and stores, for long.
+    const TIMES: usize = 128;
+    let file = t.create_with("file", &[b'a'; END])?;
+    let maps = Mapping::anonymous(TIMES * BLOCK)?;
+    for i in 0..TIMES {
+        maps.put_block(i * BLOCK, &file, BLOCK64, READ | WRITE)?;
+    }
+    let data = vec![b'a'; TIMES * BLOCK];
+    let equal = t.create_with("equal", &[b'a'; END])?;
+    let path = t.path("other");
+    let mut random = Random::new(t.settings.seed);
+    t.race(vec![
+        worker("stores", || {
+            let vector = |base: *mut u8| libc::iovec {
+                iov_base: base.cast(),
+                iov_len: TIMES * BLOCK,
+            };
+            let (local, remote) = (vector(data.as_ptr().cast_mut()), vector(maps.at(0)));
+            // SAFETY: both lie in memory of this process, which no reference to the mapping's bytes
+            // sees.
+            let stored = check(unsafe {
+                libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) as i64
+            });
+            expect(
+                stored.or_fail("process_vm_writev")? == TIMES * BLOCK,
+                "all bytes are stored",
+            )
+        }),
+        worker("shares", || {
+            let (other, how) = match random.below(3) {
+                0 => (new_clone(&file, &path)?, "a clone"),
+                1 => {
+                    let other = File::create(&path)?;
+                    clone_range(&file, BLOCK64, 0, &other, 0).or_fail("FICLONERANGE")?;
+                    (other, "a clone of the last block")
+                }
+                _ => {
+                    let other = new_clone(&equal, &path)?;
+                    match dedupe(&file, 0, END as u64, &other, 0) {
+                        Ok(_) | Err(Errno(libc::EBUSY)) => {}
+                        Err(error) => return Err(error).or_fail("FIDEDUPERANGE"),
+                    }
+                    (other, "what was deduplicated")
+                }
+            };
+            let end = other.size()?;
+            other.truncate(end.next_multiple_of(BLOCK64))?;
+            let tail = other.read_at(end, BLOCK - 100)?;
+            expect_bytes(
+                &tail,
+                &[0; BLOCK - 100],
+                format_args!("behind the end of {how}"),
+            )?;
+            unlink(&path).or_fail("unlink")
+        }),
+    ])
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Fault-around: stores to pages that were mapped without a fault.
 
+use std::time::{Duration, Instant};
+
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_bytes, expect_eq, Context, Outcome};
 use crate::filesystem::{Feature, Tmpfs, CLONES};
@@ -21,6 +23,7 @@ pub const CASES: &[Case] = &[
     case!(stores_show_in_the_time_by_msync_or_munmap)
         .except(Tmpfs, "stores leave the times as they are"),
     case!(a_locked_mapping_takes_stores),
+    case!(a_sync_does_not_visit_all_mappings_for_each_store).needs(&[Feature::Reflinkfs]),
 ];
 
 const COUNT: usize = 256;
@@ -282,4 +285,42 @@ fn a_locked_mapping_takes_stores(t: &Test) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Returns how long a sync takes after stores to so many blocks, none beside another.
+fn time_to_sync(file: &File, map: &Mapping, stores: usize) -> Outcome<Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        for i in 0..stores {
+            map.store(2 * i * BLOCK, b"s");
+        }
+        let started = Instant::now();
+        file.sync()?;
+        least = least.min(started.elapsed());
+    }
+    Ok(least)
+}
+
+/// All page faults of the file wait meanwhile, and a process that may only read it can have many
+/// mappings.
+fn a_sync_does_not_visit_all_mappings_for_each_store(t: &Test) -> Outcome {
+    const FEW: usize = 200;
+    const MANY: usize = 3200;
+    const SIZE: usize = 2 * MANY * BLOCK;
+    let file = t.create_with("file", &vec![b'a'; SIZE])?;
+    // Only what is stored to is the file's own then, and mapped writable.
+    new_clone(&file, t.path("clone"))?;
+    let map = Mapping::shared(&file, SIZE)?;
+    let reader = file.reopen(libc::O_RDONLY)?;
+    let alone = time_to_sync(&reader, &map, MANY)?;
+    let mut mappings = Vec::new();
+    for _ in 0..500 {
+        mappings.push(Mapping::shared_read(&reader, SIZE)?);
+    }
+    let few = time_to_sync(&reader, &map, FEW)?;
+    let many = time_to_sync(&reader, &map, MANY)?;
+    expect(
+        many < alone + 5 * few + Duration::from_millis(5),
+        format_args!("{few:?} after {FEW} stores, {many:?} after {MANY}, {alone:?} without others"),
+    )
 }

@@ -62,9 +62,9 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         return Err(EPERM);
     }
     let _guard = fault.start_write()?;
+    let mut lock = inode.invalidate_lock_shared();
     let mut made = false;
     loop {
-        let lock = inode.invalidate_lock_shared();
         // It may have become immutable since the fault began; then everything was unmapped.
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(VmFault::SIGBUS);
@@ -81,8 +81,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if inode.info().blocks.set_written(index, 1) > 0 {
             continue;
         }
-        drop(lock);
-        make_owned(inode, index)?;
+        lock = make_owned(inode, index, lock)?;
         made = true;
     }
 }
@@ -90,9 +89,9 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
 /// Maps the block that there is, read-only.
 fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
     let (inode, index) = (fault.inode(), fault.pgoff());
+    let mut lock = inode.invalidate_lock_shared();
     let mut full = false;
     loop {
-        let lock = inode.invalidate_lock_shared();
         if index >= blocks_for(inode.size()) {
             return Ok(VmFault::SIGBUS);
         }
@@ -110,6 +109,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
+                    lock = inode.invalidate_lock_shared();
                     continue;
                 }
                 // That of the mount: to read a hole takes no room.
@@ -120,6 +120,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                         drop(lock);
                         mount.replace_zero_block()?;
                         cond_resched_killable()?;
+                        lock = inode.invalidate_lock_shared();
                         continue;
                     }
                     zeros
@@ -130,15 +131,12 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                 Some(block).filter(|block| !block.refcount_high())
             }
         };
-        match block {
-            Some(block) => {
-                let result = dax::map(fault, &lock, &block);
-                map_around(fault, &lock);
-                return Ok(result);
-            }
-            None => drop(lock),
+        if let Some(block) = block {
+            let result = dax::map(fault, &lock, &block);
+            map_around(fault, &lock);
+            return Ok(result);
         }
-        make_owned(inode, index)?;
+        lock = make_owned(inode, index, lock)?;
     }
 }
 
@@ -203,7 +201,9 @@ fn map_writable_around(
     }
 }
 
-/// Makes sure that the file has a block of its own at `index`, if that lies within it.
+/// Makes sure that the file has a block of its own at `index`, if that lies within it. That stays
+/// so while the returned lock is held: were it dropped in between, a process that clones the file
+/// again and again could keep another from storing to it for ever.
 ///
 /// What is needed is allocated before the lock is taken, so that waiting for memory holds up
 /// neither faults nor readers.
@@ -212,18 +212,23 @@ fn map_writable_around(
 ///
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` if the file's block is poisoned; `EINTR` if a fatal signal
 /// is pending.
-fn make_owned(inode: &Inode, index: u64) -> Result {
+fn make_owned<'a>(
+    inode: &'a Inode,
+    index: u64,
+    mut lock: InvalidateSharedGuard<'a, ReflinkFs>,
+) -> Result<InvalidateSharedGuard<'a, ReflinkFs>> {
     let mut prealloc = Prealloc::new();
     loop {
         let expected = inode.info().blocks.lookup(index);
         if let Lookup::Owned(_) | Lookup::Unwritten(_) = expected {
-            return Ok(());
+            return Ok(lock);
         }
+        drop(lock);
         let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;
         inode.info().blocks.prepare_insert(index, &mut prealloc)?;
-        let lock = inode.invalidate_lock();
+        let exclusive = inode.invalidate_lock();
         if index >= blocks_for(inode.size()) {
-            return Ok(());
+            return Ok(exclusive.downgrade());
         }
         let old = inode.info().blocks.lookup(index);
         if discriminant(&old) == discriminant(&expected) {
@@ -231,13 +236,14 @@ fn make_owned(inode: &Inode, index: u64) -> Result {
             if !old.is_hole() {
                 events::cow(inode, index, 1);
             }
-            if insert_copy(&lock, index, old.block(), block, &mut prealloc)? {
-                return Ok(());
+            if insert_copy(&exclusive, index, old.block(), block, &mut prealloc)? {
+                return Ok(exclusive.downgrade());
             }
         }
         // Another kind of block takes another charge, or none: starts again.
-        drop(lock);
+        drop(exclusive);
         cond_resched_killable()?;
+        lock = inode.invalidate_lock_shared();
     }
 }
 

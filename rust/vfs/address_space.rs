@@ -13,6 +13,7 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Range, //
 };
 use kernel::{
@@ -155,6 +156,16 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
         result
     }
 
+    /// Makes it shared, `downgrade_write`: what is true of the inode stays so.
+    pub fn downgrade(self) -> InvalidateSharedGuard<'a, T> {
+        debug_assert!(self.unlock);
+        let inode = ManuallyDrop::new(self).inode;
+        invalidate_unlocked();
+        // SAFETY: The lock is held exclusive; it passes to the new guard, which unlocks it.
+        unsafe { bindings::downgrade_write(inode.invalidate_rwsem()) };
+        InvalidateSharedGuard(inode)
+    }
+
     /// Removes `pages` from every page table, `unmap_mapping_pages`. The copies that private
     /// mappings made stay.
     pub fn unmap(&self, pages: Range<u64>) {
@@ -204,7 +215,7 @@ pub struct InvalidateSharedGuard<'a, T: FileSystem>(&'a Inode<T>);
 
 impl<T: FileSystem> Drop for InvalidateSharedGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `Inode::invalidate_lock_shared` took it.
+        // SAFETY: `Inode::invalidate_lock_shared` or `InvalidateGuard::downgrade` took it.
         unsafe { bindings::up_read(self.0.invalidate_rwsem()) };
     }
 }

@@ -41,6 +41,9 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
         to_pos: request.to_pos,
         len,
     };
+    let (first, to_first) = (block_of(span.from_pos), block_of(span.to_pos));
+    let file_blocks = &files.from().info().blocks;
+    file_blocks.check_room_to_share(first..first + blocks_for(len), to_first)?;
     let mut steps = u64::MAX;
     share(files.from(), &to, span, request.only_shared, &mut steps)
 }

@@ -113,6 +113,8 @@ impl FileBlocks {
         fn next_hole(from: u64) -> u64;
         /// See [`Tree::blocks_in`].
         fn blocks_in(range: Range<u64>) -> u64;
+        /// See [`Tree::check_room_to_share`].
+        fn check_room_to_share(range: Range<u64>, to: u64) -> Result;
         /// Returns an empty tree, whose blocks are this file's own once they are in its tree.
         fn edit_empty() -> Tree;
     }

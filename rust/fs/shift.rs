@@ -42,12 +42,14 @@ const LOCKED_STEPS: u64 = 1 << 10;
 /// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` if a fatal signal is
 /// pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
+    let file_blocks = &inode.info().blocks;
+    file_blocks.check_room_to_share(from..file_blocks::ALL.end, to)?;
     let mut shift = Shift {
         inode,
         from,
         to,
         size,
-        room: Room::new(inode.info().blocks.pool()),
+        room: Room::new(file_blocks.pool()),
         referenced: Referenced::new(),
     };
     let mut tries = 0;

@@ -254,6 +254,19 @@ impl Pool {
         }
     }
 
+    /// Checks that `n` more nodes may exist at this moment.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`.
+    pub(in crate::store) fn check_node_room(&self, n: u64) -> Result {
+        let blocks = self.node_charge(self.nodes().saturating_add(n));
+        if blocks == 0 || self.used().saturating_add(blocks) <= self.limit.load(Relaxed) {
+            return Ok(());
+        }
+        Err(ENOSPC)
+    }
+
     /// Charges `n` blocks, or as many as the limit and `overcommit` blocks over it allow. Returns
     /// how many.
     pub(super) fn charge(&self, n: u64, overcommit: u64) -> u64 {

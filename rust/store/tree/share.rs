@@ -19,6 +19,7 @@ use crate::store::{
     },
     Prealloc, //
 };
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -92,6 +93,26 @@ impl Tree {
             done += self.share_step(index + done, from, from_index + done, len - done, prealloc)?;
         }
         Ok(done)
+    }
+
+    /// Checks whether there may be room for the nodes that it takes to share the blocks in `range`
+    /// from `to` on. Takes few steps, so that what cannot be done fails at once.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`.
+    pub fn check_room_to_share(&self, range: Range<u64>, to: u64) -> Result {
+        let shift = range.start.abs_diff(to);
+        if shift == 0 {
+            return Ok(());
+        }
+        // No node of this height is shared, and each holds so many blocks at most.
+        let mut height = 1;
+        while shift % span(height) == 0 {
+            height += 1;
+        }
+        self.pool
+            .check_node_room(self.blocks_in(range) / span(height))
     }
 
     /// Takes one step of [`Tree::share`]. Returns how many blocks it shared.

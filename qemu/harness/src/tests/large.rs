@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::fallocate::{fallocate, PUNCH};
 use crate::case::{case, Case, Test};
 use crate::extents::{fiemap, FiemapExtent};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome, Sys};
@@ -22,12 +23,16 @@ pub const CASES: &[Case] = &[
     case!(listing_the_extents_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(a_misaligned_clone_of_a_huge_file_can_be_killed).needs(CLONES_COUNTED),
     case!(a_misaligned_copy_of_a_huge_file_ends_short).needs(CLONES_COUNTED),
+    case!(what_takes_too_many_nodes_fails_at_once).needs(CLONES_COUNTED),
     case!(comparing_huge_files_can_be_killed).needs(CLONES_COUNTED),
     case!(the_source_is_read_while_it_is_cloned).needs(CLONES_COUNTED),
     case!(the_source_is_read_while_it_is_compared).needs(CLONES_COUNTED),
 ];
 
 const HUGE: u64 = 1 << 61;
+
+/// The bytes of a leaf.
+const LEAF: u64 = 64 * BLOCK64;
 
 /// The most bytes that one `FIDEDUPERANGE` compares, and one copy copies.
 const COMPARED: u64 = 1 << 30;
@@ -49,8 +54,19 @@ fn roomy(t: &Test) -> Outcome<Instance> {
 
 /// Creates a file of one block, cloned behind itself until it is huge.
 fn huge(fs: &Instance, name: &str) -> Outcome<File> {
+    doubled(fs, name, BLOCK64)
+}
+
+/// As [`huge`], with one block in each leaf: it is not seen beforehand how many nodes it takes to
+/// move them.
+fn sparse(fs: &Instance, name: &str) -> Outcome<File> {
+    doubled(fs, name, LEAF)
+}
+
+fn doubled(fs: &Instance, name: &str, first: u64) -> Outcome<File> {
     let file = fs.create_with(name, &blocks(1, 1))?;
-    let mut size = BLOCK64;
+    file.truncate(first)?;
+    let mut size = first;
     while size < HUGE {
         clone_range(&file, 0, size, &file, size).or_fail(format_args!(
             "FICLONERANGE of {size} bytes behind themselves"
@@ -155,7 +171,7 @@ fn expect_reads_to_go_on(t: &Test, what: &str, file: &File, call: impl Fn() -> O
         let child = start(&call)?;
         let started = Instant::now();
         for _ in 0..READS {
-            let at = random.next() % (HUGE / BLOCK64) * BLOCK64;
+            let at = random.next() % (HUGE / LEAF) * LEAF;
             expect(
                 file.read_at(at, BLOCK)? == blocks(1, 1),
                 format_args!("{what}: the block at {at} meanwhile"),
@@ -226,8 +242,7 @@ fn a_hole_in_a_huge_file_is_found_at_once(t: &Test) -> Outcome {
     let hole = |from: u64| file.seek(from as i64, libc::SEEK_HOLE).or_fail("SEEK_HOLE");
     expect_eq(hole(0)?, HUGE, "the first hole")?;
     let middle = HUGE / 2 + 5 * BLOCK64;
-    super::fallocate::fallocate(&file, super::fallocate::PUNCH, middle, BLOCK64)
-        .or_fail("punching a hole")?;
+    fallocate(&file, PUNCH, middle, BLOCK64).or_fail("punching a hole")?;
     expect_eq(hole(BLOCK64)?, middle, "the first hole")?;
     expect_eq(hole(middle + BLOCK64)?, HUGE, "the next")?;
     let data = file.seek(middle as i64, libc::SEEK_DATA);
@@ -251,16 +266,16 @@ fn listing_the_extents_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
 
 /// The length of a range that is cloned or copied block by block, as its blocks get other places in
 /// the leaves: until there is no room for nodes.
-const MISALIGNED: u64 = 1 << 46;
+const MISALIGNED: u64 = 1 << 40;
 
 fn clone_without_end(file: &File, to: &File) -> Outcome {
     let cloned = clone_range(file, 0, MISALIGNED, to, BLOCK64);
-    expect_errno(cloned, libc::ENOSPC, "FICLONERANGE of 2^46 bytes")
+    expect_errno(cloned, libc::ENOSPC, "FICLONERANGE of 2^40 bytes")
 }
 
 fn a_misaligned_clone_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
     let fs = roomy(t)?;
-    let (file, to) = (huge(&fs, "huge")?, fs.create_with("to", &blocks(2, 3))?);
+    let (file, to) = (sparse(&fs, "huge")?, fs.create_with("to", &blocks(2, 3))?);
     expect_to_stop_when_killed(
         t,
         "FICLONERANGE",
@@ -270,6 +285,40 @@ fn a_misaligned_clone_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
     )?;
     drop(to);
     expect_removal(t, fs, file)
+}
+
+/// Returns how long it takes to find that there is no room to move the blocks of a huge file.
+fn time_to_find_no_room(t: &Test, size: &str) -> Outcome<Duration> {
+    let fs = t.mount_at(size, &[("size", size)])?;
+    let (file, to) = (huge(&fs, "huge")?, fs.create("to")?);
+    let mut least = Duration::MAX;
+    for _ in 0..TRIES {
+        let started = Instant::now();
+        for (mode, offset) in [
+            (libc::FALLOC_FL_COLLAPSE_RANGE, 0),
+            (libc::FALLOC_FL_INSERT_RANGE, LEAF),
+        ] {
+            let moved = fallocate(&file, mode, offset, LEAF);
+            expect_errno(moved, libc::ENOSPC, "moving the blocks of a huge file")?;
+        }
+        let cloned = clone_range(&file, 0, HUGE, &to, BLOCK64);
+        expect_errno(cloned, libc::ENOSPC, "FICLONERANGE a block later")?;
+        least = least.min(started.elapsed());
+    }
+    drop(to);
+    expect_removal(t, fs, file)?;
+    Ok(least)
+}
+
+/// It holds locks and freeze protection, so that it must not make as many nodes as there is room
+/// for first.
+fn what_takes_too_many_nodes_fails_at_once(t: &Test) -> Outcome {
+    let small = time_to_find_no_room(t, "1M")?;
+    let large = time_to_find_no_room(t, "64M")?;
+    expect(
+        large < 8 * small + Duration::from_millis(5),
+        format_args!("{small:?} with room of 1 MiB, {large:?} with 64 MiB"),
+    )
 }
 
 fn a_misaligned_copy_of_a_huge_file_ends_short(t: &Test) -> Outcome {
@@ -325,7 +374,7 @@ fn have_a_block_in_common(file: &File, other: &File) -> Outcome<bool> {
 
 fn the_source_is_read_while_it_is_cloned(t: &Test) -> Outcome {
     let fs = roomy(t)?;
-    let (file, to) = (huge(&fs, "huge")?, fs.create("to")?);
+    let (file, to) = (sparse(&fs, "huge")?, fs.create("to")?);
     expect_reads_to_go_on(t, "FICLONERANGE", &file, || clone_without_end(&file, &to))?;
     drop(to);
     expect_removal(t, fs, file)

@@ -34,6 +34,7 @@ mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Parser;
@@ -60,7 +61,7 @@ struct Arguments {
     #[arg(long, default_value = "/tmp")]
     scratch: PathBuf,
 
-    /// Divide repetitions by N (default: 1, or 5 on a kernel with lockdep or kmemleak)
+    /// Divide repetitions by N (default: 1, or 5 on a kernel with lockdep)
     #[arg(long, value_name = "N")]
     scale: Option<usize>,
 
@@ -117,14 +118,9 @@ struct Arguments {
     libtest: libtest_mimic::Arguments,
 }
 
-/// A test that takes longer is reported.
-const SLOW: Duration = Duration::from_secs(30);
-
 /// Returns whether the kernel's checks make everything slow.
 fn is_debug_kernel() -> bool {
-    ["/proc/lockdep", "/sys/kernel/debug/kmemleak"]
-        .iter()
-        .any(|path| Path::new(path).exists())
+    Path::new("/proc/lockdep").exists()
 }
 
 fn prepare(arguments: &Arguments) -> Outcome<Run> {
@@ -168,7 +164,7 @@ fn prepare(arguments: &Arguments) -> Outcome<Run> {
             seed: arguments.seed,
             places: arguments.places,
         },
-        slow: SLOW + soak.max(fuzz).max(torture),
+        times: Mutex::default(),
         watchdog: Watchdog::listen(&arguments.watchdog),
         known_failures: arguments.known_failures,
         kernel_log: KernelLog::open(),
@@ -194,7 +190,7 @@ fn main() -> ExitCode {
                 seed: 0,
                 places: 0,
             },
-            slow: SLOW,
+            times: Mutex::default(),
             watchdog: Watchdog::absent(),
             known_failures: false,
             kernel_log: KernelLog::open(),
@@ -215,5 +211,7 @@ fn main() -> ExitCode {
         .flat_map(|concern| *concern)
         .flat_map(|(module, cases)| cases.iter().map(|case| run.trial(module, case)))
         .collect();
-    libtest_mimic::run(&arguments.libtest, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments.libtest, trials);
+    run.print_slowest();
+    conclusion.exit_code()
 }

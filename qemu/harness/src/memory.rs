@@ -29,6 +29,17 @@ pub fn available() -> Outcome<u64> {
     Ok(meminfo("MemAvailable")? + pages("count:")?)
 }
 
+/// Returns how many bytes of freed objects the kernel may keep: a 32nd of memory with KASAN
+/// (`mm/kasan/quarantine.c`).
+pub fn kept_when_freed() -> Outcome<u64> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").or_fail("read /proc/kallsyms")?;
+    Ok(if symbols.contains("kasan_quarantine_put") {
+        total()? / 32
+    } else {
+        0
+    })
+}
+
 /// Returns the bytes of all pages on these lines of /proc/zoneinfo. Lines with `count:` are the
 /// per-CPU lists: frequently allocated and freed pages, tens of MiB, which are in no other sum.
 fn pages(name: &str) -> Outcome<u64> {

@@ -6,7 +6,6 @@
 //! and die or hang without ending the run.
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,13 +28,16 @@ pub struct Run {
     pub dir: PathBuf,
     pub scratch: PathBuf,
     pub settings: Settings,
-    /// A test that takes longer is reported.
-    pub slow: Duration,
+    /// The time that each test took.
+    pub times: Mutex<Vec<(Duration, String)>>,
     pub watchdog: Watchdog,
     /// Whether to run tests that are known to fail.
     pub known_failures: bool,
     pub kernel_log: KernelLog,
 }
+
+/// How many of the slowest tests are printed.
+const SLOWEST: usize = 20;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -48,7 +50,11 @@ impl Run {
                 return Ok(Completion::ignored_with(why));
             }
             tell_that_begins(&name);
-            match self.run(case) {
+            let started = Instant::now();
+            let outcome = self.run(case);
+            let time = (started.elapsed(), name.clone());
+            self.times.lock().unwrap().push(time);
+            match outcome {
                 Ok(()) => Ok(Completion::Completed),
                 Err(Failure(text)) => Err(Failed::from(text)),
             }
@@ -62,11 +68,17 @@ impl Run {
         Some(format!("known to fail: {why}"))
     }
 
-    fn tell_if_slow(&self, case: &Case, took: Duration) {
-        if took > self.slow {
-            // Writes the line in one piece, as other threads write, too.
-            let line = format!("slow: {} took {} s\n", case.name, took.as_secs());
-            let _ = std::io::stderr().write_all(line.as_bytes());
+    /// Prints the tests that took longest, in seconds, unless there were only a few.
+    pub fn print_slowest(&self) {
+        let mut times = self.times.lock().unwrap();
+        if times.len() <= 2 * SLOWEST {
+            return;
+        }
+        times.sort_by(|a, b| b.cmp(a));
+        let all: Duration = times.iter().map(|(time, _)| time).sum();
+        println!("the slowest tests, of {} s in all:", all.as_secs());
+        for (time, name) in times.iter().take(SLOWEST) {
+            println!("{:8.1}  {name}", time.as_secs_f64());
         }
     }
 
@@ -85,9 +97,7 @@ impl Run {
         for dir in [&test.dir, &test.elsewhere] {
             mkdir(dir, 0o755).or_fail(format_args!("mkdir {}", dir.display()))?;
         }
-        let started = Instant::now();
         let outcome = self.watch(case, &test);
-        self.tell_if_slow(case, started.elapsed());
         if matches!(&outcome, Err(failure) if failure.0.starts_with(STUCK)) {
             return outcome;
         }

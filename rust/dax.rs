@@ -29,15 +29,17 @@ use crate::{
         VmFault, //
     },
 };
-use core::{
-    cmp::Ordering,
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     },
 };
 
@@ -45,8 +47,12 @@ use kernel::{
 /// mapped writable are looked for.
 const UNMAP_WHOLE_BLOCKS: u64 = 512;
 
-/// If there are more ranges than these to be unmapped, all is.
-const MAX_UNMAP_RANGES: usize = 256;
+/// For how long ranges are unmapped one by one, which visits every mapping of the file for each.
+/// After that, and [`MIN_UNMAP_RANGES`], all is unmapped at once.
+const UNMAP_RANGES_TIME: Delta = Delta::from_millis(2);
+
+/// How many ranges are unmapped one by one however long that takes.
+const MIN_UNMAP_RANGES: usize = 16;
 
 /// A filesystem whose blocks are mapped so. It calls [`init_inode`] for each regular file that it
 /// creates, and [`evict_inode`] for each inode that goes.
@@ -126,7 +132,7 @@ pub(crate) fn unmap_writable<T: Dax>(
 }
 
 /// As [`unmap_writable`], with `invalidate_lock` held. What is mapped read-only stays, unless there
-/// are more than [`MAX_UNMAP_RANGES`] to be unmapped.
+/// are more ranges to be unmapped than [`UNMAP_RANGES_TIME`] suffices for.
 pub(crate) fn unmap_writable_locked<T: Dax>(
     lock: &InvalidateGuard<'_, T>,
     range: Range<u64>,
@@ -137,14 +143,19 @@ pub(crate) fn unmap_writable_locked<T: Dax>(
         return Ok(());
     }
     let mut adjacent = 0..0;
-    let mut ranges = 0;
+    let begin = Instant::<Monotonic>::now();
+    let (mut ranges, mut is_all_unmapped) = (0, false);
     let mut unmap = |adjacent: Range<u64>| {
-        ranges += 1;
-        match ranges.cmp(&MAX_UNMAP_RANGES) {
-            Ordering::Less => lock.unmap(adjacent),
-            Ordering::Equal => lock.unmap(range.clone()),
-            Ordering::Greater => (),
+        if is_all_unmapped {
+            return;
         }
+        ranges += 1;
+        is_all_unmapped = ranges > MIN_UNMAP_RANGES && begin.elapsed() > UNMAP_RANGES_TIME;
+        lock.unmap(if is_all_unmapped {
+            range.clone()
+        } else {
+            adjacent
+        });
     };
     // A block that nothing else refers to is not mapped.
     let result = info.mapped().for_each_referenced(range.clone(), |index| {

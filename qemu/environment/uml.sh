@@ -4,6 +4,9 @@
 # that need neither a second processor nor KASAN.
 
 UML_CONFIG=$QEMU_DIR/environment/config/uml.config
+# The linker script puts __bss_start before the alignment of .bss, the largest of which is that of a stack:
+# kmemleak, which reads from there on, would meet a hole.
+UML_BSS_ALIGN=0x4000
 UML_OBJECTS=1300 # lines that the build prints; for progress messages only
 
 uml_hint() { :; }
@@ -15,6 +18,7 @@ uml_inputs() {
 	cat "$(part_dir root)/toolchain-versions"
 	kernel_version
 	grep -hE '^CONFIG_' "$UML_CONFIG"
+	printf '%s\n' "$UML_BSS_ALIGN"
 }
 
 # in_uml_tree DIR COMMAND...
@@ -33,12 +37,14 @@ uml_configure() {
 uml_make() {
 	uml_build() {
 		in_uml_tree "$1" sh -ec '
+			make -C /source O=/kernel/user ARCH=um -j"$(nproc)" arch/um/kernel/vmlinux.lds
+			sed -i "s/^ *__bss_start = \.;/. = ALIGN($1);\n&/" /kernel/user/arch/um/kernel/vmlinux.lds
 			make -C /source O=/kernel/user ARCH=um -j"$(nproc)" vmlinux modules
 			cd /kernel/user
 			make -s -C /source O=/kernel/user ARCH=um kernelrelease >release
 			# A module build needs headers, metadata, symbols and tools, none of these.
 			find . -path ./scripts -prune -o -path ./tools -prune -o -type f \( -name "*.o" -o -name "*.a" -o -name "*.cmd" \) -exec rm -f {} +
-			rm -f vmlinux.unstripped .tmp_vmlinux*'
+			rm -f vmlinux.unstripped .tmp_vmlinux*' - "$UML_BSS_ALIGN"
 	}
 	step "$LOGS/uml-config.log" "configuring the kernel that is a process (UML)" uml_configure "$1"
 	step -n "$UML_OBJECTS" "$LOGS/uml-build.log" "building it" uml_build "$1"

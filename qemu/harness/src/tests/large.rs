@@ -265,12 +265,13 @@ fn listing_the_extents_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {
 }
 
 /// The length of a range that is cloned or copied block by block, as its blocks get other places in
-/// the leaves: until there is no room for nodes.
-const MISALIGNED: u64 = 1 << 40;
+/// the leaves: until there is no room for nodes. Of a [`sparse`] file it has few enough blocks that
+/// this is not seen beforehand.
+const MISALIGNED: u64 = 1 << 37;
 
 fn clone_without_end(file: &File, to: &File) -> Outcome {
     let cloned = clone_range(file, 0, MISALIGNED, to, BLOCK64);
-    expect_errno(cloned, libc::ENOSPC, "FICLONERANGE of 2^40 bytes")
+    expect_errno(cloned, libc::ENOSPC, "FICLONERANGE of 2^37 bytes")
 }
 
 fn a_misaligned_clone_of_a_huge_file_can_be_killed(t: &Test) -> Outcome {

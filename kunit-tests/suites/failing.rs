@@ -401,17 +401,19 @@ mod tests {
     }
 
     /// kmemleak, KASAN and the slab cache allocate, too, at different moments each time, and can do
-    /// without: so it may take several rounds until each node's allocation has failed.
+    /// without: so it may take several rounds until each node's allocation has failed. In each, other
+    /// nodes move the ends of slabs.
     #[test]
     fn filling_a_reserve() -> Result {
-        let pool = pool()?;
+        let (pool, other) = (pool()?, pool()?);
         let tree = tree_of(&pool, [1])?;
         let (used, nodes) = (pool.used(), pool.nodes());
         let all = 2 * MAX_HEIGHT as usize - 2;
         // Whether the allocation of the next node, or of the vector for them, failed at this number
         // of nodes.
         let mut refused = KVec::from_elem(false, all, GFP_KERNEL)?;
-        for _ in 0..20 {
+        for round in 0..20 {
+            let _other = tree_of(&other, (0..round).map(|i| i * FANOUT))?;
             for n in 1..MANY {
                 let mut prealloc = Prealloc::new();
                 check!(!tree.can_insert(LAST, &mut prealloc));

@@ -232,20 +232,24 @@ fn punching_parts_of_shared_blocks_takes_room(t: &Test) -> Outcome {
 }
 
 fn a_clone_leaves_the_room_behind_the_end_to_the_source(t: &Test) -> Outcome {
-    let fs = t.mount(&[("size", "1M")])?;
-    let file = fs.create_with("file", &blocks(1, 1))?;
-    apply(&file, KEEP_SIZE, 0, 10 * BLOCK64)?;
-    let clone = new_clone(&file, fs.path("clone"))?;
-    expect_eq(clone.data_blocks()?, 1, "blocks of the clone")?;
-    fs.fill(0)?;
-    let data = blocks(2, 9);
-    file.write_at(&data, BLOCK64)?;
-    expect_eq(
-        file.read_at(BLOCK64, 9 * BLOCK)? == data,
-        true,
-        "written into the room",
-    )?;
-    clone.expect_contents(&blocks(1, 1), "the clone")
+    // Of the larger file a clone takes more than its range at first.
+    for len in [1, 1100] {
+        let fs = t.mount_at(&format!("fs-{len}"), &[("size", "8M")])?;
+        let file = fs.create_with("file", &blocks(1, len))?;
+        let end = file.size()?;
+        apply(&file, KEEP_SIZE, 0, end + 9 * BLOCK64)?;
+        let clone = new_clone(&file, fs.path("clone"))?;
+        expect_eq(clone.data_blocks()?, len as u64, "blocks of the clone")?;
+        fs.fill(0)?;
+        let data = blocks(2, 9);
+        file.write_at(&data, end)?;
+        expect(
+            file.read_at(end, 9 * BLOCK)? == data,
+            "written into the room",
+        )?;
+        clone.expect_contents(&blocks(1, len), "the clone")?;
+    }
+    Ok(())
 }
 
 fn punching_a_shared_block_keeps_the_other_file(t: &Test) -> Outcome {

@@ -7,7 +7,7 @@ use crate::failure::{expect, expect_eq, expect_errno, Context, Failure, Outcome}
 use crate::fileattr::{set_flags, IMMUTABLE};
 use crate::filesystem::{Btrfs, Feature, Tmpfs, Xfs};
 use crate::pattern::{BLOCK, BLOCK64};
-use crate::process::Child;
+use crate::process::{count_signals, signals_seen, Child};
 use crate::stall::Stall;
 use crate::sys::{
     check, chmod, chown, copy_once, lstat, pwrite_from, set_times, sleep_ms, timespec, File, Times,
@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
         .except(Xfs, OTHERS_OWE)
         .except(Btrfs, OTHERS_OWE),
     case!(each_step_of_a_copy_changes_the_time).needs(IN_THE_MIDDLE),
+    case!(a_signal_ends_a_copy_short).needs(&[Feature::Reflinkfs]),
 ];
 
 const IN_THE_MIDDLE: &[Feature] = &[Feature::SecondProcessor];
@@ -243,4 +244,34 @@ fn park(t: &Test, from: &File, to: &File) -> Outcome<bool> {
     }
     copy.join()?;
     Ok(between)
+}
+
+fn a_signal_ends_a_copy_short(t: &Test) -> Outcome {
+    const LENGTH: u64 = 64 << 20;
+    let (source, dest) = (t.create("source")?, t.create("dest")?);
+    for at in (0..=LENGTH).step_by(1 << 20) {
+        source.write_at(&[b'd'; 1 << 20], at)?;
+    }
+    count_signals(libc::SIGALRM);
+    let timer = |value, interval| {
+        let time = |tv_usec| libc::timeval { tv_sec: 0, tv_usec };
+        let timer = libc::itimerval {
+            it_interval: time(interval),
+            it_value: time(value),
+        };
+        // SAFETY: the timer is valid during the call.
+        let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+        check(result).or_fail("setitimer")
+    };
+    timer(2000, 20_000)?;
+    // Copied byte by byte, as it moves.
+    let copied = copy_once(&source, 1, &dest, 0, LENGTH as usize);
+    timer(0, 0)?;
+    let copied = copied.or_fail("copy_file_range")? as u64;
+    expect(signals_seen() > 0, "a signal came")?;
+    expect(
+        (1..LENGTH).contains(&copied),
+        format_args!("{copied} bytes copied, although a signal was pending"),
+    )?;
+    expect_eq(dest.size()?, copied, "the size of the destination")
 }

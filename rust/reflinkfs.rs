@@ -13,7 +13,7 @@
 //! | [`trace`], [`sysfs`] | tracepoints, files that show numbers |
 //!
 //! Each imports only from those below it. `unsafe` is in [`vfs`], in `block/` and `node_ref.rs` of
-//! [`store`], and in a few places of [`memfs`] and [`dax`].
+//! [`store`], and in a few places of [`memfs`], [`dax`], [`trace`], [`sysfs`] and [`compat`].
 
 mod bindings;
 mod compat;

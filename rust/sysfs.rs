@@ -36,7 +36,7 @@ unsafe impl<T> Sync for Attribute<T> {}
 
 impl<T> Attribute<T> {
     /// Makes one that shows what `value` returns.
-    // Only with lockdep there are more fields.
+    // `skey` exists only with CONFIG_DEBUG_LOCK_ALLOC.
     #[allow(clippy::needless_update)]
     pub(crate) const fn new(name: &'static CStr, value: fn(&T) -> u64) -> Self {
         Self {
@@ -78,7 +78,10 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         // SAFETY: The reference is that of `new`. The kernel frees the kobject.
-        unsafe { bindings::kobject_put(self.0) };
+        unsafe {
+            bindings::kobject_del(self.0);
+            bindings::kobject_put(self.0);
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The version of the modules, that of CHANGELOG.md: `MODULE_VERSION`, which `module!` lacks.
-//!
-//! `modinfo` shows it, and `/sys/module/MODULE/version`.
+//! Puts `version=` into `.modinfo`, as `MODULE_VERSION` does in C; the version is that of
+//! CHANGELOG.md.
 
 /// The version.
 pub(crate) const VERSION: &str = env!("REFLINKFS_VERSION");

@@ -30,7 +30,7 @@ help:
 	'make modules KDIR=DIR  build the modules for your own kernel: a prepared tree with CONFIG_RUST=y' \
 	'                         KERNEL=running      for the Debian kernel that runs here; needs no tree' \
 	'make install           install modules, programs, manual pages; make uninstall removes them' \
-	'                         (packages/install --help)' \
+	'                         (DESTDIR=; packages/install --help)' \
 	'make deb               build Debian packages for Debian'\''s kernel into build/deb (packages/deb --help)' \
 	'make shell             open a shell in the guest, reflinkfs loaded (KERNEL=debug: the debug kernel)' \
 	'make stock, make debug build the modules for Debian'\''s kernel, for the debug kernel (in build/)' \
@@ -78,6 +78,7 @@ deb:
 	@packages/deb
 
 install:
+	@$(MAKE) -C samples O='$(CURDIR)/build/samples' all
 	@packages/install
 
 uninstall:

@@ -34,3 +34,6 @@ module_cycles_command() {
 	[ "$1" != debug ] || rounds=5 seconds=30
 	printf '%q ' bash -c "$(guest_script module-cycles)" module-cycles $rounds $seconds
 }
+
+# install_command: prints the command by which a guest tests the packages, which are in /share/deb.
+install_command() { printf '%q ' bash -c "$(guest_script install)" install /share/deb; }

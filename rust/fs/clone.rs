@@ -177,7 +177,7 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
                 if index == block_of(from.size()) {
                     // By way of the reference something may be stored there.
                     let end = offset_in_block(from.size());
-                    copy.bytes().zero(end, super::BLOCK_SIZE);
+                    copy.bytes().zero(end, super::BLOCK_SIZE - end);
                 }
                 room.push(&mut copies, (index, copy))?;
             }

@@ -191,8 +191,8 @@ impl vfs::FsContextOperations for ReflinkFs {
         sb.set_random_uuid();
         sb.set_export_ops(ExportOps::new::<ExportFs>());
         sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler>());
-        let all = sb.type_data();
-        all.summaries.add(&all.sysfs, sb)?;
+        let type_data = sb.type_data();
+        type_data.summaries.add(&type_data.sysfs, sb)?;
         memfs::quota::enable(sb)?;
         let root = memfs::namei::new_root(sb, options.mode, options.uid, options.gid)
             .inspect_err(|_| memfs::quota::disable(sb))?;

@@ -5,6 +5,7 @@
 use super::{
     block_of,
     offset_in_block,
+    truncate,
     Inode, //
 };
 use crate::{
@@ -135,14 +136,17 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
 /// Returns the block at `index`, or one of zeros, to be read later: the file does not write it in
 /// place any more. And the size that the file had then.
 ///
-/// A block that is mapped writable is copied, since stores reach it; and so is any block while a
-/// write is under way, which may have found just now that it can be written in place.
+/// A block that is mapped writable is copied, since stores reach it; so is any block while a write
+/// is under way, which may have found just now that it can be written in place; and so is a block
+/// that may have a tail to be wiped, see [`truncate::has_tail`].
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
     let (mount, file_blocks) = (inode.super_block().info(), &inode.info().blocks);
     let (found, size) = match inode.try_lock_shared() {
         // The end does not move meanwhile.
-        Some(_guard) => (file_blocks.get_stable(index), inode.size()),
-        None => file_blocks.with_blocks(index, |blocks| match blocks {
+        Some(_guard) if !truncate::has_tail(inode, index) => {
+            (file_blocks.get_stable(index), inode.size())
+        }
+        _ => file_blocks.with_blocks(index, |blocks| match blocks {
             [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
             _ => (StableRef::Hole, inode.size()),
         }),

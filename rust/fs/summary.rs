@@ -3,8 +3,7 @@
 //! What each superblock holds, for root to see: `/sys/fs/reflinkfs/MAJOR:MINOR/`, by the number of
 //! its device, and the sums of all in `/sys/fs/reflinkfs/all/`.
 //!
-//! Also those of mounts in user namespaces: their owners cannot read the files, as these are for
-//! root of the initial namespace.
+//! Mounts in user namespaces are among them. Only root of the initial namespace can read the files.
 
 use super::ReflinkFs;
 use crate::{
@@ -42,6 +41,12 @@ impl Summary {
         self.pool.used()
     }
 
+    /// What `size=` limits: the blocks, and what nodes count as.
+    fn blocks_charged(&self) -> u64 {
+        self.pool.charged()
+    }
+
+    /// Some of them may have no other reference any more: a work item looks at them once a second.
     fn blocks_orphaned(&self) -> u64 {
         self.pool.orphan_count()
     }
@@ -58,8 +63,13 @@ impl Summary {
         self.pool.nodes() * Pool::NODE_BYTES
     }
 
-    fn inodes(&self) -> u64 {
+    fn inodes_and_names(&self) -> u64 {
         self.info.names()
+    }
+
+    /// What `nr_inodes=` limits: those, and what attributes count as.
+    fn inodes_charged(&self) -> u64 {
+        self.info.inodes()
     }
 
     fn attribute_bytes(&self) -> u64 {
@@ -71,12 +81,14 @@ impl Attributes for Summary {
     /// A limit that there is not shows as 0.
     const ATTRIBUTES: &'static [Attribute<Self>] = &[
         Attribute::new(c"blocks", Self::blocks),
+        Attribute::new(c"blocks_charged", Self::blocks_charged),
         Attribute::new(c"blocks_limit", |this| this.pool.limit().unwrap_or(0)),
         Attribute::new(c"blocks_orphaned", Self::blocks_orphaned),
         Attribute::new(c"blocks_copied", Self::blocks_copied),
         Attribute::new(c"nodes", Self::nodes),
         Attribute::new(c"node_bytes", Self::node_bytes),
-        Attribute::new(c"inodes_and_further_names", Self::inodes),
+        Attribute::new(c"inodes_and_further_names", Self::inodes_and_names),
+        Attribute::new(c"inodes_charged", Self::inodes_charged),
         Attribute::new(c"inodes_limit", |this| this.info.max_inodes().unwrap_or(0)),
         Attribute::new(c"attribute_bytes", Self::attribute_bytes),
     ];
@@ -115,8 +127,8 @@ impl All {
         Ok(())
     }
 
-    /// Removes the directory of a superblock, if there is one, and waits for its readers. The number
-    /// of the device is still the superblock's.
+    /// Removes the directory of a superblock, if there is one, and waits for its readers. Comes before
+    /// `kill_anon_super` frees the number of the device, which a new mount may get.
     pub(super) fn remove(&self, sb: &SuperBlock<ReflinkFs>) {
         let mut list = self.list.lock();
         let is_of_sb = |summary: &Directory<Summary>| Arc::ptr_eq(&summary.pool, &sb.info().pool);
@@ -137,11 +149,15 @@ impl Attributes for All {
     const ATTRIBUTES: &'static [Attribute<Self>] = &[
         Attribute::new(c"mounts", |all| all.sum(|_| 1)),
         Attribute::new(c"blocks", |all| all.sum(Summary::blocks)),
+        Attribute::new(c"blocks_charged", |all| all.sum(Summary::blocks_charged)),
         Attribute::new(c"blocks_orphaned", |all| all.sum(Summary::blocks_orphaned)),
         Attribute::new(c"blocks_copied", |all| all.sum(Summary::blocks_copied)),
         Attribute::new(c"nodes", |all| all.sum(Summary::nodes)),
         Attribute::new(c"node_bytes", |all| all.sum(Summary::node_bytes)),
-        Attribute::new(c"inodes_and_further_names", |all| all.sum(Summary::inodes)),
+        Attribute::new(c"inodes_and_further_names", |all| {
+            all.sum(Summary::inodes_and_names)
+        }),
+        Attribute::new(c"inodes_charged", |all| all.sum(Summary::inodes_charged)),
         Attribute::new(c"attribute_bytes", |all| all.sum(Summary::attribute_bytes)),
     ];
 }

@@ -9,6 +9,7 @@ use super::{
     offset_in_block,
     room::Room,
     Changing,
+    Inode,
     LockedInode, //
 };
 use crate::store::{
@@ -17,17 +18,25 @@ use crate::store::{
 };
 use kernel::prelude::*;
 
+/// Returns whether there may be something in block `index` that was stored through a mapping beyond
+/// the end of the file. [`wipe_tail`] only finds it as long as the file owns the block.
+pub(crate) fn has_tail(inode: &Inode, index: u64) -> bool {
+    let size = inode.size();
+    offset_in_block(size) > 0 && index == block_of(size) && inode.info().dax.was_mapped()
+}
+
 /// Zeroes what was stored through a mapping beyond the end of the file, before the end moves up to
 /// `pos` or beyond.
 ///
-/// In a file that was never mapped there is nothing, nor in a block that is shared.
+/// There is nothing in a file that was never mapped, nor in a block that the file does not own: it
+/// was wiped before it was shared, and is not given out for later reads.
 pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
     let size = inode.size();
-    let offset = offset_in_block(size);
-    if pos <= size || offset == 0 || !inode.info().dax.was_mapped() {
+    if pos <= size || !has_tail(inode, block_of(size)) {
         return;
     }
     if let Lookup::Owned(block) = inode.info().blocks.lookup(block_of(size)) {
+        let offset = offset_in_block(size);
         block.zero(offset, BLOCK_SIZE - offset);
     }
 }

@@ -204,7 +204,8 @@ impl Pool {
         self.nodes.load(Relaxed)
     }
 
-    /// Returns how many new blocks took the place of others in trees, by copy-on-write.
+    /// Returns how many new blocks took the place of others in trees: copies on write, of
+    /// referenced blocks, by UNSHARE and truncation; also in trees that were dropped after an error.
     pub fn copied(&self) -> u64 {
         self.copied.load(Relaxed)
     }

@@ -664,6 +664,11 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
     expect_summary([116, 16, 0, 256, 3, 5, attribute, 100], orphans)?;
     file.write_at(&[2; 8192], 4096).or_fail("write")?;
     let copied = summary(&path)?;
+    let space = fs.space()?;
+    let used = space.blocks - space.free;
+    expect_eq(copied["blocks_charged"], used, "blocks charged, as in df")?;
+    let used = space.inodes - space.free_inodes;
+    expect_eq(copied["inodes_charged"], used, "inodes charged, as in df")?;
     expect_eq(copied["blocks_copied"], 2, "two blocks of a clone written")?;
     expect_eq(copied["blocks"], 118, "they exist beside the old ones")?;
     drop(kept);

@@ -6,7 +6,8 @@ use crate::failure::{expect, expect_bytes, expect_eq, expect_errno, Context, Err
 use crate::filesystem::{Tmpfs, CLONES};
 use crate::mapping::{Mapping, READ};
 use crate::pattern::{blocks, BLOCK};
-use crate::sys::{clone_range, copy_loop, copy_once, pwrite_from, File};
+use crate::sys::{clone_range, copy_loop, copy_once, pipe, pwrite_from, File};
+use crate::tests::splice::splice;
 
 pub const CASES: &[Case] = &[
     case!(holes_anywhere_in_a_range_are_cloned_over_data).needs(CLONES),
@@ -84,18 +85,32 @@ fn holes_anywhere_in_a_range_are_copied_over_data(t: &Test) -> Outcome {
 
 const OLD_END: usize = 100;
 
+/// Has the file forget that it is mapped for writing, and gives the references to its first block
+/// away, as any reader may.
+fn sync_and_splice(file: &File) -> Outcome {
+    let reader = file.reopen(libc::O_RDONLY)?;
+    reader.sync()?;
+    let (_output, input) = pipe()?;
+    let n = splice(&reader, Some(&mut 0), &input, None, OLD_END).or_fail("splice")?;
+    expect_eq(n, OLD_END, "bytes in the pipe")
+}
+
 /// Stores behind the end of a file, grows it, and expects none of the stored bytes.
 fn expect_hidden(
     t: &Test,
     what: &str,
     grow: impl Fn(&File) -> Outcome<(usize, Vec<u8>)>,
 ) -> Outcome {
-    for still_mapped in [true, false] {
+    for (still_mapped, spliced) in [(true, false), (true, true), (false, false), (false, true)] {
+        let what = &format!("{what} (mapped: {still_mapped}, spliced: {spliced})");
         let mut model = vec![b'd'; OLD_END];
         let file = t.create_with("file", &model)?;
         let map = Mapping::shared(&file, BLOCK)?;
         map.store(OLD_END, &vec![b'G'; BLOCK - OLD_END]);
         let map = still_mapped.then_some(map);
+        if spliced {
+            sync_and_splice(&file)?;
+        }
         let (at, bytes) = grow(&file).or_fail(what)?;
         model.resize(at, 0);
         model.extend(bytes);
@@ -105,7 +120,7 @@ fn expect_hidden(
             expect_bytes(
                 &map.load(0, len),
                 &model[..len],
-                format_args!("mapped, {what}"),
+                format_args!("in the mapping: {what}"),
             )?;
         }
     }

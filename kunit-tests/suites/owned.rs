@@ -13,6 +13,7 @@ use crate::{
     support::trees::{
         found,
         insert_block,
+        insert_unwritten,
         is_owned,
         is_shared,
         pool,
@@ -96,6 +97,22 @@ mod tests {
             insert_block(&mut tree, *index)?;
             check!(was_shared(&tree, 0), "index {index}");
         }
+        Ok(())
+    }
+
+    /// The owned bits stay, as no other tree holds the blocks.
+    #[test]
+    fn a_block_in_two_places_is_not_written() -> Result {
+        let mut tree = tree_of(&pool()?, 0..3)?;
+        insert_unwritten(&mut tree, 3)?;
+        let edit = tree.edit();
+        share(&mut tree, 200, &edit, 1, 1)?;
+        share(&mut tree, 201, &edit, 3, 1)?;
+        drop(edit);
+        check_eq!(tree.owned_run(0, 4).len(), 1);
+        check!(is_shared(&tree, 1));
+        check_eq!(tree.set_written(3, 1), 0);
+        check!(tree.is_unwritten(3));
         Ok(())
     }
 

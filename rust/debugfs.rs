@@ -39,16 +39,8 @@ impl Directory {
 
     /// Adds a file that shows `what` to root.
     pub(crate) fn add<T: Show + 'static>(&self, name: &CStr, what: &'static T) {
-        // SAFETY: What the file refers to is static.
-        unsafe { self.create(name, what) };
-    }
-
-    /// # Safety
-    ///
-    /// The file is removed before `what` goes.
-    unsafe fn create<T: Show>(&self, name: &CStr, what: &T) -> *mut bindings::dentry {
         // SAFETY: The name is copied; the directory is one, or an error, which debugfs knows. What
-        // the file refers to lives long enough, and the file is removed before the module goes.
+        // the file refers to is static, and the file is removed before the module goes.
         unsafe {
             bindings::debugfs_create_file_full(
                 name.as_char_ptr(),
@@ -58,7 +50,7 @@ impl Directory {
                 core::ptr::null(),
                 &ShowTable::<T>::TABLE.0,
             )
-        }
+        };
     }
 }
 
@@ -88,10 +80,10 @@ impl<T: Show> ShowTable<T> {
 
     /// # Safety
     ///
-    /// `inode` is that of a file which [`Directory::create`] made for a `T`, `file` is being
+    /// `inode` is that of a file which [`Directory::add`] made for a `T`, `file` is being
     /// opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: debugfs passes the inode of the file, whose `i_private` is what `create` gave it,
+        // SAFETY: debugfs passes the inode of the file, whose `i_private` is what `add` gave it,
         // and the file that it is opening.
         unsafe { bindings::single_open(file, Some(Self::show), (*inode).i_private) }
     }

@@ -36,62 +36,45 @@ pub(super) struct Summary {
     info: Arc<SbInfo>,
 }
 
-impl Summary {
-    fn blocks(&self) -> u64 {
-        self.pool.used()
-    }
+/// Defines the attributes: numbers that have a sum over all superblocks, and others of each one.
+macro_rules! attributes {
+    (sums: { $($sum:literal: $sum_value:expr,)* } others: { $($other:literal: $other_value:expr,)* }) => {
+        impl Attributes for Summary {
+            const ATTRIBUTES: &'static [Attribute<Self>] = &[
+                $(Attribute::new($sum, $sum_value),)*
+                $(Attribute::new($other, $other_value),)*
+            ];
+        }
 
-    /// What `size=` limits: the blocks, and what nodes count as.
-    fn blocks_charged(&self) -> u64 {
-        self.pool.charged()
-    }
-
-    /// Some of them may have no other reference any more: a work item looks at them once a second.
-    fn blocks_orphaned(&self) -> u64 {
-        self.pool.orphan_count()
-    }
-
-    fn blocks_copied(&self) -> u64 {
-        self.pool.copied()
-    }
-
-    fn nodes(&self) -> u64 {
-        self.pool.nodes()
-    }
-
-    fn node_bytes(&self) -> u64 {
-        self.pool.nodes() * Pool::NODE_BYTES
-    }
-
-    fn inodes_and_names(&self) -> u64 {
-        self.info.names()
-    }
-
-    /// What `nr_inodes=` limits: those, and what attributes count as.
-    fn inodes_charged(&self) -> u64 {
-        self.info.inodes()
-    }
-
-    fn attribute_bytes(&self) -> u64 {
-        self.info.attribute_bytes()
-    }
+        impl Attributes for All {
+            const ATTRIBUTES: &'static [Attribute<Self>] = &[
+                Attribute::new(c"mounts", |all| all.sum(|_| 1)),
+                $(Attribute::new($sum, |all| all.sum($sum_value)),)*
+            ];
+        }
+    };
 }
 
-impl Attributes for Summary {
-    /// A limit that there is not shows as 0.
-    const ATTRIBUTES: &'static [Attribute<Self>] = &[
-        Attribute::new(c"blocks", Self::blocks),
-        Attribute::new(c"blocks_charged", Self::blocks_charged),
-        Attribute::new(c"blocks_limit", |this| this.pool.limit().unwrap_or(0)),
-        Attribute::new(c"blocks_orphaned", Self::blocks_orphaned),
-        Attribute::new(c"blocks_copied", Self::blocks_copied),
-        Attribute::new(c"nodes", Self::nodes),
-        Attribute::new(c"node_bytes", Self::node_bytes),
-        Attribute::new(c"inodes_and_further_names", Self::inodes_and_names),
-        Attribute::new(c"inodes_charged", Self::inodes_charged),
-        Attribute::new(c"inodes_limit", |this| this.info.max_inodes().unwrap_or(0)),
-        Attribute::new(c"attribute_bytes", Self::attribute_bytes),
-    ];
+attributes! {
+    sums: {
+        c"blocks": |this| this.pool.used(),
+        // What `size=` limits: the blocks, and what nodes count as.
+        c"blocks_charged": |this| this.pool.charged(),
+        // Some of them may have no other reference any more: a work item looks at them once a second.
+        c"blocks_orphaned": |this| this.pool.orphan_count(),
+        c"blocks_copied": |this| this.pool.copied(),
+        c"nodes": |this| this.pool.nodes(),
+        c"node_bytes": |this| this.pool.nodes() * Pool::NODE_BYTES,
+        c"inodes_and_further_names": |this| this.info.names(),
+        // What `nr_inodes=` limits: those, and what attributes count as.
+        c"inodes_charged": |this| this.info.inodes(),
+        c"attribute_bytes": |this| this.info.attribute_bytes(),
+    }
+    // A limit that there is not shows as 0.
+    others: {
+        c"blocks_limit": |this| this.pool.limit().unwrap_or(0),
+        c"inodes_limit": |this| this.info.max_inodes().unwrap_or(0),
+    }
 }
 
 /// The summaries of all superblocks.
@@ -143,21 +126,4 @@ impl All {
     fn sum(&self, value: fn(&Summary) -> u64) -> u64 {
         self.list.lock().iter().map(|summary| value(summary)).sum()
     }
-}
-
-impl Attributes for All {
-    const ATTRIBUTES: &'static [Attribute<Self>] = &[
-        Attribute::new(c"mounts", |all| all.sum(|_| 1)),
-        Attribute::new(c"blocks", |all| all.sum(Summary::blocks)),
-        Attribute::new(c"blocks_charged", |all| all.sum(Summary::blocks_charged)),
-        Attribute::new(c"blocks_orphaned", |all| all.sum(Summary::blocks_orphaned)),
-        Attribute::new(c"blocks_copied", |all| all.sum(Summary::blocks_copied)),
-        Attribute::new(c"nodes", |all| all.sum(Summary::nodes)),
-        Attribute::new(c"node_bytes", |all| all.sum(Summary::node_bytes)),
-        Attribute::new(c"inodes_and_further_names", |all| {
-            all.sum(Summary::inodes_and_names)
-        }),
-        Attribute::new(c"inodes_charged", |all| all.sum(Summary::inodes_charged)),
-        Attribute::new(c"attribute_bytes", |all| all.sum(Summary::attribute_bytes)),
-    ];
 }

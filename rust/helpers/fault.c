@@ -46,6 +46,22 @@ __rust_helper int reflinkfs_clear_uffd_wp_marker(struct vm_fault *vmf)
 	return change_entry(vmf, clear_uffd_wp_marker, vmf->vma->vm_mm);
 }
 
+/*
+ * Replaces an entry by one for the same page that allows more. On arm64 set_pte_at() also
+ * initializes the page's memory tags (MTE) by a function that modules do not have, and makes the
+ * instruction cache coherent. Neither is needed: the kernel allows PROT_MTE only for anonymous
+ * memory, tmpfs and hugetlbfs (arch_calc_vm_flag_bits()), and an executable entry was made
+ * coherent when it was inserted. set_pte() warns of contiguous entries, which only large folios
+ * have (contpte_try_fold()). No update by the hardware is lost, as @entry is young and dirty.
+ */
+static void replace_entry(struct mm_struct *mm, unsigned long address, pte_t *pte, pte_t entry)
+{
+	if (IS_ENABLED(CONFIG_ARM64))
+		set_pte(pte, entry);
+	else
+		set_pte_at(mm, address, pte, entry);
+}
+
 struct mkwrite {
 	struct vm_fault *vmf;
 	const struct page *page;
@@ -64,7 +80,7 @@ static int make_entry_writable(pte_t *pte, unsigned long address, void *data)
 		return 0;
 	/* maybe_mkwrite() is not for modules. This is no shadow stack, as it is a file's. */
 	entry = pte_mkdirty(pte_mkwrite_novma(pte_mkyoung(entry)));
-	set_pte_at(vma->vm_mm, address, pte, entry);
+	replace_entry(vma->vm_mm, address, pte, entry);
 	flush_tlb_fix_spurious_fault(vma, address, pte);
 	update_mmu_cache(vma, address, pte);
 	return 0;

@@ -4,7 +4,8 @@
 
 #[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
 #[cfg_attr(CONFIG_X86_64, path = "x86.rs")]
-#[cfg_attr(not(CONFIG_X86_64), path = "unknown.rs")]
+#[cfg_attr(CONFIG_ARM64, path = "arm64.rs")]
+#[cfg_attr(not(any(CONFIG_X86_64, CONFIG_ARM64)), path = "unknown.rs")]
 mod arch;
 #[cfg(all(CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_KPROBES))]
 mod ftrace;

@@ -38,6 +38,8 @@ help:
 	'make clean             remove build/' \
 	'make distclean         remove the cache, too (kernels and toolchain: half an hour to make again)' \
 	'' \
+	'ARCH=arm64             build for Debian'\''s arm64 kernel, and emulate it: run, test, shell, stock, env' \
+	'                         (in build/arm64/)' \
 	'KERNEL_VERSION=, MIRROR= choose Debian'\''s kernel and archive (qemu/env --help)' \
 	'qemu/vm --help         run any command in a guest' \
 	'qemu/uml --help        the same without emulation, in User-Mode Linux, on one processor' \

@@ -8,6 +8,7 @@
 # is complete, however the last run ended.
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/reflinkfs
+[ "$ARCH" = amd64 ] || CACHE+=/$ARCH
 LOGS=$CACHE/logs
 
 # Hashes the body of NAME_make, too. `declare -f` prints it without comments and formatting, so that

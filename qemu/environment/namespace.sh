@@ -16,7 +16,8 @@ in_root() {
 		binds+=("$2")
 		shift 2
 	done
-	"${NAMESPACE[@]}" bash "$QEMU_DIR/environment/enter-root" "$(part_dir root)" "${#binds[@]}" ${binds[@]+"${binds[@]}"} "$@"
+	"${NAMESPACE[@]}" bash "$QEMU_DIR/environment/enter-root" "$(part_dir root)" "${#binds[@]}" ${binds[@]+"${binds[@]}"} \
+		${CROSS[@]+"${CROSS[@]}"} "$@"
 }
 
 # root_program PATH: sets ROOT_PROGRAM to a command that runs a program of the root on this

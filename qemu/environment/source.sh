@@ -24,7 +24,7 @@ APT_OPTIONS=(-o Dir::State::lists=/out/lists -o Dir::Cache=/out -o APT::Sandbox:
 archive_newest_kernel() {
 	apt_in_root apt-get "${APT_OPTIONS[@]}" update >"$LOGS/apt-update.log" 2>&1 &&
 		! grep -qE '^(Err|W: Failed)' "$LOGS/apt-update.log" || return 1
-	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only '^linux-headers-7\..*-cloud-amd64$' |
+	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only "^linux-headers-7\\..*-cloud-$ARCH\$" |
 		sed -E 's/^linux-headers-([^ ]*) .*/\1/' | sort -V | tail -n1
 }
 
@@ -132,6 +132,6 @@ source_make() {
 # kernel_list: prints the archive's kernels that may be usable, the newest last.
 kernel_list() {
 	archive_newest_kernel >/dev/null || die "the package archive did not answer (log: $LOGS/apt-update.log)"
-	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only '^linux-headers-.*-amd64$' |
+	apt_in_root apt-cache "${APT_OPTIONS[@]}" search --names-only "^linux-headers-.*-$ARCH\$" |
 		sed -nE 's/^linux-headers-([0-9][^ ]*) .*/\1/p' | sort -V
 }

@@ -9,24 +9,26 @@ CRATE=/src/samples/copy_fr/Cargo.toml
 # shellcheck disable=SC2034
 MEASURE=/src/qemu/measure/Cargo.toml
 
-# cargo_in_root ARGUMENT...: runs cargo with its home in the cache and its target in build/harness.
+# cargo_in_root ARGUMENT...: runs cargo with its home in the cache and its target in $BUILD/harness.
 cargo_in_root() {
-	mkdir -p "$CACHE/cargo" "$TOP/build/harness"
+	mkdir -p "$CACHE/cargo" "$TOP/$BUILD/harness"
 	[ ! -e "$HOME/.cargo/config.toml" ] || cp "$HOME/.cargo/config.toml" "$CACHE/cargo/"
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
 		cd /src/qemu/harness
-		exec env CARGO_HOME=/cargo CARGO_TARGET_DIR=/src/build/harness cargo "$@"' - "$@"
+		target=$1
+		shift
+		exec env CARGO_HOME=/cargo CARGO_TARGET_DIR="$target" cargo "$@"' - "/src/$BUILD/harness" "$@"
 }
 
 harness_build() {
 	cargo_in_root build --release --locked
 	# Shares with the guest a directory without anything else.
-	mkdir -p "$TOP/build/guest/programs"
-	cp "$TOP/build/harness/release/harness" "$TOP/build/guest/"
+	mkdir -p "$TOP/$BUILD/guest/programs"
+	cp "$TOP/$BUILD/harness/$CARGO_RELEASE/harness" "$TOP/$BUILD/guest/"
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
-		make -C /src/qemu/harness/i386 OUT=/src/build/guest/programs
-		exec env CARGO_HOME=/cargo make -C /src/samples O=/src/build/samples all crate'
-	cp "$TOP"/build/samples/{copy_file_range,copy_fr_dedup,copy_fr_once,copy_fr_once-rust,copy_fr_reflink,ficlone,fideduperange} "$TOP/build/guest/programs/"
+		make -C /src/qemu/harness/i386 OUT="/src/$1/guest/programs"
+		exec env CARGO_HOME=/cargo make -C /src/samples O="/src/$1/samples" all crate' - "$BUILD"
+	cp "$TOP/$BUILD"/samples/{copy_file_range,copy_fr_dedup,copy_fr_once,copy_fr_once-rust,copy_fr_reflink,ficlone,fideduperange} "$TOP/$BUILD/guest/programs/"
 }
 
 # Under emulation, programs that run from a share sometimes crash (2 of 9 starts on the debug
@@ -53,7 +55,7 @@ harness_run() {
 	local kernel=$1 options=()
 	shift
 	[ "$1" = reflinkfs ] || options=(--no-modules --disk 4G)
-	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/guest" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/$BUILD/guest" "${GUEST_LIMITS[@]}" ${options[@]+"${options[@]}"} -- \
 		bash -c "$(harness_command "$@")"
 }
 

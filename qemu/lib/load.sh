@@ -5,7 +5,7 @@
 TOP=$(dirname "$QEMU_DIR")
 # An ordinary user's path lacks chroot.
 PATH=$PATH:/usr/sbin:/sbin
-for file in lib/{say,step} environment/{cache,host,namespace,root,source,stock,debug,uml,guest} \
+for file in lib/{say,step} environment/{arch,cache,host,namespace,root,source,stock,debug,uml,guest,arm64} \
 	machine/{accel,emulated,process,watchdog} lib/{harness,kunit,one-guest,soak,torture,totals} shell-tests/{run,fsx}; do
 	# shellcheck source=/dev/null
 	. "$QEMU_DIR/$file.sh"

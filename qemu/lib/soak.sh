@@ -5,14 +5,14 @@
 soak_build() {
 	harness_build
 	fsx_build
-	cp "$TOP/build/guest/harness" "$TOP/build/soak/"
+	cp "$TOP/$BUILD/guest/harness" "$TOP/$BUILD/soak/"
 }
 
 # in_soak_guest KERNEL SECONDS COMMAND...: runs the command in a guest that may be silent for about SECONDS.
 in_soak_guest() {
 	local kernel=$1 seconds=$2
 	shift 2
-	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/soak" \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/$BUILD/soak" \
 		--timeout 0 --idle $((seconds * 2 + IDLE)) -- "$@"
 }
 

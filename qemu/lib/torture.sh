@@ -19,7 +19,7 @@ torture_guest() {
 	local kernel=$1 seconds=$2 options=()
 	shift 2
 	[ -z "${TORTURE_MODULES:-}" ] || options+=(--modules "$TORTURE_MODULES")
-	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/build/guest" --timeout 0 --idle $((seconds * 2 + IDLE)) \
+	"$QEMU_DIR/vm" --kernel "$kernel" --share "$TOP/$BUILD/guest" --timeout 0 --idle $((seconds * 2 + IDLE)) \
 		${options[@]+"${options[@]}"} -- bash -c "$(torture_command "$@")"
 }
 

@@ -9,14 +9,19 @@
 emulator() {
 	local root
 	root=$(part_dir root)
-	root_program /usr/bin/qemu-system-x86_64
+	case $ARCH in
+	amd64) root_program /usr/bin/qemu-system-x86_64 ;;
+	arm64) root_program /usr/bin/qemu-system-aarch64 ;;
+	esac
 	QEMU=("${ROOT_PROGRAM[@]}" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios")
+	[ "$ARCH" = amd64 ] || QEMU+=(-machine virt)
 }
 
 # kvm_works VMLINUX: returns whether KVM runs this kernel. Caches the answer until this machine reboots.
 kvm_works() {
 	local record log
-	[ -w /dev/kvm ] || return 1
+	# The toolchain root is for x86-64.
+	[ "$ARCH" = amd64 ] && [ -w /dev/kvm ] || return 1
 	record=$CACHE/kvm-$EUID-$(cat /proc/sys/kernel/random/boot_id)
 	if [ ! -e "$record" ]; then
 		say "trying KVM"
@@ -38,6 +43,8 @@ kvm_works() {
 TCG_BY_WORD=max,la57=off,-erms,-fsrm,-fsrs
 # shellcheck disable=SC2034 # for qemu/bench
 TCG_BY_BYTE=max,la57=off
+# Pointer authentication with QEMU's own hash: that of the architecture takes a large part of the time.
+[ "$ARCH" = amd64 ] || TCG_BY_WORD=max,pauth-impdef=on
 
 # shellcheck disable=SC2034 # for the caller
 # accel_options VMLINUX CPU ICOUNT: sets ACCEL. CPU is the model to emulate without KVM. With ICOUNT

@@ -9,7 +9,9 @@ emulated_begin() {
 	qemu=("${QEMU[@]}" -nodefaults -no-reboot -display none -m "$memory" -smp "${icount:-$cpus}")
 	accel_options "$kernel_dir/vmlinux" "$cpu" "$icount"
 	qemu+=("${ACCEL[@]}" -kernel "$kernel_dir/vmlinux" -initrd "$run/initrd")
-	qemu+=(-chardev "file,id=console,path=$console" -serial chardev:console)
+	mkfifo "$run/console.in"
+	exec {CONSOLE}<>"$run/console.in"
+	qemu+=(-chardev "file,id=console,path=$console,input-path=$run/console.in" -serial chardev:console)
 	letters=abcdefghijklmnop
 	root_program /usr/libexec/virtiofsd
 	virtiofsd=("${ROOT_PROGRAM[@]}")
@@ -58,22 +60,34 @@ emulated_share() {
 
 # emulated_start WORDS: starts QEMU, with WORDS at the end of the kernel's command line.
 emulated_start() {
-	local backend='memory-backend-ram' stdin=/dev/null
+	local backend='memory-backend-ram' stdin=/dev/null words
 	[ -z "$share_names" ] || backend='memory-backend-memfd,share=on'
 	qemu+=(-object "$backend,id=ram,size=$memory,prealloc=$prealloc" -machine memory-backend=ram)
 	[ -z "$tty" ] || stdin=/dev/tty
 	# The kernel's watchdogs wait longer than usual, and no_timer_check accepts a late timer ("IO-APIC
 	# + timer doesn't work!", at a load of 15): an emulated processor on a busy machine is late, not
-	# stuck. unknown_nmi_panic is for emulated_interrupt.
-	"${qemu[@]}" -append "console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=/init printk.devkmsg=on \
-unknown_nmi_panic panic_sys_info=tasks,all_bt no_timer_check tsc=nowatchdog nokaslr mitigations=off \
-rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 \
+	# stuck. unknown_nmi_panic and sysrq_always_enabled are for emulated_interrupt.
+	case $ARCH in
+	amd64) words='console=ttyS0 unknown_nmi_panic no_timer_check tsc=nowatchdog' ;;
+	arm64) words='console=ttyAMA0 sysrq_always_enabled' ;;
+	esac
+	"${qemu[@]}" -append "$words loglevel=5 panic=-1 oops=panic rdinit=/init printk.devkmsg=on \
+panic_sys_info=tasks,all_bt nokaslr mitigations=off rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 \
 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=240 $1" <$stdin 2>"$run/machine.err" &
 	machine_pid=$!
 }
 
-# Sends a non-maskable interrupt: the kernel prints the stacks of all processors and tasks, and panics.
-emulated_interrupt() { echo nmi >&"$MONITOR"; }
+# Sends a non-maskable interrupt: the kernel prints the stacks of all processors and tasks, and panics. The
+# machine for arm64 has none; there it is a break and the key for a crash (SysRq) on the console.
+emulated_interrupt() {
+	if [ "$ARCH" = amd64 ]; then
+		echo nmi >&"$MONITOR"
+	else
+		echo 'chardev-send-break console' >&"$MONITOR"
+		sleep 0.5
+		printf c >&"$CONSOLE"
+	fi
+}
 
 # emulated_has_died: returns false: QEMU ends with the kernel.
 emulated_has_died() { false; }

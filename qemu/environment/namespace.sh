@@ -3,10 +3,11 @@
 # Runs commands in the toolchain root. Mount and process namespace are private, so no mount and no
 # process outlives the command.
 
-NAMESPACE=(unshare --mount --pid --fork --kill-child)
+# unshare blocks TERM while it waits: it must end with the shell that started it.
+NAMESPACE=(setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child)
 # An ordinary user becomes root of a user namespace (needs /etc/subuid), always with the same ids;
 # so mmdebstrap must not create another one.
-((EUID == 0)) || NAMESPACE+=(--map-root-user --map-auto)
+((EUID == 0)) || NAMESPACE=(unshare --map-root-user --map-auto "${NAMESPACE[@]}")
 
 # in_root [-b SOURCE:TARGET]... COMMAND...: runs the command in the root, which is read-only, with an
 # empty /tmp. Each TARGET is one of the mount points of environment/root.sh.

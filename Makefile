@@ -17,6 +17,7 @@ help:
 	'make test              run all tests, on the stock, the debug and the UML kernel (qemu/test --help)' \
 	'                         FS=tmpfs|xfs|btrfs  the harness on another filesystem (Debian'\''s kernel)' \
 	'                         TESTS=FILTER        only tests whose name contains FILTER' \
+	'                         KERNELS=all         on further kernels of Debian'\''s, too' \
 	'make soak HOURS=n      test with new seeds: fsx, a fuzzer, stress-ng, races (default 1 hour;' \
 	'                         fractions are allowed; qemu/soak --help)' \
 	'make torture HOURS=n   try to break it: huge files, failures, random calls, memory, races' \
@@ -40,7 +41,7 @@ help:
 	'' \
 	'ARCH=arm64             build for Debian'\''s arm64 kernel, and emulate it: run, test, shell, stock, env' \
 	'                         (in build/arm64/)' \
-	'KERNEL_VERSION=, MIRROR= choose Debian'\''s kernel and archive (qemu/env --help)' \
+	'KERNEL_VERSION=, SUITE=, MIRROR= choose Debian'\''s kernel, suite and archive (qemu/env --help)' \
 	'qemu/vm --help         run any command in a guest' \
 	'qemu/uml --help        the same without emulation, in User-Mode Linux, on one processor' \
 	'qemu/env --help        the parts of the environment, and where they are kept'
@@ -49,7 +50,7 @@ run:
 	@qemu/run
 
 test:
-	@qemu/test --fs '$(FS)' $(if $(TESTS),--filter '$(TESTS)')
+	@qemu/test --fs '$(FS)' $(if $(TESTS),--filter '$(TESTS)') $(if $(KERNELS),--kernels '$(KERNELS)')
 
 soak:
 	@qemu/soak --hours '$(or $(HOURS),1)'

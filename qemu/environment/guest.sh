@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The guest's userland: Debian trixie in a read-only image. Uncompressed erofs is the cheapest
+# The guest's userland: Debian in a read-only image. Uncompressed erofs is the cheapest
 # to read under TCG, and all guests share one file and its page cache.
 
 GUEST_PACKAGES='
 coreutils util-linux mount attr acl xfsprogs btrfs-progs e2fsprogs fio strace
 nfs-kernel-server nfs-common quota stress-ng
-python3-minimal libpython3-stdlib libgcc-s1 libstdc++6 procps kmod psmisc file diffutils findutils grep
+systemd python3-minimal libpython3-stdlib libgcc-s1 libstdc++6 procps kmod psmisc file diffutils findutils grep
 libacl1 libattr1 liburing2 libaio1t64
 '
 
@@ -25,7 +25,7 @@ guest_make() {
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
 			--dpkgopt='path-exclude=/usr/share/info/*' \
-			"$ROOT_SUITE" "$1/tree" "deb $mirror $ROOT_SUITE main"
+			"$(suite_base)" "$1/tree" "deb $mirror $(suite_base) main"
 		# The guest's first process fills these directories on every boot.
 		mkdir -p "$1/tree/share" "$1/tree/mnt/reflinkfs" "$1/tree/lib/modules"
 		printf 'guest\n' >"$1/tree/etc/hostname"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The toolchain root: Debian trixie with exactly the compilers that trixie-backports' kernel is built with.
+# The toolchain root: Debian with exactly the compilers that the suite's kernels are built with; those of
+# trixie are the backports'.
 
-ROOT_SUITE=trixie
+ROOT_SUITE=${SUITE:-trixie}
 ROOT_PACKAGES='
 gcc make flex bison bc cpio kmod libelf-dev libssl-dev libdw-dev pahole perl python3 rsync
 xz-utils zstd git ca-certificates
@@ -19,21 +20,38 @@ root_needs() { :; }
 root_mib() { printf '3500\n'; }
 root_inputs() { printf '%s\n' "$ROOT_SUITE" "$ROOT_PACKAGES" "$ROOT_MOUNT_POINTS"; }
 
+# suite_check: a suite must have kernels with Rust.
+suite_check() {
+	[[ $ROOT_SUITE =~ ^(trixie|forky|sid|experimental)$ ]] || die "SUITE=$ROOT_SUITE: trixie (the default), forky, sid or experimental"
+}
+
+# suite_base: prints the suite that has the userland.
+suite_base() { printf '%s\n' "${ROOT_SUITE/experimental/sid}"; }
+
+# suite_sources MIRROR: prints the lines of apt's sources.
+suite_sources() {
+	printf 'deb %s %s main\n' "$1" "$(suite_base)"
+	case $ROOT_SUITE in
+	trixie) printf 'deb %s trixie-backports main\n' "$1" ;;
+	experimental) printf 'deb %s experimental main\n' "$1" ;;
+	esac
+}
+
 root_make() {
-	local mirror
+	local mirror sources
 	mirror=$(host_mirror)
+	mapfile -t sources < <(suite_sources "$mirror")
 	root_bootstrap() {
 		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
 			--include="$(echo $ROOT_PACKAGES | tr ' ' ,)" \
 			--aptopt='Acquire::Retries "3"' \
-			"$ROOT_SUITE" "$1" \
-			"deb $mirror $ROOT_SUITE main" "deb $mirror $ROOT_SUITE-backports main"
+			"$(suite_base)" "$1" "${sources[@]}"
 		apt-config dump | grep -i '^Acquire::.*proxy' >"$1/etc/apt/apt.conf.d/90host-proxy" || true
 		(cd "$1" && mkdir -p $(printf '.%s ' $ROOT_MOUNT_POINTS))
 		: >>"$1/etc/resolv.conf"
 		# The versions that decide whether a built kernel can be used with this root.
 		dpkg-query --admindir="$1/var/lib/dpkg" -W -f '${Package} ${Version}\n' \
-			gcc-14 rustc rust-src bindgen clang-19 lld-19 >"$1/toolchain-versions"
+			'gcc-[0-9][0-9]' rustc rust-src bindgen 'clang-[0-9][0-9]' 'lld-[0-9][0-9]' >"$1/toolchain-versions"
 	}
 	step -n 700 -m '^(Setting up|Unpacking) ' "$LOGS/root.log" \
 		"making the toolchain root (Debian $ROOT_SUITE)" root_bootstrap "$1"

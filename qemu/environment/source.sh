@@ -3,8 +3,8 @@
 # Debian's kernel as packaged: its source, configuration, symbols, image and modules.
 
 # kernel_version: prints the release to use, such as 7.3.4+deb13-cloud-amd64. The first query of
-# the archive records it; `qemu/env --update` queries again.
-KERNEL_RECORD=$CACHE/kernel-version
+# the archive records it, for each suite; `qemu/env --update` queries again.
+KERNEL_RECORD=$CACHE/kernel-version${SUITE:+-$SUITE}
 
 kernel_version() {
 	if [ -n "${KERNEL_VERSION:-}" ]; then
@@ -14,10 +14,15 @@ kernel_version() {
 	fi
 }
 
+# build_name KERNEL: prints the directory below build/ for what is built for a kernel. Another one than
+# the archive's newest has a directory of its own.
+build_name() { printf '%s\n' "$1${SUITE:+-$SUITE}${KERNEL_VERSION:+-$KERNEL_VERSION}"; }
+
 # The package lists are in the cache, not in the root, which never changes.
+APT=$CACHE/apt${SUITE:+-$SUITE}
 apt_in_root() {
-	mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/archives/partial"
-	in_root -b "$CACHE/apt:/out" "$@"
+	mkdir -p "$APT/lists/partial" "$APT/archives/partial"
+	in_root -b "$APT:/out" "$@"
 }
 APT_OPTIONS=(-o Dir::State::lists=/out/lists -o Dir::Cache=/out -o APT::Sandbox::User=root -o Acquire::Retries=3)
 
@@ -66,7 +71,7 @@ archive_version() {
 	apt_in_root apt-cache "${APT_OPTIONS[@]}" show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p' || true
 }
 
-# archive_download PACKAGE[=VERSION]...: downloads packages into $CACHE/apt/debs.
+# archive_download PACKAGE[=VERSION]...: downloads packages into $APT/debs.
 archive_download() {
 	apt_in_root sh -c 'cd /out/debs && exec apt-get "$@"' - "${APT_OPTIONS[@]}" download "$@"
 }
@@ -91,17 +96,17 @@ source_make() {
 	release=$(kernel_version)
 	minor=${release%%+*}
 	minor=${minor%.*}
-	if [ ! -d "$CACHE/apt/lists" ] || [ -z "$(archive_version "linux-headers-$release")" ]; then
+	if [ ! -d "$APT/lists" ] || [ -z "$(archive_version "linux-headers-$release")" ]; then
 		archive_newest_kernel >/dev/null || true
 	fi
 	version=$(archive_version "linux-headers-$release")
 	[ -n "$version" ] ||
 		die "the archive has no linux-headers-$release; what it has: qemu/env --list, another archive: MIRROR="
 	source_headers() {
-		rm -rf "$CACHE/apt/debs"
-		mkdir "$CACHE/apt/debs"
+		rm -rf "$APT/debs"
+		mkdir "$APT/debs"
 		archive_download "linux-headers-$release"
-		in_root -b "$CACHE/apt/debs:/out" -b "$1:/source" sh -ec '
+		in_root -b "$APT/debs:/out" -b "$1:/source" sh -ec '
 			mkdir /source/stock
 			dpkg-deb -x /out/linux-headers-*.deb /source/deb
 			cp /source/deb/usr/src/linux-headers-"$1"/.config /source/stock/config
@@ -112,7 +117,7 @@ source_make() {
 		archive_download {"linux-source-$minor","linux-binary-$release","linux-modules-$release"}="$version"
 	}
 	source_unpack() {
-		in_root -b "$CACHE/apt/debs:/out" -b "$1:/source" sh -ec '
+		in_root -b "$APT/debs:/out" -b "$1:/source" sh -ec '
 			for deb in /out/*.deb; do echo "$deb"; dpkg-deb -x "$deb" /source/deb; done
 			mkdir /source/linux
 			tar -xf /source/deb/usr/src/linux-source-*.tar.xz --strip-components=1 -C /source/linux
@@ -121,12 +126,19 @@ source_make() {
 			mv /source/deb/usr/lib/modules /source/stock/modules
 			rm -rf /source/deb'
 		printf '%s\n' "$release" >"$1/release"
-		rm -rf "$CACHE/apt/debs"
+		rm -rf "$APT/debs"
 	}
 	step "$LOGS/source-headers.log" "asking Debian's kernel $release ($version) what it is" source_headers "$1"
 	kernel_check "$1/stock/config" "$release"
 	step "$LOGS/source-download.log" 'downloading it and its source' source_download
 	step "$LOGS/source-unpack.log" 'unpacking both' source_unpack "$1"
+}
+
+# kernels_to_test: prints the newest release of each usable version in the flavours cloud and generic, but
+# that of kernel_version.
+kernels_to_test() {
+	kernel_list | sed -nE 's/^(7\.[0-9]+)\.[^-]*(-cloud)?-'"$ARCH"'$/\1\2 &/p' |
+		awk '{ newest[$1] = $2 } END { for (i in newest) print newest[i] }' | sort -V | grep -vxF "$(kernel_version)"
 }
 
 # kernel_list: prints the archive's kernels that may be usable, the newest last.

@@ -35,5 +35,11 @@ module_cycles_command() {
 	printf '%q ' bash -c "$(guest_script module-cycles)" module-cycles $rounds $seconds
 }
 
+# systemd_run: tests the packages in a guest in which they are installed before systemd starts.
+systemd_run() {
+	"$QEMU_DIR/vm" --share "$TOP/$BUILD/deb" "${GUEST_LIMITS[@]}" --systemd "$(cat "$QEMU_DIR/shell-tests/before-systemd")" -- \
+		bash -c "$(guest_script systemd)" systemd
+}
+
 # install_command: prints the command by which a guest tests the packages, which are in /share/deb.
 install_command() { printf '%q ' bash -c "$(guest_script install)" install /share/deb; }

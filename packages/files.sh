@@ -68,6 +68,7 @@ put_utils() {
 	for name in ficlone fideduperange copy_fr_reflink copy_fr_dedup; do
 		put 755 "$1/$name" "/usr/bin/$name"
 		[ "$ACTION" != install ] || tool strip "$DESTDIR/usr/bin/$name"
+		put_compressed "$TOP/man/$name.1" "/usr/share/man/man1/$name.1"
 	done
 	put_compressed "$TOP/man/reflinkfs.5" /usr/share/man/man5/reflinkfs.5
 	put_compressed "$TOP/man/copy_file_range.2" /usr/share/man/man2/copy_file_range.2copyfr

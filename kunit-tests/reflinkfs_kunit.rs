@@ -21,7 +21,7 @@
 //! | `reflinkfs_failing` | `failing.rs` | every allocation fails in turn, and no harm is done |
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
-//! | `reflinkfs_full` | `full.rs` | full blocks are copied |
+//! | `reflinkfs_full` | `full.rs` | full blocks are duplicated |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
 //! | `reflinkfs_doctests` | `doctests.py` | the examples in the docs of `store` and `vfs` |

@@ -4,7 +4,7 @@
 //!
 //! A fault handler holds `invalidate_lock` shared from the lookup of a block until its page table
 //! entry is in. What takes a block out of a file, or makes it shared, holds the lock exclusive and
-//! unmaps first. So no store reaches a block that is not the file's own.
+//! unmaps first. So no store reaches a block that the file does not own.
 //!
 //! The page cache stays empty. What user space can point at it (`readahead(2)`, `mincore(2)`,
 //! `sync_file_range(2)`, `swapon(2)`, uprobes and others) finds no `read_folio` and no `bmap`, and

@@ -12,7 +12,7 @@ use crate::{
         insert_block,
         pool,
         remove,
-        share,
+        share_range,
         span,
         tree_of,
         CORNERS,
@@ -111,7 +111,7 @@ mod tests {
         let source = tree_of(&pool, (0..300).filter(|i| i % 50 != 9))?;
         for to in [0, 1, 64, 100, 4096, 5000] {
             let mut target = Tree::new(pool.clone());
-            share(&mut target, to, &source, 0, 300)?;
+            share_range(&mut target, to, &source, 0, 300)?;
             check_eq!(same(&target, to, &source, 0, 300), 300, "to {to}");
             check_eq!(same(&target, to + 3, &source, 3, 200), 200, "to {to}");
             check_eq!(same(&target, to, &source, 1, 300), 0, "to {to}");
@@ -127,7 +127,7 @@ mod tests {
         let pool = pool()?;
         let one = tree_of(&pool, [0])?;
         let mut other = Tree::new(pool.clone());
-        share(&mut other, 70, &one, 0, 1)?;
+        share_range(&mut other, 70, &one, 0, 1)?;
         check_eq!(same(&one, 0, &other, 70, 10), 10);
         check_eq!(same(&other, 70, &one, 0, 10), 10);
         insert_block(&mut other, 75)?;

@@ -241,7 +241,7 @@ mod tests {
             let mut target = tree_of(&pool, [LAST])?;
             let share = |target: &mut Tree, index| {
                 cost(&pool, |prealloc| {
-                    target.share(index, &source, 0, len, prealloc, || Ok(()))
+                    target.share_range(index, &source, 0, len, prealloc, || Ok(()))
                 })
             };
             // The nodes between the root and the subtree that is inserted.

@@ -15,7 +15,7 @@ use crate::{
         insert_block,
         pool,
         remove,
-        share,
+        share_range,
         span,
         tree_of,
         Found,
@@ -92,7 +92,7 @@ mod tests {
         let (in_source, in_target) = (blocks(&source)?, blocks(&target)?);
         for_all(|from, to, len| {
             let mut tree = target.edit();
-            share(&mut tree, to, &source, from, len)?;
+            share_range(&mut tree, to, &source, from, len)?;
             check_holds(&tree, &shared(&in_target, to, &in_source, from, len)?)?;
             check_eq!(
                 tree.same_len(to, &source, from, len, &mut { u64::MAX }),
@@ -117,7 +117,7 @@ mod tests {
         let held = blocks(&before)?;
         for_all(|from, to, len| {
             let mut tree = before.edit();
-            share(&mut tree, to, &before, from, len)?;
+            share_range(&mut tree, to, &before, from, len)?;
             check_holds(&tree, &shared(&held, to, &held, from, len)?)
         })?;
         check_holds(&tree, &held)
@@ -131,7 +131,7 @@ mod tests {
         for_all(|from, to, len| {
             let nodes = pool.nodes();
             let mut tree = Tree::new(pool.clone());
-            share(&mut tree, to, &source, from, len)?;
+            share_range(&mut tree, to, &source, from, len)?;
             check_holds(&tree, &shared(&[], to, &in_source, from, len)?)?;
             remove(&mut tree, to, to + len)?;
             check_holds(&tree, &[])?;

@@ -15,7 +15,7 @@ use crate::{
         is_owned,
         pool,
         remove,
-        share,
+        share_range,
         tree_of,
         Found,
         CORNERS,
@@ -189,7 +189,7 @@ mod tests {
         let pool = pool()?;
         let tree = tree_of(&pool, 0..200)?;
         let mut other = Tree::new(pool.clone());
-        share(&mut other, 500, &tree, 30, 10)?;
+        share_range(&mut other, 500, &tree, 30, 10)?;
         let expected = [
             (0, 64, 30, false),
             (30, 94, 10, true),
@@ -206,7 +206,7 @@ mod tests {
         let pool = pool()?;
         let mut tree = tree_of(&pool, 0..200)?;
         let mut other = Tree::new(pool.clone());
-        share(&mut other, FANOUT, &tree, FANOUT, FANOUT)?;
+        share_range(&mut other, FANOUT, &tree, FANOUT, FANOUT)?;
         check_extents(
             &tree,
             &[

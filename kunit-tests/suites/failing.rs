@@ -28,7 +28,7 @@ use crate::{
         insert_block,
         pool,
         remove,
-        share,
+        share_range,
         span,
         tree_of,
         Page,
@@ -176,7 +176,7 @@ impl Change {
                 scene.tree.insert(index, block, &mut Prealloc::on_demand())
             }
             Self::Share { from, to, len } => {
-                scene.edit(|tree, source| share(tree, to, source, from, len))
+                scene.edit(|tree, source| share_range(tree, to, source, from, len))
             }
             Self::Remove(from, to) => scene.edit(|tree, _| remove(tree, from, to)),
         }
@@ -516,7 +516,7 @@ mod tests {
         Ok(())
     }
 
-    /// A leaf with a full block is copied together with that block, or not at all.
+    /// A leaf with a full block is copied, and that block duplicated, or not at all.
     #[test]
     fn copying_full_blocks() -> Result {
         let pool = pool()?;
@@ -529,12 +529,12 @@ mod tests {
             let (result, failed) = nth(n, || {
                 let mut edit = tree.edit();
                 remove(&mut edit, 1, 2)?;
-                share(&mut edit, FULL + 9, &one, 0, 1)?;
+                share_range(&mut edit, FULL + 9, &one, 0, 1)?;
                 Ok(edit)
             });
             match result {
                 Ok(mut edit) => {
-                    check_eq!((edit.take_copied(), pool.used()), (2, before.0 + 2));
+                    check_eq!((edit.take_duplicated(), pool.used()), (2, before.0 + 2));
                     check_eq!(edit.blocks(), tree.blocks());
                     if !failed {
                         break;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `reflinkfs_full`: a full block is copied, and nothing outlives the trees.
+//! `reflinkfs_full`: a full block is duplicated, and nothing outlives the trees.
 
 use crate::{
     store::{
@@ -22,7 +22,7 @@ use crate::{
             is_owned,
             pool,
             remove,
-            share,
+            share_range,
             tree_of,
             was_shared,
             FANOUT, //
@@ -45,22 +45,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_full_is_copied() -> Result {
+    fn what_is_full_is_duplicated() -> Result {
         let pool = pool()?;
         let one = one(&pool)?;
         // One slot is that of the source.
         let mut tree = many(&one, FULL - 1)?;
-        check_eq!((pool.used(), tree.take_copied()), (1, 0));
+        check_eq!((pool.used(), tree.take_duplicated()), (1, 0));
         for (i, index) in (FULL..FULL + 5).enumerate() {
-            share(&mut tree, index, &one, 0, 1)?;
-            check_eq!((pool.used(), tree.take_copied()), (2 + i as u64, 1));
+            share_range(&mut tree, index, &one, 0, 1)?;
+            check_eq!((pool.used(), tree.take_duplicated()), (2 + i as u64, 1));
             check_block(&tree, index)?;
             check!(was_shared(&tree, index));
         }
         // Room for one more, which is shared.
         remove(&mut tree, 7, 8)?;
-        share(&mut tree, 7, &one, 0, 1)?;
-        check_eq!((pool.used(), tree.take_copied()), (6, 0));
+        share_range(&mut tree, 7, &one, 0, 1)?;
+        check_eq!((pool.used(), tree.take_duplicated()), (6, 0));
         check_eq!(found(&tree, 7).page(), found(&one, 0).page());
         drop(tree);
         check_eq!(pool.used(), 1);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_of_full_blocks_is_copied() -> Result {
+    fn a_leaf_of_full_blocks_is_duplicated() -> Result {
         let pool = pool()?;
         let one = one(&pool)?;
         let mut tree = many(&one, FULL - 1)?;
@@ -122,7 +122,7 @@ mod tests {
         check_eq!(pool.used(), 2, "one copy for all slots of the leaf");
         check!(tree.can_insert(5, &mut prealloc));
         tree.insert(5, pool.alloc()?, &mut prealloc)?;
-        check_eq!((pool.used(), tree.take_copied()), (3, 1));
+        check_eq!((pool.used(), tree.take_duplicated()), (3, 1));
         for index in (0..FANOUT).filter(|index| *index != 5) {
             check_block(&tree, index)?;
             check_block(&clone, index)?;
@@ -135,15 +135,15 @@ mod tests {
         let mut contig = pool.alloc_batch(256).take_contig()?;
         let len = contig.len() as u64;
         let before = pool.used();
-        let mut copied = 0;
+        let mut duplicated = 0;
         let end = 64 * 32 + len;
         while !contig.is_empty() {
             tree.insert_run(end - contig.len() as u64, &mut contig, &mut prealloc)?;
-            copied += tree.take_copied();
+            duplicated += tree.take_duplicated();
             prealloc.fill(&pool)?;
         }
         drop(prealloc);
-        check!(copied >= 1);
+        check!(duplicated >= 1);
         check_eq!(tree.blocks(), clone.blocks());
         check!(pool.used() <= before + len.div_ceil(FANOUT));
         for index in (FANOUT..64 * 32 + len + FANOUT).filter(|i| !(64 * 32..end).contains(i)) {
@@ -162,11 +162,11 @@ mod tests {
         // Without a clone, so that the owned bits stay.
         let mut others = Tree::new(pool.clone());
         for index in 0..FULL - 1 {
-            share(&mut others, index, &tree, 1, 1)?;
+            share_range(&mut others, index, &tree, 1, 1)?;
         }
         let mut edited = tree.edit();
         edited.insert(2, pool.alloc()?, &mut Prealloc::on_demand())?;
-        check_eq!(edited.take_copied(), 1);
+        check_eq!(edited.take_duplicated(), 1);
         drop(tree);
         check!(is_owned(&edited, 0));
         check!(was_shared(&edited, 1));
@@ -174,7 +174,7 @@ mod tests {
         Ok(())
     }
 
-    /// All or nothing is shared if there is no room for the copies.
+    /// All or nothing is shared if there is no room for the duplicates.
     #[test]
     fn without_room_nothing_changes() -> Result {
         let pool = Pool::new(Some(1024))?;
@@ -190,7 +190,7 @@ mod tests {
         check_eq!(prealloc.fill(&pool), Err(ENOSPC));
         check!(!tree.can_insert(5, &mut prealloc));
         let mut other = Tree::new(pool.clone());
-        check_eq!(share(&mut other, 3, &one, 0, 1), Err(ENOSPC));
+        check_eq!(share_range(&mut other, 3, &one, 0, 1), Err(ENOSPC));
         let mut edit = tree.edit();
         check_eq!(remove(&mut edit, 1, 2), Err(ENOSPC));
         drop((edit, other, prealloc));

@@ -122,7 +122,7 @@ fn fail(model: &mut Model, random: &mut Random, file: usize, other: usize) -> Re
     let mut prealloc = prealloc_of(&pool, random.below(8))?;
     let result = match random.below(3) {
         0 => copy.remove(from, to, &mut prealloc),
-        1 => copy.share(to, &source, from, 200, &mut prealloc, || Ok(())),
+        1 => copy.share_range(to, &source, from, 200, &mut prealloc, || Ok(())),
         _ => copy.insert(to, pool.alloc_overcommit()?, &mut prealloc),
     };
     match result {

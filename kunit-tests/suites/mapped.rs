@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_file_has_it_back() -> Result {
-        // As a clone does with a block that is in use: it copies that, and keeps this one.
+        // As a clone does with a block that is in use: it duplicates that, and keeps this one.
         let inode = Inode::new()?;
         let mut tree = mapped_tree(&inode, [9])?;
         drop(tree.snapshot());

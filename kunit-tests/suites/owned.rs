@@ -18,7 +18,7 @@ use crate::{
         is_shared,
         pool,
         remove,
-        share,
+        share_range,
         span,
         tree_of,
         was_shared,
@@ -106,8 +106,8 @@ mod tests {
         let mut tree = tree_of(&pool()?, 0..3)?;
         insert_unwritten(&mut tree, 3)?;
         let edit = tree.edit();
-        share(&mut tree, 200, &edit, 1, 1)?;
-        share(&mut tree, 201, &edit, 3, 1)?;
+        share_range(&mut tree, 200, &edit, 1, 1)?;
+        share_range(&mut tree, 201, &edit, 3, 1)?;
         drop(edit);
         check_eq!(tree.owned_run(0, 4).len(), 1);
         check!(is_shared(&tree, 1));
@@ -122,7 +122,7 @@ mod tests {
             let pool = pool()?;
             let mut source = tree_of(&pool, 0..200)?;
             let mut target = tree_of(&pool, 0..200)?;
-            share(&mut target, to, &source.snapshot(), from, len)?;
+            share_range(&mut target, to, &source.snapshot(), from, len)?;
             drop(source);
             for index in 0..200 {
                 let shared = (to..to + len).contains(&index);
@@ -162,7 +162,7 @@ mod tests {
         let mut copy = tree.snapshot();
         remove(&mut tree, 0, 64)?;
         insert_block(&mut tree, 200)?;
-        share(&mut tree, 0, &copy.snapshot(), 0, 64)?;
+        share_range(&mut tree, 0, &copy.snapshot(), 0, 64)?;
         drop(copy);
         for index in 0..64 {
             check!(was_shared(&tree, index), "index {index}");
@@ -230,7 +230,7 @@ mod tests {
             }
             let mut other = Tree::new(pool.clone());
             let len = range.end.min(300).saturating_sub(range.start);
-            share(&mut other, 0, &copy, range.start, len)?;
+            share_range(&mut other, 0, &copy, range.start, len)?;
             drop((copy, other));
             for index in 0..260 {
                 let given = range.contains(&index);
@@ -321,8 +321,11 @@ mod tests {
     fn marks_of_slots() -> Result {
         let pool = pool()?;
         let mut slots = Leaf::<64>::new(pool.clone());
-        let marked =
-            |slots: &Leaf<64>, generation| (0..70).filter(|i| slots.is_owned(*i, generation)).sum();
+        let marked = |slots: &Leaf<64>, generation| {
+            (0..70)
+                .filter(|i| slots.has_owned_bit(*i, generation))
+                .sum()
+        };
         slots.insert(0, pool.alloc()?, 5);
         slots.insert(63, pool.alloc()?, 5);
         check_eq!((marked(&slots, 5), marked(&slots, 4)), (63usize, 0usize));
@@ -331,7 +334,7 @@ mod tests {
         check_eq!((marked(&slots, 5), marked(&slots, 6)), (0, 1));
         slots.set_owned(40, 41, 6);
         check_eq!(marked(&slots, 6), 41);
-        slots.share(1, &copy, 63, &mut Prealloc::new())?;
+        slots.share_slot(1, &copy, 63, &mut Prealloc::new())?;
         check_eq!(marked(&slots, 6), 40);
         slots.remove(40);
         check_eq!(marked(&slots, 6), 0);
@@ -340,9 +343,9 @@ mod tests {
         unmarked.clear_owned(1, 63);
         check_eq!(marked(&unmarked, 5), 63);
         unmarked.clear_owned(63, 70);
-        check!(unmarked.is_owned(0, 5) && !unmarked.is_owned(63, 5));
+        check!(unmarked.has_owned_bit(0, 5) && !unmarked.has_owned_bit(63, 5));
         unmarked.clear_owned(0, 1);
-        check!(!unmarked.is_owned(0, 5));
+        check!(!unmarked.has_owned_bit(0, 5));
         Ok(())
     }
 
@@ -351,7 +354,7 @@ mod tests {
         for index in CORNERS.into_iter().filter(|&index| index > 0) {
             let mut tree = tree_of(&pool()?, [0])?;
             let source = tree.snapshot();
-            share(&mut tree, index, &source, 0, 1)?;
+            share_range(&mut tree, index, &source, 0, 1)?;
             drop(source);
             tree.restore_owned(0);
             tree.restore_owned(index);

@@ -17,7 +17,7 @@ use crate::{
         insert_block,
         pool,
         remove,
-        share,
+        share_range,
         tree_of,
         was_shared,
         Found,
@@ -52,7 +52,7 @@ fn diverge(base: &Mutex<Tree>, thread: u64) -> Result {
             own.push((index, insert_block(&mut tree, index)?), GFP_KERNEL)?;
         }
         let copy = tree.edit();
-        share(&mut tree, 1000, &copy, random.below(64) as u64, 100)?;
+        share_range(&mut tree, 1000, &copy, random.below(64) as u64, 100)?;
         remove(&mut tree, 200, LAST)?;
         drop(copy);
         // The last block put in at an index is the one that is there.

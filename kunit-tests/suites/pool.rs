@@ -18,7 +18,7 @@ use crate::{
         insert_block,
         pool,
         remove,
-        share,
+        share_range,
         tree_of,
         CORNERS,
         LAST, //
@@ -150,7 +150,7 @@ mod tests {
         let pool = pool()?;
         let mut tree = tree_of(&pool, [5, 6, 7])?;
         let mut other = Tree::new(pool.clone());
-        share(&mut other, LAST, &tree, 6, 1)?;
+        share_range(&mut other, LAST, &tree, 6, 1)?;
         let copy = tree.snapshot();
         remove(&mut tree, 0, 7)?;
         insert_block(&mut tree, 6)?;
@@ -172,8 +172,8 @@ mod tests {
         let mut tree = tree_of(&pool, 0..100)?;
         check_eq!(pool.used(), 100);
         let copy = tree.snapshot();
-        share(&mut tree, 1000, &copy, 3, 90)?;
-        share(&mut tree, 2048, &copy, 0, 100)?;
+        share_range(&mut tree, 1000, &copy, 3, 90)?;
+        share_range(&mut tree, 2048, &copy, 0, 100)?;
         check_eq!((tree.blocks(), pool.used()), (290, 100));
         remove(&mut tree, 0, 1000)?;
         check_eq!(pool.used(), 100);
@@ -255,7 +255,7 @@ mod tests {
             let mut prealloc = Prealloc::on_demand();
             // A node for each.
             let mut share = |i: u64, prealloc: &mut Prealloc| {
-                many.share(i * 64 + 2, &leaf, 1, 1, prealloc, || Ok(()))
+                many.share_range(i * 64 + 2, &leaf, 1, 1, prealloc, || Ok(()))
             };
             let mut made = 0;
             while made <= most {
@@ -385,7 +385,7 @@ mod tests {
         let leaf = tree_of(&pool, [1])?;
         let mut many = Tree::new(pool.clone());
         for i in 0..1100 {
-            share(&mut many, i * 64 + 2, &leaf, 1, 1)?;
+            share_range(&mut many, i * 64 + 2, &leaf, 1, 1)?;
         }
         check!(pool.nodes() > 1100);
         check_eq!(pool.charged(), pool.used());
@@ -416,9 +416,9 @@ mod tests {
         check_eq!(holds(&other), wanted);
         check!(!slots.is_sole_holder(1) && !other.is_sole_holder(1));
         let mut none = Prealloc::new();
-        check_eq!(delta(other.share(0, &slots, 1, &mut none)?), 1);
-        check_eq!(delta(other.share(1, &slots, 2, &mut none)?), -1);
-        check_eq!(delta(other.share(2, &slots, 2, &mut none)?), 0);
+        check_eq!(delta(other.share_slot(0, &slots, 1, &mut none)?), 1);
+        check_eq!(delta(other.share_slot(1, &slots, 2, &mut none)?), -1);
+        check_eq!(delta(other.share_slot(2, &slots, 2, &mut none)?), 0);
         check!(other.same_block(0, &slots, 1) && other.same_block(1, &slots, 0));
         check!(!other.same_block(0, &slots, 0) && !other.same_block(1, &slots, 1));
         check_eq!(delta(slots.remove(1)), -1);
@@ -427,7 +427,7 @@ mod tests {
 
         // There is no such slot: nothing is kept.
         check_eq!(delta(slots.insert(3, pool.alloc()?, 7)), 0);
-        check_eq!(delta(slots.share(3, &other, 0, &mut none)?), 0);
+        check_eq!(delta(slots.share_slot(3, &other, 0, &mut none)?), 0);
         check!(other.is_sole_holder(0));
         check_eq!(pool.used(), 1);
         drop((slots, other));

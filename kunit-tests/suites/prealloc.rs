@@ -186,7 +186,7 @@ mod tests {
         check_exact_heights(|height| {
             let tree = tree_of(&pool, [0, first_of(height), LAST])?;
             let mut copy = Tree::new(pool.clone());
-            crate::support::trees::share(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
+            crate::support::trees::share_range(&mut copy, 0, &tree, 0, span(height).min(LAST))?;
             Ok((tree, copy))
         })
     }

@@ -12,7 +12,7 @@ use crate::{
         is_shared,
         pool,
         remove,
-        share,
+        share_range,
         span,
         tree_of,
         was_shared,
@@ -53,7 +53,7 @@ fn check_range(source: &Tree, from: u64, to: u64, len: u64) -> Result {
     let mut target = tree_of(pool, to.saturating_sub(70)..to + len + 70)?;
     let before = pages(&target, 0, to + len + 200)?;
     let used = pool.used();
-    share(&mut target, to, source, from, len)?;
+    share_range(&mut target, to, source, from, len)?;
 
     let wanted = pages(source, from, len)?;
     let mut blocks = 0;
@@ -197,7 +197,7 @@ mod tests {
             let pool = pool()?;
             let source = tree_of(&pool, [0, 1, span(height) - 1])?;
             let mut target = Tree::new(pool.clone());
-            share(&mut target, 3 * span(height), &source, 0, span(height))?;
+            share_range(&mut target, 3 * span(height), &source, 0, span(height))?;
             let page = found(&source, 1).page().ok_or(ENOENT)?;
             check_eq!(found(&source, 1), Found::Shared(page));
             check_eq!(found(&target, 3 * span(height) + 1), Found::Shared(page));
@@ -294,13 +294,13 @@ mod tests {
             let pool = pool()?;
             let source = tree_of(&pool, [0])?;
             let mut target = Tree::new(pool.clone());
-            share(&mut target, to, &source, 0, 1)?;
+            share_range(&mut target, to, &source, 0, 1)?;
             check_eq!(found(&target, to), found(&source, 0));
             check!(is_shared(&source, 0));
             check_eq!((target.blocks(), pool.used()), (1, 1));
             // And back.
             let mut other = Tree::new(pool.clone());
-            share(&mut other, 0, &target, to, 1)?;
+            share_range(&mut other, 0, &target, to, 1)?;
             check_eq!(found(&other, 0), found(&source, 0));
             drop((source, target));
             check!(was_shared(&other, 0), "index {to}");
@@ -312,7 +312,7 @@ mod tests {
     fn an_empty_source_empties() -> Result {
         let pool = pool()?;
         let mut tree = tree_of(&pool, CORNERS)?;
-        share(&mut tree, 1, &Tree::new(pool.clone()), 0, LAST)?;
+        share_range(&mut tree, 1, &Tree::new(pool.clone()), 0, LAST)?;
         check_eq!((tree.blocks(), pool.used()), (1, 1));
         check_eq!(tree.next_block(0), Some(0));
         Ok(())
@@ -326,7 +326,7 @@ mod tests {
             let source = tree_of(&pool, [0, last])?;
             for to in [0, span(height), 5 * span(height), 3 * span(MAX_HEIGHT - 1)] {
                 let mut target = tree_of(&pool, [to + 1, to + span(height)])?;
-                share(&mut target, to, &source, 0, span(height))?;
+                share_range(&mut target, to, &source, 0, span(height))?;
                 check_eq!(
                     found(&target, to),
                     found(&source, 0),
@@ -358,7 +358,7 @@ mod tests {
             let mut tree = tree_of(&pool, (0..150).filter(|i| i % 10 != 3))?;
             let before = tree.snapshot();
             let wanted = pages(&before, from, len)?;
-            share(&mut tree, to, &before, from, len)?;
+            share_range(&mut tree, to, &before, from, len)?;
             for (i, page) in (0..).zip(&wanted) {
                 check_eq!(
                     found(&tree, to + i).page(),
@@ -383,7 +383,7 @@ mod tests {
         let mut tree = tree_of(&pool, [0])?;
         for to in 1..200 {
             let before = tree.snapshot();
-            share(&mut tree, to, &before, 0, 1)?;
+            share_range(&mut tree, to, &before, 0, 1)?;
         }
         let page = found(&tree, 0).page().ok_or(ENOENT)?;
         check_eq!((tree.blocks(), pool.used()), (200, 1));
@@ -413,7 +413,7 @@ mod tests {
             let mut prealloc = prealloc_of(&pool, n)?;
             let used = pool.used();
             check_eq!(
-                copy.share(7, &source, 0, 5200, &mut prealloc, || Ok(())),
+                copy.share_range(7, &source, 0, 5200, &mut prealloc, || Ok(())),
                 Err(ENOMEM)
             );
             drop(copy);

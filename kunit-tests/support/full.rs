@@ -7,7 +7,7 @@ use super::{
     trees::{
         block_at,
         insert_block,
-        share,
+        share_range,
         FANOUT, //
     },
 };
@@ -41,19 +41,19 @@ pub(crate) fn many(one: &Tree, n: u64) -> Result<Tree> {
     let mut tree = Tree::new(one.pool().clone());
     let mut leaf = Tree::new(one.pool().clone());
     for index in 0..FANOUT {
-        share(&mut leaf, index, one, 0, 1)?;
+        share_range(&mut leaf, index, one, 0, 1)?;
     }
-    share(&mut tree, 0, one, 0, 1)?;
+    share_range(&mut tree, 0, one, 0, 1)?;
     // At an index that is no multiple of a leaf's span each slot of `leaf` is shared by itself. The
     // slots of `leaf` count, too, until it is dropped: the last ones are shared one by one.
     let mut index = 1;
     while index + 2 * FANOUT <= n {
-        share(&mut tree, index, &leaf, 0, FANOUT)?;
+        share_range(&mut tree, index, &leaf, 0, FANOUT)?;
         index += FANOUT;
     }
     drop(leaf);
     for index in index..n {
-        share(&mut tree, index, one, 0, 1)?;
+        share_range(&mut tree, index, one, 0, 1)?;
     }
     Ok(tree)
 }

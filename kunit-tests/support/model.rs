@@ -21,7 +21,7 @@ use crate::{
         insert_unwritten,
         pool,
         remove,
-        share,
+        share_range,
         Found,
         Page,
         FANOUT,
@@ -224,7 +224,7 @@ impl Model {
     ) -> Result {
         let source = self.snapshot_range(from, from_place, len)?;
         let mut tree = self.edit(to);
-        share(
+        share_range(
             &mut tree,
             index_of(to_place),
             &source,
@@ -245,7 +245,7 @@ impl Model {
     ) -> Result {
         let source = self.snapshot(from);
         let mut tree = self.edit(to);
-        share(&mut tree, start, &source, start, end - start)?;
+        share_range(&mut tree, start, &source, start, end - start)?;
         self.files[to].tree = tree;
         let (first, last) = (place_of(start), place_of(end));
         self.share_model(from, first, to, first, last - first)

@@ -217,15 +217,21 @@ pub(crate) fn full_tree_of(leaf: Tree, height: u32) -> Result<Tree> {
     for lower in 1..height {
         let part = tree.snapshot();
         for i in 1..FANOUT {
-            share(&mut tree, i * span(lower), &part, 0, span(lower))?;
+            share_range(&mut tree, i * span(lower), &part, 0, span(lower))?;
         }
     }
     Ok(tree)
 }
 
-/// [`Tree::share`] with as many nodes as it takes.
-pub(crate) fn share(tree: &mut Tree, index: u64, from: &Tree, from_index: u64, len: u64) -> Result {
-    tree.share(
+/// [`Tree::share_range`] with as many nodes as it takes.
+pub(crate) fn share_range(
+    tree: &mut Tree,
+    index: u64,
+    from: &Tree,
+    from_index: u64,
+    len: u64,
+) -> Result {
+    tree.share_range(
         index,
         from,
         from_index,

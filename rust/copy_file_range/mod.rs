@@ -85,7 +85,7 @@ impl SystemCall for CopyFileRange {
 /// range.
 fn reflink(range: &Range<'_>) -> Result<u64> {
     match range.call_copy_file_range(COPY_FR_REFLINK) {
-        Err(err) if err == EOPNOTSUPP => range.share(),
+        Err(err) if err == EOPNOTSUPP => range.clone_file_range(),
         result => result,
     }
 }

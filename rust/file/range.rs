@@ -77,7 +77,7 @@ impl<'a> Range<'a> {
     /// # Errors
     ///
     /// See the manual page of `ioctl_ficlonerange`; `EBUSY` where it cannot share the beginning.
-    pub(crate) fn share(&self) -> Result<u64> {
+    pub(crate) fn clone_file_range(&self) -> Result<u64> {
         let flags = match self.to.data_takes_copy_flags() {
             true => bindings::REMAP_FILE_CAN_SHORTEN,
             false => 0,

@@ -42,8 +42,8 @@ pub(crate) struct Clearing<'lock, 'a> {
     blocks: Range<u64>,
     /// Blocks to be wiped in place.
     in_place: [Option<(BlockRef, Range<usize>)>; 2],
-    /// The indexes of blocks in whose place there are copies.
-    copied: [Option<u64>; 2],
+    /// The indexes of blocks that were copied on write.
+    cow: [Option<u64>; 2],
 }
 
 /// Returns the parts of blocks at the ends of a range.
@@ -69,7 +69,8 @@ fn parts(file_blocks: &FileBlocks, bytes: &Range<u64>) -> [Option<Part>; 2] {
 const LOOK_BLOCKS: usize = 1024;
 
 /// Returns whether clearing may exceed the pool's limit: if there is no room for what it allocates,
-/// and it frees at least as much. (A node that only this file has is copied, and then freed.)
+/// and it frees at least as much. (A node that only this file has is copied on write, and then
+/// freed.)
 fn may_overcommit(
     file_blocks: &FileBlocks,
     blocks: &Range<u64>,
@@ -119,8 +120,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     /// # Errors
     ///
     /// `ENOMEM`, also where there is not enough in `room`; `ENOSPC` where a part of a shared block
-    /// has to be copied, or a node, and there is no room. Not where at least as much is given back:
-    /// that must work in a full mount.
+    /// has to be copied on write, or a node, and there is no room. Not where at least as much is
+    /// given back: that must work in a full mount.
     pub(crate) fn prepare(
         lock: &'lock InvalidateGuard<'a, ReflinkFs>,
         bytes: Range<u64>,
@@ -136,7 +137,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         let blocks = blocks_for(bytes.start)..end;
         let overcommit = may_overcommit(file_blocks, &blocks, &parts);
         let mut tree = file_blocks.edit(room.nodes(overcommit))?;
-        let (mut in_place, mut copied) = ([None, None], [None, None]);
+        let (mut in_place, mut cow) = ([None, None], [None, None]);
         tree.remove(blocks.start, end, room.nodes(overcommit))?;
         for (i, part) in parts.into_iter().enumerate() {
             let Some(Part {
@@ -159,7 +160,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
                         own.bytes().copy_block(block)?;
                         own.bytes().zero(bytes.start, bytes.len());
                         tree.insert(index, own, room.nodes(overcommit))?;
-                        copied[i] = Some(index);
+                        cow[i] = Some(index);
                     }
                 }
             }
@@ -170,19 +171,19 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
             lock,
             blocks,
             in_place,
-            copied,
+            cow,
         })
     }
 
-    /// Clears the range. With `copies` also removes the copies that private mappings made of whole
-    /// blocks. Returns the charge of the removed blocks.
-    pub(crate) fn commit(self, copies: bool) -> Charge<'a> {
-        if copies {
+    /// Clears the range. With `even_cows` also removes the copies that private mappings made of
+    /// whole blocks. Returns the charge of the removed blocks.
+    pub(crate) fn commit(self, even_cows: bool) -> Charge<'a> {
+        if even_cows {
             self.lock.unmap_even_cows(self.blocks);
         } else {
             self.lock.unmap(self.blocks);
         }
-        for index in self.copied.into_iter().flatten() {
+        for index in self.cow.into_iter().flatten() {
             self.lock.unmap(index..index + 1);
         }
         for (block, bytes) in self.in_place.into_iter().flatten() {

@@ -45,7 +45,7 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
     let file_blocks = &files.from().info().blocks;
     file_blocks.check_room_to_share(first..first + blocks_for(len), to_first)?;
     let mut steps = u64::MAX;
-    share(files.from(), &to, span, request.only_shared, &mut steps)
+    clone_span(files.from(), &to, span, request.only_shared, &mut steps)
 }
 
 /// A range of one file that another is to share, in bytes.
@@ -61,14 +61,14 @@ pub(crate) struct Span {
 /// Makes the bytes of the destination those of the source by sharing their blocks, and moves the
 /// destination's end up where that lies beyond it. Returns how many bytes: fewer where `steps`,
 /// which become fewer, do not suffice, and with `only_shared` where a block follows that is
-/// referenced. Otherwise such a block is copied.
+/// referenced. Otherwise such a block is duplicated.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be copied; `EBUSY` where the first block is
-/// referenced, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as
-/// they were.
-pub(crate) fn share(
+/// `ENOMEM`; `EDQUOT`; `ENOSPC` where a block has to be duplicated; `EBUSY` where the first block
+/// is referenced, with `only_shared`; `EINTR` if a fatal signal is pending. Both files are as they
+/// were.
+pub(crate) fn clone_span(
     from: &LockedInode,
     to: &Changing<'_>,
     span: Span,
@@ -78,10 +78,10 @@ pub(crate) fn share(
     let Span { to_pos, len, .. } = span;
     let (first, to_first, n) = (block_of(span.from_pos), block_of(to_pos), blocks_for(len));
     let taken = take(from, first, n, only_shared)?;
-    let whole =
+    let replaces_all =
         first == 0 && to_first == 0 && len >= from.size() && len >= to.size() && taken.len == n;
 
-    let (content, done) = content(to, taken, first, to_first, whole, steps)?;
+    let (content, done) = content(to, taken, first, to_first, replaces_all, steps)?;
     let len = len.min(done * super::BLOCK_SIZE as u64);
     let mut content = Some(content);
     Room::new(to.info().blocks.pool()).retry(|room| {
@@ -93,11 +93,11 @@ pub(crate) fn share(
             truncate::wipe_tail(to, u64::MAX);
         }
         let tree = match &content {
-            Some(content) if !whole => {
+            Some(content) if !replaces_all => {
                 let nodes = room.nodes(false);
                 let mut tree = to.info().blocks.edit(nodes)?;
                 let stop = cond_resched_killable;
-                tree.share(to_first, content, to_first, done, nodes, stop)?;
+                tree.share_range(to_first, content, to_first, done, nodes, stop)?;
                 Some(tree)
             }
             _ => content.take(),
@@ -116,19 +116,27 @@ pub(crate) fn share(
 }
 
 /// Returns a tree for the destination with the blocks that were taken from `first` on, at
-/// `to_first`, and how many of them, as far as `steps` suffice. With `whole` it is all of the file.
+/// `to_first`, and how many of them, as far as `steps` suffice.
+///
+/// With `replaces_all` nothing of the destination is left, and each block keeps its index: so the
+/// tree that was taken becomes the destination's, in O(1). Otherwise it has only the blocks of the
+/// range, and its caller puts them between those that the destination keeps.
 fn content(
     to: &LockedInode,
     taken: Taken<'_>,
     first: u64,
     to_first: u64,
-    whole: bool,
+    replaces_all: bool,
     steps: &mut u64,
 ) -> Result<(Tree, u64)> {
-    let Taken { tree, copies, len } = taken;
+    let Taken {
+        tree,
+        duplicates,
+        len,
+    } = taken;
     let mut prealloc = Prealloc::on_demand();
     let (mut content, mut done) = (tree, len);
-    if !whole {
+    if !replaces_all {
         let from = core::mem::replace(&mut content, to.info().blocks.edit_empty());
         let stop = cond_resched_killable;
         done = content.share_bounded(to_first, &from, first, len, &mut prealloc, steps, stop)?;
@@ -136,9 +144,9 @@ fn content(
         // What fallocate put beyond the end is not cloned.
         content.remove(len, u64::MAX, &mut prealloc)?;
     }
-    for (index, copy) in copies {
+    for (index, duplicate) in duplicates {
         if index - first < done {
-            content.insert(index - first + to_first, copy, &mut prealloc)?;
+            content.insert(index - first + to_first, duplicate, &mut prealloc)?;
         }
     }
     Ok((content, done))
@@ -146,43 +154,49 @@ fn content(
 
 /// Blocks that another file may have from now on.
 struct Taken<'a> {
-    /// A tree with these at their indexes, but for those that are copied, and perhaps with others.
+    /// A tree with these at their indexes, but for those that are duplicated, and perhaps with
+    /// others.
     tree: Tree,
-    /// Copies of referenced blocks, by index.
-    copies: KVVec<(u64, NewBlock<'a>)>,
+    /// Duplicates of referenced blocks, by index.
+    duplicates: KVVec<(u64, NewBlock<'a>)>,
     /// How many blocks, from the first on.
     len: u64,
 }
 
 /// Takes the `n` blocks from `first` on: none of them is written in place any more, but those of
-/// which there are copies. With `only_shared` ends before the first of which there would be one.
+/// which there are duplicates. With `only_shared` ends before the first of which there would be
+/// one.
 fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Taken<'_>> {
     let file_blocks = &from.info().blocks;
     let snap_range = FileBlocks::range_to_snapshot(first, n);
     let mut referenced = Referenced::new();
     Room::new(file_blocks.pool()).retry(|room| {
-        let mut copies = KVVec::with_capacity(referenced.reserve()?, GFP_KERNEL)?;
+        let mut duplicates = KVVec::with_capacity(referenced.reserve()?, GFP_KERNEL)?;
         let lock = from.invalidate_lock();
         referenced.scan(from, &lock, &snap_range, &(first..first + n), room)?;
         let mut len = n;
         if only_shared {
-            let before = referenced.in_range.first().map(|index| index - first);
+            let before = referenced.wanted.first().map(|index| index - first);
             len = room.before_referenced(before, n)?;
-            referenced.in_range.clear();
+            referenced.wanted.clear();
         }
-        for &index in &referenced.in_range {
+        for &index in &referenced.wanted {
             if let Some(old) = file_blocks.lookup(index).block() {
-                let copy = room.block(false)?;
-                copy.bytes().copy_block(&old)?;
+                let duplicate = room.block(false)?;
+                duplicate.bytes().copy_block(&old)?;
                 if index == block_of(from.size()) {
                     // By way of the reference something may be stored there.
                     let end = offset_in_block(from.size());
-                    copy.bytes().zero(end, super::BLOCK_SIZE - end);
+                    duplicate.bytes().zero(end, super::BLOCK_SIZE - end);
                 }
-                room.push(&mut copies, (index, copy))?;
+                room.push(&mut duplicates, (index, duplicate))?;
             }
         }
         let tree = referenced.snapshot(from, &snap_range, room.nodes(false))?;
-        Ok(Taken { tree, copies, len })
+        Ok(Taken {
+            tree,
+            duplicates,
+            len,
+        })
     })
 }

@@ -6,7 +6,7 @@
 use super::{
     block_of,
     clone::{
-        share,
+        clone_span,
         Span, //
     },
     offset_in_block,
@@ -102,16 +102,16 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
         } else {
             offset_in_block(left) as u64
         };
-        let whole = left - partial;
-        if whole > 0 {
+        let shareable = left - partial;
+        if shareable > 0 {
             let mut steps = SHARE_STEPS.min(*limit / SHARE_STEP_BYTES + 1);
             let before = steps;
             let span = Span {
                 from_pos,
                 to_pos,
-                len: whole,
+                len: shareable,
             };
-            let result = share(from, &to, span, false, &mut steps);
+            let result = clone_span(from, &to, span, false, &mut steps);
             *limit = limit.saturating_sub((before - steps) * SHARE_STEP_BYTES);
             return result;
         }

@@ -179,8 +179,8 @@ impl ReferencedPair {
         self.to
             .scan(to, &locks.to(), to_range, &range.to(n), room)
             .and(scanned)?;
-        let from = self.from.in_range.iter().map(|index| index - range.first);
-        let to = self.to.in_range.iter().map(|index| index - range.to_first);
+        let from = self.from.wanted.iter().map(|index| index - range.first);
+        let to = self.to.wanted.iter().map(|index| index - range.to_first);
         self.both.clear();
         let (mut from, mut to) = (from.peekable(), to.peekable());
         while let Some(&least) = match (from.peek(), to.peek()) {
@@ -297,7 +297,7 @@ impl View {
                 let found = compare((from, index), (to, to_index), max, len)?;
                 if room.is_ok() {
                     let (shared, stop) = (&mut self.shared, cond_resched_killable);
-                    room = shared.share(to_index, from, index, found, &mut prealloc, stop);
+                    room = shared.share_range(to_index, from, index, found, &mut prealloc, stop);
                     if room.is_err() {
                         // Gives the nodes back; what follows may still differ.
                         *shared = to.edit();
@@ -391,8 +391,12 @@ fn commit(
         drop(tree.commit());
         Ok(Some(len))
     });
-    to.info().blocks.restore_owned(referenced.to.own.iter());
-    from.info().blocks.restore_owned(referenced.from.own.iter());
+    to.info()
+        .blocks
+        .restore_owned(referenced.to.owned_in_snapshot.iter());
+    from.info()
+        .blocks
+        .restore_owned(referenced.from.owned_in_snapshot.iter());
     result
 }
 
@@ -427,7 +431,7 @@ fn shared_tree(
             if let Some(view) = view {
                 let still = view.still(range, at, end, (source, target), &mut steps);
                 if still > 0 {
-                    tree.share(to_index, &view.shared, to_index, still, nodes, stop)?;
+                    tree.share_range(to_index, &view.shared, to_index, still, nodes, stop)?;
                     at += still;
                     continue;
                 }
@@ -444,7 +448,7 @@ fn shared_tree(
         let (max, bytes) = (left.min(end - at), len - at * BLOCK_SIZE as u64);
         let found = compare((source, index), (target, to_index), max, bytes)?;
         if !is_referenced {
-            tree.share(to_index, source, index, found, nodes, stop)?;
+            tree.share_range(to_index, source, index, found, nodes, stop)?;
         }
         left -= found;
         at += found;

@@ -173,13 +173,14 @@ impl FileBlocks {
         &self.pool
     }
 
-    /// Returns whether the block at `index` may be written in place.
+    /// Returns whether there is a block at `index` that may be written in place:
+    /// [`Lookup::Owned`].
     pub(crate) fn is_owned(&self, index: u64) -> bool {
         matches!(self.lookup(index), Lookup::Owned(_))
     }
 
-    /// Returns those of the `n` blocks from `index` on, at most `N`, that may be written in place,
-    /// and that are `wanted`. They stay so while the result holds the tree's lock.
+    /// Returns those of the `n` blocks from `index` on, at most `N`, that are [`Lookup::Owned`] and
+    /// `wanted`. They stay so while the result holds the tree's lock.
     pub(crate) fn owned<const N: usize>(
         &self,
         index: u64,
@@ -381,14 +382,14 @@ impl FileBlocks {
     ) -> Result {
         debug_assert!(!has_quota(lock.inode().super_block()));
         let file_blocks = &lock.inode().info().blocks;
-        let copied = {
+        let duplicated = {
             let mut tree = file_blocks.tree.write();
             let result = tree.insert_run(index, contig, prealloc);
             file_blocks.set_count(&tree);
             result?;
-            tree.take_copied()
+            tree.take_duplicated()
         };
-        unmap_copied(lock, copied);
+        unmap_duplicated(lock, duplicated);
         Ok(())
     }
 
@@ -421,10 +422,10 @@ impl<const N: usize> Owned<N> for OwnedBlocks<'_, N> {
     }
 }
 
-/// Unmaps the file if full blocks were copied, as page tables may map the originals. With the lock
-/// held nothing is stored to those meanwhile.
-fn unmap_copied(lock: &InvalidateGuard<'_, ReflinkFs>, copied: u64) {
-    if copied > 0 {
+/// Unmaps the file if full blocks were duplicated, as page tables may map the originals. With the
+/// lock held nothing is stored to those meanwhile.
+fn unmap_duplicated(lock: &InvalidateGuard<'_, ReflinkFs>, duplicated: u64) {
+    if duplicated > 0 {
         lock.unmap(ALL);
     }
 }
@@ -513,9 +514,9 @@ impl<'a> ChargedBlock<'a> {
             result = tree.insert(index, block, prealloc);
         }
         file_blocks.set_count(&tree);
-        let copied = tree.take_copied();
+        let duplicated = tree.take_duplicated();
         drop(tree);
-        unmap_copied(lock, copied);
+        unmap_duplicated(lock, duplicated);
         result?;
         charge.commit(more);
         Ok(None)
@@ -560,7 +561,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// Replaces the file's tree. Returns the charge of the blocks that the file has no longer.
     pub(crate) fn commit(mut self) -> Charge<'a> {
         let inode = self.lock.inode();
-        unmap_copied(self.lock, self.tree.take_copied());
+        unmap_duplicated(self.lock, self.tree.take_duplicated());
         let (before, after) = (self.before, self.tree.blocks());
         inode.info().blocks.replace(self.tree);
         self.charge.commit(after.saturating_sub(before));

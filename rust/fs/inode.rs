@@ -18,8 +18,8 @@ use crate::{
     memfs::{
         self,
         quota,
+        InodeSpace, //
         MemFs,
-        SbInfo, //
     },
     store::block::Pool,
     vfs::{
@@ -71,8 +71,8 @@ impl MemFs for ReflinkFs {
         &inode.info().memfs
     }
 
-    fn sb_info(sb: &vfs::SuperBlock<Self>) -> &SbInfo {
-        &sb.info().info
+    fn inode_space(sb: &vfs::SuperBlock<Self>) -> &InodeSpace {
+        &sb.info().inodes
     }
 
     fn init_regular(inode: &NewInode<Self>) {

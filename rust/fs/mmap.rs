@@ -55,7 +55,7 @@ impl VmOperations<ReflinkFs> for Mapping {
     }
 }
 
-/// Maps a block that is the file's own, writable.
+/// Maps an owned block writable; makes one if there is none.
 fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
     let (inode, index) = (fault.inode(), fault.pgoff());
     if inode.is_immutable() {
@@ -201,9 +201,9 @@ fn map_writable_around(
     }
 }
 
-/// Makes sure that the file has a block of its own at `index`, if that lies within it. That stays
-/// so while the returned lock is held: were it dropped in between, a process that clones the file
-/// again and again could keep another from storing to it for ever.
+/// Makes sure that the file has an owned block at `index`, which may be unwritten, if that lies
+/// within it. That stays so while the returned lock is held: were it dropped in between, a process
+/// that clones the file again and again could keep another from storing to it for ever.
 ///
 /// What is needed is allocated before the lock is taken, so that waiting for memory holds up
 /// neither faults nor readers.
@@ -220,7 +220,7 @@ fn make_owned<'a>(
     let mut prealloc = Prealloc::new();
     loop {
         let expected = inode.info().blocks.lookup(index);
-        if let Lookup::Owned(_) | Lookup::Unwritten(_) = expected {
+        if expected.needs_no_block() {
             return Ok(lock);
         }
         drop(lock);

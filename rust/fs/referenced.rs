@@ -24,10 +24,11 @@ use kernel::prelude::*;
 
 /// The indexes of referenced blocks of a file.
 pub(super) struct Referenced {
-    /// Those in the range that is asked for, in ascending order.
-    pub(super) in_range: KVVec<u64>,
-    /// Those that can be written in place, also some beyond the range.
-    pub(super) own: KVVec<u64>,
+    /// Those that are wanted: among the blocks that the caller shares, compares or moves. In
+    /// ascending order.
+    pub(super) wanted: KVVec<u64>,
+    /// Those that are owned: among the blocks of the snapshot, which may be more than are wanted.
+    pub(super) owned_in_snapshot: KVVec<u64>,
     /// How many the last scan found, of either.
     found: usize,
 }
@@ -36,8 +37,8 @@ impl Referenced {
     /// Returns empty lists, without room for any block.
     pub(super) fn new() -> Self {
         Self {
-            in_range: KVVec::new(),
-            own: KVVec::new(),
+            wanted: KVVec::new(),
+            owned_in_snapshot: KVVec::new(),
             found: 0,
         }
     }
@@ -49,17 +50,17 @@ impl Referenced {
     ///
     /// `ENOMEM`.
     pub(super) fn reserve(&mut self) -> Result<usize> {
-        self.in_range.clear();
-        self.own.clear();
-        self.in_range.reserve(self.found, GFP_KERNEL)?;
-        self.own.reserve(self.found, GFP_KERNEL)?;
+        self.wanted.clear();
+        self.owned_in_snapshot.clear();
+        self.wanted.reserve(self.found, GFP_KERNEL)?;
+        self.owned_in_snapshot.reserve(self.found, GFP_KERNEL)?;
         Ok(self.found)
     }
 
-    /// Unmaps the blocks in `range` that may be mapped writable, before they become shared or are
-    /// compared. Then looks for the referenced ones in `wanted`, and the own ones of these in
-    /// `range`. At last zeroes what was stored beyond the end of the file: from then on nothing is
-    /// stored there, unless the last block is referenced.
+    /// Unmaps the blocks in `snapshot` that may be mapped writable, before they become shared or
+    /// are compared. Then looks for the referenced ones among them: those in `wanted`, which lies
+    /// within `snapshot`, and those that are owned. At last zeroes what was stored beyond the end
+    /// of the file: from then on nothing is stored there, unless the last block is referenced.
     ///
     /// # Errors
     ///
@@ -68,35 +69,36 @@ impl Referenced {
         &mut self,
         file: &LockedInode,
         lock: &InvalidateGuard<'_, ReflinkFs>,
-        range: &Range<u64>,
+        snapshot: &Range<u64>,
         wanted: &Range<u64>,
         room: &mut Room<'_>,
     ) -> Result {
-        let unmapped = dax::unmap_writable_locked(lock, range.clone(), || Ok(()));
+        let unmapped = dax::unmap_writable_locked(lock, snapshot.clone(), || Ok(()));
         debug_assert!(unmapped.is_ok());
-        self.in_range.clear();
-        self.own.clear();
+        self.wanted.clear();
+        self.owned_in_snapshot.clear();
         self.found = 0;
         let mut result = Ok(());
         let mapped = file.info().dax.mapped();
-        let listed = mapped.for_each_referenced(range.clone(), |index| {
+        let listed = mapped.for_each_referenced(snapshot.clone(), |index| {
             self.found += 1;
             if file.info().blocks.is_owned(index) {
-                result = result.and(room.push(&mut self.own, index));
+                result = result.and(room.push(&mut self.owned_in_snapshot, index));
             }
             if wanted.contains(&index) {
-                result = result.and(room.push(&mut self.in_range, index));
+                result = result.and(room.push(&mut self.wanted, index));
             }
             Ok(())
         });
         debug_assert!(listed.is_ok());
         truncate::wipe_tail(file, u64::MAX);
-        sort(&mut self.in_range);
+        sort(&mut self.wanted);
         result
     }
 
-    /// Returns a snapshot of the blocks in `range` without the own ones. They stay owned by the
-    /// file, also after an error: a store by way of the reference must reach the file.
+    /// Takes the snapshot, of the blocks in `range`, without the referenced ones that are owned.
+    /// They stay owned by the file, also after an error: a store by way of the reference must reach
+    /// the file.
     ///
     /// # Errors
     ///
@@ -109,12 +111,12 @@ impl Referenced {
     ) -> Result<Tree> {
         let file_blocks = &file.info().blocks;
         let tree = file_blocks.snapshot(range, nodes).and_then(|mut tree| {
-            for &index in &self.own {
+            for &index in &self.owned_in_snapshot {
                 tree.remove(index, index + 1, nodes)?;
             }
             Ok(tree)
         });
-        file_blocks.restore_owned(self.own.iter());
+        file_blocks.restore_owned(self.owned_in_snapshot.iter());
         tree
     }
 }

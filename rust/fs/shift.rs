@@ -39,8 +39,9 @@ const LOCKED_STEPS: u64 = 1 << 10;
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a copy; `EINTR` if a fatal signal is
-/// pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it was.
+/// `ENOMEM`; `ENOSPC` where there is no room for a node, or a duplicate; `EINTR` if a fatal signal
+/// is pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it
+/// was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
     let file_blocks = &inode.info().blocks;
     file_blocks.check_room_to_share(from..file_blocks::ALL.end, to)?;
@@ -108,7 +109,7 @@ struct Shift<'a> {
     to: u64,
     size: u64,
     room: Room<'a>,
-    /// The referenced blocks of the tail, which carry their index: they do not move. Copies go
+    /// The referenced blocks of the tail, which carry their index: they do not move. Duplicates go
     /// instead, as a page cache would forget the page.
     referenced: Referenced,
 }
@@ -130,7 +131,7 @@ impl<'a> Shift<'a> {
             referenced.scan(inode, &lock, &tail, &tail, room)?;
             let nodes = room.nodes(false);
             let mut tree = inode.info().blocks.edit_from(tail.start, nodes)?;
-            for &index in &referenced.in_range {
+            for &index in &referenced.wanted {
                 tree.remove(index, index + 1, nodes)?;
             }
             Ok((lock, tree))
@@ -144,11 +145,10 @@ impl<'a> Shift<'a> {
             let range = core::mem::replace(&mut at, end + 1)..end;
             self.inode.info().blocks.is_same(tail, range)
         };
-        self.referenced.in_range.iter().all(|&index| is_same(index))
-            && is_same(file_blocks::ALL.end)
+        self.referenced.wanted.iter().all(|&index| is_same(index)) && is_same(file_blocks::ALL.end)
     }
 
-    /// Puts `moved` in the place of the tail, with copies of the referenced blocks.
+    /// Puts `moved` in the place of the tail, with duplicates of the referenced blocks.
     fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
         let file_blocks = &self.inode.info().blocks;
         let tail = self.first()..file_blocks::ALL.end;
@@ -158,10 +158,10 @@ impl<'a> Shift<'a> {
         let mut tree = file_blocks.edit(nodes)?;
         tree.remove(tail.start, u64::MAX, nodes)?;
         let len = tail.end - tail.start;
-        tree.share(tail.start, moved, tail.start, len, nodes, || Ok(()))?;
+        tree.share_range(tail.start, moved, tail.start, len, nodes, || Ok(()))?;
         for &index in self
             .referenced
-            .in_range
+            .wanted
             .iter()
             .filter(|&&index| index >= self.from)
         {
@@ -169,9 +169,13 @@ impl<'a> Shift<'a> {
                 continue;
             };
             // The other stays counted as long as it is referred to.
-            let copy = self.room.block(false)?;
-            copy.bytes().copy_block(&old)?;
-            tree.insert(index - self.from + self.to, copy, self.room.nodes(false))?;
+            let duplicate = self.room.block(false)?;
+            duplicate.bytes().copy_block(&old)?;
+            tree.insert(
+                index - self.from + self.to,
+                duplicate,
+                self.room.nodes(false),
+            )?;
         }
         let tree = ChargedTree::new(lock, tree)?;
         // Nothing fails from here on. A reader must find no hole where the end was: so the end

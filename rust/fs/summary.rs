@@ -7,7 +7,7 @@
 
 use super::ReflinkFs;
 use crate::{
-    memfs::SbInfo,
+    memfs::InodeSpace,
     store::block::Pool,
     sysfs::{
         Attribute,
@@ -33,7 +33,7 @@ use kernel::{
 /// What a superblock holds.
 pub(super) struct Summary {
     pool: Arc<Pool>,
-    info: Arc<SbInfo>,
+    inodes: Arc<InodeSpace>,
 }
 
 /// Defines the attributes: numbers that have a sum over all superblocks, and others of each one.
@@ -60,20 +60,21 @@ attributes! {
         c"blocks": |this| this.pool.used(),
         // What `size=` limits: the blocks, and what nodes count as.
         c"blocks_charged": |this| this.pool.charged(),
-        // Some of them may have no other reference any more: a work item looks at them once a second.
+        // Some of them may have no other reference any more: a work item looks at them once a
+        // second.
         c"blocks_orphaned": |this| this.pool.orphan_count(),
-        c"blocks_copied": |this| this.pool.copied(),
+        c"blocks_replaced": |this| this.pool.replaced(),
         c"nodes": |this| this.pool.nodes(),
         c"node_bytes": |this| this.pool.nodes() * Pool::NODE_BYTES,
-        c"inodes_and_further_names": |this| this.info.names(),
+        c"inodes_and_further_names": |this| this.inodes.names(),
         // What `nr_inodes=` limits: those, and what attributes count as.
-        c"inodes_charged": |this| this.info.inodes(),
-        c"attribute_bytes": |this| this.info.attribute_bytes(),
+        c"inodes_charged": |this| this.inodes.used(),
+        c"attribute_bytes": |this| this.inodes.attribute_bytes(),
     }
     // A limit that there is not shows as 0.
     others: {
         c"blocks_limit": |this| this.pool.limit().unwrap_or(0),
-        c"inodes_limit": |this| this.info.max_inodes().unwrap_or(0),
+        c"inodes_limit": |this| this.inodes.max_inodes().unwrap_or(0),
     }
 }
 
@@ -103,15 +104,15 @@ impl All {
         sb.set_sysfs_name(&name);
         let summary = Summary {
             pool: sb.info().pool.clone(),
-            info: sb.info().info.clone(),
+            inodes: sb.info().inodes.clone(),
         };
         let summary = Directory::new(parent, &name, summary)?;
         self.list.lock().push(summary, GFP_KERNEL)?;
         Ok(())
     }
 
-    /// Removes the directory of a superblock, if there is one, and waits for its readers. Comes before
-    /// `kill_anon_super` frees the number of the device, which a new mount may get.
+    /// Removes the directory of a superblock, if there is one, and waits for its readers. Comes
+    /// before `kill_anon_super` frees the number of the device, which a new mount may get.
     pub(super) fn remove(&self, sb: &SuperBlock<ReflinkFs>) {
         let mut list = self.list.lock();
         let is_of_sb = |summary: &Directory<Summary>| Arc::ptr_eq(&summary.pool, &sb.info().pool);

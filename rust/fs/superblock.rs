@@ -14,7 +14,7 @@ use super::{
 use crate::{
     memfs::{
         quota,
-        SbInfo, //
+        InodeSpace, //
     },
     store::block::{
         BlockRef,
@@ -86,8 +86,8 @@ const INODE_BYTES: u64 = 2048;
 pub(crate) struct Super {
     /// The blocks of all files.
     pub(crate) pool: Arc<Pool>,
-    /// The inodes, counted.
-    pub(super) info: Arc<SbInfo>,
+    /// The inodes, and what counts as such, with their limit.
+    pub(super) inodes: Arc<InodeSpace>,
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may
@@ -111,7 +111,10 @@ impl Super {
         let zero_block = KBox::pin_init(ZeroBlock::new(&anon_pool), GFP_KERNEL)?;
         Ok(Self {
             pool: Pool::new(options.blocks.or(default_blocks()))?,
-            info: Arc::new(SbInfo::new(options.inodes.or(default_inodes())), GFP_KERNEL)?,
+            inodes: Arc::new(
+                InodeSpace::new(options.inodes.or(default_inodes())),
+                GFP_KERNEL,
+            )?,
             anon_pool,
             zero_block,
             quota: options.quota.for_mount(),
@@ -148,7 +151,7 @@ impl Super {
     /// `EINVAL` for a limit below what is in use, or what quotas would be; nothing has changed.
     pub(crate) fn reconfigure(&self, context: &FsContext<'_>, options: &Options) -> Result {
         self.quota.may_become(context, &options.quota)?;
-        let used = self.info.inodes();
+        let used = self.inodes.used();
         if let Limit::At(inodes) = options.inodes {
             if inodes < used {
                 context.error(fmt!("nr_inodes={inodes}: {used} are in use already"));
@@ -164,7 +167,7 @@ impl Super {
             })?;
         }
         if options.inodes != Limit::Default {
-            self.info.set_max_inodes(options.inodes.or(0));
+            self.inodes.set_max_inodes(options.inodes.or(0));
         }
         Ok(())
     }
@@ -177,7 +180,7 @@ impl Super {
             Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),
             None => seq_print!(line, ",size=0"),
         }
-        match self.info.max_inodes() {
+        match self.inodes.max_inodes() {
             Some(inodes) if inodes == default_inodes() => (),
             Some(inodes) => seq_print!(line, ",nr_inodes={inodes}"),
             None => seq_print!(line, ",nr_inodes=0"),
@@ -199,7 +202,7 @@ impl Super {
     pub(crate) fn statfs(&self) -> vfs::StatFs {
         vfs::StatFs {
             blocks: (self.pool.limit(), self.pool.charged()),
-            inodes: (self.info.max_inodes(), self.info.inodes()),
+            inodes: (self.inodes.max_inodes(), self.inodes.used()),
         }
     }
 }

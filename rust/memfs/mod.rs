@@ -4,8 +4,8 @@
 //! keep to themselves: names, attributes, access control lists, flags, file handles, quotas.
 //!
 //! Knows nothing of files' data. A filesystem implements [`MemFs`], keeps an [`InodeInfo`] with
-//! each inode and a [`SbInfo`] with each superblock, and gives its inodes the tables from here, or
-//! its own that call what is here.
+//! each inode and an [`InodeSpace`] with each superblock, and gives its inodes the tables from
+//! here, or its own that call what is here.
 //!
 //! | module | concern | compare |
 //! |---|---|---|
@@ -30,7 +30,7 @@ pub(crate) mod readdir;
 pub(crate) mod space;
 pub(crate) mod xattr;
 
-pub(crate) use self::space::SbInfo;
+pub(crate) use self::space::InodeSpace;
 
 use self::{
     dir_offsets::DirOffsets,
@@ -62,8 +62,8 @@ pub(crate) trait MemFs: FileSystem {
     /// Returns what is kept with an inode for this layer.
     fn info(inode: &Inode<Self>) -> &InodeInfo;
 
-    /// Returns what is kept with a superblock for this layer.
-    fn sb_info(sb: &SuperBlock<Self>) -> &SbInfo;
+    /// Returns the space for the inodes of a superblock.
+    fn inode_space(sb: &SuperBlock<Self>) -> &InodeSpace;
 
     /// Makes a new inode a regular file.
     fn init_regular(inode: &NewInode<Self>);
@@ -125,5 +125,5 @@ pub(crate) fn evict_inode<T: MemFs>(inode: &Inode<T>) {
     // Cannot fail: it counts less.
     let _ = space::adjust_bytes(inode, bytes, 0);
     quota::free_inode(inode, T::blocks(inode));
-    T::sb_info(inode.super_block()).free_inode();
+    T::inode_space(inode.super_block()).free_inode();
 }

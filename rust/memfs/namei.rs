@@ -105,7 +105,7 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
         let reservation = Reservation::new()?;
         // The first name, of a file opened with O_TMPFILE, comes with the inode.
         if inode.nlink() > 0 {
-            T::sb_info(dir.super_block()).reserve_name()?;
+            T::inode_space(dir.super_block()).reserve_name()?;
         }
         dir_offsets::of(dir).insert(reservation, name);
         dir.set_mtime_ctime_current();
@@ -184,9 +184,9 @@ fn new_uncharged<T: MemFs>(
     dir: Option<&Inode<T>>,
     mode: u16,
 ) -> Result<NewInode<T>> {
-    let ino = T::sb_info(sb).reserve_inode()?;
+    let ino = T::inode_space(sb).reserve_inode()?;
     // From here on `evict_inode` frees it.
-    let inode = NewInode::new(sb, ino).inspect_err(|_| T::sb_info(sb).free_inode())?;
+    let inode = NewInode::new(sb, ino).inspect_err(|_| T::inode_space(sb).free_inode())?;
     inode.init_owner(idmap, dir, mode);
     T::info(&inode).btime.populate(inode.init_timestamps());
     Ok(inode)
@@ -281,7 +281,7 @@ fn drop_links<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>, inode: &Inode<T>
         inode.drop_nlink();
     } else if inode.nlink() > 1 {
         // It was counted as an inode.
-        T::sb_info(dir.super_block()).free_inode();
+        T::inode_space(dir.super_block()).free_inode();
     }
     inode.drop_nlink();
     name.make_discardable();

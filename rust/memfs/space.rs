@@ -24,8 +24,8 @@ use kernel::{
 /// `BOGO_INODE_SIZE`.
 pub(crate) const INODE_SPACE: u64 = 1024;
 
-/// The inodes of a superblock, counted.
-pub(crate) struct SbInfo {
+/// The space of `nr_inodes=`: counts the inodes of a superblock, and what counts as such.
+pub(crate) struct InodeSpace {
     /// The most inodes; `u64::MAX` for no limit.
     max_inodes: Atomic<u64>,
     /// The space that is taken, in bytes: [`INODE_SPACE`] for each inode and each further name, and
@@ -36,7 +36,7 @@ pub(crate) struct SbInfo {
     next_ino: Atomic<u64>,
 }
 
-impl SbInfo {
+impl InodeSpace {
     /// Returns one without inodes.
     pub(crate) fn new(max_inodes: Option<u64>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl SbInfo {
     }
 
     /// Returns how many inodes exist, or would take the space that is taken.
-    pub(crate) fn inodes(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used_ispace.load(Relaxed).div_ceil(INODE_SPACE)
     }
 
@@ -136,7 +136,7 @@ pub(super) fn adjust_bytes<T: MemFs>(inode: &Inode<T>, before: u64, after: u64) 
     let blocks = |bytes: u64| bytes.div_ceil(PAGE_SIZE as u64);
     let more = blocks(after).saturating_sub(blocks(before));
     let charge = Charge::new(inode, more)?;
-    T::sb_info(inode.super_block()).adjust_bytes(before, after)?;
+    T::inode_space(inode.super_block()).adjust_bytes(before, after)?;
     charge.commit(more);
     drop(Charge::freed(
         inode,

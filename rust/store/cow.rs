@@ -79,7 +79,7 @@ impl MakeMut for CopyOnWrite<'_> {
     }
 }
 
-/// Makes a node that shares every child of `node`. Full blocks are copied, see
+/// Makes a node that shares every child of `node`. Full blocks are duplicated, see
 /// [`Leaf::copy_from`](super::block::Leaf::copy_from).
 ///
 /// # Errors

@@ -51,6 +51,14 @@
 //! it counts readers of A, too. So each slot has an **owned** bit, which says that no other
 //! tree ever held the block. A new block gets it, and nothing else does.
 //!
+//! ## Three kinds of copies
+//!
+//! * **Copied on write** (cow) is a node or block that is shared, or was, and is to be changed: the
+//!   copy takes its place in the tree that changes.
+//! * **Duplicated** is a block that is to be shared and cannot be, as it is full or referenced (see
+//!   below): the other tree gets the duplicate.
+//! * **Copied**, without more, are bytes, as by `read(2)`, `write(2)` or `copy_file_range(2)`.
+//!
 //! ## Generations
 //!
 //! A clone must clear all bits of both files, in O(1). So a bit only counts if the leaf's
@@ -80,7 +88,7 @@
 //!    removing, of all in the range;
 //! 2. looked for blocks that are still **referenced**, by more than the store
 //!    ([`block::MappedBlocks::for_each_referenced`]): a pin may be a device's that stores without
-//!    an entry. Of these the clone gets copies, and they stay owned.
+//!    an entry. Of these the clone gets duplicates, and they stay owned.
 //!
 //! A fault that is to map a block writable enters it in the list under the tree's lock, so that
 //! `get_stable` does not give it out. The next store after a clone faults, finds the block not to
@@ -88,15 +96,10 @@
 //!
 //! ## Locks
 //!
-//! In this order, after `i_rwsem`, `mmap_lock` and `invalidate_lock`:
-//!
-//! 1. the lock around a tree, a spinning `rwlock_t` of its file; never two at once
-//! 2. the lists of a [`block::MappedBlocks`]
-//! 3. the pool's list of orphans
-//!
-//! A tree changes with `invalidate_lock` held exclusive, but for bits and counts of unwritten
-//! blocks. Nothing sleeps under the tree's lock: nodes, and blocks for copies, are allocated before
-//! ([`Prealloc`]). A tree from [`Tree::edit`] is changed without a lock.
+//! `docs/design.md` has all of them, and their order. A tree changes with `invalidate_lock` held
+//! exclusive, but for bits and counts of unwritten blocks. Nothing sleeps under the tree's lock:
+//! nodes, and blocks for duplicates, are allocated before ([`Prealloc`]). A tree from
+//! [`Tree::edit`] is changed without a lock.
 //!
 //! ## References and charges
 //!
@@ -113,9 +116,9 @@
 //!
 //! A referenced block that no slot holds is an **orphan**: it stays charged, and the store keeps
 //! its reference until that is the only one (`block/reap.rs`). At 2^15 slots a block is **full**:
-//! it is copied instead of shared, so that the count does not overflow (`block/page.rs`). A block's
-//! **number**, which FIEMAP reports, comes with its first slot and depends on its place in the leaf
-//! (`block/numbers.rs`).
+//! it is duplicated instead of shared, so that the count does not overflow (`block/page.rs`). A
+//! block's **number**, which FIEMAP reports, comes with its first slot and depends on its place in
+//! the leaf (`block/numbers.rs`).
 
 // The KUnit module has the store as a public module.
 #![allow(unreachable_pub)]

@@ -23,7 +23,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Nodes, and blocks for copies, for changes to a [`Tree`](super::Tree) under a spinning lock.
+/// Nodes, and blocks for duplicates, for changes to a [`Tree`](super::Tree) under a spinning lock.
 ///
 /// A change first asks whether there are enough. If not, the caller drops the lock, fills the
 /// `Prealloc` and tries again.
@@ -87,12 +87,12 @@ pub struct Prealloc {
     wanted: usize,
     /// How many more the changes after it will need, probably.
     extra: usize,
-    /// Blocks for copies of full blocks.
+    /// Blocks for duplicates of full blocks.
     spares: Option<KVec<Spare>>,
     /// How many of them the last change needs.
     wanted_spares: usize,
     /// How many were used.
-    copied: u64,
+    duplicated: u64,
     source: NodeSource,
     /// What was used since the last [`Prealloc::refill`]: nodes, spares.
     used: [usize; 2],
@@ -267,9 +267,9 @@ impl Prealloc {
         self.source != NodeSource::Prealloc || self.len() >= self.wanted + self.extra
     }
 
-    /// Returns how many full blocks were copied since the last call.
-    pub(super) fn take_copied(&mut self) -> u64 {
-        core::mem::take(&mut self.copied)
+    /// Returns how many full blocks were duplicated since the last call.
+    pub(super) fn take_duplicated(&mut self) -> u64 {
+        core::mem::take(&mut self.duplicated)
     }
 
     /// Makes a node of `pool`, initialised with what `content` makes of its charge.
@@ -320,7 +320,7 @@ impl SpareSource for Prealloc {
             }
         };
         self.used[SPARE] += usize::from(spare.is_some());
-        self.copied += u64::from(spare.is_some());
+        self.duplicated += u64::from(spare.is_some());
         Ok(spare)
     }
 }

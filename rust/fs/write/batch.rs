@@ -68,12 +68,12 @@ pub(super) fn write_blocks<const N: usize>(
         Some(n) => (n, n * BLOCK_SIZE - offset),
         None => (n, len),
     };
-    let own: [_; N] = array::from_fn(|i| match &olds[i] {
+    let in_place: [_; N] = array::from_fn(|i| match &olds[i] {
         Lookup::Owned(block) => Some(block),
         _ => None,
     });
-    if own[..n].iter().all(Option::is_some) {
-        return source.fill_or_err(&own[..n], offset, len);
+    if in_place[..n].iter().all(Option::is_some) {
+        return source.fill_or_err(&in_place[..n], offset, len);
     }
     let mut news = [const { None }; N];
     let is_hole = |i| {
@@ -82,16 +82,17 @@ pub(super) fn write_blocks<const N: usize>(
     };
     let (n, made) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
     trace_cow(inode, block_of(pos), &olds, &news);
-    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(own[i]));
+    let targets: [_; N] =
+        array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(in_place[i]));
     let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
     let (done, filled) = source.fill_or_err(&targets[..n], offset, len);
     if let Err(err) = complete(&mut news[..n], &olds, offset, done, len) {
         // It is poisoned by now.
-        wipe_own(inode, inode.size().max(pos)..pos + done as u64);
+        wipe_in_place(inode, inode.size().max(pos)..pos + done as u64);
         return (0, Err(err));
     }
     if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
-        wipe_own(inode, end.max(inode.size())..pos + done as u64);
+        wipe_in_place(inode, end.max(inode.size())..pos + done as u64);
         return (end.saturating_sub(pos) as usize, Err(err));
     }
     (done, filled.and(made))
@@ -177,7 +178,7 @@ fn make_blocks<'a>(
 }
 
 /// Zeroes what was written in place to `bytes`, which lie beyond the end of the file.
-fn wipe_own(inode: &LockedInode, bytes: Range<u64>) {
+fn wipe_in_place(inode: &LockedInode, bytes: Range<u64>) {
     let mut at = bytes.start;
     while at < bytes.end {
         let offset = offset_in_block(at);

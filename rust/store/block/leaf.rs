@@ -162,8 +162,9 @@ impl Slots {
         self.block(i).is_some_and(|block| block.slot_count() == 1)
     }
 
-    /// Returns whether the owned bit of slot `i` is set in `generation`.
-    pub fn is_owned(&self, i: usize, generation: u64) -> bool {
+    /// Returns whether the owned bit of slot `i` is set in `generation`. That alone does not make
+    /// the block [`Lookup::Owned`](crate::store::Lookup::Owned): other slots may hold it.
+    pub fn has_owned_bit(&self, i: usize, generation: u64) -> bool {
         self.owned_in(generation) & bit(i) != 0
     }
 
@@ -308,12 +309,12 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
     }
 
     /// Makes slot `i` share the block that slot `j` of `other` holds, which is of the same pool. A
-    /// full block is copied to a spare.
+    /// full block is duplicated in a spare.
     ///
     /// # Errors
     ///
     /// Those of `spares`; `EIO` if a full block is poisoned. The slot is unchanged.
-    pub fn share(
+    pub fn share_slot(
         &mut self,
         i: usize,
         other: &Slots,
@@ -321,16 +322,16 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         spares: &mut impl SpareSource,
     ) -> Result<BlockCount> {
         let block = match other.block(j) {
-            Some(block) if !block.try_get_slot() => Some(self.copy_full(i, block, spares)?),
+            Some(block) if !block.try_get_slot() => Some(self.duplicate_full(i, block, spares)?),
             block => block,
         };
         // INVARIANT: The slot was counted above; both are of one pool.
         Ok(self.replace(i, block, other.is_unwritten(j)))
     }
 
-    /// Returns what slot `i` is to hold for the full `block`: a copy, or, if `spares` says so, the
-    /// block, which counts the slot.
-    fn copy_full(
+    /// Returns what slot `i` is to hold for the full `block`: a duplicate, or, if `spares` says so,
+    /// the block, which counts the slot.
+    fn duplicate_full(
         &mut self,
         i: usize,
         block: RawBlock,
@@ -339,7 +340,7 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         match spares.take_spare(self.pool.pool())? {
             Some(spare) => {
                 let number = self.take_numbers(i, i + 1);
-                spare.into_copy_of(block, number)
+                spare.into_duplicate_of(block, number)
             }
             None => {
                 block.get_slot();
@@ -348,25 +349,25 @@ impl<const N: usize, P: InPool> Leaf<N, P> {
         }
     }
 
-    /// Fills this empty leaf with the blocks of `other`, and their bits. Full blocks are copied to
-    /// spares, without the owned bit: page tables may map the original.
+    /// Fills this empty leaf with the blocks of `other`, and their bits. Full blocks are
+    /// duplicated in spares, without the owned bit: page tables may map the original.
     ///
     /// # Errors
     ///
-    /// Those of [`Leaf::share`]; some slots may be filled.
+    /// Those of [`Leaf::share_slot`]; some slots may be filled.
     pub fn copy_from(&mut self, other: &Self, spares: &mut impl SpareSource) -> Result {
         debug_assert!(Arc::ptr_eq(other.pool.pool(), self.pool.pool()));
         (self.slots.generation, self.slots.owned) = (other.generation, other.owned);
         self.slots.unwritten = other.unwritten;
-        // The last full block and its copy, as adjacent slots may hold the same block.
+        // The last full block and its duplicate, as adjacent slots may hold the same block.
         let mut last: Option<(RawBlock, RawBlock)> = None;
         for (i, &block) in other.slots.blocks.iter().enumerate() {
             let Some(block) = block else { continue };
             let mut held = block;
             if !block.try_get_slot() {
                 held = match last.filter(|(full, _)| *full == block) {
-                    Some((_, copy)) if copy.try_get_slot() => copy,
-                    _ => self.copy_full(i, block, spares)?,
+                    Some((_, duplicate)) if duplicate.try_get_slot() => duplicate,
+                    _ => self.duplicate_full(i, block, spares)?,
                 };
                 if held != block {
                     last = Some((block, held));

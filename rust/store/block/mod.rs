@@ -13,7 +13,7 @@
 //! | [`BlockBatch`], [`ContigBlocks`] | several new blocks; those that are virtually contiguous |
 //! | [`BlockCount`] | how many blocks, and how many of them are written |
 //! | [`Leaf`], [`Slots`] | slots that may hold a block; only a leaf owns the blocks |
-//! | [`Spare`], [`SpareSource`] | blocks for copies of full blocks |
+//! | [`Spare`], [`SpareSource`] | blocks for duplicates of full blocks |
 //! | [`BlockRef`] | a reference to a block's page, for access to its bytes |
 //! | [`MappedBlocks`] | the blocks that carry an inode's `address_space` |
 //!

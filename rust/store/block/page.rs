@@ -15,7 +15,7 @@
 //! memory; it is 0 if all numbers are spent, see [`numbers`](super::numbers).
 //!
 //! The slot count does not overflow: at half of what it can count a block is **full**, and is
-//! copied instead of shared. Without a lock a slot is added together with the check
+//! duplicated instead of shared. Without a lock a slot is added together with the check
 //! ([`RawBlock::try_get_slot`]). Under a tree's lock, where no page can be allocated, the check
 //! comes first and the slot is added later ([`RawBlock::get_slot`]): the other half is for as many
 //! threads as can do so at the same time, one on each processor, as the lock spins.
@@ -133,7 +133,7 @@ impl RawBlock {
         self.state().load(Acquire) & SLOT_COUNT_MASK
     }
 
-    /// Returns whether the block is to be copied instead of shared, as too many slots hold it.
+    /// Returns whether the block is to be duplicated instead of shared, as too many slots hold it.
     pub(super) fn is_full(self) -> bool {
         self.state().load(Relaxed) & SLOT_COUNT_MASK >= MAX_SLOTS
     }

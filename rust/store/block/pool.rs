@@ -61,8 +61,8 @@ pub struct Pool {
     used: Atomic<u64>,
     pub(super) numbers: Numbers,
     nodes: Atomic<u64>,
-    /// See [`Pool::copied`].
-    copied: Atomic<u64>,
+    /// See [`Pool::replaced`].
+    replaced: Atomic<u64>,
     next_generation: Atomic<u64>,
     /// See [`Pool::order`].
     order: Atomic<u32>,
@@ -157,7 +157,7 @@ impl Pool {
                 limit: Atomic::new(limit.unwrap_or(u64::MAX)),
                 used: Atomic::new(0),
                 nodes: Atomic::new(0),
-                copied: Atomic::new(0),
+                replaced: Atomic::new(0),
                 numbers: Numbers::new(),
                 next_generation: Atomic::new(1),
                 order: Atomic::new(u32::MAX),
@@ -204,15 +204,16 @@ impl Pool {
         self.nodes.load(Relaxed)
     }
 
-    /// Returns how many new blocks took the place of others in trees: copies on write, of
-    /// referenced blocks, by UNSHARE and truncation; also in trees that were dropped after an error.
-    pub fn copied(&self) -> u64 {
-        self.copied.load(Relaxed)
+    /// Returns how many new blocks took the place of others in trees: copies on write, duplicates
+    /// of referenced blocks, those of UNSHARE and truncation; also in trees that were dropped after
+    /// an error.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Relaxed)
     }
 
     /// Counts such blocks.
-    pub(in crate::store) fn add_copied(&self, n: u64) {
-        self.copied.add(n, Relaxed);
+    pub(in crate::store) fn add_replaced(&self, n: u64) {
+        self.replaced.add(n, Relaxed);
     }
 
     /// Returns how many of the blocks no slot holds, but are referenced.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Spare blocks: allocated in advance, to become copies of full blocks under a lock.
+//! Spare blocks: allocated in advance, to become duplicates of full blocks under a lock.
 
 use super::{
     page::{
@@ -68,12 +68,13 @@ impl Spare {
         f(unsafe { NewBlock::from_raw(&pool, this.block) })
     }
 
-    /// Makes the block a copy of `old`, with this number, for a slot that owns it from then on.
+    /// Makes the block a duplicate of `old`, with this number, for a slot that owns it from then
+    /// on.
     ///
     /// # Errors
     ///
     /// `EIO` if `old` is poisoned.
-    pub(super) fn into_copy_of(self, old: RawBlock, number: u64) -> Result<RawBlock> {
+    pub(super) fn into_duplicate_of(self, old: RawBlock, number: u64) -> Result<RawBlock> {
         self.into_block(|block| {
             block.bytes().copy_block(&BlockRef::new(old))?;
             Ok(block.into_slot(number))
@@ -88,9 +89,9 @@ impl Drop for Spare {
     }
 }
 
-/// A source of blocks for copies of full blocks.
+/// A source of blocks for duplicates of full blocks.
 pub trait SpareSource {
-    /// Returns a block that is to become a copy of a full one.
+    /// Returns a block that is to become a duplicate of a full one.
     ///
     /// `None` lets one more slot hold the full block. That is only right if a spinning lock has
     /// been held since the block was seen not to be full: see [`page`](super::page).

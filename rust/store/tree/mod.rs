@@ -66,8 +66,8 @@ pub struct Tree {
     pool: Arc<Pool>,
     /// The generation in which new blocks are owned.
     generation: u64,
-    /// See [`Tree::take_copied`].
-    copied: u64,
+    /// See [`Tree::take_duplicated`].
+    duplicated: u64,
     root: Root,
 }
 
@@ -110,6 +110,11 @@ impl Lookup {
         matches!(self, Self::Hole)
     }
 
+    /// Returns whether a write needs no new block: [`Lookup::Owned`] or [`Lookup::Unwritten`].
+    pub fn needs_no_block(&self) -> bool {
+        matches!(self, Self::Owned(_) | Self::Unwritten(_))
+    }
+
     /// Returns the block, if there is one.
     pub fn as_block(&self) -> Option<&BlockRef> {
         match self {
@@ -140,7 +145,7 @@ impl Tree {
         Self {
             pool,
             generation,
-            copied: 0,
+            duplicated: 0,
             root: EMPTY,
         }
     }
@@ -159,7 +164,7 @@ impl Tree {
         Self {
             pool: self.pool.clone(),
             generation: self.generation,
-            copied: 0,
+            duplicated: 0,
             root: self.root.clone(),
         }
     }
@@ -181,10 +186,10 @@ impl Tree {
         }
     }
 
-    /// Returns how many full blocks were copied since the last call. Page tables may map the
-    /// originals, and the copies are not shared with where the blocks came from.
-    pub fn take_copied(&mut self) -> u64 {
-        core::mem::take(&mut self.copied)
+    /// Returns how many full blocks were duplicated since the last call. Page tables may map
+    /// the originals, and the duplicates are not shared with where the blocks came from.
+    pub fn take_duplicated(&mut self) -> u64 {
+        core::mem::take(&mut self.duplicated)
     }
 
     /// Counts the blocks, shared or not; a block counts as often as it occurs.
@@ -231,7 +236,7 @@ impl Tree {
         match slots.get(i) {
             None => Lookup::Hole,
             Some(block) if !unique || !slots.is_sole_holder(i) => Lookup::Shared(block),
-            Some(block) if !slots.is_owned(i, self.generation) => Lookup::WasShared(block),
+            Some(block) if !slots.has_owned_bit(i, self.generation) => Lookup::WasShared(block),
             Some(block) if slots.is_unwritten(i) => Lookup::Unwritten(block),
             Some(block) => Lookup::Owned(block),
         }

@@ -64,7 +64,7 @@ impl Tree {
             });
             index += n;
         }
-        self.share_range(self.pool.new_generation(), range, prealloc)
+        self.part(self.pool.new_generation(), range, prealloc)
     }
 
     /// As [`Tree::edit`], with the blocks in `range` only: the others do not count as shared.
@@ -73,7 +73,7 @@ impl Tree {
     ///
     /// Those of `prealloc`.
     pub fn edit_range(&self, range: Range<u64>, prealloc: &mut Prealloc) -> Result<Self> {
-        self.share_range(self.generation, range, prealloc)
+        self.part(self.generation, range, prealloc)
     }
 
     /// As [`Tree::edit`], without a block.
@@ -81,25 +81,20 @@ impl Tree {
         Self {
             pool: self.pool.clone(),
             generation: self.generation,
-            copied: 0,
+            duplicated: 0,
             root: EMPTY,
         }
     }
 
     /// Returns a tree with the blocks in `range` at their indexes.
-    fn share_range(
-        &self,
-        generation: u64,
-        range: Range<u64>,
-        prealloc: &mut Prealloc,
-    ) -> Result<Self> {
+    fn part(&self, generation: u64, range: Range<u64>, prealloc: &mut Prealloc) -> Result<Self> {
         let mut part = Self {
             generation,
             ..self.edit_empty()
         };
         let (first, end) = (range.start, range.end.min(self.end()));
         if first < end {
-            part.share(first, self, first, end - first, prealloc, || Ok(()))?;
+            part.share_range(first, self, first, end - first, prealloc, || Ok(()))?;
         }
         Ok(part)
     }
@@ -130,7 +125,7 @@ impl Tree {
         let mut stable = None;
         self.update_in_place(index, |slots, i| {
             stable = slots.get(i).map(|block| {
-                if slots.is_owned(i, generation)
+                if slots.has_owned_bit(i, generation)
                     && (!slots.is_sole_holder(i) || block.is_mapped_writable())
                 {
                     return StableRef::NeedsCopy(block);
@@ -144,7 +139,7 @@ impl Tree {
             None => StableRef::Hole,
             Some((slots, i, _)) => match slots.get(i) {
                 None => StableRef::Hole,
-                Some(block) if slots.is_owned(i, generation) => StableRef::NeedsCopy(block),
+                Some(block) if slots.has_owned_bit(i, generation) => StableRef::NeedsCopy(block),
                 Some(block) => StableRef::Block(block),
             },
         })

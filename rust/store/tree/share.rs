@@ -51,12 +51,12 @@ impl Tree {
     /// }
     ///
     /// let mut tree = Tree::new(pool.clone());
-    /// tree.share(640, &from, 0, 64, &mut prealloc, || Ok(()))?;
+    /// tree.share_range(640, &from, 0, 64, &mut prealloc, || Ok(()))?;
     /// assert_eq!(tree.blocks(), 64);
     /// assert_eq!(pool.used(), 64);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn share(
+    pub fn share_range(
         &mut self,
         index: u64,
         from: &Tree,
@@ -72,8 +72,8 @@ impl Tree {
         Ok(())
     }
 
-    /// As [`Tree::share`], in at most `steps`, which it reduces. Returns how many of the blocks it
-    /// shared, from the first on.
+    /// As [`Tree::share_range`], in at most `steps`, which it reduces. Returns how many of the
+    /// blocks it shared, from the first on.
     #[allow(clippy::too_many_arguments)]
     pub fn share_bounded(
         &mut self,
@@ -115,7 +115,7 @@ impl Tree {
             .check_node_room(self.blocks_in(range) / span(height))
     }
 
-    /// Takes one step of [`Tree::share`]. Returns how many blocks it shared.
+    /// Takes one step of [`Tree::share_range`]. Returns how many blocks it shared.
     fn share_step(
         &mut self,
         to: u64,
@@ -164,15 +164,17 @@ impl Tree {
         let n = (n as u64).min(left) as usize;
         if self.fits_in_root(to) && slots.len() == 1 {
             let mut one = Leaf::new(self.pool.clone());
-            one.share(0, slots, first, prealloc)?;
+            one.share_slot(0, slots, first, prealloc)?;
             self.root = Root::One(one);
-            self.copied += prealloc.take_copied();
+            self.duplicated += prealloc.take_duplicated();
             return Ok(1);
         }
         self.update(to, prealloc, |node, i, nodes| {
             let mut delta = BlockCount::default();
             for k in 0..n {
-                delta += node.leaf.share(i + k, slots, first + k, nodes.prealloc)?;
+                delta += node
+                    .leaf
+                    .share_slot(i + k, slots, first + k, nodes.prealloc)?;
             }
             Ok(delta)
         })?;

@@ -154,7 +154,7 @@ impl Tree {
         let (root, height, pool) = self.raise_height(height_for(index), prealloc)?;
         let mut nodes = CopyOnWrite { pool, prealloc };
         let result = cow::update_leaf(root, height, index, &mut nodes, change);
-        self.copied += prealloc.take_copied();
+        self.duplicated += prealloc.take_duplicated();
         result
     }
 
@@ -185,7 +185,7 @@ impl Tree {
         let (root, height, pool) = self.raise_height(height_for(range.end - 1), prealloc)?;
         let mut nodes = CopyOnWrite { pool, prealloc };
         let result = cow::replace(root, height, range, &mut content, &mut nodes);
-        self.copied += prealloc.take_copied();
+        self.duplicated += prealloc.take_duplicated();
         result.map(|_| ())
     }
 
@@ -210,7 +210,7 @@ impl Tree {
         match block {
             Some(block) => Err(block),
             None => {
-                self.count_copied(1, delta);
+                self.count_replaced(1, delta);
                 Ok(())
             }
         }
@@ -272,20 +272,20 @@ impl Tree {
             let mut delta = one.insert(0, block, generation);
             delta.blocks -= self.blocks();
             self.root = Root::One(one);
-            self.count_copied(1, delta);
+            self.count_replaced(1, delta);
             return Ok(());
         }
         let delta = self.update(index, prealloc, |node, i, _| {
             Ok(node.leaf.insert(i, block, generation))
         })?;
-        self.count_copied(1, delta);
+        self.count_replaced(1, delta);
         Ok(())
     }
 
     /// Counts those of `inserted` blocks that took the place of others.
-    fn count_copied(&self, inserted: u64, delta: BlockCount) {
+    fn count_replaced(&self, inserted: u64, delta: BlockCount) {
         if delta.blocks < inserted {
-            self.pool.add_copied(inserted - delta.blocks);
+            self.pool.add_replaced(inserted - delta.blocks);
         }
     }
 
@@ -325,7 +325,7 @@ impl Tree {
                     delta += node.leaf.insert_run(i, n, blocks, generation);
                     Ok(delta)
                 })?;
-                self.count_copied(n as u64, delta);
+                self.count_replaced(n as u64, delta);
                 at += n as u64;
             }
         }

@@ -632,7 +632,7 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
         let names = [
             "blocks",
             "blocks_orphaned",
-            "blocks_copied",
+            "blocks_replaced",
             "blocks_limit",
             "nodes",
             "inodes_and_further_names",
@@ -669,7 +669,11 @@ fn the_summary_of_a_mount_says_what_it_holds(t: &Test) -> Outcome {
     expect_eq(copied["blocks_charged"], used, "blocks charged, as in df")?;
     let used = space.inodes - space.free_inodes;
     expect_eq(copied["inodes_charged"], used, "inodes charged, as in df")?;
-    expect_eq(copied["blocks_copied"], 2, "two blocks of a clone written")?;
+    expect_eq(
+        copied["blocks_replaced"],
+        2,
+        "two blocks of a clone written",
+    )?;
     expect_eq(copied["blocks"], 118, "they exist beside the old ones")?;
     drop(kept);
     let mode =

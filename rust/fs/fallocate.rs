@@ -2,6 +2,8 @@
 
 //! `fallocate(2)`: allocating, punching holes, zeroing. Collapsing and inserting ranges are in
 //! `shift.rs`.
+//!
+//! To add a mode: `CONTRIBUTING.md` has a list.
 
 use super::{
     block_of, blocks_for, clear::Clearing, offset_in_block, room::Room, shift::shift,
@@ -92,21 +94,30 @@ pub(crate) fn fallocate(file: &File<ReflinkFs>, flags: u32, bytes: Range<u64>) -
     change(&Changing::begin(&inode, file)?, mode, bytes, size)
 }
 
+/// Which places of a range get new blocks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    /// Holes: unwritten blocks.
+    Holes,
+    /// Holes, and shared blocks: copies of these.
+    HolesAndShared,
+}
+
 /// Makes the change. The size is `size` afterwards.
 fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Result {
     let blocks = block_of(bytes.start)..blocks_for(bytes.end);
-    let (clears, fills, unshare) = match mode {
+    let (clears, fills) = match mode {
         Mode::CollapseRange => return shift(inode, blocks.end, blocks.start, size),
         Mode::InsertRange => return shift(inode, blocks.start, blocks.end, size),
-        Mode::Allocate => (false, true, false),
-        Mode::PunchHole => (true, false, false),
+        Mode::Allocate => (false, Some(Fill::Holes)),
+        Mode::PunchHole => (true, None),
         // Clearing drops shared blocks, so that they take as much room as holes.
-        Mode::ZeroRange => (true, true, true),
-        Mode::UnshareRange => (false, true, true),
+        Mode::ZeroRange => (true, Some(Fill::HolesAndShared)),
+        Mode::UnshareRange => (false, Some(Fill::HolesAndShared)),
     };
     let mut charge = Charge::empty(inode);
-    if fills {
-        charge = Charge::new(inode, holes(inode, &blocks, unshare)?)?;
+    if let Some(places) = fills {
+        charge = Charge::new(inode, holes(inode, &blocks, places)?)?;
     }
     if clears {
         let freed = Room::new(inode.info().blocks.pool()).retry(|room| {
@@ -116,8 +127,8 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         // What goes here comes again below, so that its charge is not given back first.
         charge.merge(freed);
     }
-    if fills {
-        fill(inode, blocks, unshare, &mut charge)?;
+    if let Some(places) = fills {
+        fill(inode, blocks, places, &mut charge)?;
     }
     if size > inode.size() {
         wipe_tail(inode, size);
@@ -126,18 +137,17 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
     Ok(())
 }
 
-/// Returns how many holes there are in a range. Checks that there is room for them, and with
-/// `unshare` for a copy of each shared block. Takes no more steps than there are free blocks, and
-/// blocks of the file's own.
+/// Returns how many holes there are in a range. Checks that there is room for all that `places`
+/// names. Takes no more steps than there are free blocks, and owned blocks.
 ///
 /// # Errors
 ///
 /// `ENOSPC`; `EINTR` if a fatal signal is pending.
-fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64> {
+fn holes(inode: &LockedInode, blocks: &Range<u64>, places: Fill) -> Result<u64> {
     let file_blocks = &inode.info().blocks;
     let holes = blocks.end - blocks.start - file_blocks.blocks_in(blocks.clone());
     file_blocks.pool().check_room(holes)?;
-    if !unshare {
+    if places == Fill::Holes {
         return Ok(holes);
     }
     let mut room = holes;
@@ -156,25 +166,24 @@ fn holes(inode: &LockedInode, blocks: &Range<u64>, unshare: bool) -> Result<u64>
     Ok(holes)
 }
 
-/// Inserts unwritten blocks into holes, and with `unshare` replaces shared blocks by copies. Takes
-/// what they cost from `charge`.
+/// Inserts new blocks in `places` of a range. Takes what they cost from `charge`.
 fn fill<'a>(
     inode: &'a LockedInode,
     blocks: Range<u64>,
-    unshare: bool,
+    places: Fill,
     charge: &mut Charge<'a>,
 ) -> Result {
     let file_blocks = &inode.info().blocks;
     let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
-        if !unshare {
+        if places == Fill::Holes {
             // Skips blocks, of which there may be many.
             start = file_blocks.next_hole(start);
         }
         let end = blocks.end.min(start.saturating_add(STEP_BLOCKS as u64));
         if start < end {
-            fill_step(inode, start..end, unshare, charge, &mut prealloc)?;
+            fill_step(inode, start..end, places, charge, &mut prealloc)?;
         }
         start = end.max(start);
         cond_resched_killable()?;
@@ -187,7 +196,7 @@ fn fill<'a>(
 fn fill_step<'a>(
     inode: &'a LockedInode,
     blocks: Range<u64>,
-    unshare: bool,
+    places: Fill,
     charge: &mut Charge<'a>,
     prealloc: &mut Prealloc,
 ) -> Result {
@@ -197,7 +206,7 @@ fn fill_step<'a>(
         let old = file_blocks.lookup(index);
         let advance = match old {
             Lookup::Hole => charge.split(1),
-            Lookup::Shared(_) if unshare => Charge::empty(inode),
+            Lookup::Shared(_) if places == Fill::HolesAndShared => Charge::empty(inode),
             _ => continue,
         };
         let mut block = ChargedBlock::new(inode, &old, advance)?;
@@ -213,15 +222,10 @@ fn fill_step<'a>(
     file_blocks.prealloc(blocks.start, blocks.end - 1, prealloc);
     let mut lock = inode.invalidate_lock();
     for (index, new) in blocks.zip(news) {
-        // A fault may have given the file a block of its own meanwhile, and nothing else can have.
-        let is_own = || {
-            matches!(
-                file_blocks.lookup(index),
-                Lookup::Owned(_) | Lookup::Unwritten(_)
-            )
-        };
+        // A fault may have given the file an owned block meanwhile, and nothing else can have.
+        let is_needed = || !file_blocks.lookup(index).needs_no_block();
         let mut new = new;
-        while let Some(block) = new.take().filter(|_| !is_own()) {
+        while let Some(block) = new.take().filter(|_| is_needed()) {
             // The old block, or the zeros that stand for a hole, may be mapped.
             lock.unmap(index..index + 1);
             new = block.insert(&lock, index, prealloc)?;

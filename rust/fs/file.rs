@@ -187,21 +187,28 @@ impl FileOperations<ReflinkFs> for RegularFile {
     /// `CAN_SHORTEN` tells a call with a flag that came through overlayfs from an ioctl: see
     /// [`FOP_COPY_FLAGS`].
     fn remap_file_range(range: FileRange<'_, ReflinkFs>, flags: u32) -> Result<u64> {
-        if flags & !(remap::DEDUP | remap::ADVISORY) != 0 {
-            return Err(EINVAL);
-        }
-        let dedupes = flags & remap::DEDUP != 0;
-        let can_shorten = flags & remap::CAN_SHORTEN != 0;
+        /// `FICLONE`, `FICLONERANGE`: what cannot be shared is duplicated.
+        const IOCTL_CLONE: u32 = 0;
+        /// `COPY_FR_REFLINK` through overlayfs.
+        const FLAG_CLONE: u32 = remap::CAN_SHORTEN;
+        /// `FIDEDUPERANGE`: what cannot be shared, but is equal, is left alone.
+        const IOCTL_DEDUPE: u32 = remap::DEDUP | remap::CAN_SHORTEN;
+        /// `COPY_FR_DEDUP` through overlayfs.
+        const FLAG_DEDUPE: u32 = remap::DEDUP;
+
+        let (kind, may_shorten, only_shared) = match flags {
+            IOCTL_CLONE => (RemapKind::Clone, false, false),
+            FLAG_CLONE => (RemapKind::Clone, false, true),
+            IOCTL_DEDUPE => (RemapKind::Dedupe, true, false),
+            FLAG_DEDUPE => (RemapKind::Dedupe, false, true),
+            _ => return Err(EINVAL),
+        };
         run(&RemapRequest {
             range,
-            kind: if dedupes {
-                RemapKind::Dedupe
-            } else {
-                RemapKind::Clone
-            },
-            may_shorten: dedupes && can_shorten,
+            kind,
+            may_shorten,
             may_stop: false,
-            only_shared: dedupes != can_shorten,
+            only_shared,
         })
     }
 

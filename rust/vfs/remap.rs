@@ -190,5 +190,5 @@ pub const CAN_SHORTEN: u32 = bindings::REMAP_FILE_CAN_SHORTEN;
 /// `REMAP_FILE_DEDUP`.
 pub const DEDUP: u32 = bindings::REMAP_FILE_DEDUP;
 
-/// `REMAP_FILE_ADVISORY`.
-pub const ADVISORY: u32 = bindings::REMAP_FILE_ADVISORY;
+/// There is no flag that a filesystem may ignore but this one.
+const _: () = assert!(bindings::REMAP_FILE_ADVISORY == CAN_SHORTEN);

@@ -2,19 +2,24 @@
 
 //! Writing.
 //!
-//! A block that is the file's own is written in place: with the tree's lock held, as far as nothing
-//! faults. For any other a new block is filled first, without a lock, as filling may fault on a
-//! mapping of this very file; then new blocks are inserted with `invalidate_lock` held.
+//! An owned block ([`Lookup`](crate::store::Lookup)) is written in place: with the tree's lock held,
+//! as far as nothing faults. For any other a new block is filled first, without a lock, as filling
+//! may fault on a mapping of this very file; then new blocks are inserted with `invalidate_lock`
+//! held.
 //!
 //! ```text
-//! write                     the loop
-//! ├─ write_in_place         own blocks: FileBlocks::with_owned_blocks
+//! write                        the loop
+//! ├─ write_in_place            owned blocks: FileBlocks::with_owned_blocks
 //! └─ write_some
-//!    ├─ run::write_run      whole new blocks: allocates and fills as many as are contiguous
-//!    │  └─ insert_contig    FileBlocks::insert_uncharged, Tree::insert_run, Leaf::insert_run
-//!    └─ batch::write_blocks each as it is found: allocates and fills up to 16
-//!       └─ insert_batch     one by one, as insert_contig does where the owner is charged:
-//!          └─ insert_block  ChargedBlock::insert, Tree::insert, Leaf::insert
+//!    ├─ run::write_run         whole new blocks: allocates as many as are contiguous
+//!    │  └─ write_contig        fills them, the last one perhaps in part
+//!    │     ├─ insert_contig    whole ones: FileBlocks::insert_uncharged, Tree::insert_run,
+//!    │     │  │                Leaf::insert_run
+//!    │     │  └─ insert_block  one by one where the owner is charged, or after a fault
+//!    │     └─ insert_block     one that is filled in part
+//!    └─ batch::write_blocks    each as it is found: allocates and fills up to 16
+//!       └─ insert_batch
+//!          └─ insert_block     ChargedBlock::insert, Tree::insert, Leaf::insert
 //! ```
 //!
 //! The trees' functions end in `cow::update_leaf`, which copies the nodes on the path that are
@@ -100,8 +105,8 @@ pub(crate) fn write(
     Ok(done)
 }
 
-/// Writes to up to [`IN_PLACE_BLOCKS`] blocks in place, as far as they are the file's own and
-/// nothing faults. Returns how many bytes.
+/// Writes to up to [`IN_PLACE_BLOCKS`] blocks in place, as far as they are owned and nothing
+/// faults. Returns how many bytes.
 fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     let source = &mut *write.source;
     let offset = offset_in_block(pos);

@@ -18,28 +18,13 @@
 //!
 //! Directories, attributes and quotas are [`crate::memfs`]'s.
 //!
-//! # Locks
-//!
-//! After those of [`crate::vfs`], in this order:
-//!
-//! 6. the tree of a file, [`file_blocks::FileBlocks`]: an `rwlock_t`, never two at once
-//! 7. a directory's offsets; the lists of [`MappedBlocks`](crate::store::block::MappedBlocks)
-//!
-//! | lock | what it protects |
-//! |---|---|
-//! | `i_rwsem` | size, attributes; every change of data but those of page faults |
-//! | `invalidate_lock`, exclusive | which blocks the tree has, and their entries in page tables |
-//! | `invalidate_lock`, shared | that a block found in the tree stays there until it is mapped |
-//! | the tree's | the tree during a walk; blocks' bits, also under a shared `invalidate_lock` |
-//!
-//! Readers hold the tree's lock only. They copy with it held, and without faults (`read.rs`), as do
-//! writes in place (`write/mod.rs`).
+//! `docs/design.md` has all locks, what each protects, and their order.
 //!
 //! # The end of a file
 //!
 //! * What lies in blocks wholly beyond the end, which `fallocate` puts there, is zeros.
 //! * The bytes of the last block beyond the end are zeros, but for what is stored there through a
-//!   shared mapping while the block is the file's own. That is wiped before the end moves up, and
+//!   shared mapping while the block is owned. That is wiped before the end moves up, and
 //!   before the block becomes shared, when nothing can store to it any more
 //!   ([`truncate::wipe_tail`]).
 

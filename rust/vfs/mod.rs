@@ -39,14 +39,7 @@
 //! What a lock protects can be changed only with the value that stands for holding it:
 //! [`LockedInode`] for `i_rwsem` held exclusive, [`Changing`] for the same, once everything that
 //! must precede a change of data was done, [`InvalidateGuard`] and [`InvalidateSharedGuard`] for
-//! `invalidate_lock`.
-//!
-//! 1. freeze protection (`sb_start_write`, taken by the VFS)
-//! 2. `i_rwsem` of directories, then of files (`lock_two_nondirectories`)
-//! 3. `mmap_lock`, or the lock of the VMA
-//! 4. freeze protection of faults (`sb_start_pagefault`, taken by [`Fault::start_write`])
-//! 5. `invalidate_lock` (`filemap_invalidate_lock_two`)
-//! 6. the filesystem's own
+//! `invalidate_lock`. `docs/design.md` has the order.
 
 // As it would be in rust/kernel.
 #![allow(unreachable_pub)]

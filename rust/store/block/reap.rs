@@ -14,11 +14,6 @@
 //! An orphan with a mapping is on the list `orphans` of that inode's [`MappedBlocks`], any other on
 //! the pool's list, by `lru`. Only a page count of 1 says that a block is free, as a count can be
 //! made to overflow.
-//!
-//! # Locks
-//!
-//! The lock of the pool's lists is taken last: after a tree's, and after that of a
-//! [`MappedBlocks`].
 
 use super::{
     mapped::{

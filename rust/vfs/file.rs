@@ -68,10 +68,7 @@ impl<T: FileSystem> File<T> {
                 eof as i64,
             )
         };
-        if pos < 0 {
-            return Err(Error::from_errno(pos as c_int));
-        }
-        Ok(pos)
+        to_pos(pos)
     }
 
     /// Sets the file position, `vfs_setpos`. Returns it.
@@ -82,10 +79,7 @@ impl<T: FileSystem> File<T> {
     pub fn setpos(&self, pos: u64, max: u64) -> Result<i64> {
         // SAFETY: The file is open.
         let pos = unsafe { bindings::vfs_setpos(self.as_raw(), pos as i64, max as i64) };
-        if pos < 0 {
-            return Err(Error::from_errno(pos as c_int));
-        }
-        Ok(pos)
+        to_pos(pos)
     }
 
     /// Removes set-id bits and capabilities and updates the times, `file_modified`. `inode` is the
@@ -252,6 +246,14 @@ impl<'a, T: FileSystem> Kiocb<'a, T> {
         self.0.ki_pos += n as i64;
         Ok(n)
     }
+}
+
+/// Returns a position that C returned, or the error that it stands for.
+fn to_pos(pos: bindings::loff_t) -> Result<i64> {
+    if pos < 0 {
+        return Err(Error::from_errno(pos as c_int));
+    }
+    Ok(pos)
 }
 
 /// Where the entries of a directory go, `struct dir_context`.

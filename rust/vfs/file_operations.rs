@@ -6,7 +6,9 @@
 //! <https://docs.kernel.org/filesystems/vfs.html#struct-file-operations>
 
 use super::{
+    tables::callbacks,
     to_errno,
+    to_ssize,
     DirContext,
     File,
     FileOps,
@@ -224,69 +226,48 @@ impl<T: FileSystem, U: FileOperations<T>> Table<T, U> {
         from_result(|| unsafe { U::llseek(File::from_raw(file), offset, whence as u32) })
     }
 
-    /// # Safety
-    ///
-    /// `kiocb` is of an open file of the filesystem, `iter` a valid destination.
-    unsafe extern "C" fn read_iter(
-        kiocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: The caller passes a `kiocb` and a destination that only this call accesses, and
-        // has a reference to the file of the `kiocb`, which is one of the filesystem.
-        let (kiocb, to) = unsafe { (Kiocb::from_raw(kiocb), IovIterDest::from_raw(iter)) };
-        from_result(|| Ok(U::read_iter(kiocb, to)? as isize))
+    callbacks! {
+        to_ssize -> isize;
+
+        /// `kiocb` is of an open file of the filesystem, `iter` a destination; nothing else
+        /// accesses them.
+        fn read_iter(
+            kiocb: *mut bindings::kiocb,
+            iter: *mut bindings::iov_iter,
+        ) => (Kiocb::from_raw(kiocb), IovIterDest::from_raw(iter));
+
+        /// `kiocb` is of an open file of the filesystem, `iter` a source; nothing else accesses
+        /// them.
+        fn write_iter(
+            kiocb: *mut bindings::kiocb,
+            iter: *mut bindings::iov_iter,
+        ) => (Kiocb::from_raw(kiocb), IovIterSource::from_raw(iter));
     }
 
-    /// # Safety
-    ///
-    /// `kiocb` is of an open file of the filesystem, `iter` a valid source.
-    unsafe extern "C" fn write_iter(
-        kiocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: The caller passes a `kiocb` and a source that only this call accesses, and has a
-        // reference to the file of the `kiocb`, which is one of the filesystem.
-        let (kiocb, from) = unsafe { (Kiocb::from_raw(kiocb), IovIterSource::from_raw(iter)) };
-        from_result(|| Ok(U::write_iter(kiocb, from)? as isize))
-    }
+    callbacks! {
+        to_errno -> c_int;
 
-    /// # Safety
-    ///
-    /// `file` is an open directory of the filesystem whose lock is held at least shared, and whose
-    /// `f_pos_lock` is held or which no other task has; `ctx` is valid.
-    unsafe extern "C" fn iterate_shared(
-        file: *mut bindings::file,
-        ctx: *mut bindings::dir_context,
-    ) -> c_int {
-        // SAFETY: The caller passes a directory of the filesystem to which it has a reference, and
-        // a context of its own.
-        to_errno(unsafe { U::iterate_shared(File::from_raw(file), DirContext::from_raw(ctx)) })
-    }
+        /// `file` is an open directory of the filesystem whose lock is held at least shared, and
+        /// whose `f_pos_lock` is held or which no other task has; `ctx` is valid.
+        fn iterate_shared(
+            file: *mut bindings::file,
+            ctx: *mut bindings::dir_context,
+        ) => (File::from_raw(file), DirContext::from_raw(ctx));
 
-    /// # Safety
-    ///
-    /// `file` is an open file of the filesystem, `vma` a new mapping of it.
-    unsafe extern "C" fn mmap(
-        file: *mut bindings::file,
-        vma: *mut bindings::vm_area_struct,
-    ) -> c_int {
-        // SAFETY: The caller passes a file of the filesystem to which it has a reference, and a
-        // mapping of it that is in no `mm` yet, so that nothing else accesses it.
-        to_errno(unsafe { U::mmap(File::from_raw(file), NewVma::from_raw(vma)) })
-    }
+        /// `file` is an open file of the filesystem, `vma` a mapping of it that is in no `mm` yet,
+        /// so that nothing else accesses it.
+        fn mmap(
+            file: *mut bindings::file,
+            vma: *mut bindings::vm_area_struct,
+        ) => (File::from_raw(file), NewVma::from_raw(vma));
 
-    /// # Safety
-    ///
-    /// `file` is an open file of the filesystem.
-    unsafe extern "C" fn fsync(
-        file: *mut bindings::file,
-        start: bindings::loff_t,
-        last: bindings::loff_t,
-        _datasync: c_int,
-    ) -> c_int {
-        let range = start as u64..(last as u64).saturating_add(1);
-        // SAFETY: The caller passes a file of the filesystem to which it has a reference.
-        to_errno(unsafe { U::fsync(File::from_raw(file), range) })
+        /// `file` is an open file of the filesystem.
+        fn fsync(
+            file: *mut bindings::file,
+            start: bindings::loff_t,
+            last: bindings::loff_t,
+            _datasync: c_int,
+        ) => (File::from_raw(file), start as u64..(last as u64).saturating_add(1));
     }
 
     /// # Safety

@@ -254,6 +254,14 @@ pub struct LockedInode<T: FileSystem>(Inode<T>);
 impl<T: FileSystem> LockedInode<T> {
     /// # Safety
     ///
+    /// As for [`Inode::from_raw`] and [`LockedInode::assume`].
+    pub(super) unsafe fn from_raw<'a>(inode: *mut bindings::inode) -> &'a Self {
+        // SAFETY: The caller guarantees it.
+        unsafe { Self::assume(Inode::from_raw(inode)) }
+    }
+
+    /// # Safety
+    ///
     /// The caller holds `i_rwsem` of `inode` exclusive during `'a`, or nothing else refers to the
     /// inode.
     pub(crate) unsafe fn assume(inode: &Inode<T>) -> &Self {

@@ -6,7 +6,10 @@
 //! <https://docs.kernel.org/filesystems/vfs.html#struct-inode-operations>
 
 use super::{
+    slice_mut,
+    tables::callbacks,
     to_errno,
+    to_ssize,
     AclType,
     Dentry,
     FiemapExtentInfo,
@@ -27,10 +30,7 @@ use core::{
     ptr::null_mut, //
 };
 use kernel::{
-    error::{
-        from_result,
-        VTABLE_DEFAULT_ERROR, //
-    },
+    error::VTABLE_DEFAULT_ERROR,
     prelude::*, //
 };
 
@@ -215,183 +215,185 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
         ..pin_init::zeroed()
     });
 
-    /// # Safety
-    ///
-    /// `dir` is a directory of the filesystem whose lock is held at least shared, `dentry` a new
-    /// dentry in it.
-    unsafe extern "C" fn lookup(
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        _flags: c_uint,
-    ) -> *mut bindings::dentry {
-        // SAFETY: The caller passes a directory of the filesystem and a dentry in it, and holds the
-        // directory's lock.
-        to_err_ptr(unsafe { U::lookup(Inode::from_raw(dir), Dentry::from_raw(dentry)) })
+    callbacks! {
+        to_err_ptr -> *mut bindings::dentry;
+
+        /// `dir` is a directory of the filesystem whose lock is held at least shared, `dentry` a
+        /// new dentry in it.
+        fn lookup(
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+            _flags: c_uint,
+        ) => (Inode::from_raw(dir), Dentry::from_raw(dentry));
+
+        /// As for [`Self::create`].
+        fn mkdir(
+            idmap: *mut bindings::mnt_idmap,
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+            mode: bindings::umode_t,
+        ) => (IdMap::from_raw(idmap), LockedInode::from_raw(dir), Dentry::from_raw(dentry), mode);
     }
 
-    /// # Safety
-    ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
-    /// dentry in it, `idmap` is valid.
-    unsafe extern "C" fn create(
-        idmap: *mut bindings::mnt_idmap,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        mode: bindings::umode_t,
-        #[cfg(linux_7_2)] _excl: bool,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
-        // holds exclusive, and a dentry in it.
-        to_errno(unsafe {
-            U::create(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-                mode,
-            )
-        })
+    callbacks! {
+        to_errno -> c_int;
+
+        /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
+        /// dentry in it, `idmap` is valid.
+        fn create(
+            idmap: *mut bindings::mnt_idmap,
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+            mode: bindings::umode_t,
+            #[cfg(linux_7_2)] _excl: bool,
+        ) => (IdMap::from_raw(idmap), LockedInode::from_raw(dir), Dentry::from_raw(dentry), mode);
+
+        /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
+        /// dentry in it, `old` the dentry of an inode of the same superblock whose lock is held
+        /// exclusive.
+        fn link(
+            old: *mut bindings::dentry,
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+        ) => (
+            LockedInode::from_raw((*old).d_inode),
+            LockedInode::from_raw(dir),
+            Dentry::from_raw(dentry),
+        );
+
+        /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a positive
+        /// dentry in it.
+        fn unlink(
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+        ) => (LockedInode::from_raw(dir), Dentry::from_raw(dentry));
+
+        /// As for [`Self::create`]; `target` is a C string.
+        fn symlink(
+            idmap: *mut bindings::mnt_idmap,
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+            target: *const c_char,
+        ) => (
+            IdMap::from_raw(idmap),
+            LockedInode::from_raw(dir),
+            Dentry::from_raw(dentry),
+            CStr::from_char_ptr(target),
+        );
+
+        /// As for [`Self::unlink`].
+        fn rmdir(
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+        ) => (LockedInode::from_raw(dir), Dentry::from_raw(dentry));
+
+        /// As for [`Self::create`].
+        fn mknod(
+            idmap: *mut bindings::mnt_idmap,
+            dir: *mut bindings::inode,
+            dentry: *mut bindings::dentry,
+            mode: bindings::umode_t,
+            device: bindings::dev_t,
+        ) => (
+            IdMap::from_raw(idmap),
+            LockedInode::from_raw(dir),
+            Dentry::from_raw(dentry),
+            mode,
+            device,
+        );
+
+        /// Both directories are of one superblock of the filesystem and their locks held exclusive,
+        /// each dentry is in its directory, `idmap` is valid.
+        fn rename(
+            idmap: *mut bindings::mnt_idmap,
+            old_dir: *mut bindings::inode,
+            old: *mut bindings::dentry,
+            new_dir: *mut bindings::inode,
+            new: *mut bindings::dentry,
+            flags: c_uint,
+        ) => (
+            IdMap::from_raw(idmap),
+            LockedInode::from_raw(old_dir),
+            Dentry::from_raw(old),
+            LockedInode::from_raw(new_dir),
+            Dentry::from_raw(new),
+            flags,
+        );
+
+        /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `attr` and
+        /// `idmap` are valid.
+        fn setattr(
+            idmap: *mut bindings::mnt_idmap,
+            dentry: *mut bindings::dentry,
+            attr: *mut bindings::iattr,
+        ) => (
+            IdMap::from_raw(idmap),
+            Dentry::from_raw(dentry),
+            LockedInode::from_raw((*dentry).d_inode),
+            Iattr::from_raw(attr),
+        );
+
+        /// `path` is of an inode of the filesystem, to which there is a reference; `idmap` and
+        /// `stat` are valid.
+        fn getattr(
+            idmap: *mut bindings::mnt_idmap,
+            path: *const bindings::path,
+            stat: *mut bindings::kstat,
+            request_mask: u32,
+            _flags: c_uint,
+        ) => (
+            IdMap::from_raw(idmap),
+            Inode::from_raw((*(*path).dentry).d_inode),
+            Kstat::from_raw(stat),
+            request_mask,
+        );
+
+        /// `dentry` is of an inode of the filesystem whose lock is held exclusive; `acl` is null or
+        /// valid for it; `idmap` is valid.
+        fn set_acl(
+            idmap: *mut bindings::mnt_idmap,
+            dentry: *mut bindings::dentry,
+            acl: *mut bindings::posix_acl,
+            kind: c_int,
+        ) => (
+            IdMap::from_raw(idmap),
+            LockedInode::from_raw((*dentry).d_inode),
+            PosixAcl::from_raw(acl),
+            AclType::from_raw(kind),
+        );
+
+        /// `dentry` is of an inode of the filesystem, `fa` valid for writes.
+        fn fileattr_get(
+            dentry: *mut bindings::dentry,
+            fa: *mut kernel::bindings::file_kattr,
+        ) => (Inode::from_raw((*dentry).d_inode), FileKattr::from_raw(fa));
+
+        /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `fa` is valid.
+        fn fileattr_set(
+            _idmap: *mut bindings::mnt_idmap,
+            dentry: *mut bindings::dentry,
+            fa: *mut kernel::bindings::file_kattr,
+        ) => (LockedInode::from_raw((*dentry).d_inode), FileKattr::from_raw(fa));
+
+        /// `inode` is an inode of the filesystem, to which there is a reference, `info` valid.
+        fn fiemap(
+            inode: *mut bindings::inode,
+            info: *mut kernel::bindings::fiemap_extent_info,
+            start: u64,
+            len: u64,
+        ) => (Inode::from_raw(inode), FiemapExtentInfo::from_raw(info), start, len);
     }
 
-    /// # Safety
-    ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a negative
-    /// dentry in it, `old` the dentry of an inode of the same superblock whose lock is held
-    /// exclusive.
-    unsafe extern "C" fn link(
-        old: *mut bindings::dentry,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-    ) -> c_int {
-        // SAFETY: The caller passes a positive dentry and a directory of one superblock of the
-        // filesystem, holds the locks of both inodes exclusive, and passes a dentry in the
-        // directory.
-        to_errno(unsafe {
-            U::link(
-                LockedInode::assume(Inode::from_raw((*old).d_inode)),
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-            )
-        })
-    }
+    callbacks! {
+        to_ssize -> isize;
 
-    /// # Safety
-    ///
-    /// `dir` is a directory of the filesystem whose lock is held exclusive, `dentry` a positive
-    /// dentry in it.
-    unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
-        // SAFETY: The caller passes a directory of the filesystem whose lock it holds exclusive,
-        // and a dentry in it.
-        to_errno(unsafe {
-            U::unlink(
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::create`]; `target` is a C string.
-    unsafe extern "C" fn symlink(
-        idmap: *mut bindings::mnt_idmap,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        target: *const c_char,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
-        // holds exclusive, a dentry in it, and a C string that stays during the call.
-        to_errno(unsafe {
-            U::symlink(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-                CStr::from_char_ptr(target),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::create`].
-    unsafe extern "C" fn mkdir(
-        idmap: *mut bindings::mnt_idmap,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        mode: bindings::umode_t,
-    ) -> *mut bindings::dentry {
-        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
-        // holds exclusive, and a dentry in it.
-        to_err_ptr(unsafe {
-            U::mkdir(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-                mode,
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::unlink`].
-    unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
-        // SAFETY: The caller passes a directory of the filesystem whose lock it holds exclusive,
-        // and a dentry in it.
-        to_errno(unsafe {
-            U::rmdir(
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::create`].
-    unsafe extern "C" fn mknod(
-        idmap: *mut bindings::mnt_idmap,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        mode: bindings::umode_t,
-        device: bindings::dev_t,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, a directory of the filesystem whose lock it
-        // holds exclusive, and a dentry in it.
-        to_errno(unsafe {
-            U::mknod(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw(dir)),
-                Dentry::from_raw(dentry),
-                mode,
-                device,
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Both directories are of one superblock of the filesystem and their locks held exclusive,
-    /// each dentry is in its directory, `idmap` is valid.
-    unsafe extern "C" fn rename(
-        idmap: *mut bindings::mnt_idmap,
-        old_dir: *mut bindings::inode,
-        old: *mut bindings::dentry,
-        new_dir: *mut bindings::inode,
-        new: *mut bindings::dentry,
-        flags: c_uint,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, two directories of the filesystem whose locks
-        // it holds exclusive, and a dentry in each.
-        to_errno(unsafe {
-            U::rename(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw(old_dir)),
-                Dentry::from_raw(old),
-                LockedInode::assume(Inode::from_raw(new_dir)),
-                Dentry::from_raw(new),
-                flags,
-            )
-        })
+        /// `dentry` is of an inode of the filesystem; `list` has room for `size` bytes, or is null
+        /// and `size` 0.
+        fn listxattr(
+            dentry: *mut bindings::dentry,
+            list: *mut c_char,
+            size: usize,
+        ) => (Inode::from_raw((*dentry).d_inode), slice_mut(list.cast(), size));
     }
 
     /// # Safety
@@ -415,144 +417,6 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
             ));
             bindings::finish_open_simple(file, error)
         }
-    }
-
-    /// # Safety
-    ///
-    /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `attr` and `idmap`
-    /// are valid.
-    unsafe extern "C" fn setattr(
-        idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        attr: *mut bindings::iattr,
-    ) -> c_int {
-        // SAFETY: The caller passes valid attributes, a valid mapping, and a positive dentry of the
-        // filesystem, whose inode it has locked exclusive.
-        to_errno(unsafe {
-            U::setattr(
-                IdMap::from_raw(idmap),
-                Dentry::from_raw(dentry),
-                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                Iattr::from_raw(attr),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `path` is of an inode of the filesystem, `idmap` and `stat` are valid.
-    unsafe extern "C" fn getattr(
-        idmap: *mut bindings::mnt_idmap,
-        path: *const bindings::path,
-        stat: *mut bindings::kstat,
-        request_mask: u32,
-        _flags: c_uint,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, a `kstat` of its own, and a path to which it
-        // has a reference, whose dentry is a positive one of the filesystem.
-        to_errno(unsafe {
-            U::getattr(
-                IdMap::from_raw(idmap),
-                Inode::from_raw((*(*path).dentry).d_inode),
-                Kstat::from_raw(stat),
-                request_mask,
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `dentry` is of an inode of the filesystem; `list` has room for `size` bytes, or is null and
-    /// `size` 0.
-    unsafe extern "C" fn listxattr(
-        dentry: *mut bindings::dentry,
-        list: *mut c_char,
-        size: usize,
-    ) -> isize {
-        // SAFETY: The caller passes a positive dentry of the filesystem, and a buffer of its own of
-        // `size` bytes, or null.
-        let (inode, list) = unsafe {
-            (
-                Inode::from_raw((*dentry).d_inode),
-                super::slice_mut(list.cast(), size),
-            )
-        };
-        from_result(|| Ok(U::listxattr(inode, list)? as isize))
-    }
-
-    /// # Safety
-    ///
-    /// `dentry` is of an inode of the filesystem whose lock is held exclusive; `acl` is null or
-    /// valid for it; `idmap` is valid.
-    unsafe extern "C" fn set_acl(
-        idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        acl: *mut bindings::posix_acl,
-        kind: c_int,
-    ) -> c_int {
-        // SAFETY: The caller passes a valid mapping, a positive dentry of the filesystem, whose
-        // inode it has locked exclusive, and null or a list to which it has a reference.
-        to_errno(unsafe {
-            U::set_acl(
-                IdMap::from_raw(idmap),
-                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                PosixAcl::from_raw(acl),
-                AclType::from_raw(kind),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `dentry` is of an inode of the filesystem, `fa` valid for writes.
-    unsafe extern "C" fn fileattr_get(
-        dentry: *mut bindings::dentry,
-        fa: *mut kernel::bindings::file_kattr,
-    ) -> c_int {
-        // SAFETY: The caller passes a positive dentry of the filesystem, and a `file_kattr` of its
-        // own.
-        to_errno(unsafe {
-            U::fileattr_get(Inode::from_raw((*dentry).d_inode), FileKattr::from_raw(fa))
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `dentry` is of an inode of the filesystem whose lock is held exclusive, `fa` is valid.
-    unsafe extern "C" fn fileattr_set(
-        _idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        fa: *mut kernel::bindings::file_kattr,
-    ) -> c_int {
-        // SAFETY: The caller passes a positive dentry of the filesystem, whose inode it has locked
-        // exclusive, and a `file_kattr` of its own.
-        to_errno(unsafe {
-            U::fileattr_set(
-                LockedInode::assume(Inode::from_raw((*dentry).d_inode)),
-                FileKattr::from_raw(fa),
-            )
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `inode` is an inode of the filesystem, `info` valid.
-    unsafe extern "C" fn fiemap(
-        inode: *mut bindings::inode,
-        info: *mut kernel::bindings::fiemap_extent_info,
-        start: u64,
-        len: u64,
-    ) -> c_int {
-        // SAFETY: The caller passes an inode of the filesystem to which it has a reference, and a
-        // `fiemap_extent_info` of its own.
-        to_errno(unsafe {
-            U::fiemap(
-                Inode::from_raw(inode),
-                FiemapExtentInfo::from_raw(info),
-                start,
-                len,
-            )
-        })
     }
 }
 

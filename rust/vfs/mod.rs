@@ -221,6 +221,11 @@ fn to_errno(result: Result) -> c_int {
     result.map_or_else(|err| err.to_errno(), |()| 0)
 }
 
+/// Returns what a callback reports that returns a number of bytes: that, or a negative errno.
+fn to_ssize(result: Result<usize>) -> isize {
+    result.map_or_else(|err| err.to_errno() as isize, |bytes| bytes as isize)
+}
+
 /// Returns the buffer of `len` bytes at `start`; an empty one if that is null.
 ///
 /// # Safety

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables of operations, as values that an inode, a mapping or a superblock is given.
+//! Tables of operations, as values that an inode, a mapping or a superblock is given, and the
+//! callbacks in them.
 
 use crate::bindings;
 use core::marker::PhantomData;
@@ -34,3 +35,27 @@ impl<R, T> OpsTable<R, T> {
         &self.0
     }
 }
+
+/// Defines callbacks for a table. Each converts its arguments as it says behind the `=>`, calls the
+/// function of this name of `U`, and returns what `to_c` makes of the result.
+///
+/// The documentation of each is what C guarantees for its arguments, which the conversions ask for.
+macro_rules! callbacks {
+    (
+        $to_c:ident -> $result:ty;
+        $(
+            $(#[$doc:meta])*
+            fn $name:ident($($(#[$attr:meta])* $arg:ident: $type:ty),* $(,)?)
+                => ($($value:expr),* $(,)?);
+        )*
+    ) => {$(
+        /// # Safety
+        ///
+        $(#[$doc])*
+        unsafe extern "C" fn $name($($(#[$attr])* $arg: $type),*) -> $result {
+            // SAFETY: The caller guarantees what the documentation says.
+            $to_c(unsafe { U::$name($($value),*) })
+        }
+    )*};
+}
+pub(super) use callbacks;

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/xattr.h`](srctree/include/linux/xattr.h).
 
 use super::{
+    tables::callbacks,
     to_errno,
     FileSystem,
     Inode,
@@ -119,29 +120,25 @@ impl<T: FileSystem, U: XattrHandler<T>> Table<T, U> {
         from_result(|| Ok(U::get(inode, name, value)? as c_int))
     }
 
-    /// # Safety
-    ///
-    /// `inode` is an inode of the filesystem whose lock is held exclusive; `value` is null, or
-    /// valid for `size` bytes.
-    unsafe extern "C" fn set(
-        handler: *const bindings::xattr_handler,
-        _idmap: *mut bindings::mnt_idmap,
-        _dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        name: *const c_char,
-        value: *const c_void,
-        size: usize,
-        flags: c_int,
-    ) -> c_int {
-        // SAFETY: The caller passes an inode of the filesystem whose lock it holds exclusive, a
-        // name that it found `handler` for, and null or a value of `size` bytes.
-        to_errno(unsafe {
-            U::set(
-                LockedInode::assume(Inode::from_raw(inode)),
-                Self::full_name(handler, name),
-                (!value.is_null()).then(|| core::slice::from_raw_parts(value.cast::<u8>(), size)),
-                flags as u32,
-            )
-        })
+    callbacks! {
+        to_errno -> c_int;
+
+        /// `inode` is an inode of the filesystem whose lock is held exclusive; the VFS found
+        /// `handler` for `name`; `value` is null, or valid for `size` bytes.
+        fn set(
+            handler: *const bindings::xattr_handler,
+            _idmap: *mut bindings::mnt_idmap,
+            _dentry: *mut bindings::dentry,
+            inode: *mut bindings::inode,
+            name: *const c_char,
+            value: *const c_void,
+            size: usize,
+            flags: c_int,
+        ) => (
+            LockedInode::from_raw(inode),
+            Self::full_name(handler, name),
+            (!value.is_null()).then(|| core::slice::from_raw_parts(value.cast::<u8>(), size)),
+            flags as u32,
+        );
     }
 }

@@ -45,28 +45,10 @@ pub(crate) const fn first_of(height: u32) -> u64 {
 
 /// The ends of what a tree of each height has room for, in ascending order.
 pub(crate) const CORNERS: [u64; 20] = {
-    let mut corners = [
-        0,
-        1,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        LAST - 1,
-        LAST,
-    ];
+    let mut corners = [0; 20];
+    corners[1] = 1;
+    corners[18] = LAST - 1;
+    corners[19] = LAST;
     let mut height = 1;
     while height < MAX_HEIGHT {
         corners[2 * height as usize] = span(height) - 1;

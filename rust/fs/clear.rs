@@ -103,12 +103,7 @@ fn may_overcommit(
     };
     core::iter::successors(next(blocks.start), |index| next(index + 1))
         .take(LOOK_BLOCKS)
-        .filter(|index| {
-            matches!(
-                file_blocks.lookup(*index),
-                Lookup::Owned(_) | Lookup::Unwritten(_) | Lookup::WasShared(_)
-            )
-        })
+        .filter(|index| !matches!(file_blocks.lookup(*index), Lookup::Shared(_)))
         .nth(taken - 1)
         .is_some()
 }

@@ -8,19 +8,21 @@ use super::{
 };
 use crate::trace::{
     self,
+    RemapEvent,
     Remapped, //
 };
 use kernel::prelude::*;
 
-/// Returns a request as the tracepoints take it.
-pub(super) fn remapped(request: &RemapRequest<'_>) -> Remapped {
+/// Traces that a request was made, with its result.
+pub(super) fn remap(event: RemapEvent, request: &RemapRequest<'_>, result: Result<u64>) {
     let (from, to) = (request.from.inode(), request.to.inode());
-    Remapped {
+    let range = Remapped {
         dev: to.super_block().s_dev(),
         from: (from.ino(), request.from_pos),
         to: (to.ino(), request.to_pos),
         len: request.len,
-    }
+    };
+    trace::remap(event, &range, result);
 }
 
 /// Traces that owned blocks replace shared ones in `inode`.

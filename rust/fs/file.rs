@@ -39,10 +39,7 @@ use crate::{
         attr,
         namei::AclInodeOps, //
     },
-    trace::{
-        self,
-        Remapped, //
-    },
+    trace,
     vfs::{
         cond_resched_killable,
         file_operations::{
@@ -232,11 +229,11 @@ impl InodeOperations<ReflinkFs> for RegularFile {
 
 /// Does what is asked for, and tells the tracepoints.
 fn run(request: &RemapRequest<'_>) -> Result<u64> {
-    let (result, tell): (_, fn(&Remapped, Result<u64>)) = match request.kind {
-        RemapKind::Copy | RemapKind::CopyOrClone => (copy::copy(request), trace::copy),
-        RemapKind::Clone => (clone::clone(request), trace::clone),
-        RemapKind::Dedupe => (dedupe::dedupe(request), trace::dedupe),
+    let (result, event) = match request.kind {
+        RemapKind::Copy | RemapKind::CopyOrClone => (copy::copy(request), trace::COPY),
+        RemapKind::Clone => (clone::clone(request), trace::CLONE),
+        RemapKind::Dedupe => (dedupe::dedupe(request), trace::DEDUPE),
     };
-    tell(&events::remapped(request), result);
+    events::remap(event, request, result);
     result
 }

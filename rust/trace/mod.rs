@@ -20,30 +20,24 @@ pub(crate) struct Remapped {
     pub(crate) len: u64,
 }
 
-/// A tracepoint's function for such a range, as C has it.
-type RemapEvent = unsafe extern "C" fn(u32, u64, u64, u64, u64, u64, i64);
+/// A tracepoint for such a range: its function, as C has it.
+pub(crate) type RemapEvent = unsafe extern "C" fn(u32, u64, u64, u64, u64, u64, i64);
 
-/// Emits `event`, with what `result` is to a program: a count or a negative errno.
-fn remap(event: RemapEvent, range: &Remapped, result: Result<u64>) {
+/// `FICLONE`, `FICLONERANGE`, `COPY_FR_REFLINK`.
+pub(crate) const CLONE: RemapEvent = bindings::rust_trace_reflinkfs_clone;
+
+/// `FIDEDUPERANGE`, `COPY_FR_DEDUP`.
+pub(crate) const DEDUPE: RemapEvent = bindings::rust_trace_reflinkfs_dedupe;
+
+/// `copy_file_range(2)` without flags, `COPY_FR_COPY`.
+pub(crate) const COPY: RemapEvent = bindings::rust_trace_reflinkfs_copy;
+
+/// Emits `event`, one of these, with what `result` is to a program: a count or a negative errno.
+pub(crate) fn remap(event: RemapEvent, range: &Remapped, result: Result<u64>) {
     let Remapped { dev, from, to, len } = *range;
     let ret = from_result(|| Ok(result? as i64));
     // SAFETY: A tracepoint's function takes any numbers.
     unsafe { event(dev, from.0, from.1, to.0, to.1, len, ret) };
-}
-
-/// `FICLONE`, `FICLONERANGE`, `COPY_FR_REFLINK`.
-pub(crate) fn clone(range: &Remapped, result: Result<u64>) {
-    remap(bindings::rust_trace_reflinkfs_clone, range, result);
-}
-
-/// `FIDEDUPERANGE`, `COPY_FR_DEDUP`.
-pub(crate) fn dedupe(range: &Remapped, result: Result<u64>) {
-    remap(bindings::rust_trace_reflinkfs_dedupe, range, result);
-}
-
-/// `copy_file_range(2)` without flags, `COPY_FR_COPY`.
-pub(crate) fn copy(range: &Remapped, result: Result<u64>) {
-    remap(bindings::rust_trace_reflinkfs_copy, range, result);
 }
 
 /// Returns whether [`cow`] is enabled: its arguments are computed only then.

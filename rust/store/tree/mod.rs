@@ -162,10 +162,8 @@ impl Tree {
     /// [`Tree::make_shareable`] comes first, under the same hold of the lock.
     pub fn edit(&self) -> Self {
         Self {
-            pool: self.pool.clone(),
-            generation: self.generation,
-            duplicated: 0,
             root: self.root.clone(),
+            ..self.edit_empty()
         }
     }
 

@@ -9,7 +9,7 @@
 //! | `file.rs` | the operations of a regular file: the table of contents of what follows |
 //! | `file_blocks.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
-//! | `remap.rs`, `clone.rs`, `dedupe.rs`, `copy.rs` | sharing blocks between files |
+//! | `remap.rs`, `clone.rs`, `dedupe/`, `copy.rs` | sharing blocks between files |
 //! | `mmap.rs` | faults |
 //! | `room.rs` | memory for a change, had before `invalidate_lock` |
 //! | `referenced.rs`, `sort.rs` | blocks with references of others, which must not be shared |

@@ -2,11 +2,11 @@
 //! Memory is charged to the cgroup of the process that allocates it, and only a cgroup at its limit
 //! fails.
 
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::fallocate::fallocate;
+use super::splice::vmsplice;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, Context, Errno, Failure, Outcome};
@@ -14,7 +14,7 @@ use crate::filesystem::{Btrfs, Ext4, Feature, Xfs};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, BLOCK, BLOCK64};
 use crate::process::{signal_name, Child, End};
-use crate::sys::{check, clone_range, lstat, mkdir, pipe, rmdir, sleep_ms, unlink, File};
+use crate::sys::{clone_range, lstat, mkdir, pipe, rmdir, sleep_ms, unlink, File};
 use crate::wait::eventually;
 
 const LATER: &str = "gives it back when it likes";
@@ -328,13 +328,7 @@ fn a_writer_that_waits_for_memory_holds_up_no_faults(t: &Test) -> Outcome {
     let map = Mapping::shared(&file, 64 * BLOCK)?;
     map.store(PINNED * BLOCK, b"pinned");
     let (output, input) = pipe()?;
-    let vector = libc::iovec {
-        iov_base: map.at(PINNED * BLOCK).cast(),
-        iov_len: BLOCK,
-    };
-    // SAFETY: the kernel takes a reference to the page of a mapping that is there.
-    check(unsafe { libc::vmsplice(input.as_raw_fd(), &vector, 1, 0) } as i64)
-        .or_fail("vmsplice")?;
+    vmsplice(&input, map.at(PINNED * BLOCK), BLOCK).or_fail("vmsplice")?;
     let group = Group::new(t)?;
     let writer = Child::spawn(|| {
         group.enter()?;

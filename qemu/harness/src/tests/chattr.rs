@@ -4,6 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use super::fallocate::fallocate;
 use super::xattr;
 use crate::case::{case, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Errno, Outcome, Sys};
@@ -160,16 +161,30 @@ fn opened(path: &Path, flags: i32) -> Sys {
     File::open(path, flags).map(drop)
 }
 
-fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> Sys {
-    let (offset, len) = (offset as i64, len as i64);
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) }).map(|_| ())
-}
-
-fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
+/// Makes two files of the same bytes.
+fn two_files(t: &Test) -> Outcome<(Vec<u8>, File, File)> {
     let data = blocks(1, 4);
     let file = t.create_with("file", &data)?;
     let other = t.create_with("other", &data)?;
+    Ok((data, file, other))
+}
+
+/// Makes the calls that change a file's names and attributes.
+fn change_names_and_attributes(t: &Test, path: &Path, other: &Path) -> Vec<(&'static str, Sys)> {
+    vec![
+        ("truncate", truncate(path, 5)),
+        ("unlink", unlink(path)),
+        ("rename", rename(path, t.path("renamed"))),
+        ("rename onto it", rename(other, path)),
+        ("link", link(path, t.path("link"))),
+        ("chmod", chmod(path, 0o600)),
+        ("chown", chown(path, 1, 1)),
+        ("setxattr", xattr::set(path, "user.b", b"x", 0)),
+    ]
+}
+
+fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
+    let (data, file, other) = two_files(t)?;
     let path = &file.path;
     xattr::set(path, "user.a", b"x", 0).or_fail("set")?;
     let guard = Flagged::new(path, IMMUTABLE)?;
@@ -185,18 +200,10 @@ fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
                 "open(O_TRUNC)",
                 opened(path, libc::O_RDONLY | libc::O_TRUNC),
             ),
-            ("truncate", truncate(path, 5)),
-            ("unlink", unlink(path)),
-            ("rename", rename(path, t.path("renamed"))),
-            ("rename onto it", rename(&other.path, path)),
-            ("link", link(path, t.path("link"))),
-            ("chmod", chmod(path, 0o600)),
-            ("chown", chown(path, 1, 1)),
             (
                 "utimensat",
                 set_times(path, [timespec(5, 5), timespec(5, 5)]),
             ),
-            ("setxattr", xattr::set(path, "user.b", b"x", 0)),
             ("removexattr", xattr::remove(path, "user.a")),
             ("fallocate", fallocate(&file, 0, 0, 10 * BLOCK64)),
             (
@@ -215,6 +222,10 @@ fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
         ]
     };
     expect_refused("an immutable file", calls())?;
+    expect_refused(
+        "an immutable file",
+        change_names_and_attributes(t, path, &other.path),
+    )?;
     // Reads still work, and a private mapping does not change the file.
     let read = open(path)?;
     read.expect_contents(&data, "an immutable file")?;
@@ -242,9 +253,7 @@ fn an_immutable_file_cannot_be_changed(t: &Test) -> Outcome {
 }
 
 fn a_clone_into_an_immutable_file_is_refused(t: &Test) -> Outcome {
-    let data = blocks(1, 4);
-    let file = t.create_with("file", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (_, file, other) = two_files(t)?;
     let _guard = Flagged::new(&file.path, IMMUTABLE)?;
     expect_refused(
         "an immutable file",
@@ -297,9 +306,7 @@ fn an_immutable_directory_cannot_be_changed(t: &Test) -> Outcome {
 }
 
 fn an_append_only_file_only_grows(t: &Test) -> Outcome {
-    let data = blocks(1, 4);
-    let file = t.create_with("file", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (data, file, other) = two_files(t)?;
     let path = &file.path;
     let guard = Flagged::new(path, APPEND)?;
     let append = File::open(path, libc::O_WRONLY | libc::O_APPEND).or_fail("open to append")?;
@@ -317,7 +324,6 @@ fn an_append_only_file_only_grows(t: &Test) -> Outcome {
                 "open(O_APPEND | O_TRUNC)",
                 opened(path, libc::O_RDWR | libc::O_TRUNC | libc::O_APPEND),
             ),
-            ("truncate", truncate(path, 5)),
             ("ftruncate", file.try_truncate(10)),
             ("clearing O_APPEND", cleared.map(|_| ())),
             ("punching a hole", fallocate(&file, punch, 0, BLOCK64)),
@@ -333,14 +339,11 @@ fn an_append_only_file_only_grows(t: &Test) -> Outcome {
                 "inserting",
                 fallocate(&file, libc::FALLOC_FL_INSERT_RANGE, 0, BLOCK64),
             ),
-            ("unlink", unlink(path)),
-            ("rename", rename(path, t.path("renamed"))),
-            ("rename onto it", rename(&other.path, path)),
-            ("link", link(path, t.path("link"))),
-            ("chmod", chmod(path, 0o600)),
-            ("chown", chown(path, 1, 1)),
-            ("setxattr", xattr::set(path, "user.b", b"x", 0)),
         ],
+    )?;
+    expect_refused(
+        "an append-only file",
+        change_names_and_attributes(t, path, &other.path),
     )?;
     let more = blocks(2, 1);
     crate::sys::write_all(&append, &more)?;

@@ -101,6 +101,11 @@ pub(super) fn mount_with(t: &Test, quota: bool) -> Outcome<Instance> {
     t.mount(&options[..if quota { 3 } else { 2 }])
 }
 
+/// Returns what a test of failing calls begins with.
+fn set_up(t: &Test) -> Outcome<(Injection, Instance)> {
+    Ok((Injection::new()?, mount(t)?))
+}
+
 fn has_quota(t: &Test) -> bool {
     Feature::Quota.unmet_by(t.filesystem).is_none()
 }
@@ -159,12 +164,32 @@ pub(super) fn old_contents() -> [Vec<u8>; 3] {
 
 /// The result of a successful call for one of the files.
 pub(super) struct Change {
-    pub file: usize,
-    pub contents: Vec<u8>,
+    file: usize,
+    contents: Vec<u8>,
     /// For calls that may end short: the offset where they start.
-    pub counted_from: Option<usize>,
+    counted_from: Option<usize>,
     /// The call.
-    pub name: &'static str,
+    name: &'static str,
+}
+
+impl Change {
+    /// Returns that of a call which gives `file` these contents, or fails.
+    pub(super) fn new(name: &'static str, file: usize, contents: Vec<u8>) -> Self {
+        Self {
+            file,
+            contents,
+            counted_from: None,
+            name,
+        }
+    }
+
+    /// The same, of a call that may end short: it starts at offset `start`.
+    pub(super) fn counted_from(self, start: usize) -> Self {
+        Self {
+            counted_from: Some(start),
+            ..self
+        }
+    }
 }
 
 /// Expects the changed file to have the bytes that the call has reported as done.
@@ -265,12 +290,7 @@ fn a_write_to_shared_blocks_fails_without_harm(t: &Test) -> Outcome {
     let (at, data) = (49 * BLOCK + 5, blocks(3, 20));
     let [mut contents, ..] = old_contents();
     contents[at..at + data.len()].copy_from_slice(&data);
-    let change = Change {
-        file: SOURCE,
-        contents,
-        counted_from: Some(at),
-        name: "pwrite",
-    };
+    let change = Change::new("pwrite", SOURCE, contents).counted_from(at);
     expect_no_harm_either_way(t, &change, |scene| {
         scene.files[SOURCE].try_pwrite(&data, at as u64)
     })
@@ -280,12 +300,7 @@ fn a_store_to_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
     let at = 5 * BLOCK + 9;
     let [.., mut contents] = old_contents();
     contents[at] = b'!';
-    let change = Change {
-        file: CLONE,
-        contents,
-        counted_from: None,
-        name: "a store",
-    };
+    let change = Change::new("a store", CLONE, contents);
     // The kernel stores, so that a fault that fails is an error and not a signal.
     expect_no_harm(t, &change, |scene| {
         read_to(&scene.byte.0, scene.clone_map.at(at), 1)
@@ -294,12 +309,7 @@ fn a_store_to_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
 
 fn a_clone_fails_without_harm(t: &Test) -> Outcome {
     let [contents, ..] = old_contents();
-    let change = Change {
-        file: OTHER,
-        contents,
-        counted_from: None,
-        name: "FICLONE",
-    };
+    let change = Change::new("FICLONE", OTHER, contents);
     expect_no_harm(t, &change, |scene| {
         clone_file(&scene.files[SOURCE], &scene.files[OTHER]).map(|()| 0)
     })
@@ -308,12 +318,7 @@ fn a_clone_fails_without_harm(t: &Test) -> Outcome {
 fn a_clone_of_a_range_fails_without_harm(t: &Test) -> Outcome {
     let [source, mut contents, _] = old_contents();
     contents[13 * BLOCK..53 * BLOCK].copy_from_slice(&source[BLOCK..41 * BLOCK]);
-    let change = Change {
-        file: OTHER,
-        contents,
-        counted_from: None,
-        name: "FICLONERANGE",
-    };
+    let change = Change::new("FICLONERANGE", OTHER, contents);
     expect_no_harm(t, &change, |scene| {
         let [source, other, _] = &scene.files;
         clone_range(source, BLOCK64, 40 * BLOCK64, other, 13 * BLOCK64).map(|()| 0)
@@ -325,12 +330,7 @@ fn expect_no_harm_of_copy(t: &Test, name: &'static str, from: usize, to: usize) 
     const LEN: usize = 20 * BLOCK + 50;
     let [source, mut contents, _] = old_contents();
     contents[to..to + LEN].copy_from_slice(&source[from..from + LEN]);
-    let change = Change {
-        file: OTHER,
-        contents,
-        counted_from: Some(to),
-        name,
-    };
+    let change = Change::new(name, OTHER, contents).counted_from(to);
     expect_no_harm_either_way(t, &change, |scene| {
         let [source, other, _] = &scene.files;
         copy_once(source, from as u64, other, to as u64, LEN)
@@ -349,12 +349,7 @@ fn a_truncation_inside_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
     const END: usize = 65 * BLOCK + 9;
     let [mut contents, ..] = old_contents();
     contents.truncate(END);
-    let change = Change {
-        file: SOURCE,
-        contents,
-        counted_from: None,
-        name: "truncation inside a block",
-    };
+    let change = Change::new("truncation inside a block", SOURCE, contents);
     expect_no_harm(t, &change, |scene| {
         scene.files[SOURCE].try_truncate(END as u64).map(|()| 0)
     })
@@ -362,12 +357,7 @@ fn a_truncation_inside_a_shared_block_fails_without_harm(t: &Test) -> Outcome {
 
 fn a_deduplication_fails_without_harm(t: &Test) -> Outcome {
     let [_, contents, _] = old_contents();
-    let change = Change {
-        file: OTHER,
-        contents,
-        counted_from: None,
-        name: "FIDEDUPERANGE",
-    };
+    let change = Change::new("FIDEDUPERANGE", OTHER, contents);
     let len = COMMON as u64 * BLOCK64;
     expect_no_harm(t, &change, |scene| {
         let [source, other, _] = &scene.files;
@@ -449,8 +439,7 @@ fn names_in(fs: &Instance) -> Outcome<Vec<String>> {
 }
 
 fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
-    let injection = Injection::new()?;
-    let fs = mount(t)?;
+    let (injection, fs) = set_up(t)?;
     for renaming in RENAMINGS {
         let scene = |fs: &Instance| {
             drop(fs.create_with("file", b"a file")?);
@@ -477,8 +466,7 @@ fn a_change_of_names_fails_without_harm(t: &Test) -> Outcome {
 }
 
 fn a_mount_fails_without_harm(t: &Test) -> Outcome {
-    let injection = Injection::new()?;
-    let fs = mount(t)?;
+    let (injection, fs) = set_up(t)?;
     let filesystem = t.filesystem.name();
     let at = t.elsewhere.join("mounted");
     mkdir(&at, 0o755).or_fail("mkdir")?;
@@ -515,8 +503,7 @@ fn a_mount_fails_without_harm(t: &Test) -> Outcome {
 }
 
 fn an_unmount_is_done_or_not(t: &Test) -> Outcome {
-    let injection = Injection::new()?;
-    let fs = mount(t)?;
+    let (injection, fs) = set_up(t)?;
     let at = t.elsewhere.join("mounted");
     mkdir(&at, 0o755).or_fail("mkdir")?;
     let data = pattern(1, 70 * BLOCK);

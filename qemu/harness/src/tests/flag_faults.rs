@@ -47,12 +47,10 @@ fn call(from: &File, to: &File, place: Range, flags: u32) -> Sys<usize> {
 fn expect_flagged_harmless(t: &Test, name: &'static str, place: Range, flags: u32) -> Outcome {
     let [source, mut contents, _] = old_contents();
     super::flags::apply(&mut contents, &source, place, place.len);
-    let change = Change {
-        file: OTHER,
-        contents,
-        counted_from: (flags == COPY).then_some(place.off_out as usize),
-        name,
-    };
+    let mut change = Change::new(name, OTHER, contents);
+    if flags == COPY {
+        change = change.counted_from(place.off_out as usize);
+    }
     expect_no_harm(t, &change, |scene| {
         call(&scene.files[SOURCE], &scene.files[OTHER], place, flags)
     })

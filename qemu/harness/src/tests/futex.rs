@@ -84,16 +84,39 @@ fn wake_one(map: &Mapping, offset: usize) -> Outcome {
     Ok(())
 }
 
+/// Maps a file twice.
+fn two_mappings(file: &File) -> Outcome<(Mapping, Mapping)> {
+    Ok((Mapping::shared(file, BLOCK)?, Mapping::shared(file, BLOCK)?))
+}
+
+/// Makes a file of zeros whose page is mapped writable, clones it, and maps the clone.
+fn mapped_file_and_clone(t: &Test) -> Outcome<[(File, Mapping); 2]> {
+    let file = t.create_with("file", &[0; BLOCK])?;
+    let map = Mapping::shared(&file, BLOCK)?;
+    map.word32(0).store(0, SeqCst);
+    let clone = new_clone(&file, t.path("clone"))?;
+    let clone_map = Mapping::shared(&clone, BLOCK)?;
+    Ok([(file, map), (clone, clone_map)])
+}
+
+/// Expects a waiter to sleep in `at` until it is woken by way of `by`.
+fn expect_woken(at: &Mapping, by: &Mapping, offset: usize) -> Outcome {
+    let child = waiter(at, offset)?;
+    wake_one(by, offset)?;
+    child.join()
+}
+
+/// Expects that nobody sleeps on this word.
+#[track_caller]
+fn expect_none_woken(map: &Mapping, offset: usize, what: &str) -> Outcome {
+    expect_eq(futex_wake(map, offset).or_fail("FUTEX_WAKE")?, 0, what)
+}
+
 fn a_waiter_in_another_process_is_woken(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (
-        Mapping::shared(&file, BLOCK)?,
-        Mapping::shared(&file, BLOCK)?,
-    );
+    let (one, other) = two_mappings(&file)?;
     one.word32(100).store(0, SeqCst);
-    let child = waiter(&one, 100)?;
-    wake_one(&other, 100)?;
-    child.join()
+    expect_woken(&one, &other, 100)
 }
 
 fn a_waiter_through_a_read_only_mapping_is_woken(t: &Test) -> Outcome {
@@ -101,43 +124,30 @@ fn a_waiter_through_a_read_only_mapping_is_woken(t: &Test) -> Outcome {
     let writer = Mapping::shared(&file, BLOCK)?;
     writer.word32(0).store(0, SeqCst);
     let reader = Mapping::shared_read(&file.reopen(libc::O_RDONLY)?, BLOCK)?;
-    let child = waiter(&reader, 0)?;
-    wake_one(&writer, 0)?;
-    child.join()
+    expect_woken(&reader, &writer, 0)
 }
 
 fn a_futex_in_a_hole_works(t: &Test) -> Outcome {
     let file = t.create("file")?;
     file.truncate(BLOCK64)?;
-    let (one, other) = (
-        Mapping::shared(&file, BLOCK)?,
-        Mapping::shared(&file, BLOCK)?,
-    );
-    let child = waiter(&one, 8)?;
-    wake_one(&other, 8)?;
-    child.join()
+    let (one, other) = two_mappings(&file)?;
+    expect_woken(&one, &other, 8)
 }
 
 fn a_futex_that_was_only_read_works(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; 2 * BLOCK])?;
     let map = Mapping::shared(&file, 2 * BLOCK)?;
     map.load_all();
-    expect_eq(
-        futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE of a page only read")?,
-        0,
-        "woken",
-    )?;
+    expect_none_woken(&map, BLOCK, "woken")?;
     let none = futex_wait(&map, BLOCK, 1, LONG);
     expect_errno(none, libc::EAGAIN, "FUTEX_WAIT for another value")?;
-    let child = waiter(&map, BLOCK)?;
-    wake_one(&map, BLOCK)?;
-    child.join()
+    expect_woken(&map, &map, BLOCK)
 }
 
 fn a_futex_in_a_private_mapping_works(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
     let map = Mapping::private(&file, BLOCK)?;
-    expect_eq(futex_wake(&map, 0).or_fail("FUTEX_WAKE")?, 0, "woken")?;
+    expect_none_woken(&map, 0, "woken")?;
     let none = futex_wait(&map, 0, 1, LONG);
     expect_errno(none, libc::EAGAIN, "FUTEX_WAIT for another value")?;
     let short = futex_wait(&map, 0, 0, Duration::from_millis(20));
@@ -151,47 +161,27 @@ fn a_futex_in_another_page_or_file_does_not_wake(t: &Test) -> Outcome {
     let other_map = Mapping::shared(&other, 2 * BLOCK)?;
     let child = waiter(&map, 0)?;
     std::thread::sleep(Duration::from_millis(50));
-    expect_eq(
-        futex_wake(&map, BLOCK).or_fail("FUTEX_WAKE")?,
-        0,
-        "woken in another page",
-    )?;
-    expect_eq(
-        futex_wake(&map, 4).or_fail("FUTEX_WAKE")?,
-        0,
-        "woken in another word",
-    )?;
-    expect_eq(
-        futex_wake(&other_map, 0).or_fail("FUTEX_WAKE")?,
-        0,
-        "woken in another file",
-    )?;
+    expect_none_woken(&map, BLOCK, "woken in another page")?;
+    expect_none_woken(&map, 4, "woken in another word")?;
+    expect_none_woken(&other_map, 0, "woken in another file")?;
     wake_one(&map, 0)?;
     child.join()
 }
 
 fn a_futex_works_after_a_clone(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (
-        Mapping::shared(&file, BLOCK)?,
-        Mapping::shared(&file, BLOCK)?,
-    );
+    let (one, other) = two_mappings(&file)?;
     for i in 0..t.rounds(10) {
         one.word32(0).store(0, SeqCst);
         new_clone(&file, t.path(&format!("clone-{i}")))?;
-        let child = waiter(&one, 0)?;
-        wake_one(&other, 0)?;
-        child.join()?;
+        expect_woken(&one, &other, 0)?;
     }
     Ok(())
 }
 
 fn a_waiter_sleeps_on_through_a_clone_and_is_woken(t: &Test) -> Outcome {
     let file = t.create_with("file", &[0; BLOCK])?;
-    let (one, other) = (
-        Mapping::shared(&file, BLOCK)?,
-        Mapping::shared(&file, BLOCK)?,
-    );
+    let (one, other) = two_mappings(&file)?;
     one.word32(0).store(0, SeqCst);
     for i in 0..t.rounds(5) {
         one.word32(0).store(0, SeqCst);
@@ -208,20 +198,18 @@ fn a_waiter_sleeps_on_through_a_clone_and_is_woken(t: &Test) -> Outcome {
 }
 
 fn a_clones_futex_is_another_one(t: &Test) -> Outcome {
-    let file = t.create_with("file", &[0; BLOCK])?;
-    let map = Mapping::shared(&file, BLOCK)?;
-    map.word32(0).store(0, SeqCst);
-    let clone = new_clone(&file, t.path("clone"))?;
-    let clone_map = Mapping::shared(&clone, BLOCK)?;
+    let [(_, map), (_, clone_map)] = mapped_file_and_clone(t)?;
     clone_map.load_all();
     let child = waiter(&map, 0)?;
     std::thread::sleep(Duration::from_millis(50));
-    let woken = futex_wake(&clone_map, 0).or_fail("FUTEX_WAKE in the clone")?;
-    expect_eq(woken, 0, "waiters of the source woken through the clone")?;
+    expect_none_woken(
+        &clone_map,
+        0,
+        "waiters of the source woken through the clone",
+    )?;
     clone_map.word32(0).store(5, SeqCst);
-    let woken = futex_wake(&clone_map, 0).or_fail("FUTEX_WAKE in the clone")?;
-    expect_eq(
-        woken,
+    expect_none_woken(
+        &clone_map,
         0,
         "waiters of the source woken through the clone after a store",
     )?;
@@ -230,11 +218,7 @@ fn a_clones_futex_is_another_one(t: &Test) -> Outcome {
 }
 
 fn a_futex_works_in_source_and_clone_at_once(t: &Test) -> Outcome {
-    let file = t.create_with("file", &[0; BLOCK])?;
-    let map = Mapping::shared(&file, BLOCK)?;
-    map.word32(0).store(0, SeqCst);
-    let clone = new_clone(&file, t.path("clone"))?;
-    let clone_map = Mapping::shared(&clone, BLOCK)?;
+    let [(_, map), (_, clone_map)] = mapped_file_and_clone(t)?;
     let (a, b) = (waiter(&map, 0)?, waiter(&clone_map, 0)?);
     wake_one(&clone_map, 0)?;
     b.join()?;
@@ -243,19 +227,12 @@ fn a_futex_works_in_source_and_clone_at_once(t: &Test) -> Outcome {
 }
 
 fn a_futex_works_after_the_other_owner_is_gone(t: &Test) -> Outcome {
-    let file = t.create_with("file", &[0; BLOCK])?;
-    let map = Mapping::shared(&file, BLOCK)?;
-    map.word32(0).store(0, SeqCst);
-    let clone = new_clone(&file, t.path("clone"))?;
-    let clone_map = Mapping::shared(&clone, BLOCK)?;
+    let [source, (_, clone_map)] = mapped_file_and_clone(t)?;
     // The source mapped the block for writing, and is removed with its mapping.
-    drop(map);
-    drop(file);
+    drop(source);
     unlink(t.path("file")).or_fail("unlink")?;
     clone_map.word32(0).store(0, SeqCst);
-    let child = waiter(&clone_map, 0)?;
-    wake_one(&clone_map, 0)?;
-    child.join()
+    expect_woken(&clone_map, &clone_map, 0)
 }
 
 /// A robust, process-shared mutex at the start of a mapping.

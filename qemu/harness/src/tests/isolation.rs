@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::fallocate::{fallocate, PUNCH};
+use super::splice::vmsplice;
 use crate::case::{case, Case, Test};
 use crate::failure::{
     expect, expect_bytes, expect_eq, expect_errno, Context, Failure, Outcome, Sys,
@@ -111,15 +112,6 @@ fn expect_no_secret(seen: &[u8], what: impl std::fmt::Display) -> Outcome {
     )
 }
 
-fn vmsplice(to: &impl AsRawFd, map: &Mapping) -> Sys<usize> {
-    let vector = libc::iovec {
-        iov_base: map.at(0).cast(),
-        iov_len: map.len(),
-    };
-    // SAFETY: the kernel takes references to the pages of a mapping that is there.
-    check(unsafe { libc::vmsplice(to.as_raw_fd(), &vector, 1, 0) } as i64)
-}
-
 /// Splices the page of one file into a pipe, changes that file, and writes the secret to the other.
 fn expect_pipes_without_secret(t: &Test, of_the_clone: bool) -> Outcome {
     for (what, fate, way) in turns() {
@@ -132,7 +124,7 @@ fn expect_pipes_without_secret(t: &Test, of_the_clone: bool) -> Outcome {
             };
             let (output, input) = pipe()?;
             let map = Mapping::shared_read(one, BLOCK)?;
-            let n = vmsplice(&input, &map).or_fail("vmsplice")?;
+            let n = vmsplice(&input, map.at(0), map.len()).or_fail("vmsplice")?;
             let _map = still_mapped.then_some(map);
             (fate.1)(t, one)?;
             (way.1)(t, other)?;

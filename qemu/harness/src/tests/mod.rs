@@ -78,6 +78,7 @@ modules! {
     large,
     accounting,
     bounds,
+    sysfs,
     failures,
     sweeps,
     costs,

@@ -71,7 +71,7 @@ fn sendfile(
     check(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), pointer, len) } as i64)
 }
 
-fn vmsplice(to: &impl AsRawFd, from: *mut u8, len: usize) -> Sys<usize> {
+pub(super) fn vmsplice(to: &impl AsRawFd, from: *mut u8, len: usize) -> Sys<usize> {
     let vector = libc::iovec {
         iov_base: from.cast(),
         iov_len: len,

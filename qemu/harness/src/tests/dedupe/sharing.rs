@@ -7,7 +7,7 @@ use crate::failure::{expect, expect_eq, Context, Errno, Outcome};
 use crate::filesystem::{CLONES, CLONES_COUNTED, CLONES_SHOWN};
 use crate::mapping::Mapping;
 use crate::pattern::{blocks, pattern, BLOCK, BLOCK64};
-use crate::sys::{dedupe, dedupe_many, set_times, timespec, Deduped, FileDedupeRangeInfo};
+use crate::sys::{dedupe, dedupe_many, set_times, timespec, Deduped, File, FileDedupeRangeInfo};
 
 pub const CASES: &[Case] = &[
     case!(equal_ranges_become_shared).needs(CLONES_SHOWN),
@@ -51,17 +51,23 @@ pub(super) fn expect_result(
     expect_eq(seen.or_fail("FIDEDUPERANGE")?, expected, what)
 }
 
+/// Makes two files of these bytes.
+fn twins(t: &Test, data: &[u8]) -> Outcome<(File, File)> {
+    Ok((t.create_with("one", data)?, t.create_with("other", data)?))
+}
+
+/// Deduplicates the first `len` bytes of two files, which are equal.
+#[track_caller]
+fn expect_equal(one: &File, other: &File, len: usize, what: &str) -> Outcome {
+    expect_result(dedupe(one, 0, len as u64, other, 0), same(len), what)
+}
+
 fn equal_ranges_become_shared(t: &Test) -> Outcome {
     let data = blocks(1, 70);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     expect_nothing_shared(&one, &other)?;
     let len = 70 * BLOCK;
-    expect_result(
-        dedupe(&one, 0, len as u64, &other, 0),
-        same(len),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, len, "equal files")?;
     expect_shared(&one, 0, &other, 0, 70)?;
     one.expect_contents(&data, "the source")?;
     other.expect_contents(&data, "the destination")
@@ -101,11 +107,7 @@ fn space_is_given_back(t: &Test) -> Outcome {
     let other = fs.create_with("other", &blocks(5, 100))?;
     let before = fs.used()?;
     let len = 100 * BLOCK;
-    expect_result(
-        dedupe(&one, 0, len as u64, &other, 0),
-        same(len),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, len, "equal files")?;
     expect_eq(fs.used()?, before - 100, "blocks used")?;
     expect_eq(
         other.data_blocks()?,
@@ -121,7 +123,7 @@ fn ranges_already_shared_are_the_same(t: &Test) -> Outcome {
     let before = fs.used()?;
     let len = 100 * BLOCK;
     for _ in 0..2 {
-        expect_result(dedupe(&one, 0, len as u64, &clone, 0), same(len), "a clone")?;
+        expect_equal(&one, &clone, len, "a clone")?;
     }
     clone.write_at(b"different", 50 * BLOCK64)?;
     expect_result(
@@ -130,11 +132,7 @@ fn ranges_already_shared_are_the_same(t: &Test) -> Outcome {
         "a changed clone",
     )?;
     clone.write_at(&one.read_at(50 * BLOCK64, 9)?, 50 * BLOCK64)?;
-    expect_result(
-        dedupe(&one, 0, len as u64, &clone, 0),
-        same(len),
-        "a clone changed back",
-    )?;
+    expect_equal(&one, &clone, len, "a clone changed back")?;
     expect_eq(fs.used()?, before, "blocks used at the end")
 }
 
@@ -215,14 +213,9 @@ fn no_destinations_are_fine(t: &Test) -> Outcome {
 
 fn partial_last_blocks_of_both_files_are_deduplicated(t: &Test) -> Outcome {
     let data = pattern(18, 2 * BLOCK + 100);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let len = data.len();
-    expect_result(
-        dedupe(&one, 0, len as u64, &other, 0),
-        same(len),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, len, "equal files")?;
     expect_shared(&one, 0, &other, 0, 3)?;
     other.expect_contents(&data, "the destination")
 }
@@ -234,11 +227,7 @@ fn deduplicated_last_blocks_show_no_stale_bytes(t: &Test) -> Outcome {
     one.truncate(BLOCK64 + 50)?;
     let other = t.create_with("other", &data)?;
     let len = data.len();
-    expect_result(
-        dedupe(&one, 0, len as u64, &other, 0),
-        same(len),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, len, "equal files")?;
     let mut model = data;
     model.resize(2 * BLOCK, 0);
     for file in [&other, &one] {
@@ -260,18 +249,10 @@ fn holes_and_zeros_are_equal(t: &Test) -> Outcome {
     let hole = t.create("hole")?;
     hole.truncate(4 * BLOCK64)?;
     let len = 4 * BLOCK;
-    expect_result(
-        dedupe(&hole, 0, len as u64, &zeros, 0),
-        same(len),
-        "a hole and zeros",
-    )?;
+    expect_equal(&hole, &zeros, len, "a hole and zeros")?;
     zeros.expect_contents(&vec![0; len], "the destination")?;
     let zeros = t.create_with("zeros", &vec![0; 4 * BLOCK])?;
-    expect_result(
-        dedupe(&zeros, 0, len as u64, &hole, 0),
-        same(len),
-        "zeros and a hole",
-    )?;
+    expect_equal(&zeros, &hole, len, "zeros and a hole")?;
     hole.expect_contents(&vec![0; len], "the destination")?;
     let data = t.create_with("data", &blocks(23, 4))?;
     expect_result(
@@ -283,28 +264,18 @@ fn holes_and_zeros_are_equal(t: &Test) -> Outcome {
 }
 
 fn the_times_do_not_change(t: &Test) -> Outcome {
-    let one = t.create_with("one", &blocks(32, 2))?;
-    let other = t.create_with("other", &blocks(32, 2))?;
+    let (one, other) = twins(t, &blocks(32, 2))?;
     let old = timespec(1_000_000_000, 0);
     set_times(&other.path, [old, old]).or_fail("utimensat")?;
     let before = other.times()?.modified;
-    expect_result(
-        dedupe(&one, 0, 2 * BLOCK64, &other, 0),
-        same(2 * BLOCK),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, 2 * BLOCK, "equal files")?;
     expect_eq(other.times()?.modified, before, "mtime of the destination")
 }
 
 fn writes_after_it_stay_on_their_side(t: &Test) -> Outcome {
     let data = blocks(33, 4);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
-    expect_result(
-        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
-        same(4 * BLOCK),
-        "equal files",
-    )?;
+    let (one, other) = twins(t, &data)?;
+    expect_equal(&one, &other, 4 * BLOCK, "equal files")?;
     one.write_at(b"one", 100)?;
     other.expect_contents(&data, "the destination after a write to the source")?;
     other.write_at(b"other", BLOCK64)?;
@@ -315,8 +286,7 @@ fn writes_after_it_stay_on_their_side(t: &Test) -> Outcome {
 
 fn stores_through_mappings_after_it_stay_on_their_side(t: &Test) -> Outcome {
     let data = blocks(34, 4);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let maps = [
         Mapping::shared(&one, 4 * BLOCK)?,
         Mapping::shared(&other, 4 * BLOCK)?,
@@ -326,11 +296,7 @@ fn stores_through_mappings_after_it_stay_on_their_side(t: &Test) -> Outcome {
         map.store(0, &data[..1]);
         map.store(3 * BLOCK, &data[3 * BLOCK..3 * BLOCK + 1]);
     }
-    expect_result(
-        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
-        same(4 * BLOCK),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, 4 * BLOCK, "equal files")?;
     maps[0].store(10, b"one");
     other.expect_contents(&data, "the destination after a store to the source")?;
     maps[1].store(3 * BLOCK + 10, b"other");
@@ -341,15 +307,10 @@ fn stores_through_mappings_after_it_stay_on_their_side(t: &Test) -> Outcome {
 
 fn mappings_show_the_same_bytes_afterwards(t: &Test) -> Outcome {
     let data = blocks(35, 3);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let map = Mapping::shared(&other, 3 * BLOCK)?;
     map.load_all();
-    expect_result(
-        dedupe(&one, 0, 3 * BLOCK64, &other, 0),
-        same(3 * BLOCK),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, 3 * BLOCK, "equal files")?;
     expect(map.load_all() == data, "the mapping shows the same bytes")?;
     one.write_at(b"changed", 0)?;
     expect(
@@ -366,15 +327,10 @@ fn mappings_show_the_same_bytes_afterwards(t: &Test) -> Outcome {
 
 fn private_copies_in_mappings_survive(t: &Test) -> Outcome {
     let data = blocks(36, 2);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let map = Mapping::private(&other, 2 * BLOCK)?;
     map.store(5, b"mine");
-    expect_result(
-        dedupe(&one, 0, 2 * BLOCK64, &other, 0),
-        same(2 * BLOCK),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, 2 * BLOCK, "equal files")?;
     expect_eq(
         map.load(5, 4),
         b"mine",
@@ -385,14 +341,9 @@ fn private_copies_in_mappings_survive(t: &Test) -> Outcome {
 
 fn a_destination_that_was_itself_cloned_is_deduplicated(t: &Test) -> Outcome {
     let data = blocks(37, 4);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let clone = crate::sys::new_clone(&other, t.path("clone"))?;
-    expect_result(
-        dedupe(&one, 0, 4 * BLOCK64, &other, 0),
-        same(4 * BLOCK),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, 4 * BLOCK, "equal files")?;
     expect_shared(&one, 0, &other, 0, 4)?;
     expect_nothing_shared(&one, &clone)?;
     expect_letters(&clone, "pppp", "the clone that was left alone")?;
@@ -411,18 +362,13 @@ fn a_large_range_is_deduplicated(t: &Test) -> Outcome {
     let other = fs.create_with("other", &data)?;
     let before = fs.used()?;
     let len = count * BLOCK;
-    expect_result(
-        dedupe(&one, 0, len as u64, &other, 0),
-        same(len),
-        "equal files",
-    )?;
+    expect_equal(&one, &other, len, "equal files")?;
     expect_eq(fs.used()?, before - count as u64, "blocks used")
 }
 
 fn bytes_behind_the_end_do_not_count(t: &Test) -> Outcome {
     let data = pattern(39, 100);
-    let one = t.create_with("one", &data)?;
-    let other = t.create_with("other", &data)?;
+    let (one, other) = twins(t, &data)?;
     let map = Mapping::shared(&other, BLOCK)?;
     map.store(2000, b"behind the end");
     let result = dedupe(&one, 0, 100, &other, 0).or_fail("FIDEDUPERANGE")?;

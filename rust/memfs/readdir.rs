@@ -18,9 +18,7 @@ use crate::{
         FileOperations, //
     },
 };
-use core::{
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// How many entries are listed under one hold of the lock of the offsets.

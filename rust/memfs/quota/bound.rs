@@ -66,19 +66,30 @@ fn within<R>(
     }
 }
 
+/// Returns the usage and the limits in `dquot`.
+///
+/// # Safety
+///
+/// `dquot` is a dquot to which there is a reference, or whose `dq_lock` is held.
+pub(super) unsafe fn dqblk(dquot: *mut bindings::dquot) -> bindings::mem_dqblk {
+    // SAFETY: The caller guarantees that the dquot is live; `dq_dqb_lock` protects what is read.
+    unsafe {
+        bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
+        let block = (*dquot).dq_dqb;
+        bindings::spin_unlock(&raw mut (*dquot).dq_dqb_lock);
+        block
+    }
+}
+
 /// Returns what is charged to `dquot`, in bytes.
 ///
 /// # Safety
 ///
 /// `dquot` is a dquot to which there is a reference.
 unsafe fn charged(dquot: *mut bindings::dquot) -> i64 {
-    // SAFETY: The caller guarantees a reference to the dquot; `dq_dqb_lock` protects what is read.
-    unsafe {
-        bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
-        let block = (*dquot).dq_dqb;
-        bindings::spin_unlock(&raw mut (*dquot).dq_dqb_lock);
-        block.dqb_curspace.saturating_add(block.dqb_rsvspace)
-    }
+    // SAFETY: The caller guarantees a reference to the dquot.
+    let block = unsafe { dqblk(dquot) };
+    block.dqb_curspace.saturating_add(block.dqb_rsvspace)
 }
 
 /// Charges, by `add`, the owners of the inode for `bytes` more.

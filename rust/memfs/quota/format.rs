@@ -137,19 +137,15 @@ unsafe fn of_dquot<'a>(dquot: *mut bindings::dquot) -> (Pin<&'a Ids>, u32) {
 ///
 /// `dquot` is a dquot to which there is a reference, or whose `dq_lock` is held.
 unsafe fn limits(dquot: *mut bindings::dquot) -> (Limits, bool) {
-    // SAFETY: The caller guarantees that the dquot is live; `dq_dqb_lock` protects what is read.
-    unsafe {
-        bindings::spin_lock(&raw mut (*dquot).dq_dqb_lock);
-        let block = (*dquot).dq_dqb;
-        bindings::spin_unlock(&raw mut (*dquot).dq_dqb_lock);
-        let limits = Limits {
-            space: block.dqb_bhardlimit,
-            soft_space: block.dqb_bsoftlimit,
-            inodes: block.dqb_ihardlimit,
-            soft_inodes: block.dqb_isoftlimit,
-        };
-        (limits, block.dqb_curspace != 0 || block.dqb_curinodes != 0)
-    }
+    // SAFETY: The caller guarantees a reference to the dquot, or that `dq_lock` is held.
+    let block = unsafe { bound::dqblk(dquot) };
+    let limits = Limits {
+        space: block.dqb_bhardlimit,
+        soft_space: block.dqb_bsoftlimit,
+        inodes: block.dqb_ihardlimit,
+        soft_inodes: block.dqb_isoftlimit,
+    };
+    (limits, block.dqb_curspace != 0 || block.dqb_curinodes != 0)
 }
 
 /// There is no file to be checked.

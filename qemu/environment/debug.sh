@@ -4,7 +4,7 @@
 # little else, as every object takes a second to build. KASAN with Rust needs clang, hence LLVM=1.
 
 DEBUG_CONFIGS=("$QEMU_DIR/environment/config/guest.config" "$QEMU_DIR/environment/config/debug.config")
-DEBUG_OBJECTS=2000 # lines that the build prints; for progress messages only
+DEBUG_OBJECTS=2330 # lines that the build prints; for progress messages only
 
 debug_hint() { :; }
 # make resumes an interrupted build: kbuild trusts no object without its command file.

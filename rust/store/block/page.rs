@@ -180,9 +180,14 @@ impl RawBlock {
     /// counts 1024, and a thread in `process_vm_writev(2)` holds 1024 pins. It does not wrap
     /// around, as the kernel pins no page whose count is negative, and each reference of a page
     /// table takes eight bytes.
+    ///
+    /// `Acquire` pairs with dropping a reference, which is fully ordered: a caller that sees it
+    /// gone sees what was stored by way of it.
     fn page_count(self) -> u32 {
-        // SAFETY: By the type invariant the page is live.
-        unsafe { bindings::page_count(self.as_ptr()) as u32 }
+        // SAFETY: By the type invariant the page is live, and the count its own, as it is of order
+        // 0. The kernel changes it atomically.
+        let count = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr())._refcount.counter) };
+        count.load(Acquire) as u32
     }
 
     /// Returns whether the page has `PageHWPoison` set. Memory may turn bad after that.
@@ -208,6 +213,15 @@ impl RawBlock {
     pub(super) unsafe fn put_page(self) {
         // SAFETY: The caller owns the reference that is given up.
         unsafe { bindings::put_page(self.as_ptr()) };
+    }
+
+    /// Notes that the kernel has changed the bytes. On arm64 a page that is mapped executable is
+    /// made coherent with the instruction caches, unless it was since the last call.
+    pub(super) fn flush_dcache(self) {
+        if bindings::ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE != 0 {
+            // SAFETY: By the type invariant the page is live.
+            unsafe { bindings::flush_dcache_page(self.0.as_ptr()) };
+        }
     }
 
     /// Calls `f` with the address of the block's bytes.
@@ -338,6 +352,7 @@ impl BlockRef {
                 }
             })
         });
+        self.0.flush_dcache();
         Ok(())
     }
 
@@ -353,6 +368,7 @@ impl BlockRef {
             // SAFETY: The range lies within the page.
             unsafe { addr.add(offset).write_bytes(0, len) }
         });
+        self.0.flush_dcache();
     }
 
     /// Returns whether the first `len` bytes of both blocks are equal.

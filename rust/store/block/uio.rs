@@ -74,11 +74,17 @@ pub fn copy_from_iter<B: Borrow<BlockRef>>(
     from: &mut IovIterSource<'_>,
 ) -> usize {
     let copy = |contig: &[Option<B>], offset: usize, n| match contig {
-        [Some(first), ..] => first.borrow().raw().with_bytes(|bytes| {
-            // SAFETY: `n` bytes from `offset` on lie within `contig`, to whose pages there are
-            // references. `from` is valid.
-            unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
-        }),
+        [Some(first), ..] => {
+            let copied = first.borrow().raw().with_bytes(|bytes| {
+                // SAFETY: `n` bytes from `offset` on lie within `contig`, to whose pages there are
+                // references. `from` is valid.
+                unsafe { bindings::_copy_from_iter(bytes.add(offset).cast(), n, from.as_raw()) }
+            });
+            for block in contig.iter().flatten() {
+                block.borrow().raw().flush_dcache();
+            }
+            copied
+        }
         _ => {
             from.advance(n);
             n

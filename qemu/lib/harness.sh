@@ -26,7 +26,7 @@ harness_build() {
 	mkdir -p "$TOP/$BUILD/guest/programs"
 	cp "$TOP/$BUILD/harness/$CARGO_RELEASE/harness" "$TOP/$BUILD/guest/"
 	in_root -b "$CACHE/cargo:/cargo" -b "$TOP:/src" sh -ec '
-		make -C /src/qemu/harness/i386 OUT="/src/$1/guest/programs"
+		make -C /src/qemu/harness/compat OUT="/src/$1/guest/programs"
 		exec env CARGO_HOME=/cargo make -C /src/samples O="/src/$1/samples" all crate' - "$BUILD"
 	cp "$TOP/$BUILD"/samples/{copy_file_range,copy_fr_dedup,copy_fr_once,copy_fr_once-rust,copy_fr_reflink,ficlone,fideduperange} "$TOP/$BUILD/guest/programs/"
 }

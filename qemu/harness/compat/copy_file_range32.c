@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Makes one call of copy_file_range(2) as a 32-bit program, with its arguments.
+ * Makes one call of copy_file_range(2) as a 32-bit program of x86 or arm, with its arguments.
  * Built without a C library, as the toolchain has none for 32 bits.
  *
  *   copy_file_range32 SOURCE DESTINATION OFF_IN OFF_OUT LEN FLAGS
@@ -13,7 +13,6 @@
 #define O_RDONLY 0
 #define O_RDWR 2
 #define O_CREAT 0100
-#define O_LARGEFILE 0100000
 #define SEEK_SET 0
 #define SEEK_CUR 1
 
@@ -21,10 +20,37 @@
 #define NR_write 4
 #define NR_open 5
 #define NR_llseek 140
-#define NR_copy_file_range 377
 
 /* The exit status for wrong arguments. */
 #define USAGE 64
+
+#ifdef __arm__
+#define O_LARGEFILE 0400000
+#define NR_copy_file_range 391
+
+static long call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r7 __asm__("r7") = nr;
+	register long r0 __asm__("r0") = a;
+	register long r1 __asm__("r1") = b;
+	register long r2 __asm__("r2") = c;
+	register long r3 __asm__("r3") = d;
+	register long r4 __asm__("r4") = e;
+	register long r5 __asm__("r5") = f;
+
+	__asm__ volatile("svc #0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5) : "memory");
+	return r0;
+}
+
+void _start(void);
+__asm__(".globl _start\n"
+	"_start:\n\t"
+	"mov r0, sp\n\t"
+	"bic sp, sp, #7\n\t"
+	"bl start\n");
+#else
+#define O_LARGEFILE 0100000
+#define NR_copy_file_range 377
 
 static long call6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -44,6 +70,17 @@ static long call6(long nr, long a, long b, long c, long d, long e, long f)
 			 : "memory");
 	return result;
 }
+
+void _start(void);
+__asm__(".globl _start\n"
+	"_start:\n\t"
+	"xorl %ebp, %ebp\n\t"
+	"movl %esp, %eax\n\t"
+	"andl $-16, %esp\n\t"
+	"subl $12, %esp\n\t"
+	"pushl %eax\n\t"
+	"call start\n");
+#endif
 
 static void quit(int status)
 {
@@ -83,12 +120,17 @@ static void print(long long value, char end)
 
 	text[--at] = end;
 	do {
-		unsigned int high = left >> 32, low = left, remainder;
+		unsigned int remainder = 0, bit;
 
-		remainder = high % 10;
-		high /= 10;
-		__asm__("divl %4" : "=a"(low), "=d"(remainder) : "0"(low), "1"(remainder), "r"(10u));
-		left = ((unsigned long long)high << 32) | low;
+		/* Divides by ten, without the function for 64 bits of a compiler's library. */
+		for (bit = 0; bit < 64; bit++) {
+			remainder = remainder << 1 | left >> 63;
+			left <<= 1;
+			if (remainder >= 10) {
+				remainder -= 10;
+				left |= 1;
+			}
+		}
 		text[--at] = '0' + remainder;
 	} while (left);
 	if (value < 0)
@@ -137,13 +179,3 @@ void start(long *stack)
 	print(seek(out.fd, 0, SEEK_CUR), '\n');
 	quit(0);
 }
-
-void _start(void);
-__asm__(".globl _start\n"
-	"_start:\n\t"
-	"xorl %ebp, %ebp\n\t"
-	"movl %esp, %eax\n\t"
-	"andl $-16, %esp\n\t"
-	"subl $12, %esp\n\t"
-	"pushl %eax\n\t"
-	"call start\n");

@@ -495,7 +495,7 @@ fn creation_sets_all_three_times_to_now(t: &Test) -> Outcome {
 fn stat_shows_the_block_size_and_the_device(t: &Test) -> Outcome {
     let file = t.create_with("file", b"x")?;
     let stat = file.stat()?;
-    expect_eq(stat.st_blksize, BLOCK as i64, "st_blksize")?;
+    expect_eq(stat.st_blksize, BLOCK as libc::blksize_t, "st_blksize")?;
     let dir = lstat(&t.dir).or_fail("lstat")?;
     expect_eq(
         stat.st_dev,

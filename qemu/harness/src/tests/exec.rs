@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     case!(a_clone_of_a_running_program_can_be_written).needs(&[Feature::Reflink]),
     case!(a_running_program_can_be_replaced_by_rename),
     case!(code_in_a_mapping_runs),
+    case!(code_that_was_written_again_runs),
     case!(a_shared_library_loads_from_here),
     case!(a_set_user_program_changes_user),
     case!(a_program_run_by_many_at_once_works),
@@ -191,18 +192,54 @@ fn a_running_program_can_be_replaced_by_rename(t: &Test) -> Outcome {
     stop(child)
 }
 
+/// A function that returns `result`.
+fn code(result: u8) -> Vec<u8> {
+    match std::env::consts::ARCH {
+        // mov eax, result; ret
+        "x86_64" => vec![0xb8, result, 0, 0, 0, 0xc3],
+        // mov w0, result; ret
+        "aarch64" => [0x5280_0000 | (u32::from(result) << 5), 0xd65f_03c0]
+            .map(u32::to_le_bytes)
+            .concat(),
+        _ => unimplemented!("code for this architecture"),
+    }
+}
+
+/// Maps the file, runs the code at its beginning, and returns its result.
+fn run_code(file: &File, flags: i32) -> Outcome<i32> {
+    let map = Mapping::try_new(file, 0, 4096, READ | libc::PROT_EXEC, flags).or_fail("mmap")?;
+    // SAFETY: the bytes are a function of the C calling convention.
+    let function: extern "C" fn() -> i32 = unsafe { std::mem::transmute(map.at(0)) };
+    Ok(function())
+}
+
+const MAPPINGS: [i32; 2] = [libc::MAP_PRIVATE, libc::MAP_SHARED];
+
 fn code_in_a_mapping_runs(t: &Test) -> Outcome {
-    // mov eax, 42; ret
-    let file = t.create_with("code", &[0xb8, 42, 0, 0, 0, 0xc3])?;
-    for flags in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
-        let map =
-            Mapping::try_new(&file, 0, 4096, READ | libc::PROT_EXEC, flags).or_fail("mmap")?;
-        if cfg!(target_arch = "x86_64") {
-            // SAFETY: the bytes are a function of the C calling convention.
-            let function: extern "C" fn() -> i32 = unsafe { std::mem::transmute(map.at(0)) };
-            expect_eq(function(), 42, "the result of code in a mapping")?;
+    let file = t.create_with("code", &code(42))?;
+    for flags in MAPPINGS {
+        expect_eq(
+            run_code(&file, flags)?,
+            42,
+            "the result of code in a mapping",
+        )?;
+    }
+    Ok(())
+}
+
+/// On machines whose instruction caches do not see stores the kernel must make them see.
+fn code_that_was_written_again_runs(t: &Test) -> Outcome {
+    let file = t.create_with("code", &code(1))?;
+    expect_eq(run_code(&file, libc::MAP_SHARED)?, 1, "at first")?;
+    for result in 2..100 {
+        file.write_at(&code(result), 0)?;
+        for flags in MAPPINGS {
+            expect_eq(
+                run_code(&file, flags)?,
+                result.into(),
+                "the result of code that was written again",
+            )?;
         }
-        expect_eq(map.load_byte(1), 42, "a byte of the code")?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
     case!(two_instances_are_separate).needs(&[Feature::Instance]),
 ];
 
-pub(super) fn links(path: impl AsRef<Path>) -> Outcome<u64> {
+pub(super) fn links(path: impl AsRef<Path>) -> Outcome<libc::nlink_t> {
     Ok(lstat(path).or_fail("lstat")?.st_nlink)
 }
 

@@ -91,7 +91,7 @@ fn scene(fs: &Instance) -> Outcome<Scene> {
 struct Seen {
     mode: u32,
     owner: (u32, u32),
-    links: u64,
+    links: libc::nlink_t,
     size: i64,
     blocks: i64,
     contents: Vec<u8>,

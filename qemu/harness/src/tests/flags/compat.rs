@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Calls by a 32-bit program (`qemu/harness/i386`), which enter the kernel by another function.
+//! Calls by a 32-bit program (`qemu/harness/compat`), which enter the kernel by another function.
 
 use libc::{EBADE, EINVAL, EOPNOTSUPP, EOVERFLOW};
 

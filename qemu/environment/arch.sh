@@ -5,14 +5,16 @@
 # shellcheck disable=SC2034 # for the other files
 
 : "${ARCH:=amd64}"
-# KERNELS: those that exist. BUILD: the folder, below the checkout. CROSS: what goes before a command in
-# the root, for the kernel's build system and cargo. CARGO_RELEASE: where cargo puts programs, below its target.
+# KERNELS: those that exist, the one whose tests take longest first. BUILD: the folder, below the checkout. CROSS: what goes before a command in
+# the root, for the kernel's build system and cargo. CARGO_RELEASE: where cargo puts programs, below its
+# target. STRIP: the program for its files.
 case $ARCH in
 amd64)
-	KERNELS=(stock uml debug)
+	KERNELS=(debug uml stock)
 	BUILD=build
 	CROSS=()
 	CARGO_RELEASE=release
+	STRIP='strip'
 	;;
 arm64)
 	KERNELS=(stock)
@@ -21,6 +23,7 @@ arm64)
 		CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu
 		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc)
 	CARGO_RELEASE=aarch64-unknown-linux-gnu/release
+	STRIP='aarch64-linux-gnu-strip'
 	;;
 *) die "ARCH=$ARCH: amd64 or arm64" ;;
 esac

@@ -4,6 +4,7 @@
 # shellcheck disable=SC2034
 
 [ "$ARCH" = arm64 ] || return 0
+[ -z "${SUITE:-}" ] || die 'ARCH=arm64 has no SUITE=, only trixie with the kernels of backports'
 
 # The emulator and the cross-compilers run here; busybox and the Rust library are the guest's. The
 # kernel's extract-vmlinux knows an arm64 image with the help of file(1).
@@ -33,9 +34,10 @@ root_make() {
 
 # The package scripts would need an emulator of single programs (binfmt_misc), so the packages
 # are only unpacked. What is then missing: the essential packages; users, which are those of the
-# toolchain root; the symbolic links of alternatives.
+# toolchain root; the symbolic links of alternatives. No test needs systemd.
+GUEST_PACKAGES=${GUEST_PACKAGES/systemd /}
 GUEST_PACKAGES+='
-bash base-files debianutils sed tar gzip mawk hostname libc-bin login passwd netbase'
+bash dash base-files bsdutils debianutils sed tar gzip mawk hostname libc-bin ncurses-base login passwd netbase'
 
 guest_make() {
 	local mirror

@@ -43,8 +43,9 @@ kvm_works() {
 TCG_BY_WORD=max,la57=off,-erms,-fsrm,-fsrs
 # shellcheck disable=SC2034 # for qemu/bench
 TCG_BY_BYTE=max,la57=off
-# Pointer authentication with QEMU's own hash: that of the architecture takes a large part of the time.
-[ "$ARCH" = amd64 ] || TCG_BY_WORD=max,pauth-impdef=on
+# arm64: authenticates pointers with QEMU's own hash, as the architecture's takes a large part of the time; has no
+# large vector registers, which each switch of tasks would save; and no 52-bit address space.
+[ "$ARCH" = amd64 ] || TCG_BY_WORD=max,pauth-impdef=on,sve=off,sme=off,lpa2=off
 
 # shellcheck disable=SC2034 # for the caller
 # accel_options VMLINUX CPU ICOUNT: sets ACCEL. CPU is the model to emulate without KVM. With ICOUNT

@@ -16,12 +16,13 @@ guest_mib() { printf '2000\n'; }
 guest_inputs() { printf '%s\n' "$ROOT_SUITE" "$GUEST_PACKAGES"; }
 
 guest_make() {
-	local mirror
+	local mirror options
 	mirror=$(host_mirror)
+	mapfile -t options < <(host_apt_options)
 	guest_bootstrap() {
 		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
 			--include="$(echo $GUEST_PACKAGES | tr ' ' ,)" \
-			--aptopt='Acquire::Retries "3"' \
+			"${options[@]}" \
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
 			--dpkgopt='path-exclude=/usr/share/info/*' \

@@ -41,6 +41,13 @@ host_check() {
 	step "$LOGS/host.log" "installing on this machine: ${missing[*]}" install_missing
 }
 
+# host_apt_options: prints options for mmdebstrap, which keeps them in what it makes: those that this
+# machine's apt has for the archive: its proxy, and whether an old list of packages will do.
+host_apt_options() {
+	printf '%s\n' '--aptopt=Acquire::Retries "3"'
+	apt-config dump | sed -nE 's/;$//; /^Acquire::(.*[Pp]roxy|Check-Valid-Until)/s/^/--aptopt=/p'
+}
+
 # host_mirror: prints the Debian archive of this machine's apt (deb822 or one-line), or $MIRROR.
 host_mirror() {
 	local uri

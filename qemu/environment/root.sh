@@ -38,15 +38,14 @@ suite_sources() {
 }
 
 root_make() {
-	local mirror sources
+	local mirror sources options
 	mirror=$(host_mirror)
 	mapfile -t sources < <(suite_sources "$mirror")
+	mapfile -t options < <(host_apt_options)
 	root_bootstrap() {
 		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
 			--include="$(echo $ROOT_PACKAGES | tr ' ' ,)" \
-			--aptopt='Acquire::Retries "3"' \
-			"$(suite_base)" "$1" "${sources[@]}"
-		apt-config dump | grep -i '^Acquire::.*proxy' >"$1/etc/apt/apt.conf.d/90host-proxy" || true
+			"${options[@]}" "$(suite_base)" "$1" "${sources[@]}"
 		(cd "$1" && mkdir -p $(printf '.%s ' $ROOT_MOUNT_POINTS))
 		: >>"$1/etc/resolv.conf"
 		# The versions that decide whether a built kernel can be used with this root.

@@ -34,7 +34,7 @@ root_make() {
 
 # The package scripts would need an emulator of single programs (binfmt_misc), so the packages
 # are only unpacked. What is then missing: the essential packages; users, which are those of the
-# toolchain root; the symbolic links of alternatives. No test needs systemd.
+# toolchain root; the symbolic links of alternatives; the files of the NFS server. No test needs systemd.
 GUEST_PACKAGES=${GUEST_PACKAGES/systemd /}
 GUEST_PACKAGES+='
 bash dash base-files bsdutils debianutils sed tar gzip mawk hostname libc-bin ncurses-base login passwd netbase'
@@ -56,6 +56,7 @@ guest_make() {
 		done
 		printf 'statd:x:101:65534::/var/lib/nfs:/usr/sbin/nologin\n_rpc:x:102:65534::/run/rpcbind:/usr/sbin/nologin\n' >>"$1/tree/etc/passwd"
 		ln -s mawk "$1/tree/usr/bin/awk"
+		touch "$1/tree/etc/exports" "$1/tree/var/lib/nfs/"{etab,rmtab}
 		mkdir -p "$1/tree/share" "$1/tree/mnt/reflinkfs" "$1/tree/lib/modules"
 		printf 'guest\n' >"$1/tree/etc/hostname"
 		printf '127.0.0.1 localhost guest\n' >"$1/tree/etc/hosts"

@@ -9,7 +9,7 @@ pub(crate) const VERSION: &str = env!("REFLINKFS_VERSION");
 const TAG: &str = concat!("version=", env!("REFLINKFS_VERSION"), "\0");
 
 #[link_section = ".modinfo"]
-#[used]
+#[used(compiler)]
 // The compiler evaluates it: nothing is left that could panic.
 static MODINFO: [u8; TAG.len()] = match TAG.as_bytes().first_chunk() {
     Some(bytes) => *bytes,

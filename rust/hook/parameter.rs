@@ -28,7 +28,7 @@ static OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
 };
 
 #[link_section = "__param"]
-#[used]
+#[used(compiler)]
 static PARAMETER: KernelParam = KernelParam::new(bindings::kernel_param {
     name: kernel::str::as_char_ptr_in_const_context(c"active"),
     mod_: (&raw const bindings::__this_module).cast_mut(),

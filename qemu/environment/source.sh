@@ -94,8 +94,7 @@ kernel_check() {
 source_make() {
 	local release version minor
 	release=$(kernel_version)
-	minor=${release%%+*}
-	minor=${minor%.*}
+	minor=$(sed -E 's/^([0-9]+\.[0-9]+).*/\1/' <<<"$release")
 	if [ ! -d "$APT/lists" ] || [ -z "$(archive_version "linux-headers-$release")" ]; then
 		archive_newest_kernel >/dev/null || true
 	fi
@@ -137,7 +136,7 @@ source_make() {
 # kernels_to_test: prints the newest release of each usable version in the flavours cloud and generic, but
 # that of kernel_version.
 kernels_to_test() {
-	kernel_list | sed -nE 's/^(7\.[0-9]+)\.[^-]*(-cloud)?-'"$ARCH"'$/\1\2 &/p' |
+	kernel_list | sed -nE 's/^(7\.[0-9]+)[^-]*(-cloud)?-'"$ARCH"'$/\1\2 &/p' |
 		awk '{ newest[$1] = $2 } END { for (i in newest) print newest[i] }' | sort -V | grep -vxF "$(kernel_version)"
 }
 

@@ -21,23 +21,28 @@ pub(crate) struct Remapped {
 }
 
 /// A tracepoint for such a range: its function, as C has it.
-pub(crate) type RemapEvent = unsafe extern "C" fn(u32, u64, u64, u64, u64, u64, i64);
+///
+/// # Invariants
+///
+/// It takes any numbers.
+pub(crate) struct RemapEvent(unsafe extern "C" fn(u32, u64, u64, u64, u64, u64, i64));
 
+// INVARIANT: `TP_fast_assign` of each copies its arguments.
 /// `FICLONE`, `FICLONERANGE`, `COPY_FR_REFLINK`.
-pub(crate) const CLONE: RemapEvent = bindings::rust_trace_reflinkfs_clone;
+pub(crate) const CLONE: RemapEvent = RemapEvent(bindings::rust_trace_reflinkfs_clone);
 
 /// `FIDEDUPERANGE`, `COPY_FR_DEDUP`.
-pub(crate) const DEDUPE: RemapEvent = bindings::rust_trace_reflinkfs_dedupe;
+pub(crate) const DEDUPE: RemapEvent = RemapEvent(bindings::rust_trace_reflinkfs_dedupe);
 
 /// `copy_file_range(2)` without flags, `COPY_FR_COPY`.
-pub(crate) const COPY: RemapEvent = bindings::rust_trace_reflinkfs_copy;
+pub(crate) const COPY: RemapEvent = RemapEvent(bindings::rust_trace_reflinkfs_copy);
 
-/// Emits `event`, one of these, with what `result` is to a program: a count or a negative errno.
+/// Emits `event`, with what `result` is to a program: a count or a negative errno.
 pub(crate) fn remap(event: RemapEvent, range: &Remapped, result: Result<u64>) {
     let Remapped { dev, from, to, len } = *range;
     let ret = from_result(|| Ok(result? as i64));
-    // SAFETY: A tracepoint's function takes any numbers.
-    unsafe { event(dev, from.0, from.1, to.0, to.1, len, ret) };
+    // SAFETY: By the type invariant of `event`.
+    unsafe { (event.0)(dev, from.0, from.1, to.0, to.1, len, ret) };
 }
 
 /// Returns whether [`cow`] is enabled: its arguments are computed only then.

@@ -47,5 +47,8 @@ expect_eq() { [ "$1" = "$2" ] || { echo "$3: expected '$2', got '$1'"; return 1;
 # expect_at_most SEEN LIMIT WHAT
 expect_at_most() { (($1 <= $2)) || { echo "$3: at most $2 expected, got $1"; return 1; }; }
 
+# is_loaded MODULE
+is_loaded() { grep -q "^$1 " /proc/modules; }
+
 # blocks_in_use DIRECTORY: prints the number of blocks of 4096 bytes in use on its filesystem.
 blocks_in_use() { stat -f -c '%b %f %S' "$1" | { read -r all free size && echo $(((all - free) * size / 4096)); }; }

@@ -106,7 +106,7 @@ fn expect_woken(at: &Mapping, by: &Mapping, offset: usize) -> Outcome {
     child.join()
 }
 
-/// Expects that nobody sleeps on this word.
+/// Expects that no thread sleeps on this word.
 #[track_caller]
 fn expect_none_woken(map: &Mapping, offset: usize, what: &str) -> Outcome {
     expect_eq(futex_wake(map, offset).or_fail("FUTEX_WAKE")?, 0, what)

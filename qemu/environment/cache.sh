@@ -7,8 +7,7 @@
 # part is made in DIR.part and renamed when complete, under a lock: a directory with the final name
 # is complete, however the last run ended.
 
-CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/reflinkfs
-[ "$ARCH" = amd64 ] || CACHE+=/$ARCH
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/reflinkfs$VARIANT
 LOGS=$CACHE/logs
 
 # Hashes the body of NAME_make, too. `declare -f` prints it without comments and formatting, so that

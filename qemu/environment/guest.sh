@@ -13,14 +13,21 @@ libacl1 libattr1 liburing2 libaio1t64
 guest_hint() { printf 'is the Debian archive reachable, and does it have this? MIRROR= names another\n'; }
 guest_needs() { printf 'root\n'; }
 guest_mib() { printf '2000\n'; }
-guest_inputs() { printf '%s\n' "$ROOT_SUITE" "$GUEST_PACKAGES"; }
+guest_inputs() {
+	printf '%s\n' "$SUITE" "$GUEST_PACKAGES" "${GUEST_OPTIONS[@]}"
+	declare -f guest_complete
+}
+# How mmdebstrap installs them.
+GUEST_OPTIONS=(--variant=minbase)
+# guest_complete TREE: adds what the packages lack.
+guest_complete() { :; }
 
 guest_make() {
 	local mirror options
 	mirror=$(host_mirror)
 	mapfile -t options < <(host_apt_options)
 	guest_bootstrap() {
-		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
+		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root "${GUEST_OPTIONS[@]}" \
 			--include="$(echo $GUEST_PACKAGES | tr ' ' ,)" \
 			"${options[@]}" \
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -32,6 +39,7 @@ guest_make() {
 		printf 'guest\n' >"$1/tree/etc/hostname"
 		printf '127.0.0.1 localhost guest\n' >"$1/tree/etc/hosts"
 		rm -f "$1/tree/etc/resolv.conf"
+		guest_complete "$1/tree"
 		in_root -b "$1:/out" mkfs.erofs --quiet /out/guest.erofs /out/tree
 		remove_tree "$1/tree"
 	}

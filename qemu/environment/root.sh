@@ -3,7 +3,8 @@
 # The toolchain root: Debian with exactly the compilers that the suite's kernels are built with; those of
 # trixie are the backports'.
 
-ROOT_SUITE=${SUITE:-trixie}
+# What Debian packages are for: first of the programs that run here.
+ROOT_ARCHITECTURES=amd64
 ROOT_PACKAGES='
 gcc make flex bison bc cpio kmod libelf-dev libssl-dev libdw-dev pahole perl python3 rsync
 xz-utils zstd git ca-certificates
@@ -12,26 +13,23 @@ shellcheck mandoc sparse
 qemu-system-x86 erofs-utils virtiofsd busybox-static
 libaio-dev libacl1-dev libattr1-dev liburing-dev uuid-dev
 '
+# The packages, as patterns, whose versions decide whether a built kernel can be used with this root.
+ROOT_COMPILERS=('gcc-[0-9][0-9]' rustc rust-src bindgen 'clang-[0-9][0-9]' 'lld-[0-9][0-9]')
 # The directories that in_root can mount on.
 ROOT_MOUNT_POINTS='/source /kernel/stock /kernel/debug /kernel/user /src /out /cargo'
 
 root_hint() { printf 'is the Debian archive reachable, and does it have this? MIRROR= names another\n'; }
 root_needs() { :; }
 root_mib() { printf '3500\n'; }
-root_inputs() { printf '%s\n' "$ROOT_SUITE" "$ROOT_PACKAGES" "$ROOT_MOUNT_POINTS"; }
-
-# suite_check: a suite must have kernels with Rust.
-suite_check() {
-	[[ $ROOT_SUITE =~ ^(trixie|forky|sid|experimental)$ ]] || die "SUITE=$ROOT_SUITE: trixie (the default), forky, sid or experimental"
-}
+root_inputs() { printf '%s\n' "$SUITE" "$ROOT_ARCHITECTURES" "$ROOT_PACKAGES" "${ROOT_COMPILERS[@]}" "$ROOT_MOUNT_POINTS"; }
 
 # suite_base: prints the suite that has the userland.
-suite_base() { printf '%s\n' "${ROOT_SUITE/experimental/sid}"; }
+suite_base() { printf '%s\n' "${SUITE/experimental/sid}"; }
 
 # suite_sources MIRROR: prints the lines of apt's sources.
 suite_sources() {
 	printf 'deb %s %s main\n' "$1" "$(suite_base)"
-	case $ROOT_SUITE in
+	case $SUITE in
 	trixie) printf 'deb %s trixie-backports main\n' "$1" ;;
 	experimental) printf 'deb %s experimental main\n' "$1" ;;
 	esac
@@ -43,15 +41,14 @@ root_make() {
 	mapfile -t sources < <(suite_sources "$mirror")
 	mapfile -t options < <(host_apt_options)
 	root_bootstrap() {
-		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase \
+		"${NAMESPACE[@]}" --mount-proc mmdebstrap --mode=root --variant=minbase --architectures="$ROOT_ARCHITECTURES" \
 			--include="$(echo $ROOT_PACKAGES | tr ' ' ,)" \
 			"${options[@]}" "$(suite_base)" "$1" "${sources[@]}"
 		(cd "$1" && mkdir -p $(printf '.%s ' $ROOT_MOUNT_POINTS))
 		: >>"$1/etc/resolv.conf"
-		# The versions that decide whether a built kernel can be used with this root.
 		dpkg-query --admindir="$1/var/lib/dpkg" -W -f '${Package} ${Version}\n' \
-			'gcc-[0-9][0-9]' rustc rust-src bindgen 'clang-[0-9][0-9]' 'lld-[0-9][0-9]' >"$1/toolchain-versions"
+			"${ROOT_COMPILERS[@]}" >"$1/toolchain-versions"
 	}
 	step -n 700 -m '^(Setting up|Unpacking) ' "$LOGS/root.log" \
-		"making the toolchain root (Debian $ROOT_SUITE)" root_bootstrap "$1"
+		"making the toolchain root (Debian $SUITE)" root_bootstrap "$1"
 }

@@ -3,8 +3,8 @@
 # Debian's kernel as packaged: its source, configuration, symbols, image and modules.
 
 # kernel_version: prints the release to use, such as 7.3.4+deb13-cloud-amd64. The first query of
-# the archive records it, for each suite; `qemu/env --update` queries again.
-KERNEL_RECORD=$CACHE/kernel-version${SUITE:+-$SUITE}
+# the archive records it; `qemu/env --update` queries again.
+KERNEL_RECORD=$CACHE/kernel-version
 
 kernel_version() {
 	if [ -n "${KERNEL_VERSION:-}" ]; then
@@ -16,10 +16,10 @@ kernel_version() {
 
 # build_name KERNEL: prints the directory below build/ for what is built for a kernel. Another one than
 # the archive's newest has a directory of its own.
-build_name() { printf '%s\n' "$1${SUITE:+-$SUITE}${KERNEL_VERSION:+-$KERNEL_VERSION}"; }
+build_name() { printf '%s\n' "$1${KERNEL_VERSION:+-$KERNEL_VERSION}"; }
 
 # The package lists are in the cache, not in the root, which never changes.
-APT=$CACHE/apt${SUITE:+-$SUITE}
+APT=$CACHE/apt
 apt_in_root() {
 	mkdir -p "$APT/lists/partial" "$APT/archives/partial"
 	in_root -b "$APT:/out" "$@"
@@ -88,7 +88,7 @@ kernel_check() {
 	# shellcheck disable=SC2086 # three numbers
 	ours=$(printf '%d%03d%02d' $ours)
 	[ "$wanted" = "$ours" ] ||
-		die "Debian's kernel $2 is built with rustc $wanted (CONFIG_RUSTC_VERSION), Debian $ROOT_SUITE has $ours, which cannot use its metadata; name another kernel with KERNEL_VERSION="
+		die "Debian's kernel $2 is built with rustc $wanted (CONFIG_RUSTC_VERSION), Debian $SUITE has $ours, which cannot use its metadata; name another kernel with KERNEL_VERSION="
 }
 
 source_make() {

@@ -57,7 +57,12 @@ impl Model {
         if bytes.is_empty() {
             return;
         }
-        self.extend_to(pos + bytes.len());
+        let (old_end, end) = (self.size(), pos + bytes.len());
+        // A write that begins before the end changes nothing in its page but what it writes.
+        let stays = pos <= old_end && end.div_ceil(BLOCK) == old_end.div_ceil(BLOCK);
+        let stored_beyond_end = self.stored_beyond_end && stays;
+        self.extend_to(end);
+        self.stored_beyond_end |= stored_beyond_end;
         self.bytes[pos..pos + bytes.len()].copy_from_slice(bytes);
         self.fill(pos, bytes.len());
     }

@@ -23,6 +23,9 @@
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
 //! | `reflinkfs_full` | `full.rs` | full blocks are duplicated |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
+//! | `reflinkfs_map` | `map.rs` | clones of a map by sparse keys against a model |
+//! | `reflinkfs_map_failing` | `map_failing.rs` | every allocation of a map or table fails in turn |
+//! | `reflinkfs_table` | `table.rs` | clones of a table by dense numbers against a model |
 //! | `reflinkfs_parallel` | `parallel.rs` | the same with threads |
 //! | `reflinkfs_doctests` | `doctests.py` | the examples in the docs of `store` and `vfs` |
 //!

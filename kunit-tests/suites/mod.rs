@@ -12,6 +12,9 @@ mod extent;
 mod failing;
 mod full;
 mod history;
+mod map;
+#[cfg(CONFIG_FAULT_INJECTION)]
+mod map_failing;
 mod mapped;
 mod owned;
 mod parallel;
@@ -19,4 +22,5 @@ mod pool;
 mod prealloc;
 mod share;
 mod stable;
+mod table;
 mod tree;

@@ -126,19 +126,30 @@
 mod accesses;
 pub mod block;
 mod cow;
+mod map;
 mod node;
 mod node_ref;
 mod prealloc;
+mod table;
 mod tree;
 
 #[cfg(reflinkfs_count)]
 pub use self::accesses::accesses;
+pub use self::map::{
+    Map,
+    NewItem,
+    Prefix, //
+};
 pub use self::node::{
     NodeCache,
     FANOUT,
     MAX_HEIGHT, //
 };
 pub use self::prealloc::Prealloc;
+pub use self::table::{
+    Table,
+    TableNodes, //
+};
 pub use self::tree::{
     BlockExtent,
     Lookup,

@@ -28,6 +28,7 @@ use core::{
         NonNull, //
     },
 };
+pub use kernel::alloc::Flags;
 use kernel::{
     prelude::*,
     sync::atomic::{
@@ -180,7 +181,8 @@ impl<T> Drop for UninitNode<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is to a live `NodeInner` made by [`UninitNode::init`], and counted in its `refs`.
+/// The pointer is to a live `NodeInner` made by [`UninitNode::init`] or [`NodeRef::new`], and counted
+/// in its `refs`.
 pub(super) struct NodeRef<T> {
     ptr: NonNull<NodeInner<T>>,
     _owns: PhantomData<NodeInner<T>>,
@@ -196,6 +198,23 @@ unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 impl<T> Unpin for NodeRef<T> {}
 
 impl<T> NodeRef<T> {
+    /// Makes a node that is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(node: T, flags: Flags) -> Result<Self> {
+        let inner = NodeInner {
+            refs: Atomic::new(1),
+            node,
+        };
+        // INVARIANT: The one reference is the new value. `drop` frees memory of `kmalloc`, too.
+        Ok(Self {
+            ptr: NonNull::from(KBox::leak(KBox::new(inner, flags)?)),
+            _owns: PhantomData,
+        })
+    }
+
     fn inner(&self) -> &NodeInner<T> {
         accesses::count_node();
         // SAFETY: By the type invariant it is live. Only `get_mut` makes a `&mut` to it, which
@@ -250,7 +269,8 @@ impl<T> Drop for NodeRef<T> {
     fn drop(&mut self) {
         // Full ordering: all accesses by other holders are over before the node is dropped.
         if self.inner().refs.fetch_sub(1, Full) == 1 {
-            // SAFETY: This was the last reference. By the type invariant the memory is of a cache.
+            // SAFETY: This was the last reference. By the type invariant the memory is of a cache, or
+            // of `kmalloc`; `kfree` takes both.
             unsafe {
                 drop_in_place(self.ptr.as_ptr());
                 bindings::kfree(self.ptr.as_ptr().cast());

@@ -22,6 +22,7 @@
 //! | `reflinkfs_cost` | `cost.rs` | cloning is free, and the first write after it nearly so |
 //! | `reflinkfs_mapped` | `mapped.rs` | the blocks that carry an inode's mapping |
 //! | `reflinkfs_full` | `full.rs` | full blocks are duplicated |
+//! | `reflinkfs_names` | `names.rs` | names in a directory, also where many have the same hash |
 //! | `reflinkfs_history` | `history.rs` | random histories of several files against a model |
 //! | `reflinkfs_map` | `map.rs` | clones of a map by sparse keys against a model |
 //! | `reflinkfs_map_failing` | `map_failing.rs` | every allocation of a map or table fails in turn |
@@ -42,6 +43,9 @@
 mod bindings;
 #[path = "../rust/compat.rs"]
 mod compat;
+// Needs no filesystem.
+#[path = "../rust/memfs/names.rs"]
+mod names;
 #[path = "../rust/store/mod.rs"]
 pub mod store;
 // What only a filesystem uses is not used here.

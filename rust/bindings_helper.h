@@ -14,6 +14,7 @@
 #include <linux/posix_acl.h>
 #include <linux/quotaops.h>
 #include <linux/seq_file.h>
+#include <linux/siphash.h>
 #include <linux/slab.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>

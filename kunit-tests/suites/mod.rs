@@ -16,6 +16,7 @@ mod map;
 #[cfg(CONFIG_FAULT_INJECTION)]
 mod map_failing;
 mod mapped;
+mod names;
 mod owned;
 mod parallel;
 mod pool;

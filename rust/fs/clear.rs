@@ -122,7 +122,7 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
         bytes: Range<u64>,
         room: &mut Room<'_>,
     ) -> Result<Self> {
-        let file_blocks = &lock.inode().info().blocks;
+        let file_blocks = lock.inode().info().blocks();
         // Before the edit, with which everything counts as shared.
         let parts = parts(file_blocks, &bytes);
         let end = match bytes.end {

@@ -42,7 +42,7 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
         len,
     };
     let (first, to_first) = (block_of(span.from_pos), block_of(span.to_pos));
-    let file_blocks = &files.from().info().blocks;
+    let file_blocks = files.from().info().blocks();
     file_blocks.check_room_to_share(first..first + blocks_for(len), to_first)?;
     let mut steps = u64::MAX;
     clone_span(files.from(), &to, span, request.only_shared, &mut steps)
@@ -84,7 +84,7 @@ pub(crate) fn clone_span(
     let (content, done) = content(to, taken, first, to_first, replaces_all, steps)?;
     let len = len.min(done * super::BLOCK_SIZE as u64);
     let mut content = Some(content);
-    Room::new(to.info().blocks.pool()).retry(|room| {
+    Room::new(to.info().blocks().pool()).retry(|room| {
         let lock = to.invalidate_lock();
         if to_pos > to.size() {
             // What was stored behind the end is within the file then.
@@ -95,7 +95,7 @@ pub(crate) fn clone_span(
         let tree = match &content {
             Some(content) if !replaces_all => {
                 let nodes = room.nodes(false);
-                let mut tree = to.info().blocks.edit(nodes)?;
+                let mut tree = to.info().blocks().edit(nodes)?;
                 let stop = cond_resched_killable;
                 tree.share_range(to_first, content, to_first, done, nodes, stop)?;
                 Some(tree)
@@ -137,7 +137,7 @@ fn content(
     let mut prealloc = Prealloc::on_demand();
     let (mut content, mut done) = (tree, len);
     if !replaces_all {
-        let from = core::mem::replace(&mut content, to.info().blocks.edit_empty());
+        let from = core::mem::replace(&mut content, to.info().blocks().edit_empty());
         let stop = cond_resched_killable;
         done = content.share_bounded(to_first, &from, first, len, &mut prealloc, steps, stop)?;
     } else if content.next_block(len).is_some() {
@@ -167,7 +167,7 @@ struct Taken<'a> {
 /// which there are duplicates. With `only_shared` ends before the first of which there would be
 /// one.
 fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Taken<'_>> {
-    let file_blocks = &from.info().blocks;
+    let file_blocks = from.info().blocks();
     let snap_range = FileBlocks::range_to_snapshot(first, n);
     let mut referenced = Referenced::new();
     Room::new(file_blocks.pool()).retry(|room| {

@@ -136,7 +136,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
 
 /// Returns how many bytes from `pos` on, at most `max`, are a hole.
 fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
-    match inode.info().blocks.next_block(block_of(pos)) {
+    match inode.info().blocks().next_block(block_of(pos)) {
         Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
         None => max,
     }
@@ -161,7 +161,7 @@ impl FileSource<'_> {
     ) -> usize {
         let mut done = 0;
         while done < len {
-            let (file_blocks, offset) = (&self.inode.info().blocks, offset_in_block(self.pos));
+            let (file_blocks, offset) = (self.inode.info().blocks(), offset_in_block(self.pos));
             let (taken, n) = file_blocks.with_blocks(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
                 let n = (len - done).min(BATCH_BYTES).min(there);
@@ -219,7 +219,7 @@ impl Source for FileSource<'_> {
     }
 
     fn len_for_contig(&self) -> usize {
-        let end = self.inode.info().blocks.next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
+        let end = self.inode.info().blocks().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
@@ -232,7 +232,7 @@ impl Source for FileSource<'_> {
     fn is_hole(&self, ahead: usize, len: usize) -> bool {
         let pos = self.pos + ahead as u64;
         let last = block_of(pos + len as u64 - 1);
-        let next = self.inode.info().blocks.next_block(block_of(pos));
+        let next = self.inode.info().blocks().next_block(block_of(pos));
         next.is_none_or(|next| next > last)
     }
 }

@@ -120,7 +120,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         charge = Charge::new(inode, holes(inode, &blocks, places)?)?;
     }
     if clears {
-        let freed = Room::new(inode.info().blocks.pool()).retry(|room| {
+        let freed = Room::new(inode.info().blocks().pool()).retry(|room| {
             let lock = inode.invalidate_lock();
             Ok(Clearing::prepare(&lock, bytes.clone(), room)?.commit(false))
         })?;
@@ -144,7 +144,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
 ///
 /// `ENOSPC`; `EINTR` if a fatal signal is pending.
 fn holes(inode: &LockedInode, blocks: &Range<u64>, places: Fill) -> Result<u64> {
-    let file_blocks = &inode.info().blocks;
+    let file_blocks = inode.info().blocks();
     let holes = blocks.end - blocks.start - file_blocks.blocks_in(blocks.clone());
     file_blocks.pool().check_room(holes)?;
     if places == Fill::Holes {
@@ -173,7 +173,7 @@ fn fill<'a>(
     places: Fill,
     charge: &mut Charge<'a>,
 ) -> Result {
-    let file_blocks = &inode.info().blocks;
+    let file_blocks = inode.info().blocks();
     let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
@@ -200,7 +200,7 @@ fn fill_step<'a>(
     charge: &mut Charge<'a>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    let file_blocks = &inode.info().blocks;
+    let file_blocks = inode.info().blocks();
     let mut news = [const { None }; STEP_BLOCKS];
     for (index, new) in blocks.clone().zip(&mut news) {
         let old = file_blocks.lookup(index);

@@ -85,8 +85,7 @@ pub(super) fn init(inode: &NewInode<ReflinkFs>) {
         .set_iops(InodeOps::new::<RegularFile>())
         .set_fops(FileOps::new::<RegularFile>())
         .set_aops(AddressSpaceOps::new::<DaxAddressSpaceOps>())
-        .set_unevictable()
-        .set_no_xattr();
+        .set_unevictable();
     dax::init_inode(inode);
 }
 
@@ -139,7 +138,11 @@ impl FileOperations<ReflinkFs> for RegularFile {
     }
 
     fn mmap(file: &File, vma: NewVma<'_, ReflinkFs>) -> Result {
-        file.inode().info().dax.set_mapped();
+        let inode = file.inode();
+        inode.info().dax.set_mapped();
+        if vma.is_shared_maywrite() {
+            inode.super_block().info().mapped.add(inode)?;
+        }
         file.accessed();
         vma.set_vm_ops(VmOps::new::<mmap::Mapping>());
         Ok(())

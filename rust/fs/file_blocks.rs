@@ -16,7 +16,6 @@ use crate::{
             BlockBatch,
             BlockRef,
             ContigBlocks,
-            Leaf,
             NewBlock,
             Pool, //
         },
@@ -63,9 +62,6 @@ pub(crate) struct FileBlocks {
     tree: RwLock<Tree>,
     /// How many blocks the tree has, to be read without the lock; set with the lock held.
     count: Atomic<u64>,
-    /// See [`FileBlocks::zero_block`].
-    #[pin]
-    zero_block: RwLock<Option<KBox<Leaf<1>>>>,
 }
 
 /// Every block that a file can have.
@@ -124,38 +120,8 @@ impl FileBlocks {
         pin_init!(Self {
             tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
             count: Atomic::new(0),
-            zero_block <- RwLock::new(None, c"reflinkfs_zero_block", static_lock_class!()),
             pool,
         })
-    }
-
-    /// Returns the block of zeros that is mapped for holes of this file where the kernel's zero
-    /// page must not be, if [`FileBlocks::alloc_zero_block`] has made it. Each file has its own: a
-    /// process that may store to a file could pin a shared one until the kernel refuses further
-    /// pins.
-    pub(crate) fn zero_block(&self) -> Option<BlockRef> {
-        self.zero_block.read().as_ref()?.get(0)
-    }
-
-    /// Makes [`FileBlocks::zero_block`], if there is none yet. It lasts as long as the inode, and
-    /// is charged to the pool, but not to the file's owner.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC`, `ENOMEM`.
-    pub(crate) fn alloc_zero_block(&self) -> Result {
-        let block = self.pool.alloc()?;
-        block.zero_around(0, 0);
-        let mut made = KBox::new(Leaf::new(self.pool.clone()), GFP_KERNEL)?;
-        made.insert(0, block, 0);
-        let mut made = Some(made);
-        // A block that is not needed is freed after the lock is dropped.
-        let mut zeros = self.zero_block.write();
-        if zeros.is_none() {
-            *zeros = made.take();
-        }
-        drop(zeros);
-        Ok(())
     }
 
     /// Returns how many blocks there are.
@@ -359,14 +325,6 @@ impl FileBlocks {
         drop(old);
     }
 
-    /// Drops every block, when the inode is evicted. Its owner is no longer charged.
-    pub(crate) fn clear(&self) {
-        self.replace(Tree::new(self.pool.clone()));
-        // Dropped after the lock.
-        let zeros = self.zero_block.write().take();
-        drop(zeros);
-    }
-
     /// Puts blocks in from `index` on, as far as `prealloc` has the nodes; those are `contig`'s no
     /// more. Where some are left the caller drops the lock and fills `prealloc`. Not where owners
     /// are charged: see [`ChargedBlock::uncharged`].
@@ -381,7 +339,7 @@ impl FileBlocks {
         prealloc: &mut Prealloc,
     ) -> Result {
         debug_assert!(!has_quota(lock.inode().super_block()));
-        let file_blocks = &lock.inode().info().blocks;
+        let file_blocks = lock.inode().info().blocks();
         let duplicated = {
             let mut tree = file_blocks.tree.write();
             let result = tree.insert_run(index, contig, prealloc);
@@ -448,7 +406,7 @@ impl<'a> ChargedBlock<'a> {
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(
-            &mut inode.info().blocks.pool().alloc_batch(n),
+            &mut inode.info().blocks().pool().alloc_batch(n),
             inode,
             old,
             advance,
@@ -464,7 +422,7 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.info().blocks.pool().alloc_overcommit(),
+            Lookup::WasShared(_) => inode.info().blocks().pool().alloc_overcommit(),
             _ => run.take(),
         };
         let block = block.map_err(|err| events::alloc_failed(inode, err))?;
@@ -500,7 +458,7 @@ impl<'a> ChargedBlock<'a> {
         prealloc: &mut Prealloc,
     ) -> Result<Option<Self>> {
         let Self { block, mut charge } = self;
-        let file_blocks = &lock.inode().info().blocks;
+        let file_blocks = lock.inode().info().blocks();
         // With the lock held this stays so.
         let more =
             u64::from(has_quota(lock.inode().super_block()) && file_blocks.lookup(index).is_hole());
@@ -549,7 +507,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// `EDQUOT`. Not where there are no more.
     pub(crate) fn new(lock: &'lock InvalidateGuard<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
         let inode = lock.inode();
-        let before = inode.info().blocks.count();
+        let before = inode.info().blocks().count();
         Ok(Self {
             charge: Charge::new(inode, tree.blocks().saturating_sub(before))?,
             lock,
@@ -563,7 +521,7 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
         let inode = self.lock.inode();
         unmap_duplicated(self.lock, self.tree.take_duplicated());
         let (before, after) = (self.before, self.tree.blocks());
-        inode.info().blocks.replace(self.tree);
+        inode.info().blocks().replace(self.tree);
         self.charge.commit(after.saturating_sub(before));
         Charge::freed(inode, before.saturating_sub(after))
     }

@@ -5,6 +5,8 @@
 use super::{
     file,
     file_blocks::FileBlocks,
+    superblock::Super,
+    zero_block::FileZeroBlock,
     Inode,
     LockedInode,
     ReflinkFs, //
@@ -18,39 +20,40 @@ use crate::{
     memfs::{
         self,
         quota,
-        InodeSpace, //
-        MemFs,
+        Inodes,
+        MemFs, //
     },
-    store::block::Pool,
     vfs::{
         self,
         NewInode, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
-/// What is kept with an inode, of any file type.
+/// What is kept with an inode in the cache, of any file type.
 #[pin_data]
 pub(crate) struct InodeInfo {
-    #[pin]
-    memfs: memfs::InodeInfo,
+    memfs: memfs::InodeInfo<FileBlocks>,
     #[pin]
     pub(super) dax: DaxInfo,
     #[pin]
-    pub(super) blocks: FileBlocks,
+    pub(super) zero_block: FileZeroBlock,
 }
 
 impl InodeInfo {
-    /// Returns an initialiser for a new inode, whose blocks are of `pool`.
-    pub(super) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
+    /// Returns an initialiser for a new inode of a superblock.
+    pub(super) fn new(sb: &Super) -> impl PinInit<Self> {
+        let memfs = memfs::InodeInfo::new(&sb.inodes);
         pin_init!(Self {
-            memfs <- memfs::InodeInfo::new(),
+            memfs,
             dax <- DaxInfo::new(),
-            blocks <- FileBlocks::new(pool),
+            zero_block <- FileZeroBlock::new(),
         })
+    }
+
+    /// Returns the blocks of a regular file.
+    pub(super) fn blocks(&self) -> &FileBlocks {
+        &self.memfs.record().data
     }
 
     /// Returns the references to dquots.
@@ -59,19 +62,26 @@ impl InodeInfo {
     }
 }
 
-/// Gives back everything that an inode has, when it goes.
+/// Gives back everything that an inode has, when it leaves the cache; its record and its blocks
+/// stay if it has a name.
 pub(super) fn evict(inode: &Inode) {
-    memfs::evict_inode(inode);
-    inode.info().blocks.clear();
+    memfs::inodes::evict_inode(inode);
+    inode.info().zero_block.clear();
     dax::evict_inode(inode);
 }
 
 impl MemFs for ReflinkFs {
-    fn info(inode: &Inode) -> &memfs::InodeInfo {
+    type Data = FileBlocks;
+
+    fn new_data(sb: &vfs::SuperBlock<Self>) -> impl PinInit<FileBlocks> {
+        FileBlocks::new(sb.info().pool.clone())
+    }
+
+    fn info(inode: &Inode) -> &memfs::InodeInfo<FileBlocks> {
         &inode.info().memfs
     }
 
-    fn inode_space(sb: &vfs::SuperBlock<Self>) -> &InodeSpace {
+    fn inodes(sb: &vfs::SuperBlock<Self>) -> &Inodes<FileBlocks> {
         &sb.info().inodes
     }
 
@@ -79,8 +89,19 @@ impl MemFs for ReflinkFs {
         file::init(inode);
     }
 
+    fn linked(inode: &Inode) -> Result {
+        if inode.info().dax.was_mapped() {
+            inode.super_block().info().mapped.add(inode)?;
+        }
+        Ok(())
+    }
+
+    fn unlinked(inode: &Inode) {
+        inode.super_block().info().mapped.remove(inode);
+    }
+
     fn blocks(inode: &Inode) -> u64 {
-        inode.info().blocks.count()
+        inode.info().blocks().count()
     }
 
     fn quota_limits(sb: &vfs::SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits> {

@@ -69,7 +69,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(VmFault::SIGBUS);
         }
-        let own = inode.info().blocks.owned(index, 1, |_| true);
+        let own = inode.info().blocks().owned(index, 1, |_| true);
         let own: Associated<1> = Associated::new(fault, index, own);
         if let Some(result) = dax::map_writable(fault, &lock, own) {
             // If this block had to be made, so do those after it.
@@ -78,7 +78,7 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             }
             return Ok(result);
         }
-        if inode.info().blocks.set_written(index, 1) > 0 {
+        if inode.info().blocks().set_written(index, 1) > 0 {
             continue;
         }
         lock = make_owned(inode, index, lock)?;
@@ -95,17 +95,17 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) {
             return Ok(VmFault::SIGBUS);
         }
-        let block = match inode.info().blocks.lookup(index) {
+        let block = match inode.info().blocks().lookup(index) {
             Lookup::Hole if fault.may_map_zero_page() => {
                 let result = fault.map_zero_page(&lock);
                 map_around(fault, &lock);
                 return Ok(result);
             }
-            Lookup::Hole => match inode.info().blocks.zero_block() {
+            Lookup::Hole => match inode.info().zero_block.get() {
                 Some(zeros) if !zeros.refcount_high() => Some(zeros),
                 None if !full => {
                     drop(lock);
-                    match inode.info().blocks.alloc_zero_block() {
+                    match inode.info().zero_block.alloc(inode.info().blocks().pool()) {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
@@ -165,7 +165,7 @@ fn may_come_along(block: &BlockRef) -> bool {
 
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
 fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_, ReflinkFs>) {
-    let file_blocks = &fault.inode().info().blocks;
+    let file_blocks = fault.inode().info().blocks();
     let Range { start, end } = around(fault);
     let mut first = start;
     while first < end {
@@ -188,7 +188,7 @@ fn map_writable_around(
     fault: &mut Fault<'_, ReflinkFs>,
     lock: &InvalidateSharedGuard<'_, ReflinkFs>,
 ) {
-    let file_blocks = &fault.inode().info().blocks;
+    let file_blocks = fault.inode().info().blocks();
     let around = around(fault);
     for first in around.clone().step_by(FAULT_AROUND_BLOCKS) {
         let n = FAULT_AROUND_BLOCKS.min((around.end - first) as usize);
@@ -219,18 +219,18 @@ fn make_owned<'a>(
 ) -> Result<InvalidateSharedGuard<'a, ReflinkFs>> {
     let mut prealloc = Prealloc::new();
     loop {
-        let expected = inode.info().blocks.lookup(index);
+        let expected = inode.info().blocks().lookup(index);
         if expected.needs_no_block() {
             return Ok(lock);
         }
         drop(lock);
         let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;
-        inode.info().blocks.prepare_insert(index, &mut prealloc)?;
+        inode.info().blocks().prepare_insert(index, &mut prealloc)?;
         let exclusive = inode.invalidate_lock();
         if index >= blocks_for(inode.size()) {
             return Ok(exclusive.downgrade());
         }
-        let old = inode.info().blocks.lookup(index);
+        let old = inode.info().blocks().lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
             if !old.is_hole() {

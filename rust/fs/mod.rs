@@ -10,7 +10,7 @@
 //! | `file_blocks.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe/`, `copy.rs` | sharing blocks between files |
-//! | `mmap.rs` | faults |
+//! | `mmap.rs`, `mapped.rs`, `zero_block.rs` | faults, and what is kept for them |
 //! | `room.rs` | memory for a change, had before `invalidate_lock` |
 //! | `referenced.rs`, `sort.rs` | blocks with references of others, which must not be shared |
 //! | `extents.rs` | `SEEK_HOLE`, `SEEK_DATA`, FIEMAP |
@@ -38,6 +38,7 @@ mod fallocate;
 mod file;
 mod file_blocks;
 mod inode;
+mod mapped;
 mod mmap;
 mod options;
 mod quota_options;
@@ -51,6 +52,7 @@ mod summary;
 mod superblock;
 mod truncate;
 mod write;
+mod zero_block;
 
 pub(crate) use self::superblock::TypeData;
 
@@ -192,6 +194,7 @@ impl vfs::FsContextOperations for ReflinkFs {
 impl vfs::SuperOperations for ReflinkFs {
     fn kill_sb(sb: &SuperBlock<Self>) {
         sb.type_data().summaries.remove(sb);
+        sb.info().mapped.clear();
     }
 
     fn put_super(sb: &SuperBlock<Self>) {
@@ -224,7 +227,7 @@ impl vfs::SuperOperations for ReflinkFs {
     }
 
     fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<InodeInfo> {
-        InodeInfo::new(sb.info().pool.clone())
+        InodeInfo::new(sb.info())
     }
 
     fn evict_inode(inode: &Inode) {

@@ -82,7 +82,7 @@ impl Referenced {
         let mapped = file.info().dax.mapped();
         let listed = mapped.for_each_referenced(snapshot.clone(), |index| {
             self.found += 1;
-            if file.info().blocks.is_owned(index) {
+            if file.info().blocks().is_owned(index) {
                 result = result.and(room.push(&mut self.owned_in_snapshot, index));
             }
             if wanted.contains(&index) {
@@ -109,7 +109,7 @@ impl Referenced {
         range: &Range<u64>,
         nodes: &mut Prealloc,
     ) -> Result<Tree> {
-        let file_blocks = &file.info().blocks;
+        let file_blocks = file.info().blocks();
         let tree = file_blocks.snapshot(range, nodes).and_then(|mut tree| {
             for &index in &self.owned_in_snapshot {
                 tree.remove(index, index + 1, nodes)?;

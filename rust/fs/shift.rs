@@ -43,7 +43,7 @@ const LOCKED_STEPS: u64 = 1 << 10;
 /// is pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it
 /// was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
-    let file_blocks = &inode.info().blocks;
+    let file_blocks = inode.info().blocks();
     file_blocks.check_room_to_share(from..file_blocks::ALL.end, to)?;
     let mut shift = Shift {
         inode,
@@ -130,7 +130,7 @@ impl<'a> Shift<'a> {
             let lock = inode.invalidate_lock();
             referenced.scan(inode, &lock, &tail, &tail, room)?;
             let nodes = room.nodes(false);
-            let mut tree = inode.info().blocks.edit_from(tail.start, nodes)?;
+            let mut tree = inode.info().blocks().edit_from(tail.start, nodes)?;
             for &index in &referenced.wanted {
                 tree.remove(index, index + 1, nodes)?;
             }
@@ -143,14 +143,14 @@ impl<'a> Shift<'a> {
         let mut at = self.first();
         let mut is_same = |end| {
             let range = core::mem::replace(&mut at, end + 1)..end;
-            self.inode.info().blocks.is_same(tail, range)
+            self.inode.info().blocks().is_same(tail, range)
         };
         self.referenced.wanted.iter().all(|&index| is_same(index)) && is_same(file_blocks::ALL.end)
     }
 
     /// Puts `moved` in the place of the tail, with duplicates of the referenced blocks.
     fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
-        let file_blocks = &self.inode.info().blocks;
+        let file_blocks = self.inode.info().blocks();
         let tail = self.first()..file_blocks::ALL.end;
         // Stores to referenced blocks went on.
         lock.unmap(tail.clone());

@@ -104,7 +104,7 @@ impl All {
         sb.set_sysfs_name(&name);
         let summary = Summary {
             pool: sb.info().pool.clone(),
-            inodes: sb.info().inodes.clone(),
+            inodes: sb.info().inodes.space.clone(),
         };
         let summary = Directory::new(parent, &name, summary)?;
         self.list.lock().push(summary, GFP_KERNEL)?;

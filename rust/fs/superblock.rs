@@ -3,18 +3,21 @@
 //! What is kept with a mount.
 
 use super::{
+    mapped::MappedInodes,
     options::{
         Limit,
         Options, //
     },
     quota_options::QuotaOptions,
     summary::All,
+    FileBlocks,
     ReflinkFs, //
 };
 use crate::{
     memfs::{
         quota,
-        InodeSpace, //
+        InodeSpace,
+        Inodes, //
     },
     store::block::{
         BlockRef,
@@ -77,9 +80,10 @@ fn default_inodes() -> u64 {
     vfs::totalram_pages() * BLOCK_SIZE as u64 / 8 / INODE_BYTES
 }
 
-/// How many bytes of memory the space of an inode stands for at most: an inode, its dentry with the
-/// longest of names, its place in the directory; or attributes, with what allocations are rounded
-/// up by.
+/// How many bytes of memory the space of an inode stands for at most: a record, its place in the
+/// table, an entry with the longest of names, its place in the directory, and an inode in the cache;
+/// or attributes, with what allocations are rounded up by. Dentries are reclaimed before it comes
+/// to more.
 const INODE_BYTES: u64 = 2048;
 
 /// A mount: its blocks, its inodes, and what its options said.
@@ -87,12 +91,14 @@ pub(crate) struct Super {
     /// The blocks of all files.
     pub(crate) pool: Arc<Pool>,
     /// The inodes, and what counts as such, with their limit.
-    pub(super) inodes: Arc<InodeSpace>,
+    pub(super) inodes: Arc<Inodes<FileBlocks>>,
+    /// Those of them that stay in the cache.
+    pub(super) mapped: Pin<KBox<MappedInodes>>,
     /// Has the blocks that are in no file.
     anon_pool: Arc<Pool>,
     /// One block of zeros, of those, that stands for every hole in a pipe; and in mappings that may
     /// be stored to, where there is no room for
-    /// [`FileBlocks::zero_block`](super::FileBlocks::zero_block), or too much refers to that.
+    /// [`FileZeroBlock`](super::zero_block::FileZeroBlock), or too much refers to that.
     zero_block: Pin<KBox<ZeroBlock>>,
     pub(crate) quota: QuotaOptions,
     mode: u16,
@@ -109,12 +115,14 @@ impl Super {
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let anon_pool = Pool::new(None)?;
         let zero_block = KBox::pin_init(ZeroBlock::new(&anon_pool), GFP_KERNEL)?;
+        let pool = Pool::new(options.blocks.or(default_blocks()))?;
         Ok(Self {
-            pool: Pool::new(options.blocks.or(default_blocks()))?,
-            inodes: Arc::new(
+            inodes: Inodes::new(
                 InodeSpace::new(options.inodes.or(default_inodes())),
-                GFP_KERNEL,
+                FileBlocks::new(pool.clone()),
             )?,
+            pool,
+            mapped: KBox::pin_init(MappedInodes::new(), GFP_KERNEL)?,
             anon_pool,
             zero_block,
             quota: options.quota.for_mount(),
@@ -151,7 +159,7 @@ impl Super {
     /// `EINVAL` for a limit below what is in use, or what quotas would be; nothing has changed.
     pub(crate) fn reconfigure(&self, context: &FsContext<'_>, options: &Options) -> Result {
         self.quota.may_become(context, &options.quota)?;
-        let used = self.inodes.used();
+        let used = self.inodes.space.used();
         if let Limit::At(inodes) = options.inodes {
             if inodes < used {
                 context.error(fmt!("nr_inodes={inodes}: {used} are in use already"));
@@ -167,7 +175,7 @@ impl Super {
             })?;
         }
         if options.inodes != Limit::Default {
-            self.inodes.set_max_inodes(options.inodes.or(0));
+            self.inodes.space.set_max_inodes(options.inodes.or(0));
         }
         Ok(())
     }
@@ -180,7 +188,7 @@ impl Super {
             Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),
             None => seq_print!(line, ",size=0"),
         }
-        match self.inodes.max_inodes() {
+        match self.inodes.space.max_inodes() {
             Some(inodes) if inodes == default_inodes() => (),
             Some(inodes) => seq_print!(line, ",nr_inodes={inodes}"),
             None => seq_print!(line, ",nr_inodes=0"),
@@ -202,14 +210,15 @@ impl Super {
     pub(crate) fn statfs(&self) -> vfs::StatFs {
         vfs::StatFs {
             blocks: (self.pool.limit(), self.pool.charged()),
-            inodes: (self.inodes.max_inodes(), self.inodes.used()),
+            inodes: (self.inodes.space.max_inodes(), self.inodes.space.used()),
         }
     }
 }
 
 impl Drop for Super {
     fn drop(&mut self) {
-        // The inodes are gone, and with them all trees.
+        // The inodes are gone, and with the records all trees.
+        self.inodes.clear(vfs::cond_resched);
         self.pool.close();
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
     if pos <= size || !has_tail(inode, block_of(size)) {
         return;
     }
-    if let Lookup::Owned(block) = inode.info().blocks.lookup(block_of(size)) {
+    if let Lookup::Owned(block) = inode.info().blocks().lookup(block_of(size)) {
         let offset = offset_in_block(size);
         block.zero(offset, BLOCK_SIZE - offset);
     }
@@ -47,14 +47,14 @@ pub(crate) fn wipe_tail(inode: &LockedInode, pos: u64) {
 ///
 /// `ENOMEM`; the file is as it was.
 pub(crate) fn truncate(inode: &Changing<'_>, size: u64) -> Result {
-    let beyond = |end| inode.info().blocks.next_block(blocks_for(end)).is_some();
+    let beyond = |end| inode.info().blocks().next_block(blocks_for(end)).is_some();
     // If the size stays, what fallocate put beyond the end is removed.
     if size > inode.size() || size == inode.size() && !beyond(size) {
         wipe_tail(inode, size);
         inode.set_size(size);
         return Ok(());
     }
-    Room::new(inode.info().blocks.pool()).retry(|room| {
+    Room::new(inode.info().blocks().pool()).retry(|room| {
         let lock = inode.invalidate_lock();
         let clearing = Clearing::prepare(&lock, size..u64::MAX, room)?;
         // Nothing fails from here on.

@@ -54,9 +54,30 @@ __rust_helper void rust_helper_init_sync_kiocb(struct kiocb *kiocb, struct file 
 	init_sync_kiocb(kiocb, filp);
 }
 
+__rust_helper struct timespec64 rust_helper_inode_get_atime(const struct inode *inode)
+{
+	return inode_get_atime(inode);
+}
+
+__rust_helper struct timespec64 rust_helper_inode_get_ctime(const struct inode *inode)
+{
+	return inode_get_ctime(inode);
+}
+
+__rust_helper struct timespec64 rust_helper_inode_get_mtime(const struct inode *inode)
+{
+	return inode_get_mtime(inode);
+}
+
 __rust_helper void rust_helper_inode_has_no_xattr(struct inode *inode)
 {
 	inode_has_no_xattr(inode);
+}
+
+__rust_helper struct timespec64 rust_helper_inode_set_atime_to_ts(struct inode *inode,
+								  struct timespec64 ts)
+{
+	return inode_set_atime_to_ts(inode, ts);
 }
 
 __rust_helper void rust_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen)
@@ -68,6 +89,12 @@ __rust_helper struct timespec64 rust_helper_inode_set_mtime_to_ts(struct inode *
 								  struct timespec64 ts)
 {
 	return inode_set_mtime_to_ts(inode, ts);
+}
+
+__rust_helper enum inode_state_flags_enum
+rust_helper_inode_state_read_once(struct inode *inode)
+{
+	return inode_state_read_once(inode);
 }
 
 #ifndef CONFIG_DEBUG_LOCK_ALLOC

@@ -15,12 +15,12 @@
 
 #ifdef __BINDGEN__
 /* Only of copy_fr. */
-#include "compat.c"
 #include "ftrace.c"
 #include "rcupdate.c"
 #include "thread_info.c"
 #endif
 
+#include "compat.c"
 #include "dcache.c"
 #include "fault.c"
 #include "fileattr.c"
@@ -41,6 +41,7 @@
 #include "rwlock.c"
 #include "sched.c"
 #include "signal.c"
+#include "siphash.c"
 #include "slab.c"
 #include "statfs.c"
 #include "uaccess.c"

@@ -34,9 +34,7 @@ pub(crate) fn getattr<T: MemFs>(
     let (attributes, mask) = fileattr::statx_attributes(inode);
     stat.set_attributes(attributes, mask);
     if request_mask & bindings::STATX_BTIME != 0 {
-        if let Some(btime) = T::info(inode).btime.as_ref() {
-            stat.set_btime(*btime);
-        }
+        stat.set_btime(T::info(inode).record().btime);
     }
     if request_mask & bindings::STATX_DIOALIGN != 0 && inode.is_reg() {
         // No alignment is needed. But a caller may take the answer for the size of a disk's

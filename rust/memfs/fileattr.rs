@@ -65,7 +65,12 @@ fn translate(table: &[(u32, u32)], flags: u32) -> (u32, u32) {
 fn set_flags<T: MemFs>(inode: &LockedInode<T>, flags: u32) {
     let (vfs_flags, mask) = translate(&VFS_FLAGS, flags);
     inode.set_flags(vfs_flags, mask);
-    T::info(inode).fsflags.store(flags, Relaxed);
+    T::info(inode).record().fsflags.store(flags, Relaxed);
+}
+
+/// Sets the flags of a new inode as its record says.
+pub(super) fn read<T: MemFs>(inode: &NewInode<T>) {
+    set_flags(inode, T::info(inode).record().fsflags.load(Relaxed));
 }
 
 /// Gives a new inode the flags that it inherits from `dir`.
@@ -74,7 +79,7 @@ pub(super) fn inherit<T: MemFs>(inode: &NewInode<T>, dir: &Inode<T>) {
     if inode.is_dir() {
         inherited |= INHERITED_BY_DIRECTORIES;
     }
-    match T::info(dir).fsflags.load(Relaxed) & inherited {
+    match T::info(dir).record().fsflags.load(Relaxed) & inherited {
         0 => (),
         flags => set_flags(inode, flags),
     }
@@ -82,14 +87,14 @@ pub(super) fn inherit<T: MemFs>(inode: &NewInode<T>, dir: &Inode<T>) {
 
 /// Returns the flags as `STATX_ATTR_*`, and all that there may be.
 pub(super) fn statx_attributes<T: MemFs>(inode: &Inode<T>) -> (u64, u64) {
-    let flags = T::info(inode).fsflags.load(Relaxed);
+    let flags = T::info(inode).record().fsflags.load(Relaxed);
     let (attributes, mask) = translate(&STATX_ATTRIBUTES, flags);
     (attributes.into(), mask.into())
 }
 
 /// Reports the flags.
 pub(crate) fn get<T: MemFs>(inode: &Inode<T>, mut fa: FileKattr<'_>) {
-    fa.fill_flags(T::info(inode).fsflags.load(Relaxed));
+    fa.fill_flags(T::info(inode).record().fsflags.load(Relaxed));
 }
 
 /// Sets the flags.

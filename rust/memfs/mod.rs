@@ -4,14 +4,16 @@
 //! keep to themselves: names, attributes, access control lists, flags, file handles, quotas.
 //!
 //! Knows nothing of files' data. A filesystem implements [`MemFs`], keeps an [`InodeInfo`] with
-//! each inode and an [`InodeSpace`] with each superblock, and gives its inodes the tables from
+//! each inode and [`Inodes`] with each superblock, and gives its inodes the tables from
 //! here, or its own that call what is here.
 //!
 //! | module | concern | compare |
 //! |---|---|---|
+//! | [`record`], [`inodes`] | what files are, whether their inodes are in the cache or not | `ext4_iget` |
 //! | [`space`] | how many inodes and bytes of attributes there may be | `shmem_reserve_inode` |
-//! | [`namei`] | creating, linking, renaming | `shmem_mknod`, `shmem_rename2` |
-//! | [`dir_offsets`], [`readdir`] | positions in directories, listing them | `simple_offset_*` |
+//! | [`names`] | the names in a directory | `simple_offset_*` |
+//! | [`namei`] | looking up, creating, linking, renaming | `shmem_mknod`, `shmem_rename2` |
+//! | [`readdir`] | listing directories | `simple_offset_*` |
 //! | [`attr`] | `stat`, `chmod`, `chown`, `utimes` | `shmem_getattr`, `shmem_setattr` |
 //! | [`fileattr`] | `chattr` | `shmem_fileattr_set` |
 //! | [`posix_acl`] | access control lists | `simple_set_acl` |
@@ -20,53 +22,66 @@
 //! | [`quota`] | charges, and limits in memory | `mm/shmem_quota.c` |
 
 pub(crate) mod attr;
-pub(crate) mod dir_offsets;
 pub(crate) mod exportfs;
 pub(crate) mod fileattr;
+pub(crate) mod inodes;
 pub(crate) mod namei;
+mod names;
 pub(crate) mod posix_acl;
 pub(crate) mod quota;
 pub(crate) mod readdir;
+pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod xattr;
 
-pub(crate) use self::space::InodeSpace;
-
-use self::{
-    dir_offsets::DirOffsets,
-    xattr::Xattrs, //
+pub(crate) use self::{
+    inodes::Inodes,
+    space::InodeSpace, //
 };
-use crate::{
-    bindings,
-    vfs::{
-        Dquots,
-        FileSystem,
-        Inode,
-        LockedInode,
-        NewInode,
-        SuperBlock, //
-    },
+
+use self::record::{
+    Record,
+    RecordCell, //
+};
+use crate::vfs::{
+    Dquots,
+    FileSystem,
+    Inode,
+    LockedInode,
+    NewInode,
+    SuperBlock, //
 };
 use kernel::{
-    new_spinlock,
     prelude::*,
-    sync::{
-        atomic::Atomic,
-        SetOnce,
-        SpinLock, //
-    },
+    sync::Arc, //
 };
 
 /// A filesystem that keeps everything in memory.
 pub(crate) trait MemFs: FileSystem {
-    /// Returns what is kept with an inode for this layer.
-    fn info(inode: &Inode<Self>) -> &InodeInfo;
+    /// The data of a regular file.
+    type Data: Send + Sync;
 
-    /// Returns the space for the inodes of a superblock.
-    fn inode_space(sb: &SuperBlock<Self>) -> &InodeSpace;
+    /// Returns an initialiser for the data of an empty file.
+    fn new_data(sb: &SuperBlock<Self>) -> impl PinInit<Self::Data>;
+
+    /// Returns what is kept with an inode for this layer.
+    fn info(inode: &Inode<Self>) -> &InodeInfo<Self::Data>;
+
+    /// Returns the inodes of a superblock.
+    fn inodes(sb: &SuperBlock<Self>) -> &Inodes<Self::Data>;
 
     /// Makes a new inode a regular file.
     fn init_regular(inode: &NewInode<Self>);
+
+    /// Called when an inode that had no name has got one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`. It loses the name again.
+    fn linked(inode: &Inode<Self>) -> Result;
+
+    /// Called when an inode has lost its last name.
+    fn unlinked(inode: &Inode<Self>);
 
     /// Returns how many blocks the inode refers to, shared or not: what `stat(2)` reports and
     /// quotas charge.
@@ -80,50 +95,30 @@ pub(crate) trait MemFs: FileSystem {
     fn unmap(inode: &LockedInode<Self>);
 }
 
-/// What is kept with an inode, as `struct shmem_inode_info` has it.
-#[pin_data]
-pub(crate) struct InodeInfo {
-    #[pin]
-    dir_offsets: DirOffsets,
-    #[pin]
-    xattrs: Xattrs,
-    /// `FS_*_FL`. Changed with `i_rwsem` held exclusive.
-    fsflags: Atomic<u32>,
-    /// When the inode was created.
-    btime: SetOnce<bindings::timespec64>,
-    /// Held to put the inode into the kernel's hash of inodes.
-    #[pin]
-    hash_lock: SpinLock<()>,
+/// What is kept with an inode in the cache.
+pub(crate) struct InodeInfo<D> {
+    record: RecordCell<D>,
+    unset: Arc<Record<D>>,
     dquots: Dquots,
 }
 
-impl InodeInfo {
-    /// Returns an initialiser for a new inode.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            dir_offsets <- DirOffsets::new(),
-            xattrs <- Xattrs::new(),
-            fsflags: Atomic::new(0),
-            btime: SetOnce::new(),
-            hash_lock <- new_spinlock!(()),
+impl<D> InodeInfo<D> {
+    /// Makes that of an inode without a record, of a superblock with these inodes.
+    pub(crate) fn new(inodes: &Inodes<D>) -> Self {
+        Self {
+            record: RecordCell::new(),
+            unset: inodes.unset().clone(),
             dquots: Dquots::new(),
-        })
+        }
+    }
+
+    /// Returns the record.
+    pub(crate) fn record(&self) -> &Record<D> {
+        self.record.get().unwrap_or(&self.unset)
     }
 
     /// Returns the references to dquots, for [`dquots`](crate::vfs::SuperOperations::dquots).
     pub(crate) fn dquots(&self) -> &Dquots {
         &self.dquots
     }
-}
-
-/// Gives back what an inode has of this layer, and uncharges it and its blocks, before the blocks
-/// go: for [`SuperOperations::evict_inode`](crate::vfs::SuperOperations::evict_inode).
-pub(crate) fn evict_inode<T: MemFs>(inode: &Inode<T>) {
-    let info = T::info(inode);
-    info.dir_offsets.clear();
-    let bytes = info.xattrs.clear();
-    // Cannot fail: it counts less.
-    let _ = space::adjust_bytes(inode, bytes, 0);
-    quota::free_inode(inode, T::blocks(inode));
-    T::inode_space(inode.super_block()).free_inode();
 }

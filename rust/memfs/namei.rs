@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Directories that live in the dcache, as `fs/libfs.c` keeps them: creating, linking, renaming.
+//! Looking up, creating, linking, renaming.
+//!
+//! A name is in the record of its directory, and leads to the number of an inode. Dentries are a
+//! cache.
 
 use super::{
     attr,
-    dir_offsets::{
-        self,
-        offset_of,
-        Reservation, //
-    },
     fileattr,
+    inodes,
+    names::{
+        Names,
+        NewEntry, //
+    },
     posix_acl,
     quota,
     readdir::DirFileOps,
+    record::Record,
     xattr,
     MemFs, //
 };
@@ -39,12 +43,22 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::Relaxed,
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        }, //
+    },
 };
 
 /// Up to how many bytes, the NUL included, the target of a symbolic link counts as part of the
 /// inode: tmpfs's `SHORT_SYMLINK_LEN`.
 const SHORT_SYMLINK_LEN: usize = 128;
+
+/// The longest name, in bytes: `NAME_MAX`.
+const NAME_MAX_BYTES: usize = bindings::NAME_MAX as usize;
 
 /// What is to be created.
 enum NewKind<'a> {
@@ -61,8 +75,17 @@ pub(crate) struct DirInodeOps;
 impl<T: MemFs> InodeOperations<T> for DirInodeOps {
     const BASE: &'static InodeOps<T> = InodeOps::new::<AclInodeOps>();
 
-    fn lookup(dir: &Inode<T>, dentry: &Dentry<T>) -> Result {
-        dentry.simple_lookup(dir)
+    fn lookup(dir: &Inode<T>, dentry: &Dentry<T>) -> Result<Option<ARef<Dentry<T>>>> {
+        if dentry.name().len() > NAME_MAX_BYTES {
+            return Err(ENAMETOOLONG);
+        }
+        let hash = hash(dir, dentry.name());
+        let ino = names_of(dir).lookup(hash, dentry.name());
+        let inode = match ino {
+            Some(ino) => Some(iget(dir.super_block(), ino)?),
+            None => None,
+        };
+        dentry.splice_alias(inode)
     }
 
     fn create(idmap: IdMap<'_>, dir: &LockedInode<T>, name: &Dentry<T>, mode: u16) -> Result {
@@ -94,38 +117,42 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
     }
 
     fn tmpfile(idmap: IdMap<'_>, dir: &Inode<T>, file: TmpFile<'_, T>, mode: u16) -> Result {
-        let inode = new_inode(idmap, dir, mode)?;
-        T::init_regular(&inode);
-        inode.init_security(dir, None)?;
+        let mut inode = new_inode(idmap, dir, mode, &NewKind::Regular)?;
+        inode.insert_locked()?;
+        init_security(&inode, dir, None)?;
         file.set_inode(inode);
         Ok(())
     }
 
     fn link(inode: &LockedInode<T>, dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-        let reservation = Reservation::new()?;
+        let entry = new_entry(name, inode)?;
         // The first name, of a file opened with O_TMPFILE, comes with the inode.
-        if inode.nlink() > 0 {
-            T::inode_space(dir.super_block()).reserve_name()?;
+        let is_first = inode.nlink() == 0;
+        if is_first {
+            inodes::insert(inode)?;
+        } else {
+            T::inodes(dir.super_block()).space.reserve_name()?;
         }
-        dir_offsets::of(dir).insert(reservation, name);
+        inode.inc_nlink();
+        let linked = if is_first { T::linked(inode) } else { Ok(()) };
+        linked
+            .and_then(|()| set_name(dir, entry))
+            .inspect_err(|_| drop_link(inode))?;
         dir.set_mtime_ctime_current();
         inode.set_ctime_current();
-        inode.inc_nlink();
-        name.make_persistent(inode);
+        name.instantiate(inode);
         Ok(())
     }
 
     fn unlink(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-        remove(dir, name);
-        Ok(())
+        remove(dir, name)
     }
 
     fn rmdir(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-        if !name.is_empty() {
+        if !is_empty(name) {
             return Err(ENOTEMPTY);
         }
-        remove(dir, name);
-        Ok(())
+        remove(dir, name)
     }
 
     fn rename(
@@ -143,19 +170,55 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
             return Err(EINVAL);
         }
         if flags & bindings::RENAME_EXCHANGE != 0 {
-            exchange(old_dir, old, new_dir, new);
-            return Ok(());
+            return exchange(old_dir, old, new_dir, new);
         }
-        if !new.is_empty() {
+        if !is_empty(new) {
             return Err(ENOTEMPTY);
         }
-        let reservation = Reservation::new()?;
-        if flags & bindings::RENAME_WHITEOUT != 0 {
-            add_whiteout(idmap, old_dir, old)?;
-        }
-        rename(reservation, old_dir, old, new_dir, new);
-        Ok(())
+        let whiteout = match flags & bindings::RENAME_WHITEOUT {
+            0 => None,
+            _ => Some(new_whiteout(idmap, old_dir, old)?),
+        };
+        rename(old_dir, old, new_dir, new, whiteout)
     }
+}
+
+/// Returns the inode of a number, see [`inodes::iget`].
+pub(super) fn iget<T: MemFs>(sb: &SuperBlock<T>, ino: u64) -> Result<ARef<Inode<T>>> {
+    inodes::iget(sb, ino, set_operations)
+}
+
+/// Returns the names in a directory, locked.
+fn names_of<T: MemFs>(dir: &Inode<T>) -> Guard<'_, Names, MutexBackend> {
+    T::info(dir).record().names.lock()
+}
+
+/// Returns the hash of a name in `dir`.
+fn hash<T: MemFs>(dir: &Inode<T>, name: &[u8]) -> u64 {
+    T::inodes(dir.super_block()).key.hash(name)
+}
+
+/// Returns an entry that has a name lead to an inode.
+fn new_entry<T: MemFs>(name: &Dentry<T>, inode: &Inode<T>) -> Result<NewEntry> {
+    NewEntry::new(name.name(), inode.ino(), inode.file_type())
+}
+
+/// Has a name in `dir` lead to an inode, see [`Names::set`].
+fn set_name<T: MemFs>(dir: &LockedInode<T>, entry: NewEntry) -> Result {
+    let hash = hash(dir, entry.name());
+    names_of(dir).set(hash, entry)
+}
+
+/// Removes a name from `dir`, see [`Names::remove`].
+fn remove_name<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
+    let name = name.name();
+    let hash = hash(dir, name);
+    names_of(dir).remove(hash, name)
+}
+
+/// Returns whether `name` is not that of a directory with names in it.
+fn is_empty<T: MemFs>(name: &Dentry<T>) -> bool {
+    name.inode().is_none_or(|inode| names_of(inode).is_empty())
 }
 
 /// Returns the permissions in a mode, without the file type.
@@ -169,11 +232,36 @@ fn permissions(mode: u16) -> u16 {
 /// # Errors
 ///
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`.
-fn new_inode<T: MemFs>(idmap: IdMap<'_>, dir: &Inode<T>, mode: u16) -> Result<NewInode<T>> {
-    let inode = new_uncharged(dir.super_block(), idmap, Some(dir), mode)?;
+fn new_inode<T: MemFs>(
+    idmap: IdMap<'_>,
+    dir: &Inode<T>,
+    mode: u16,
+    kind: &NewKind<'_>,
+) -> Result<NewInode<T>> {
+    let target = match kind {
+        NewKind::Symlink(target) => Some(*target),
+        _ => None,
+    };
+    let inode = new_uncharged(dir.super_block(), idmap, Some(dir), mode, target)?;
     quota::alloc_inode(&inode)?;
     fileattr::inherit(&inode, dir);
     posix_acl::inherit(&inode, dir)?;
+    match kind {
+        NewKind::Regular => (),
+        NewKind::Directory => {
+            inode.init_dir();
+        }
+        NewKind::Symlink(target) => {
+            let len = target.to_bytes_with_nul().len();
+            if len > SHORT_SYMLINK_LEN {
+                xattr::charge_target(&inode, len)?;
+            }
+        }
+        NewKind::Special(device) => {
+            inode.init_special(*device);
+        }
+    }
+    set_operations(&inode)?;
     Ok(inode)
 }
 
@@ -183,20 +271,54 @@ fn new_uncharged<T: MemFs>(
     idmap: IdMap<'_>,
     dir: Option<&Inode<T>>,
     mode: u16,
+    target: Option<&CStr>,
 ) -> Result<NewInode<T>> {
-    let ino = T::inode_space(sb).reserve_inode()?;
-    // From here on `evict_inode` frees it.
-    let inode = NewInode::new(sb, ino).inspect_err(|_| T::inode_space(sb).free_inode())?;
-    inode.init_owner(idmap, dir, mode);
-    T::info(&inode).btime.populate(inode.init_timestamps());
-    Ok(inode)
+    let space = &T::inodes(sb).space;
+    let ino = space.reserve_inode()?;
+    let new = || {
+        let inode = NewInode::new(sb, ino)?;
+        inode.init_owner(idmap, dir, mode);
+        let record = Record::new(inode.init_timestamps(), target, T::new_data(sb))?;
+        let parent = dir.map_or(ino, Inode::ino);
+        record.parent.store(parent, Relaxed);
+        T::info(&inode).record.set(record);
+        Ok(inode)
+    };
+    // With the record, `evict_inode` frees it.
+    new().inspect_err(|_| space.free_inode())
 }
 
-fn init_dir<T: MemFs>(inode: &NewInode<T>) {
-    inode
-        .set_iops(InodeOps::new::<DirInodeOps>())
-        .set_fops(FileOps::new::<DirFileOps>())
-        .init_dir();
+/// Gives a new inode the tables of operations of its file type.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(super) fn set_operations<T: MemFs>(inode: &NewInode<T>) -> Result {
+    match inode.file_type() {
+        bindings::S_IFREG => {
+            T::init_regular(inode);
+            if xattr::is_empty(inode) {
+                inode.set_no_xattr();
+            }
+        }
+        bindings::S_IFDIR => {
+            inode
+                .set_iops(InodeOps::new::<DirInodeOps>())
+                .set_fops(FileOps::new::<DirFileOps>());
+        }
+        bindings::S_IFLNK => {
+            let target = T::info(inode).record().target.as_deref();
+            let target = CStr::from_bytes_with_nul(target.ok_or(EINVAL)?).map_err(|_| EINVAL)?;
+            inode.set_iops(InodeOps::new::<SymlinkInodeOps>());
+            inode.set_link(target)?;
+        }
+        _ => {
+            inode
+                .set_iops(InodeOps::new::<AclInodeOps>())
+                .init_special(inode.rdev());
+        }
+    }
+    Ok(())
 }
 
 /// Creates the inode of the root directory.
@@ -210,12 +332,31 @@ pub(crate) fn new_root<T: MemFs>(
     uid: bindings::kuid_t,
     gid: bindings::kgid_t,
 ) -> Result<ARef<Inode<T>>> {
-    let inode = new_uncharged(sb, IdMap::nop(), None, bindings::S_IFDIR as u16 | mode)?;
+    let mode = bindings::S_IFDIR as u16 | mode;
+    let mut inode = new_uncharged(sb, IdMap::nop(), None, mode, None)?;
     posix_acl::init_without(&inode);
     inode.set_owner(uid, gid);
     quota::alloc_inode(&inode)?;
-    init_dir(&inode);
-    Ok(inode.into_aref())
+    inode.init_dir();
+    set_operations(&inode)?;
+    inode.insert_locked()?;
+    inodes::insert(&inode)?;
+    Ok(inode.unlock())
+}
+
+/// Tells the security modules that the inode is new, and keeps their labels.
+///
+/// # Errors
+///
+/// Those of the security modules, `ENOSPC`, `EDQUOT`, `ENOMEM`.
+fn init_security<T: MemFs>(
+    inode: &NewInode<T>,
+    dir: &Inode<T>,
+    name: Option<&Dentry<T>>,
+) -> Result {
+    inode.init_security(dir, name, |label, value| {
+        xattr::set_label(inode, label, value)
+    })
 }
 
 /// Creates an inode under `name`. Timestamps and link counts change as `fs/libfs.c` has them.
@@ -230,124 +371,146 @@ fn create<T: MemFs>(
     mode: u16,
     kind: NewKind<'_>,
 ) -> Result {
-    let reservation = Reservation::new()?;
-    let inode = new_inode(idmap, dir, mode)?;
-    match kind {
-        NewKind::Regular => T::init_regular(&inode),
-        NewKind::Directory => init_dir(&inode),
-        NewKind::Symlink(target) => init_symlink(&inode, target)?,
-        NewKind::Special(device) => {
-            inode
-                .set_iops(InodeOps::new::<AclInodeOps>())
-                .init_special(device);
-        }
-    }
-    inode.init_security(dir, Some(name))?;
-    dir_offsets::of(dir).insert(reservation, name);
+    let mut inode = new_inode(idmap, dir, mode, &kind)?;
+    inode.insert_locked()?;
+    init_security(&inode, dir, Some(name))?;
+    let entry = new_entry(name, &inode)?;
+    inodes::insert(&inode)?;
+    set_name(dir, entry).inspect_err(|_| inodes::remove(&inode))?;
     if inode.is_dir() {
         // Its "..".
         dir.inc_nlink();
     }
     dir.set_mtime_ctime_current();
-    inode.make_persistent(name);
-    Ok(())
-}
-
-fn init_symlink<T: MemFs>(inode: &NewInode<T>, target: &CStr) -> Result {
-    let len = target.to_bytes_with_nul().len();
-    if len > SHORT_SYMLINK_LEN {
-        xattr::charge_target(inode, len)?;
-    }
-    inode.set_link(target)?;
-    inode.set_iops(InodeOps::new::<SymlinkInodeOps>());
+    inode.instantiate(name);
     Ok(())
 }
 
 /// Removes `name`, if it is one. A directory must be empty.
-fn remove<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) {
+///
+/// # Errors
+///
+/// Those of [`Names::remove`]; nothing has changed.
+fn remove<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
     if let Some(inode) = name.inode() {
-        dir_offsets::of(dir).remove(name);
+        remove_name(dir, name)?;
         dir.set_mtime_ctime_current();
-        drop_links(dir, name, inode);
+        drop_links(dir, inode);
     }
+    Ok(())
 }
 
-/// Drops the links that `name`, in `dir`, stands for. The VFS holds the locks of both inodes.
-fn drop_links<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>, inode: &Inode<T>) {
+/// Drops the links that a name in `dir` stands for, which is gone. The VFS holds the locks of both
+/// inodes.
+fn drop_links<T: MemFs>(dir: &LockedInode<T>, inode: &Inode<T>) {
     inode.set_ctime_current();
     if inode.is_dir() {
         // ".." and ".".
         dir.drop_nlink();
         inode.drop_nlink();
-    } else if inode.nlink() > 1 {
-        // It was counted as an inode.
-        T::inode_space(dir.super_block()).free_inode();
     }
+    drop_link(inode);
+}
+
+/// Drops a link of an inode.
+fn drop_link<T: MemFs>(inode: &Inode<T>) {
     inode.drop_nlink();
-    name.make_discardable();
+    if inode.nlink() == 0 {
+        inodes::remove(inode);
+        T::unlinked(inode);
+    } else {
+        // It was counted as an inode.
+        T::inodes(inode.super_block()).space.free_inode();
+    }
 }
 
 /// Creates a whiteout, which tells overlayfs that there is no such name: a character device without
-/// a number. It has the name of `name`, which is about to move away, and its offset, so that a
-/// listing under way shows it: this name is there all the time.
+/// a number. It is about to get the name of `name`, in the place of what moves away.
 ///
 /// # Errors
 ///
 /// As [`create`].
-fn add_whiteout<T: MemFs>(idmap: IdMap<'_>, dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-    let whiteout = name.alloc_same_name()?;
+fn new_whiteout<T: MemFs>(
+    idmap: IdMap<'_>,
+    dir: &LockedInode<T>,
+    name: &Dentry<T>,
+) -> Result<NewInode<T>> {
     let mode = bindings::S_IFCHR as u16;
-    create(idmap, dir, &whiteout, mode, NewKind::Special(0))?;
-    let offsets = dir_offsets::of(dir);
-    offsets.exchange(name, offsets, &whiteout);
-    Ok(())
+    let mut whiteout = new_inode(idmap, dir, mode, &NewKind::Special(0))?;
+    whiteout.insert_locked()?;
+    init_security(&whiteout, dir, Some(name))?;
+    Ok(whiteout)
 }
 
 /// Exchanges two names; the VFS exchanges the dentries.
+///
+/// # Errors
+///
+/// `ENOMEM`; nothing has changed.
 fn exchange<T: MemFs>(
     dir: &LockedInode<T>,
     name: &Dentry<T>,
     other_dir: &LockedInode<T>,
     other: &Dentry<T>,
-) {
-    dir_offsets::of(dir).exchange(name, dir_offsets::of(other_dir), other);
-    name.simple_rename_exchange(dir, other, other_dir);
-    for dir in [dir, other_dir] {
-        dir.inc_iversion();
-    }
-    for inode in [name.inode(), other.inode()].into_iter().flatten() {
-        inode.inc_iversion();
+) -> Result {
+    let (Some(inode), Some(other_inode)) = (name.inode(), other.inode()) else {
+        return Err(EINVAL);
+    };
+    let (entry, other_entry) = (new_entry(name, other_inode)?, new_entry(other, inode)?);
+    set_name(dir, entry)?;
+    set_name(other_dir, other_entry)?;
+    moved(inode, dir, other_dir);
+    moved(other_inode, other_dir, dir);
+    dir.set_mtime_ctime_current();
+    other_dir.set_mtime_ctime_current();
+    Ok(())
+}
+
+/// Notes that the name of `inode` has moved from one directory to another.
+fn moved<T: MemFs>(inode: &Inode<T>, old_dir: &LockedInode<T>, new_dir: &LockedInode<T>) {
+    inode.set_ctime_current();
+    if inode.is_dir() && !core::ptr::eq(old_dir, new_dir) {
+        old_dir.drop_nlink();
+        new_dir.inc_nlink();
+        T::info(inode).record().parent.store(new_dir.ino(), Relaxed);
     }
 }
 
-/// Moves `old` to the place of `new`, whose inode loses that name; the VFS moves the dentry.
+/// Moves `old` to the place of `new`, whose inode loses that name, and puts `whiteout` in the place
+/// of `old`; the VFS moves the dentry.
 ///
-/// Where there is an inode of that name, `old` gets its offset: so a listing under way shows one of
-/// the two, as there was a file of this name all the time.
+/// # Errors
+///
+/// `ENOMEM`, `ENOSPC`; nothing has changed.
 fn rename<T: MemFs>(
-    reservation: Reservation,
     old_dir: &LockedInode<T>,
     old: &Dentry<T>,
     new_dir: &LockedInode<T>,
     new: &Dentry<T>,
-) {
-    dir_offsets::of(old_dir).remove(old);
-    match new.inode() {
-        Some(replaced) => {
-            dir_offsets::of(new_dir).replace(offset_of(new), old);
-            drop_links(new_dir, new, replaced);
+    whiteout: Option<NewInode<T>>,
+) -> Result {
+    let inode = old.inode().ok_or(EINVAL)?;
+    let entry = new_entry(new, inode)?;
+    match whiteout {
+        Some(whiteout) => {
+            let old_entry = new_entry(old, &whiteout)?;
+            inodes::insert(&whiteout)?;
+            set_name(new_dir, entry).inspect_err(|_| inodes::remove(&whiteout))?;
+            set_name(old_dir, old_entry)?;
+            drop(whiteout.unlock());
         }
-        None => dir_offsets::of(new_dir).insert(reservation, old),
+        None => {
+            set_name(new_dir, entry)?;
+            remove_name(old_dir, old)?;
+        }
     }
-    if old.is_dir() && !core::ptr::eq(old_dir, new_dir) {
-        old_dir.drop_nlink();
-        new_dir.inc_nlink();
+    if let Some(replaced) = new.inode() {
+        drop_links(new_dir, replaced);
     }
+    moved(inode, old_dir, new_dir);
     old_dir.set_mtime_ctime_current();
     new_dir.set_mtime_ctime_current();
-    if let Some(inode) = old.inode() {
-        inode.set_ctime_current();
-    }
+    Ok(())
 }
 
 /// The operations of any inode: attributes, without access control lists, which symbolic links do

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Setting and inheriting access control lists. They live in the inode's cache, and count as
-//! extended attributes.
+//! Setting and inheriting access control lists. They are kept and count as extended attributes,
+//! and the inode has them in its cache.
 //!
 //! Compare `simple_set_acl` and `simple_acl_create` of `fs/posix_acl.c`, which modules cannot call.
 
@@ -22,10 +22,9 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Charges for a list and puts it into the inode's cache. The kernel never drops a list that is
-/// cached, so that this is where it lives, as on tmpfs.
+/// Sets a list, and puts it into the inode's cache, where the kernel never drops it.
 fn set<T: MemFs>(inode: &Inode<T>, kind: AclType, acl: Option<&PosixAcl>) -> Result {
-    xattr::charge_acl(inode, kind, acl.map_or(0, PosixAcl::size))?;
+    xattr::set_acl(inode, kind, acl)?;
     inode.set_cached_acl(kind, acl);
     Ok(())
 }
@@ -35,6 +34,13 @@ fn set<T: MemFs>(inode: &Inode<T>, kind: AclType, acl: Option<&PosixAcl>) -> Res
 pub(super) fn init_without<T: MemFs>(inode: &NewInode<T>) {
     for kind in [AclType::Default, AclType::Access] {
         inode.set_cached_acl(kind, None);
+    }
+}
+
+/// Puts the lists of a new inode into its cache, as its record says.
+pub(super) fn read<T: MemFs>(inode: &NewInode<T>) {
+    for kind in [AclType::Default, AclType::Access] {
+        inode.set_cached_acl(kind, xattr::acl(inode, kind).as_deref());
     }
 }
 
@@ -89,7 +95,8 @@ impl Chmod {
     /// Puts it in the place of the other, which counts as much: it has as many entries.
     pub(super) fn commit<T: MemFs>(self, inode: &LockedInode<T>) {
         if let Some(acl) = self.0 {
-            inode.set_cached_acl(AclType::Access, Some(&acl));
+            // Cannot fail, as it is as large.
+            let _ = set(inode, AclType::Access, Some(&acl));
         }
     }
 }

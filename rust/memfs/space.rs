@@ -136,7 +136,9 @@ pub(super) fn adjust_bytes<T: MemFs>(inode: &Inode<T>, before: u64, after: u64) 
     let blocks = |bytes: u64| bytes.div_ceil(PAGE_SIZE as u64);
     let more = blocks(after).saturating_sub(blocks(before));
     let charge = Charge::new(inode, more)?;
-    T::inode_space(inode.super_block()).adjust_bytes(before, after)?;
+    T::inodes(inode.super_block())
+        .space
+        .adjust_bytes(before, after)?;
     charge.commit(more);
     drop(Charge::freed(
         inode,

@@ -16,7 +16,9 @@ use crate::{
         self,
         AclType,
         Inode,
-        LockedInode, //
+        LockedInode,
+        NewInode,
+        PosixAcl, //
     },
 };
 use core::{
@@ -30,7 +32,14 @@ use kernel::{
         RBTree,
         RBTreeNode, //
     },
-    sync::Mutex, //
+    str::{
+        BStr,
+        CString, //
+    },
+    sync::{
+        aref::ARef,
+        Mutex, //
+    },
 };
 
 /// A name, with its prefix.
@@ -96,8 +105,8 @@ struct Entries {
     /// What all of them count as, in bytes, with the access control lists and the target of a
     /// symbolic link.
     bytes: usize,
-    /// What the access list and the default list count as.
-    acl_bytes: [usize; 2],
+    /// The access list and the default list.
+    acls: [Option<ARef<PosixAcl>>; 2],
 }
 
 impl Entries {
@@ -105,7 +114,7 @@ impl Entries {
         Self {
             by_name: RBTree::new(),
             bytes: 0,
-            acl_bytes: [0; 2],
+            acls: [None, None],
         }
     }
 
@@ -164,8 +173,8 @@ impl Xattrs {
                 .filter(|name| !name.is_empty())
         };
         let entries = self.entries.lock();
-        let acls = ACL_NAMES.iter().zip(entries.acl_bytes);
-        let acls = acls.filter_map(|(name, bytes)| (bytes > 0).then_some(name.to_bytes()));
+        let acls = ACL_NAMES.iter().zip(&entries.acls);
+        let acls = acls.filter_map(|(name, acl)| acl.is_some().then_some(name.to_bytes()));
         let mut len = 0;
         let names = entries.by_name.keys().map(Name::as_slice);
         // A label that the security module keeps here, too, is named already.
@@ -207,7 +216,7 @@ pub(crate) fn list<T: MemFs>(inode: &Inode<T>, to: &mut [u8]) -> Result<usize> {
     // The security module need not keep them as attributes.
     let labels = inode.listsecurity(&mut labels)?;
     let all = vfs::capable_sys_admin(false);
-    T::info(inode).xattrs.list(labels, all, to)
+    T::info(inode).record().xattrs.list(labels, all, to)
 }
 
 /// Sets `name`, or removes it where there is no value. Nothing has changed where it fails.
@@ -226,7 +235,7 @@ fn set<T: MemFs>(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flag
         }
         None => None,
     };
-    let mut entries = T::info(inode).xattrs.entries.lock();
+    let mut entries = T::info(inode).record().xattrs.entries.lock();
     let old = Name::with(name, |name| entries.by_name.get(name));
     let less = old.map(|old| bytes(name, old));
     match less {
@@ -250,21 +259,45 @@ fn set<T: MemFs>(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flag
 ///
 /// `ENOSPC`, `EDQUOT`; nothing has changed.
 pub(super) fn charge_target<T: MemFs>(inode: &Inode<T>, bytes: usize) -> Result {
-    let mut entries = T::info(inode).xattrs.entries.lock();
+    let mut entries = T::info(inode).record().xattrs.entries.lock();
     entries.adjust(inode, 0, bytes)
 }
 
-/// Charges for an access control list, which is of `bytes` bytes from now on.
+/// Sets an access control list, or removes it, and charges for it.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `EDQUOT`; nothing has changed.
-pub(super) fn charge_acl<T: MemFs>(inode: &Inode<T>, kind: AclType, bytes: usize) -> Result {
-    let mut entries = T::info(inode).xattrs.entries.lock();
-    let before = entries.acl_bytes[kind as usize];
-    entries.adjust(inode, before, bytes)?;
-    entries.acl_bytes[kind as usize] = bytes;
+/// `ENOSPC`, `EDQUOT`; nothing has changed. Not where it is as large as the one before.
+pub(super) fn set_acl<T: MemFs>(inode: &Inode<T>, kind: AclType, acl: Option<&PosixAcl>) -> Result {
+    let bytes = |acl: Option<&PosixAcl>| acl.map_or(0, PosixAcl::size);
+    let mut entries = T::info(inode).record().xattrs.entries.lock();
+    let before = bytes(entries.acls[kind as usize].as_deref());
+    entries.adjust(inode, before, bytes(acl))?;
+    let old = core::mem::replace(&mut entries.acls[kind as usize], acl.map(ARef::from));
+    drop(entries);
+    drop(old);
     Ok(())
+}
+
+/// Returns an access control list.
+pub(super) fn acl<T: MemFs>(inode: &Inode<T>, kind: AclType) -> Option<ARef<PosixAcl>> {
+    T::info(inode).record().xattrs.entries.lock().acls[kind as usize].clone()
+}
+
+/// Sets a label of a new inode, named as in `security.name`.
+///
+/// # Errors
+///
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`.
+pub(super) fn set_label<T: MemFs>(inode: &NewInode<T>, name: &CStr, value: &[u8]) -> Result {
+    let name = CString::try_from_fmt(fmt!("security.{}", BStr::from_bytes(name.to_bytes())))?;
+    set(inode, name.to_bytes(), Some(value), 0)
+}
+
+/// Returns whether an inode has no attributes but access control lists.
+pub(super) fn is_empty<T: MemFs>(inode: &Inode<T>) -> bool {
+    let entries = T::info(inode).record().xattrs.entries.lock();
+    entries.by_name.is_empty()
 }
 
 /// The handlers of `user.`, `trusted.` and `security.`.
@@ -272,7 +305,7 @@ pub(crate) struct XattrHandler;
 
 impl<T: MemFs> vfs::XattrHandler<T> for XattrHandler {
     fn get(inode: &Inode<T>, name: &[u8], value: &mut [u8]) -> Result<usize> {
-        T::info(inode).xattrs.get(name, value)
+        T::info(inode).record().xattrs.get(name, value)
     }
 
     fn set(inode: &LockedInode<T>, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result {

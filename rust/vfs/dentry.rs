@@ -8,8 +8,7 @@
 use super::{
     FileSystem,
     IdMap,
-    Inode,
-    LockedInode, //
+    Inode, //
 };
 use crate::bindings;
 use core::{
@@ -20,7 +19,10 @@ use core::{
     },
 };
 use kernel::{
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*,
     sync::aref::{
         ARef,
@@ -68,11 +70,6 @@ impl<T: FileSystem> Dentry<T> {
         (!inode.is_null()).then(|| unsafe { Inode::from_raw(inode) })
     }
 
-    /// Returns whether this is the name of a directory.
-    pub fn is_dir(&self) -> bool {
-        self.inode().is_some_and(Inode::is_dir)
-    }
-
     /// Returns the name.
     pub fn name(&self) -> &[u8] {
         // SAFETY: The name is valid, and does not change, by the promise of `from_raw`.
@@ -88,83 +85,27 @@ impl<T: FileSystem> Dentry<T> {
         unsafe { &raw const (*self.as_raw()).__bindgen_anon_1.d_name }
     }
 
-    /// Returns `d_fsdata`, which is the filesystem's.
-    pub fn fsdata(&self) -> usize {
-        // SAFETY: The dentry is live, and its directory locked.
-        unsafe { (*self.as_raw()).d_fsdata as usize }
-    }
-
-    /// Sets `d_fsdata`. The directory is locked.
-    pub fn set_fsdata(&self, data: usize) {
-        // SAFETY: The dentry is live; only the filesystem accesses `d_fsdata`.
-        unsafe { (*self.as_raw()).d_fsdata = data as *mut c_void };
-    }
-
-    /// Allocates a dentry with the name and parent of this one, `d_alloc`. It is not hashed.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn alloc_same_name(&self) -> Result<ARef<Self>> {
-        // SAFETY: The dentry is live, its directory locked.
-        let dentry = unsafe { bindings::d_alloc((*self.as_raw()).d_parent, self.qstr()) };
-        let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
-        // SAFETY: The reference is that of `d_alloc`; the dentry is of this superblock.
-        Ok(unsafe { ARef::from_raw(dentry.cast()) })
-    }
-
-    /// Gives the dentry, which is negative, an inode that has other names, and pins it in memory:
-    /// `d_make_persistent`.
-    pub fn make_persistent(&self, inode: &Inode<T>) {
+    /// Gives the dentry, which is negative, an inode that has other names: `d_instantiate`.
+    pub fn instantiate(&self, inode: &Inode<T>) {
         let inode: ARef<Inode<T>> = inode.into();
         // SAFETY: The dentry is live, its directory locked; the reference goes to it.
-        unsafe {
-            bindings::d_make_persistent(self.as_raw(), ARef::into_raw(inode).as_ptr().cast())
-        };
+        unsafe { bindings::d_instantiate(self.as_raw(), ARef::into_raw(inode).as_ptr().cast()) };
     }
 
-    /// Ends what `make_persistent` did: the dentry goes with its last user, `d_make_discardable`.
-    pub fn make_discardable(&self) {
-        // SAFETY: The dentry is live and persistent, its directory locked.
-        unsafe { bindings::d_make_discardable(self.as_raw()) };
-    }
-
-    /// Returns whether the directory of this name has no entries, `simple_empty`; true of what is
-    /// not a directory.
-    pub fn is_empty(&self) -> bool {
-        // SAFETY: The dentry is live.
-        unsafe { bindings::simple_empty(self.as_raw()) != 0 }
-    }
-
-    /// Looks a name up that is not in the dcache, and so not there: `simple_lookup`.
+    /// Ends a lookup of this name, which is new: `d_splice_alias`. Returns the dentry that takes
+    /// its place, where the inode is a directory that has one.
     ///
     /// # Errors
     ///
-    /// `ENAMETOOLONG`.
-    pub fn simple_lookup(&self, dir: &Inode<T>) -> Result {
-        // SAFETY: The VFS gives `->lookup` a new dentry of a locked directory. Returns null or an
-        // error.
-        let result = unsafe { bindings::simple_lookup(dir.as_raw(), self.as_raw(), 0) };
-        kernel::error::from_err_ptr(result).map(drop)
-    }
-
-    /// Prepares two names to take each other's place, `simple_rename_exchange`: timestamps and link
-    /// counts.
-    pub fn simple_rename_exchange(
-        &self,
-        dir: &LockedInode<T>,
-        other: &Self,
-        other_dir: &LockedInode<T>,
-    ) {
-        // SAFETY: Both directories are locked, and each name is in its directory. Does not fail.
-        unsafe {
-            bindings::simple_rename_exchange(
-                dir.as_raw(),
-                self.as_raw(),
-                other_dir.as_raw(),
-                other.as_raw(),
-            )
-        };
+    /// `ELOOP`, `ESTALE`, where another name of the directory cannot be moved here.
+    pub fn splice_alias(&self, inode: Option<ARef<Inode<T>>>) -> Result<Option<ARef<Self>>> {
+        let inode = inode.map_or(null_mut(), |inode| ARef::into_raw(inode).as_ptr().cast());
+        // SAFETY: The VFS gives `->lookup` a new dentry of a locked directory. The reference goes
+        // to the function.
+        let alias = unsafe { bindings::d_splice_alias(inode, self.as_raw()) };
+        let alias = NonNull::new(from_err_ptr(alias)?);
+        // SAFETY: The reference is that of the function; the dentry is of this superblock.
+        Ok(alias.map(|alias| unsafe { ARef::from_raw(alias.cast()) }))
     }
 
     /// Takes set-id bits and capabilities away from the inode of this name, which is locked, as
@@ -192,17 +133,18 @@ impl<T: FileSystem> Dentry<T> {
     }
 }
 
-impl<T: FileSystem> Inode<T> {
-    /// Returns a dentry of the inode, one with a name where there is one: `d_find_alias`,
-    /// `d_find_any_alias`.
-    pub fn find_alias(&self) -> Option<ARef<Dentry<T>>> {
-        // SAFETY: The inode is live.
-        let mut dentry = unsafe { bindings::d_find_alias(self.as_raw()) };
-        if dentry.is_null() {
-            // SAFETY: The inode is live.
-            dentry = unsafe { bindings::d_find_any_alias(self.as_raw()) };
-        }
+impl<T: FileSystem> Dentry<T> {
+    /// Returns a dentry of the inode, which may be disconnected from its directory:
+    /// `d_obtain_alias`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn obtain_alias(inode: ARef<Inode<T>>) -> Result<ARef<Self>> {
+        // SAFETY: The inode is live, and the reference goes to the function.
+        let dentry = unsafe { bindings::d_obtain_alias(ARef::into_raw(inode).as_ptr().cast()) };
+        let dentry = NonNull::new(from_err_ptr(dentry)?).ok_or(ENOMEM)?;
         // SAFETY: The reference is that of the function; the dentry is of the inode's superblock.
-        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+        Ok(unsafe { ARef::from_raw(dentry.cast()) })
     }
 }

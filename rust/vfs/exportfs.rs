@@ -12,10 +12,7 @@ use super::{
     Inode,
     SuperBlock, //
 };
-use crate::{
-    bindings,
-    compat::ESTALE, //
-};
+use crate::bindings;
 use core::{
     marker::PhantomData,
     ptr::null_mut, //
@@ -36,8 +33,7 @@ impl<T: FileSystem> ExportOps<T> {
     }
 }
 
-/// File handles of `WORDS` words for each inode, of a filesystem all of whose inodes have a dentry
-/// that is connected to its directory.
+/// File handles of `WORDS` words for each inode.
 pub trait ExportOperations<T: FileSystem> {
     /// The handle of an inode.
     type Handle: AsBytes + Copy + FromBytes + PartialEq;
@@ -48,11 +44,22 @@ pub trait ExportOperations<T: FileSystem> {
     /// The type of a handle of an inode and, behind it, one of its directory.
     const FILEID_WITH_PARENT: u8;
 
-    /// Returns the handle of an inode that [`ExportOperations::find`] will find from now on.
+    /// Returns the handle of an inode.
     fn encode(inode: &Inode<T>) -> Self::Handle;
 
-    /// Returns the inode of a handle, if there still is one.
-    fn find(sb: &SuperBlock<T>, handle: Self::Handle) -> Option<ARef<Inode<T>>>;
+    /// Returns the inode of a handle.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if there is none any more, `ENOMEM`.
+    fn find(sb: &SuperBlock<T>, handle: Self::Handle) -> Result<ARef<Inode<T>>>;
+
+    /// Returns the directory that a directory is in.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if it has no name any more, `ENOMEM`.
+    fn get_parent(dir: &Inode<T>) -> Result<ARef<Inode<T>>>;
 }
 
 /// Converts arguments, calls `U`, converts the result.
@@ -140,8 +147,7 @@ impl<T: FileSystem, U: ExportOperations<T>> Table<T, U> {
         unsafe { Self::find(sb, fid.cast::<U::Handle>().add(1)) }
     }
 
-    /// Returns a dentry of the inode with this handle, with a reference; null where there is none
-    /// any more.
+    /// Returns a dentry of the inode with this handle, with a reference, or an error.
     ///
     /// # Safety
     ///
@@ -153,18 +159,22 @@ impl<T: FileSystem, U: ExportOperations<T>> Table<T, U> {
         // SAFETY: The caller guarantees that the superblock is live and of the filesystem, and that
         // the handle can be read. Any bytes are a `Handle`, as it is `FromBytes`.
         let inode = unsafe { U::find(SuperBlock::from_raw(sb), handle.read_unaligned()) };
-        match inode.and_then(|inode| inode.find_alias()) {
-            Some(dentry) => ARef::<Dentry<T>>::into_raw(dentry).as_ptr().cast(),
-            None => null_mut(),
-        }
+        alias(inode)
     }
 
-    /// Not called: an inode always has a dentry that is connected to its directory.
-    ///
     /// # Safety
     ///
-    /// None: does not look at its argument.
-    unsafe extern "C" fn get_parent(_child: *mut bindings::dentry) -> *mut bindings::dentry {
-        ESTALE.to_ptr()
+    /// `child` is of a directory of the filesystem.
+    unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::dentry {
+        // SAFETY: The caller passes a dentry to which it has a reference, of a directory.
+        alias(U::get_parent(unsafe { Inode::from_raw((*child).d_inode) }))
+    }
+}
+
+/// Returns a dentry of the inode, with a reference, or the error.
+fn alias<T: FileSystem>(inode: Result<ARef<Inode<T>>>) -> *mut bindings::dentry {
+    match inode.and_then(Dentry::obtain_alias) {
+        Ok(dentry) => ARef::into_raw(dentry).as_ptr().cast(),
+        Err(err) => err.to_ptr(),
     }
 }

@@ -108,18 +108,6 @@ impl<T: FileSystem> File<T> {
         })?;
         Ok(count as u64)
     }
-
-    /// Returns `private_data`, which is the filesystem's, as a number. `f_pos_lock` is held.
-    pub fn private(&self) -> usize {
-        // SAFETY: The file is open.
-        unsafe { (*self.as_raw()).private_data as usize }
-    }
-
-    /// Sets `private_data`. `f_pos_lock` is held.
-    pub fn set_private(&self, private: usize) {
-        // SAFETY: The file is open; only the filesystem accesses `private_data`.
-        unsafe { (*self.as_raw()).private_data = private as *mut c_void };
-    }
 }
 
 /// A file that `O_TMPFILE` opens, which has no inode yet.
@@ -133,11 +121,17 @@ impl<T: FileSystem> TmpFile<'_, T> {
         Self(file, PhantomData)
     }
 
-    /// Gives the file its inode, `d_tmpfile`.
+    /// Gives the file its inode, which is locked and loses its link. As `d_tmpfile`, which also
+    /// marks the inode as dirty.
     pub fn set_inode(self, inode: NewInode<T>) {
-        // SAFETY: `from_raw` was promised a file that `->tmpfile` is opening; the inode's reference
-        // goes to the file's dentry.
-        unsafe { bindings::d_tmpfile(self.0, inode.into_raw()) };
+        inode.drop_nlink();
+        let inode = inode.into_raw();
+        // SAFETY: `from_raw` was promised a file that `->tmpfile` is opening, with a dentry of its
+        // own. The inode is locked and new, and its reference goes to the dentry.
+        unsafe {
+            bindings::d_mark_tmpfile(self.0, inode);
+            bindings::d_instantiate_new((*self.0).__bindgen_anon_1.f_path.dentry, inode);
+        }
     }
 }
 

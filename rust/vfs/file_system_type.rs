@@ -98,8 +98,11 @@ use kernel::{
 ///
 /// #[vtable]
 /// impl InodeOperations<ExampleFs> for Directory {
-///     fn lookup(dir: &Inode<ExampleFs>, dentry: &Dentry<ExampleFs>) -> Result {
-///         dentry.simple_lookup(dir)
+///     fn lookup(
+///         _dir: &Inode<ExampleFs>,
+///         dentry: &Dentry<ExampleFs>,
+///     ) -> Result<Option<ARef<Dentry<ExampleFs>>>> {
+///         dentry.splice_alias(None)
 ///     }
 /// }
 ///

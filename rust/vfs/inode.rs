@@ -7,6 +7,7 @@
 use super::{
     inode_cache::InodeWithInfo,
     FileSystem,
+    InodeAttrs,
     SuperBlock, //
 };
 use crate::bindings;
@@ -92,6 +93,12 @@ impl<T: FileSystem> Inode<T> {
     pub fn generation(&self) -> u32 {
         // SAFETY: The inode is live, and its generation does not change.
         unsafe { (*self.as_raw()).i_generation }
+    }
+
+    /// Returns `i_rdev`, the number of a device.
+    pub fn rdev(&self) -> bindings::dev_t {
+        // SAFETY: The inode is live, and its number does not change.
+        unsafe { (*self.as_raw()).i_rdev }
     }
 
     /// Returns the size in bytes. Stable while the inode is locked.
@@ -185,14 +192,24 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::drop_nlink(self.as_raw()) };
     }
 
-    /// Puts the inode into the kernel's hash of inodes, unless it is there: `__insert_inode_hash`.
-    /// Calls must not run at the same time.
-    pub fn insert_hash(&self, hash: u64) {
-        // SAFETY: The inode is live; only this function hashes it, and calls do not run at the same
-        // time.
+    /// Returns the attributes.
+    pub fn attrs(&self) -> InodeAttrs {
+        let raw = self.as_raw();
+        // SAFETY: The inode is live.
         unsafe {
-            if (*self.as_raw()).i_hash.pprev.is_null() {
-                bindings::__insert_inode_hash(self.as_raw(), hash);
+            InodeAttrs {
+                mode: (*raw).i_mode,
+                uid: (*raw).i_uid,
+                gid: (*raw).i_gid,
+                rdev: (*raw).i_rdev,
+                generation: (*raw).i_generation,
+                nlink: self.nlink(),
+                size: self.size(),
+                bytes: bindings::inode_get_bytes(raw) as u64,
+                atime: bindings::inode_get_atime(raw),
+                mtime: bindings::inode_get_mtime(raw),
+                ctime: bindings::inode_get_ctime(raw),
+                version: bindings::inode_peek_iversion(raw),
             }
         }
     }

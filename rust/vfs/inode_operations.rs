@@ -31,7 +31,8 @@ use core::{
 };
 use kernel::{
     error::VTABLE_DEFAULT_ERROR,
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 impl<T: FileSystem> InodeOps<T> {
@@ -48,8 +49,8 @@ impl<T: FileSystem> InodeOps<T> {
 #[vtable]
 pub trait InodeOperations<T: FileSystem> {
     /// Looks up `dentry`, which is new, in `dir`, whose lock is held at least shared. The inode is
-    /// given to the dentry.
-    fn lookup(_dir: &Inode<T>, _dentry: &Dentry<T>) -> Result {
+    /// given to the dentry, or to the one that is returned: see [`Dentry::splice_alias`].
+    fn lookup(_dir: &Inode<T>, _dentry: &Dentry<T>) -> Result<Option<ARef<Dentry<T>>>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -175,6 +176,21 @@ pub trait InodeOperations<T: FileSystem> {
     const IS_SYMLINK: bool = false;
 }
 
+/// Updates timestamps, without marking the inode as dirty: nothing is written back, and the kernel
+/// would not free a dirty inode.
+///
+/// # Safety
+///
+/// `inode` is live.
+unsafe extern "C" fn update_time(
+    inode: *mut bindings::inode,
+    kind: bindings::fs_update_time,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: The caller has a reference to the inode. A positive result says what would be dirty.
+    unsafe { bindings::inode_update_time(inode, kind, flags) }.min(0)
+}
+
 /// Converts arguments, calls `U`, converts the result.
 struct Table<T, U>(PhantomData<(T, U)>);
 
@@ -212,11 +228,12 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
         fileattr_get: entry!(HAS_FILEATTR_GET, fileattr_get),
         fileattr_set: entry!(HAS_FILEATTR_SET, fileattr_set),
         fiemap: entry!(HAS_FIEMAP, fiemap),
+        update_time: Some(update_time),
         ..pin_init::zeroed()
     });
 
     callbacks! {
-        to_err_ptr -> *mut bindings::dentry;
+        to_dentry -> *mut bindings::dentry;
 
         /// `dir` is a directory of the filesystem whose lock is held at least shared, `dentry` a
         /// new dentry in it.
@@ -225,6 +242,10 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
             dentry: *mut bindings::dentry,
             _flags: c_uint,
         ) => (Inode::from_raw(dir), Dentry::from_raw(dentry));
+    }
+
+    callbacks! {
+        to_err_ptr -> *mut bindings::dentry;
 
         /// As for [`Self::create`].
         fn mkdir(
@@ -420,7 +441,16 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
     }
 }
 
-/// Returns what a callback reports that returns a dentry or an error: null where there is neither.
+/// Returns what a callback reports that returns a dentry, with its reference, or an error: null
+/// where there is neither.
+fn to_dentry<T: FileSystem>(result: Result<Option<ARef<Dentry<T>>>>) -> *mut bindings::dentry {
+    result.map_or_else(
+        |err| err.to_ptr(),
+        |dentry| dentry.map_or(null_mut(), |dentry| ARef::into_raw(dentry).as_ptr().cast()),
+    )
+}
+
+/// As [`to_dentry`], without a dentry.
 fn to_err_ptr(result: Result) -> *mut bindings::dentry {
     result.map_or_else(|err| err.to_ptr(), |()| null_mut())
 }

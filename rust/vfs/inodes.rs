@@ -7,6 +7,7 @@
 use super::{
     FileSystem,
     Inode,
+    NewInode,
     SuperBlock, //
 };
 use crate::bindings;
@@ -48,36 +49,38 @@ impl<T: FileSystem> SuperBlock<T> {
         }
     }
 
-    /// Returns the inode that is hashed as `hash` and passes `test`: `ilookup5`.
-    pub fn ilookup<C: InodeTest<T>>(&self, hash: u64, test: C) -> Option<ARef<Inode<T>>> {
-        /// # Safety
-        ///
-        /// `inode` is an inode of the superblock, `test` is a `C`.
-        unsafe extern "C" fn call<T: FileSystem, C: InodeTest<T>>(
-            inode: *mut bindings::inode,
-            test: *mut c_void,
-        ) -> c_int {
-            // SAFETY: `ilookup5` passes inodes of the superblock in an RCU read section, in which
-            // none is freed, and the `test` below.
-            unsafe { (*test.cast::<C>()).test(Inode::from_raw(inode)) }.into()
-        }
-        let mut test = test;
-        // SAFETY: The superblock is live; `test` is valid during the call.
-        let inode = unsafe {
-            bindings::ilookup5(
-                self.as_raw(),
-                hash,
-                Some(call::<T, C>),
-                (&raw mut test).cast(),
-            )
-        };
+    /// Returns the inode of a number, if it is in the cache: `ilookup`.
+    pub fn ilookup(&self, ino: u64) -> Option<ARef<Inode<T>>> {
+        // SAFETY: The superblock is live.
+        let inode = unsafe { bindings::ilookup(self.as_raw(), ino) };
         // SAFETY: An inode of this superblock, and a reference that passes to the result.
         NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
     }
-}
 
-/// Recognises the inode that [`SuperBlock::ilookup`] looks for.
-pub trait InodeTest<T: FileSystem> {
-    /// Returns whether this is the inode. Must not sleep.
-    fn test(&self, inode: &Inode<T>) -> bool;
+    /// Returns the inode of a number. If it is not in the cache, `init` reads it; whatever looks
+    /// for it meanwhile waits. `iget_locked`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of `init`.
+    pub fn iget(
+        &self,
+        ino: u64,
+        init: impl FnOnce(&NewInode<T>) -> Result,
+    ) -> Result<ARef<Inode<T>>> {
+        // SAFETY: The superblock is live.
+        let inode = unsafe { bindings::iget_locked(self.as_raw(), ino) };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: An inode of this superblock, and a reference that passes to the result.
+        let inode: ARef<Inode<T>> = unsafe { ARef::from_raw(inode.cast()) };
+        // SAFETY: The inode is live.
+        let state = unsafe { bindings::inode_state_read_once(inode.as_raw()) };
+        if state & bindings::inode_state_flags_enum_I_NEW == 0 {
+            return Ok(inode);
+        }
+        // INVARIANT: The inode is locked and new.
+        let inode = NewInode::from_locked(inode);
+        init(&inode)?;
+        Ok(inode.unlock())
+    }
 }

@@ -15,7 +15,7 @@
 //! | [`super_operations`] | `struct super_operations` |
 //! | [`fs_context`], `registration` | `struct fs_context`, `struct fs_parameter_spec`, mounting |
 //! | [`ids`] | `kuid_t`, `kgid_t` |
-//! | [`inode`], [`new_inode`], [`inodes`], `inode_cache` | `struct inode`, its lock, its life |
+//! | [`inode`], [`new_inode`], [`inodes`], `inode_attrs`, `inode_cache` | `struct inode`, its lock, its life |
 //! | [`tables`] | tables of operations, as values |
 //! | [`inode_operations`] | `struct inode_operations` |
 //! | [`dentry`] | `struct dentry` |
@@ -33,6 +33,7 @@
 //! | [`address_space`] | `struct address_space_operations`, `invalidate_lock` |
 //! | [`vm_fault`] | `struct vm_operations_struct`, `struct vm_fault` |
 //! | [`rwlock`] | `rwlock_t` |
+//! | [`siphash`] | `siphash_key_t` |
 //!
 //! # Locks
 //!
@@ -58,6 +59,7 @@ pub mod filesystem;
 pub mod fs_context;
 pub mod ids;
 pub mod inode;
+mod inode_attrs;
 mod inode_cache;
 pub mod inode_operations;
 pub mod inodes;
@@ -67,6 +69,7 @@ pub mod posix_acl;
 mod registration;
 pub mod remap;
 pub mod rwlock;
+pub mod siphash;
 pub mod splice;
 pub mod super_block;
 pub mod super_operations;
@@ -119,8 +122,8 @@ pub use self::{
         InodeGuard,
         LockedInode, //
     },
+    inode_attrs::InodeAttrs,
     inode_operations::InodeOperations,
-    inodes::InodeTest,
     new_inode::NewInode,
     new_super_block::NewSuperBlock,
     posix_acl::{
@@ -133,6 +136,7 @@ pub use self::{
         LockedPair, //
     },
     rwlock::RwLock,
+    siphash::SiphashKey,
     splice::{
         IntoPage,
         Pipe, //
@@ -189,9 +193,21 @@ pub fn cond_resched_killable() -> Result {
     Ok(())
 }
 
+/// Lets other tasks run, in a long loop, without a spinlock held.
+pub fn cond_resched() {
+    // SAFETY: May sleep: callers hold no spinlock.
+    unsafe { bindings::cond_resched() };
+}
+
 /// Returns whether any signal is pending.
 pub fn signal_pending() -> bool {
     current!().signal_pending()
+}
+
+/// Returns whether the caller is in a system call of a 32-bit program: `in_compat_syscall`.
+pub fn in_compat_syscall() -> bool {
+    // SAFETY: Only looks at the current task.
+    unsafe { bindings::in_compat_syscall() }
 }
 
 /// Returns how many pages of memory the machine has.

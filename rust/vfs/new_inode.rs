@@ -9,6 +9,7 @@ use super::{
     FileSystem,
     IdMap,
     Inode,
+    InodeAttrs,
     InodeOps,
     LockedInode,
     SuperBlock, //
@@ -27,7 +28,8 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// An inode that nothing else refers to yet. Dropping it evicts it.
+/// An inode that nothing else refers to yet, or waits for until it is unlocked. Dropping it evicts
+/// it.
 ///
 /// # Examples
 ///
@@ -41,14 +43,15 @@ use kernel::{
 ///     name: &Dentry<T>,
 ///     ino: u64,
 /// ) -> Result {
-///     let inode = NewInode::new(dir.super_block(), ino)?;
+///     let mut inode = NewInode::new(dir.super_block(), ino)?;
 ///     inode.init_owner(IdMap::nop(), Some(dir), 0o120777);
 ///     inode.init_timestamps();
 ///     inode.set_iops(InodeOps::new::<U>());
 ///     // Where this fails, the inode is evicted.
 ///     inode.set_link(c"nowhere")?;
-///     inode.init_security(dir, Some(name))?;
-///     inode.make_persistent(name);
+///     inode.init_security(dir, Some(name), |_name, _value| Ok(()))?;
+///     inode.insert_locked()?;
+///     inode.instantiate(name);
 ///     dir.set_mtime_ctime_current();
 ///     Ok(())
 /// }
@@ -56,8 +59,12 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// This is the only reference to the inode.
-pub struct NewInode<T: FileSystem>(ARef<Inode<T>>);
+/// This is the only reference to the inode that is used: if it is in the kernel's hash and locked
+/// (`I_NEW`), what finds it there waits.
+pub struct NewInode<T: FileSystem> {
+    inode: ARef<Inode<T>>,
+    is_locked: bool,
+}
 
 impl<T: FileSystem> NewInode<T> {
     /// Allocates an inode, `new_inode`. `ino` is its number.
@@ -77,7 +84,63 @@ impl<T: FileSystem> NewInode<T> {
         }
         // INVARIANT: The reference is that of `new_inode`.
         // SAFETY: It is given to the result; the inode is one of `T` as `sb` is.
-        Ok(Self(unsafe { ARef::from_raw(inode.cast()) }))
+        let inode = unsafe { ARef::from_raw(inode.cast()) };
+        Ok(Self {
+            inode,
+            is_locked: false,
+        })
+    }
+
+    /// Returns one that is in the kernel's hash, locked and new.
+    pub(super) fn from_locked(inode: ARef<Inode<T>>) -> Self {
+        // INVARIANT: As it is locked.
+        Self {
+            inode,
+            is_locked: true,
+        }
+    }
+
+    /// Lets what waits for the inode, which is locked, have it: `unlock_new_inode`.
+    pub fn unlock(self) -> ARef<Inode<T>> {
+        if self.is_locked {
+            // SAFETY: The inode is locked and new.
+            unsafe { bindings::unlock_new_inode(self.as_raw()) };
+        }
+        self.into_aref()
+    }
+
+    /// Puts the inode into the kernel's hash of inodes, so that it stays in the cache without
+    /// users: `insert_inode_locked`. Until it is given to a dentry or a file nothing finds it.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where another inode of the superblock has its number.
+    pub fn insert_locked(&mut self) -> Result {
+        // SAFETY: The inode is live, and not hashed: a locked one is not given out to be changed.
+        to_result(unsafe { bindings::insert_inode_locked(self.as_raw()) })?;
+        // INVARIANT: As it is locked.
+        self.is_locked = true;
+        Ok(())
+    }
+
+    /// Sets the attributes, to those that another inode of this number had before.
+    pub fn set_attrs(&self, attrs: &InodeAttrs) {
+        let raw = self.as_raw();
+        // SAFETY: Nothing else uses the inode.
+        unsafe {
+            (*raw).i_mode = attrs.mode;
+            (*raw).i_uid = attrs.uid;
+            (*raw).i_gid = attrs.gid;
+            (*raw).i_rdev = attrs.rdev;
+            (*raw).i_generation = attrs.generation;
+            bindings::set_nlink(raw, attrs.nlink);
+            bindings::i_size_write(raw, attrs.size as i64);
+            bindings::inode_set_bytes(raw, attrs.bytes as i64);
+            bindings::inode_set_atime_to_ts(raw, attrs.atime);
+            bindings::inode_set_mtime_to_ts(raw, attrs.mtime);
+            bindings::inode_set_ctime_to_ts(raw, attrs.ctime);
+            bindings::inode_set_iversion_queried(raw, attrs.version);
+        }
     }
 
     /// Sets the mode, and the owner as for a file made in `dir`: `inode_init_owner`.
@@ -183,36 +246,67 @@ impl<T: FileSystem> NewInode<T> {
     }
 
     /// Tells the security modules that the inode is new in `dir`, under `name` unless it has none:
-    /// `security_inode_init_security`.
+    /// `security_inode_init_security`. Calls `set_label` with the name, without `security.`, and
+    /// the value of each label, which is to be kept with the inode.
     ///
     /// # Errors
     ///
-    /// Those of the security modules.
-    pub fn init_security(&self, dir: &Inode<T>, name: Option<&Dentry<T>>) -> Result {
+    /// Those of the security modules and of `set_label`.
+    pub fn init_security<F: FnMut(&CStr, &[u8]) -> Result>(
+        &self,
+        dir: &Inode<T>,
+        name: Option<&Dentry<T>>,
+        mut set_label: F,
+    ) -> Result {
+        /// # Safety
+        ///
+        /// `xattrs` is an array that ends with one without a name, `set_label` is an `F`.
+        unsafe extern "C" fn initxattrs<F: FnMut(&CStr, &[u8]) -> Result>(
+            _inode: *mut bindings::inode,
+            mut xattrs: *const bindings::xattr,
+            set_label: *mut c_void,
+        ) -> c_int {
+            // SAFETY: `security_inode_init_security` passes such an array, and the `set_label` that
+            // it was given. Each name is a C string, each value valid for its length.
+            unsafe {
+                while !(*xattrs).name.is_null() {
+                    let name = CStr::from_char_ptr((*xattrs).name);
+                    let value =
+                        core::slice::from_raw_parts((*xattrs).value.cast(), (*xattrs).value_len);
+                    if let Err(err) = (*set_label.cast::<F>())(name, value) {
+                        return err.to_errno();
+                    }
+                    xattrs = xattrs.add(1);
+                }
+            }
+            0
+        }
         let name = name.map_or(null_mut(), |name| name.qstr().cast_mut());
-        // SAFETY: The inode is new, the directory live, the name valid or null.
+        // SAFETY: The inode is new, the directory live, the name valid or null; `set_label` is
+        // valid during the call.
         to_result(unsafe {
             bindings::security_inode_init_security(
                 self.as_raw(),
                 dir.as_raw(),
                 name,
-                None,
-                null_mut(),
+                Some(initxattrs::<F>),
+                (&raw mut set_label).cast(),
             )
         })
     }
 
-    /// Gives the inode to a dentry, which is negative, and pins that in memory:
-    /// `d_make_persistent`.
-    pub fn make_persistent(self, name: &Dentry<T>) {
-        // SAFETY: The dentry is live, its directory locked; the inode's reference goes to it.
-        unsafe { bindings::d_make_persistent(name.as_raw(), self.into_raw()) };
+    /// Gives the inode, which is locked, to a dentry, which is negative: `d_instantiate_new`.
+    pub fn instantiate(self, name: &Dentry<T>) {
+        debug_assert!(self.is_locked);
+        // SAFETY: The dentry is live, its directory locked; the inode is locked and new, and its
+        // reference goes to the dentry.
+        unsafe { bindings::d_instantiate_new(name.as_raw(), self.into_raw()) };
     }
 
     /// Returns the reference.
     pub fn into_aref(self) -> ARef<Inode<T>> {
         // SAFETY: `self` is forgotten, so that the reference is not dropped twice.
-        unsafe { core::ptr::read(&raw const core::mem::ManuallyDrop::new(self).0) }
+        unsafe { core::ptr::read(&raw const core::mem::ManuallyDrop::new(self).inode) }
     }
 
     /// Returns the inode, with its reference.
@@ -226,14 +320,21 @@ impl<T: FileSystem> Deref for NewInode<T> {
 
     fn deref(&self) -> &LockedInode<T> {
         // SAFETY: Nothing else refers to the inode.
-        unsafe { LockedInode::assume(&self.0) }
+        unsafe { LockedInode::assume(&self.inode) }
     }
 }
 
 impl<T: FileSystem> Drop for NewInode<T> {
     fn drop(&mut self) {
-        // Without a link the inode is evicted when the reference goes.
-        // SAFETY: Nothing else refers to the inode.
-        unsafe { bindings::set_nlink(self.as_raw(), 0) };
+        // Without a link the inode is evicted when the last reference goes.
+        // SAFETY: Nothing else uses the inode. `discard_new_inode` drops a reference, which is
+        // taken for it.
+        unsafe {
+            bindings::set_nlink(self.as_raw(), 0);
+            if self.is_locked {
+                bindings::ihold(self.as_raw());
+                bindings::discard_new_inode(self.as_raw());
+            }
+        }
     }
 }

@@ -59,6 +59,12 @@ impl AclType {
 #[repr(transparent)]
 pub struct PosixAcl(Opaque<bindings::posix_acl>);
 
+// SAFETY: A list that others refer to does not change.
+unsafe impl Send for PosixAcl {}
+
+// SAFETY: A list that others refer to does not change.
+unsafe impl Sync for PosixAcl {}
+
 // SAFETY: `a_refcount` keeps the list alive; every list has it.
 unsafe impl AlwaysRefCounted for PosixAcl {
     fn inc_ref(&self) {

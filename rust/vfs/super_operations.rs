@@ -56,8 +56,9 @@ pub trait SuperOperations: FileSystem {
     /// Returns an initialiser for what is kept with a new inode. Its file type is not known yet.
     fn alloc_inode(sb: &SuperBlock<Self>) -> impl PinInit<Self::InodeInfo>;
 
-    /// Called when an inode has neither links, users nor mappings any more. The data is dropped a
-    /// grace period later.
+    /// Called when an inode leaves the cache: it has neither users nor mappings any more, and no
+    /// links, or the memory is wanted. The data is dropped a grace period later. Must neither
+    /// allocate nor wait, as memory reclaim calls it.
     fn evict_inode(inode: &Inode<Self>);
 
     /// Returns the dquots of an inode.
@@ -72,7 +73,6 @@ impl<T: SuperOperations> Table<T> {
         alloc_inode: Some(Self::alloc_inode),
         free_inode: Some(free_inode::<T>),
         evict_inode: Some(Self::evict_inode),
-        drop_inode: Some(bindings::inode_just_drop),
         get_dquots: Some(Self::get_dquots),
         put_super: Some(Self::put_super),
         statfs: Some(Self::statfs),

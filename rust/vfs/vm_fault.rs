@@ -91,6 +91,14 @@ impl<T: FileSystem> NewVma<'_, T> {
         Self(vma, PhantomData)
     }
 
+    /// Returns whether it is, or may become, one through which the file is stored to:
+    /// `is_shared_maywrite`.
+    pub fn is_shared_maywrite(&self) -> bool {
+        let mask = bindings::VM_SHARED | bindings::VM_MAYWRITE;
+        // SAFETY: `from_raw` was promised a mapping that nothing else accesses.
+        unsafe { (*self.0).__bindgen_anon_2.vm_flags & mask == mask }
+    }
+
     /// Sets the operations.
     pub fn set_vm_ops(self, ops: &'static VmOps<T>) {
         // SAFETY: `from_raw` was promised a mapping that nothing else accesses; the table is

@@ -62,7 +62,7 @@ const MAX_RETRIES: usize = 2;
 /// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
-    let mut room = Room::new(request.to.inode().info().blocks.pool());
+    let mut room = Room::new(request.to.inode().info().blocks().pool());
     let mut referenced = ReferencedPair::new();
     let mut view = None;
     for retries_left in (0..=MAX_RETRIES).rev() {
@@ -113,9 +113,9 @@ fn commit(
     len = len.min(n * BLOCK_SIZE as u64);
 
     let nodes = room.nodes(false);
-    let source = from.info().blocks.snapshot(&from_range, nodes);
+    let source = from.info().blocks().snapshot(&from_range, nodes);
     let result = source.and_then(|source| {
-        let target = to.info().blocks.edit(nodes)?;
+        let target = to.info().blocks().edit(nodes)?;
         let trees = (&source, &target);
         shared_tree(
             range,
@@ -142,10 +142,10 @@ fn commit(
         Ok(Some(len))
     });
     to.info()
-        .blocks
+        .blocks()
         .restore_owned(referenced.to.owned_in_snapshot.iter());
     from.info()
-        .blocks
+        .blocks()
         .restore_owned(referenced.from.owned_in_snapshot.iter());
     result
 }

@@ -59,7 +59,7 @@ pub(super) fn write_blocks<const N: usize>(
     let offset = offset_in_block(pos);
     let n = N.min((offset + source.len()).div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; N];
-    let file_blocks = &inode.info().blocks;
+    let file_blocks = inode.info().blocks();
     file_blocks.lookup_to_write(block_of(pos), &mut olds[..n]);
     let len = source.len().min(n * BLOCK_SIZE - offset);
     let poisoned = |i: &usize| is_poisoned(&olds[*i], part_of_block(*i, offset, len));
@@ -161,7 +161,7 @@ fn make_blocks<'a>(
     } else {
         0
     };
-    let mut run = inode.info().blocks.pool().alloc_batch(needed as u64);
+    let mut run = inode.info().blocks().pool().alloc_batch(needed as u64);
     for (i, (old, new)) in olds.iter().zip(news).enumerate() {
         match old {
             Lookup::Owned(_) => continue,
@@ -182,7 +182,7 @@ fn wipe_in_place(inode: &LockedInode, bytes: Range<u64>) {
     let mut at = bytes.start;
     while at < bytes.end {
         let offset = offset_in_block(at);
-        if let Lookup::Owned(block) = inode.info().blocks.lookup(block_of(at)) {
+        if let Lookup::Owned(block) = inode.info().blocks().lookup(block_of(at)) {
             block.zero(offset, BLOCK_SIZE - offset);
         }
         at += (BLOCK_SIZE - offset) as u64;
@@ -206,7 +206,7 @@ fn insert_batch(
     };
     let first = block_of(pos);
     let (begin, last) = (first + begin as u64, first + last as u64);
-    inode.info().blocks.prealloc(begin, last, prealloc);
+    inode.info().blocks().prealloc(begin, last, prealloc);
     let mut lock = inode.invalidate_lock();
     lock.unmap(begin..last + 1);
     for (i, new) in news.iter_mut().enumerate() {

@@ -49,7 +49,7 @@ pub(super) fn insert_block(
         // A fault has inserted an owned block since the lookup. It may hold newer stores: only
         // our bytes are copied to it.
         if inode.info().dax.was_mapped() {
-            if let Lookup::Owned(own) = inode.info().blocks.lookup(index) {
+            if let Lookup::Owned(own) = inode.info().blocks().lookup(index) {
                 return own.copy_from(part.start, block.bytes(), part.start, part.len());
             }
         }
@@ -57,7 +57,7 @@ pub(super) fn insert_block(
             None => return Ok(()),
             Some(back) => back,
         };
-        lock.unlocked(|| prealloc.fill(inode.info().blocks.pool()))?;
+        lock.unlocked(|| prealloc.fill(inode.info().blocks().pool()))?;
         lock.unmap(index..end);
     }
 }

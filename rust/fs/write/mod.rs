@@ -111,7 +111,7 @@ fn write_in_place(write: &mut Write<'_, impl Source>, pos: u64) -> usize {
     let source = &mut *write.source;
     let offset = offset_in_block(pos);
     let wanted = IN_PLACE_BLOCKS.min((offset + source.len()).div_ceil(BLOCK_SIZE));
-    let file_blocks = &write.inode.info().blocks;
+    let file_blocks = write.inode.info().blocks();
     file_blocks.with_owned_blocks(block_of(pos), wanted, |blocks| {
         let room = (blocks.len() * BLOCK_SIZE).saturating_sub(offset);
         match source.len().min(room) {

@@ -41,7 +41,7 @@ pub(super) fn length(write: &Write<'_, impl Source>, pos: u64) -> usize {
         return 0;
     }
     let blocks = MAX_CONTIG_BLOCKS.min(source.len_for_contig() / BLOCK_SIZE);
-    let file_blocks = &write.inode.info().blocks;
+    let file_blocks = write.inode.info().blocks();
     file_blocks.len_to_alloc(block_of(pos), blocks)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn write_run(
     blocks: usize,
 ) -> (usize, Result) {
     let inode = write.inode;
-    let mut run = inode.info().blocks.pool().alloc_batch(blocks as u64);
+    let mut run = inode.info().blocks().pool().alloc_batch(blocks as u64);
     let mut done = 0;
     while done < blocks * BLOCK_SIZE {
         let (n, result) = match run.take_contig() {
@@ -88,7 +88,7 @@ fn write_contig(
     let mut last = if part == 0 { None } else { contig.take_last() };
     if let Some(block) = &last {
         let index = block_of(pos + done as u64);
-        let kept = match inode.info().blocks.lookup(index).block() {
+        let kept = match inode.info().blocks().lookup(index).block() {
             Some(old) => keep_around(block.bytes(), &old, 0..part),
             None => {
                 block.bytes().zero(part, BLOCK_SIZE - part);
@@ -99,12 +99,12 @@ fn write_contig(
             (last, done, result) = (None, done - part, kept);
         }
     }
-    if trace::cow_enabled() && !inode.info().blocks.lookup(first).is_hole() {
+    if trace::cow_enabled() && !inode.info().blocks().lookup(first).is_hole() {
         events::cow(inode, first, contig.len() as u64);
     }
     let end = first + done.div_ceil(BLOCK_SIZE) as u64;
     if end > first {
-        inode.info().blocks.prealloc(first, end - 1, prealloc);
+        inode.info().blocks().prealloc(first, end - 1, prealloc);
     }
     let mut lock = inode.invalidate_lock();
     lock.unmap(first..end);
@@ -135,12 +135,12 @@ fn insert_contig(
     let (inode, all) = (lock.inode(), contig.len());
     let end = index + all as u64;
     let all_others =
-        !inode.info().dax.was_mapped() || inode.info().blocks.len_to_alloc(index, all) == all;
+        !inode.info().dax.was_mapped() || inode.info().blocks().len_to_alloc(index, all) == all;
     if all_others && all > 1 && !has_quota(inode.super_block()) {
         let mut result = FileBlocks::insert_uncharged(lock, index, &mut contig, prealloc);
         let done = all - contig.len();
         if result.is_ok() && !contig.is_empty() {
-            result = lock.unlocked(|| prealloc.fill(inode.info().blocks.pool()));
+            result = lock.unlocked(|| prealloc.fill(inode.info().blocks().pool()));
             // A fault may have come in between: the rest goes the other way.
             lock.unmap(index + done as u64..end);
         }

@@ -131,6 +131,22 @@ pub(super) fn alloc_inode<T: MemFs>(inode: &NewInode<T>) -> Result {
     }
 }
 
+/// Prepares charges to the owner of an inode that was read.
+///
+/// # Errors
+///
+/// `ENOMEM`, `EIO`.
+pub(super) fn initialize<T: MemFs>(inode: &NewInode<T>) -> Result {
+    // SAFETY: The inode has its owner, and nothing else uses it.
+    to_result(unsafe { bindings::dquot_initialize(inode.as_raw()) })
+}
+
+/// Drops the references of an inode that leaves the cache to what its owner is charged with.
+pub(super) fn drop_references<T: MemFs>(inode: &Inode<T>) {
+    // SAFETY: The inode is being evicted, and nothing else refers to it.
+    unsafe { bindings::dquot_drop(inode.as_raw()) };
+}
+
 /// Ends the charges for an inode that goes, and for `blocks` that go with it.
 pub(super) fn free_inode<T: MemFs>(inode: &Inode<T>, blocks: u64) {
     if !has_quota(inode.super_block()) {

@@ -113,6 +113,8 @@ pub enum Feature {
     Overlayfs,
     /// The kernel can mark memory as bad: `CONFIG_MEMORY_FAILURE`.
     MemoryErrors,
+    /// The kernel runs 32-bit programs: `CONFIG_IA32_EMULATION`.
+    CompatCalls,
     /// There is a second processor, so that another call can come in the middle of one.
     SecondProcessor,
     /// The kernel stores to user memory only where a page table entry allows it. User-Mode Linux does
@@ -159,6 +161,8 @@ impl Feature {
             (Self::MemoryErrors, _) => (!Path::new("/proc/sys/vm/memory_failure_recovery")
                 .exists())
             .then_some("this kernel marks no memory as bad (CONFIG_MEMORY_FAILURE)"),
+            (Self::CompatCalls, _) => (!Path::new("/proc/sys/abi/vsyscall32").exists())
+                .then_some("this kernel runs no 32-bit programs (CONFIG_IA32_EMULATION)"),
             (Self::SecondProcessor, _) => std::thread::available_parallelism()
                 .is_ok_and(|n| n.get() < 2)
                 .then_some("there is only one processor"),

@@ -6,6 +6,7 @@
 //! as ignored, with the reason.
 
 mod case;
+mod eviction;
 mod extents;
 mod failure;
 mod fileattr;

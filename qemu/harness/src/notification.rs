@@ -102,7 +102,10 @@ pub const FAN_CLASS_PRE_CONTENT: u32 = 8;
 pub const FAN_REPORT_FID: u32 = 0x200;
 pub const FAN_REPORT_DIR_FID: u32 = 0x400;
 pub const FAN_REPORT_NAME: u32 = 0x800;
+pub const FAN_OPEN_EXEC: u64 = 0x1000;
+pub const FAN_MARK_DONT_FOLLOW: u32 = 0x4;
 pub const FAN_MARK_FILESYSTEM: u32 = 0x100;
+pub const FAN_MARK_EVICTABLE: u32 = 0x200;
 
 /// One event of fanotify.
 pub struct Event {
@@ -143,6 +146,17 @@ impl Group {
             )
         })
         .map(|_| ())
+    }
+
+    /// Returns the numbers of the inodes that have a mark.
+    pub fn marked(&self) -> Outcome<Vec<u64>> {
+        let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        let text = std::fs::read_to_string(path).or_fail("read fdinfo")?;
+        let numbers = text.lines().filter_map(|line| {
+            let number = line.strip_prefix("fanotify ino:")?.split(' ').next()?;
+            Some(u64::from_str_radix(number, 16).or_fail(line))
+        });
+        numbers.collect()
     }
 
     /// Returns the events since the last call.

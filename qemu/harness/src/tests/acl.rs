@@ -39,12 +39,12 @@ pub const CASES: &[Case] = &[
     case!(chmod_and_acls_race_and_agree),
 ];
 
-fn set_acl(path: impl AsRef<Path>, kind: &str, words: &str) -> Sys {
+pub(super) fn set_acl(path: impl AsRef<Path>, kind: &str, words: &str) -> Sys {
     set(path, kind, &encode(words), 0)
 }
 
 #[track_caller]
-fn expect_acl(path: impl AsRef<Path>, kind: &str, words: &str) -> Outcome {
+pub(super) fn expect_acl(path: impl AsRef<Path>, kind: &str, words: &str) -> Outcome {
     let seen = get(&path, kind).or_fail(format_args!("{kind} of {}", path.as_ref().display()))?;
     expect_eq(
         decode(&seen),

@@ -87,7 +87,7 @@ pub fn handle_of(path: impl AsRef<Path>) -> Outcome<Handle> {
 }
 
 /// Opens by handle, through a mount that `root` is on.
-fn open_handle(root: &impl AsRawFd, handle: &Handle, flags: i32) -> Sys<OwnedFd> {
+pub(super) fn open_handle(root: &impl AsRawFd, handle: &Handle, flags: i32) -> Sys<OwnedFd> {
     let at: *const Handle = handle;
     // SAFETY: the handle is valid during the call.
     let fd = check(unsafe {
@@ -98,7 +98,7 @@ fn open_handle(root: &impl AsRawFd, handle: &Handle, flags: i32) -> Sys<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-fn root_of(path: impl AsRef<Path>) -> Outcome<File> {
+pub(super) fn root_of(path: impl AsRef<Path>) -> Outcome<File> {
     File::open(path, libc::O_RDONLY | libc::O_DIRECTORY).or_fail("open the directory")
 }
 
@@ -111,7 +111,7 @@ fn inode_of(fd: &impl AsRawFd) -> Outcome<u64> {
     }
 }
 
-fn path_of(fd: &impl AsRawFd) -> Outcome<PathBuf> {
+pub(super) fn path_of(fd: &impl AsRawFd) -> Outcome<PathBuf> {
     read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).or_fail("readlink of /proc/self/fd")
 }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 use super::rename_flags;
 use crate::case::{case, worker, Case, Test};
 use crate::failure::{expect, expect_eq, expect_errno, Context, Outcome, Sys};
+#[cfg(target_arch = "x86_64")]
+use crate::filesystem::Feature;
 use crate::filesystem::{Btrfs, Tmpfs, Xfs};
 use crate::sys::{check, link, lstat, mkdir, rename, rmdir, symlink, unlink, File};
 
@@ -39,16 +41,18 @@ pub const CASES: &[Case] = &[
     case!(two_descriptors_list_independently),
     case!(listing_races_with_creation_and_removal),
     case!(a_large_directory_is_listed),
+    #[cfg(target_arch = "x86_64")]
+    case!(a_32_bit_program_lists_with_positions_of_31_bits).needs(&[Feature::CompatCalls]),
 ];
 
 /// One entry of getdents64.
 #[derive(Clone, Debug)]
-struct Entry {
-    name: Vec<u8>,
-    number: u64,
-    kind: u8,
+pub(super) struct Entry {
+    pub name: Vec<u8>,
+    pub number: u64,
+    pub kind: u8,
     /// The offset of the entry after this one.
-    next: i64,
+    pub next: i64,
 }
 
 fn getdents(dir: &File, room: usize) -> Sys<Vec<Entry>> {
@@ -63,6 +67,56 @@ fn getdents(dir: &File, room: usize) -> Sys<Vec<Entry>> {
         )
     })?;
     let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok(entries(&bytes[..len]))
+}
+
+/// As `getdents`, by the way on which 32-bit programs enter the kernel.
+#[cfg(target_arch = "x86_64")]
+fn getdents_32(dir: &File, room: usize) -> Outcome<Vec<Entry>> {
+    const SYS_GETDENTS64: i32 = 220;
+    // SAFETY: a new mapping, of which nothing else knows; its address fits into 32 bits.
+    let buffer = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            room,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
+            -1,
+            0,
+        )
+    };
+    expect(buffer != libc::MAP_FAILED, "mmap")?;
+    let len: i32;
+    // SAFETY: the call stores at most `room` bytes to the mapping. What LLVM keeps in rbx is put
+    // back.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {dir}",
+            "int 0x80",
+            "xchg rbx, {dir}",
+            dir = inout(reg) dir.as_raw_fd() as u64 => _,
+            inlateout("eax") SYS_GETDENTS64 => len,
+            in("ecx") buffer as usize as u32,
+            in("edx") room as u32,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    // SAFETY: the kernel has stored that many bytes; the mapping is unmapped once.
+    let found = unsafe {
+        let bytes = std::slice::from_raw_parts(buffer.cast::<u8>(), len.max(0) as usize).to_vec();
+        libc::munmap(buffer, room);
+        bytes
+    };
+    expect(len >= 0, format_args!("getdents64 by int 0x80: {len}"))?;
+    Ok(entries(&found))
+}
+
+/// Returns the entries that getdents64 has stored.
+fn entries(bytes: &[u8]) -> Vec<Entry> {
+    let len = bytes.len();
     let mut entries = Vec::new();
     let mut at = 0;
     while at < len {
@@ -82,11 +136,11 @@ fn getdents(dir: &File, room: usize) -> Sys<Vec<Entry>> {
         });
         at += record;
     }
-    Ok(entries)
+    entries
 }
 
 /// Returns all entries from the current position on.
-fn rest(dir: &File, room: usize) -> Outcome<Vec<Entry>> {
+pub(super) fn rest(dir: &File, room: usize) -> Outcome<Vec<Entry>> {
     let mut entries = Vec::new();
     loop {
         let more = getdents(dir, room).or_fail(format_args!("getdents64 with {room} bytes"))?;
@@ -98,11 +152,11 @@ fn rest(dir: &File, room: usize) -> Outcome<Vec<Entry>> {
     }
 }
 
-fn open(path: impl AsRef<Path>) -> Outcome<File> {
+pub(super) fn open(path: impl AsRef<Path>) -> Outcome<File> {
     File::open(path, libc::O_RDONLY | libc::O_DIRECTORY).or_fail("open of a directory")
 }
 
-fn seek(dir: &File, cookie: i64) -> Outcome {
+pub(super) fn seek(dir: &File, cookie: i64) -> Outcome {
     dir.seek(cookie, libc::SEEK_SET)
         .or_fail(format_args!("lseek to {cookie}"))?;
     Ok(())
@@ -521,4 +575,38 @@ fn a_large_directory_is_listed(t: &Test) -> Outcome {
         count - count.div_ceil(3),
         "after removals",
     )
+}
+
+#[cfg(target_arch = "x86_64")]
+fn a_32_bit_program_lists_with_positions_of_31_bits(t: &Test) -> Outcome {
+    fill(t, 500)?;
+    let dir = open(&t.dir)?;
+    let mut all = Vec::new();
+    loop {
+        let more = getdents_32(&dir, 4096)?;
+        if more.is_empty() {
+            break;
+        }
+        all.extend(more);
+        expect(all.len() < 10_000, "a listing ends")?;
+    }
+    expect_eq(names(&all).len(), 500, "names listed")?;
+    // Its C library refuses positions that do not fit into its off_t.
+    for entry in &all {
+        expect(
+            (0..1 << 31).contains(&entry.next),
+            format_args!("position {:#x}", entry.next),
+        )?;
+    }
+    for i in [0, 1, 2, 100, 400, 501] {
+        seek(&dir, all[i].next)?;
+        let next = getdents_32(&dir, 4096)?;
+        let expected = all.get(i + 1).map(|entry| entry.name.clone());
+        expect_eq(
+            next.first().map(|entry| entry.name.clone()),
+            expected,
+            format_args!("behind entry {i}"),
+        )?;
+    }
+    Ok(())
 }

@@ -24,7 +24,7 @@ fn open(dir: &Path, flags: i32) -> Sys<File> {
     File::open_mode(dir, libc::O_TMPFILE | libc::O_RDWR | flags, 0o640)
 }
 
-fn give_name(file: &File, path: &Path) -> Sys {
+pub(super) fn give_name(file: &File, path: &Path) -> Sys {
     let (from, to) = (
         c_path(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))),
         c_path(path),

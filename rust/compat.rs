@@ -15,7 +15,15 @@
 #![allow(unused_imports, dead_code)]
 
 #[cfg(not(linux_7_2))]
-pub(crate) use kernel::error::code::{EBADE, EDQUOT, ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE};
+pub(crate) use kernel::error::code::{
+    EBADE,
+    EDQUOT,
+    ENAMETOOLONG,
+    ENODATA,
+    ENOTEMPTY,
+    EOPNOTSUPP,
+    ESTALE, //
+};
 #[cfg(not(linux_7_2))]
 pub(crate) use pin_init::raw_init;
 
@@ -38,6 +46,7 @@ mod linux_7_2 {
 
     pub(crate) const EBADE: Error = error(bindings::EBADE);
     pub(crate) const EDQUOT: Error = error(bindings::EDQUOT);
+    pub(crate) const ENAMETOOLONG: Error = error(bindings::ENAMETOOLONG);
     pub(crate) const ENODATA: Error = error(bindings::ENODATA);
     pub(crate) const ENOTEMPTY: Error = error(bindings::ENOTEMPTY);
     pub(crate) const EOPNOTSUPP: Error = error(bindings::EOPNOTSUPP);

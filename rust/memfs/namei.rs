@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     bindings,
-    compat::ENOTEMPTY,
+    compat::{
+        ENAMETOOLONG,
+        ENOTEMPTY, //
+    },
     vfs::{
         AclType,
         Dentry,

@@ -114,6 +114,7 @@ pub enum Feature {
     /// The kernel can mark memory as bad: `CONFIG_MEMORY_FAILURE`.
     MemoryErrors,
     /// The kernel runs 32-bit programs: `CONFIG_IA32_EMULATION`.
+    #[cfg(target_arch = "x86_64")]
     CompatCalls,
     /// There is a second processor, so that another call can come in the middle of one.
     SecondProcessor,
@@ -161,6 +162,7 @@ impl Feature {
             (Self::MemoryErrors, _) => (!Path::new("/proc/sys/vm/memory_failure_recovery")
                 .exists())
             .then_some("this kernel marks no memory as bad (CONFIG_MEMORY_FAILURE)"),
+            #[cfg(target_arch = "x86_64")]
             (Self::CompatCalls, _) => (!Path::new("/proc/sys/abi/vsyscall32").exists())
                 .then_some("this kernel runs no 32-bit programs (CONFIG_IA32_EMULATION)"),
             (Self::SecondProcessor, _) => std::thread::available_parallelism()

@@ -153,7 +153,7 @@ fn names_and_handles_race_with_eviction(t: &Test) -> Outcome {
         }
     }
     for ((_, links), paths) in names {
-        expect_eq(paths.len() as u64, links, "names of a file")?;
+        expect_eq(paths.len() as libc::nlink_t, links, "names of a file")?;
         for path in paths {
             unlink(path).or_fail("unlink")?;
         }

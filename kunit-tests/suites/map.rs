@@ -15,15 +15,16 @@ use crate::{
         Live,
         Sorted, //
     },
-    support::random::Random,
-    support::threads::in_threads, //
+    support::diverge::{
+        self,
+        Side as _, //
+    },
+    support::random::Random, //
 };
 use core::ops::ControlFlow;
 use kernel::{
     macros::kunit_tests,
-    new_mutex,
-    prelude::*,
-    sync::Mutex, //
+    prelude::*, //
 };
 
 /// Keys that begin alike differ from this one in few bits.
@@ -58,7 +59,7 @@ fn first_from(map: &Map<Counted>, from: u64) -> Option<(u64, u64)> {
     first
 }
 
-impl Side {
+impl diverge::Side for Side {
     fn new() -> Self {
         Self {
             map: Map::new(),
@@ -73,6 +74,10 @@ impl Side {
         })
     }
 
+    fn key(random: &mut Random) -> u64 {
+        key(random)
+    }
+
     fn insert(&mut self, live: &Live, key: u64, value: u64) -> Result {
         let item = NewItem::new(live.value(value), GFP_KERNEL)?;
         check_eq!(item.value().map(Counted::get), Some(value));
@@ -84,16 +89,6 @@ impl Side {
     fn remove(&mut self, key: u64) -> Result {
         let was_there = self.map.remove(key, GFP_KERNEL)?;
         check_eq!(was_there, self.model.remove(key).is_some(), "key {key:#x}");
-        Ok(())
-    }
-
-    /// Removes all keys, in any order.
-    fn remove_all(&mut self, random: &mut Random) -> Result {
-        while let Some(&(first, _)) = self.model.items().first() {
-            let near = key(random);
-            self.remove(self.model.first_from(near).map_or(first, |item| item.0))?;
-        }
-        check!(self.map.is_empty());
         Ok(())
     }
 
@@ -116,6 +111,18 @@ impl Side {
         (0..8).try_for_each(|_| self.check_at(key(random)))?;
         (0..8).try_for_each(|_| self.check_prefix(key(random), 2 * random.below(32) as u32))?;
         self.check_at(random.next())
+    }
+}
+
+impl Side {
+    /// Removes all keys, in any order.
+    fn remove_all(&mut self, random: &mut Random) -> Result {
+        while let Some(&(first, _)) = self.model.items().first() {
+            let near = key(random);
+            self.remove(self.model.first_from(near).map_or(first, |item| item.0))?;
+        }
+        check!(self.map.is_empty());
+        Ok(())
     }
 
     fn check_at(&self, key: u64) -> Result {
@@ -254,34 +261,6 @@ fn history(seed: u64, sides: usize, steps: usize, every: usize) -> Result {
     Ok(())
 }
 
-/// A map of which threads take clones.
-struct Shared {
-    live: Live,
-    base: Pin<KBox<Mutex<Side>>>,
-}
-
-/// Takes clones, changes them, and leaves some of them to others.
-fn diverge(shared: &Shared, thread: u64) -> Result {
-    let mut random = Random::new(thread);
-    for round in 0..rounds(40) as u64 {
-        let mut side = shared.base.lock().try_clone()?;
-        for step in 0..20 {
-            let near = key(&mut random);
-            if random.one_in(3) {
-                side.remove(near)?;
-            } else {
-                side.insert(&shared.live, near, thread << 32 | round << 16 | step)?;
-            }
-        }
-        side.check(&mut random)?;
-        if random.one_in(3) {
-            let old = core::mem::replace(&mut *shared.base.lock(), side);
-            old.check(&mut random)?;
-        }
-    }
-    Ok(())
-}
-
 #[kunit_tests(reflinkfs_map)]
 mod tests {
     use super::*;
@@ -386,15 +365,6 @@ mod tests {
 
     #[test]
     fn clones_diverge_in_threads() -> Result {
-        let shared = Shared {
-            live: Live::new()?,
-            base: KBox::pin_init(new_mutex!(Side::new()), GFP_KERNEL)?,
-        };
-        in_threads(4, &shared, diverge)?;
-        let Shared { live, base } = shared;
-        base.lock().check(&mut Random::new(1))?;
-        drop(base);
-        check_eq!(live.count(), 0);
-        Ok(())
+        diverge::clones_diverge_in_threads::<Side>()
     }
 }

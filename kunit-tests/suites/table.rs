@@ -14,14 +14,15 @@ use crate::{
         Live,
         Sorted, //
     },
-    support::random::Random,
-    support::threads::in_threads, //
+    support::diverge::{
+        self,
+        Side as _, //
+    },
+    support::random::Random, //
 };
 use kernel::{
     macros::kunit_tests,
-    new_mutex,
-    prelude::*,
-    sync::Mutex, //
+    prelude::*, //
 };
 
 /// How many values a leaf has.
@@ -73,7 +74,7 @@ struct Side {
     model: Sorted,
 }
 
-impl Side {
+impl diverge::Side for Side {
     fn new() -> Self {
         Self {
             table: Table::new(),
@@ -81,19 +82,15 @@ impl Side {
         }
     }
 
-    fn of(live: &Live, numbers: impl IntoIterator<Item = u64>) -> Result<Self> {
-        let mut side = Self::new();
-        for number in numbers {
-            side.insert(live, number, number ^ 5)?;
-        }
-        Ok(side)
-    }
-
     fn try_clone(&self) -> Result<Self> {
         Ok(Self {
             table: self.table.clone(),
             model: self.model.try_clone()?,
         })
+    }
+
+    fn key(random: &mut Random) -> u64 {
+        number(random)
     }
 
     fn insert(&mut self, live: &Live, number: u64, value: u64) -> Result {
@@ -107,6 +104,30 @@ impl Side {
         let expected = self.model.remove(number);
         check_eq!(old.as_ref().map(Counted::get), expected, "at {number:#x}");
         Ok(())
+    }
+
+    fn check(&self, random: &mut Random) -> Result {
+        for item in self.model.items() {
+            self.check_at(item.0)?;
+            self.check_at(item.0.wrapping_add(1))?;
+            self.check_at(item.0 ^ 1 << random.below(64))?;
+        }
+        (0..8).try_for_each(|_| self.check_at(number(random)))?;
+        self.check_at(random.next())
+    }
+
+    fn discard(mut self) -> Result {
+        self.clear()
+    }
+}
+
+impl Side {
+    fn of(live: &Live, numbers: impl IntoIterator<Item = u64>) -> Result<Self> {
+        let mut side = Self::new();
+        for number in numbers {
+            side.insert(live, number, number ^ 5)?;
+        }
+        Ok(side)
     }
 
     fn remove_all(&mut self, random: &mut Random) -> Result {
@@ -128,16 +149,6 @@ impl Side {
         check!(self.table.get(0).is_none());
         check_eq!(accesses().0, before);
         Ok(())
-    }
-
-    fn check(&self, random: &mut Random) -> Result {
-        for item in self.model.items() {
-            self.check_at(item.0)?;
-            self.check_at(item.0.wrapping_add(1))?;
-            self.check_at(item.0 ^ 1 << random.below(64))?;
-        }
-        (0..8).try_for_each(|_| self.check_at(number(random)))?;
-        self.check_at(random.next())
     }
 
     fn check_at(&self, number: u64) -> Result {
@@ -195,39 +206,6 @@ fn change(all: &mut [Side], live: &Live, random: &mut Random, value: u64) -> Res
         19 if random.one_in(4) => all[side].clear(),
         _ => Ok(()),
     }
-}
-
-/// A table of which threads take clones.
-struct Shared {
-    live: Live,
-    base: Pin<KBox<Mutex<Side>>>,
-}
-
-/// Takes clones, changes them, and leaves some of them to others.
-fn diverge(shared: &Shared, thread: u64) -> Result {
-    let mut random = Random::new(thread);
-    for round in 0..rounds(40) as u64 {
-        let mut side = shared.base.lock().try_clone()?;
-        for step in 0..20 {
-            let near = number(&mut random);
-            if random.one_in(3) {
-                side.remove(near)?;
-            } else {
-                side.insert(&shared.live, near, thread << 32 | round << 16 | step)?;
-            }
-        }
-        side.check(&mut random)?;
-        match random.below(3) {
-            0 => {
-                let mut old = core::mem::replace(&mut *shared.base.lock(), side);
-                old.check(&mut random)?;
-                old.clear()?;
-            }
-            1 => side.clear()?,
-            _ => (),
-        }
-    }
-    Ok(())
 }
 
 #[kunit_tests(reflinkfs_table)]
@@ -363,15 +341,6 @@ mod tests {
 
     #[test]
     fn clones_diverge_in_threads() -> Result {
-        let shared = Shared {
-            live: Live::new()?,
-            base: KBox::pin_init(new_mutex!(Side::new()), GFP_KERNEL)?,
-        };
-        in_threads(4, &shared, diverge)?;
-        let Shared { live, base } = shared;
-        base.lock().check(&mut Random::new(1))?;
-        drop(base);
-        check_eq!(live.count(), 0);
-        Ok(())
+        diverge::clones_diverge_in_threads::<Side>()
     }
 }

@@ -7,6 +7,7 @@ mod check;
 
 pub(crate) mod bytes;
 pub(crate) mod counted;
+pub(crate) mod diverge;
 pub(crate) mod full;
 #[cfg(CONFIG_FAULT_INJECTION)]
 pub(crate) mod inject;

@@ -52,7 +52,7 @@ pub(crate) struct Inodes<D> {
     /// Hashes the names.
     pub(super) key: SiphashKey,
     /// Stands for the record of an inode that has none yet. It is never released.
-    unset: Arc<Record<D>>,
+    pub(super) unset: Arc<Record<D>>,
 }
 
 impl<D> Inodes<D> {
@@ -74,11 +74,6 @@ impl<D> Inodes<D> {
             }),
             GFP_KERNEL,
         )
-    }
-
-    /// Returns what stands for the record of an inode that has none yet.
-    pub(super) fn unset(&self) -> &Arc<Record<D>> {
-        &self.unset
     }
 
     fn get(&self, ino: u64) -> Option<Arc<Record<D>>> {
@@ -172,7 +167,6 @@ pub(crate) fn evict_inode<T: MemFs>(inode: &Inode<T>) {
         if inode.nlink() > 0 {
             *record.attrs.lock() = inode.attrs();
         }
-        quota::drop_references(inode);
     } else {
         let bytes = record.xattrs.clear();
         // Cannot fail: it counts less.
@@ -180,6 +174,7 @@ pub(crate) fn evict_inode<T: MemFs>(inode: &Inode<T>) {
         quota::free_inode(inode, T::blocks(inode));
         T::inodes(inode.super_block()).space.free_inode();
     }
+    quota::drop_references(inode);
     // SAFETY: The inode is being evicted, so that it has no users; path walks in RCU mode do not
     // look at the record.
     unsafe { info.record.clear() };

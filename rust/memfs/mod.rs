@@ -107,7 +107,7 @@ impl<D> InodeInfo<D> {
     pub(crate) fn new(inodes: &Inodes<D>) -> Self {
         Self {
             record: RecordCell::new(),
-            unset: inodes.unset().clone(),
+            unset: inodes.unset.clone(),
             dquots: Dquots::new(),
         }
     }

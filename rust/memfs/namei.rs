@@ -120,10 +120,7 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
     }
 
     fn tmpfile(idmap: IdMap<'_>, dir: &Inode<T>, file: TmpFile<'_, T>, mode: u16) -> Result {
-        let mut inode = new_inode(idmap, dir, mode, &NewKind::Regular)?;
-        inode.insert_locked()?;
-        init_security(&inode, dir, None)?;
-        file.set_inode(inode);
+        file.set_inode(new_inode(idmap, dir, None, mode, NewKind::Regular)?);
         Ok(())
     }
 
@@ -180,7 +177,11 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
         }
         let whiteout = match flags & bindings::RENAME_WHITEOUT {
             0 => None,
-            _ => Some(new_whiteout(idmap, old_dir, old)?),
+            // Tells overlayfs that there is no such name: a character device without a number.
+            _ => {
+                let (mode, kind) = (bindings::S_IFCHR as u16, NewKind::Special(0));
+                Some(new_inode(idmap, old_dir, Some(old), mode, kind)?)
+            }
         };
         rename(old_dir, old, new_dir, new, whiteout)
     }
@@ -229,23 +230,25 @@ fn permissions(mode: u16) -> u16 {
     mode & !(bindings::S_IFMT as u16)
 }
 
-/// Creates an inode in the superblock of `dir`, with what it inherits from that. `mode` has the
-/// file type.
+/// Creates an inode in the superblock of `dir`, with what it inherits from that, which is to get
+/// `name`, if any. `mode` has the file type. It is locked, and has the labels of the security
+/// modules.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `EDQUOT`, `ENOMEM`.
+/// `ENOSPC`, `EDQUOT`, `ENOMEM`, and those of the security modules.
 fn new_inode<T: MemFs>(
     idmap: IdMap<'_>,
     dir: &Inode<T>,
+    name: Option<&Dentry<T>>,
     mode: u16,
-    kind: &NewKind<'_>,
+    kind: NewKind<'_>,
 ) -> Result<NewInode<T>> {
     let target = match kind {
-        NewKind::Symlink(target) => Some(*target),
+        NewKind::Symlink(target) => Some(target),
         _ => None,
     };
-    let inode = new_uncharged(dir.super_block(), idmap, Some(dir), mode, target)?;
+    let mut inode = new_uncharged(dir.super_block(), idmap, Some(dir), mode, target)?;
     quota::alloc_inode(&inode)?;
     fileattr::inherit(&inode, dir);
     posix_acl::inherit(&inode, dir)?;
@@ -261,10 +264,14 @@ fn new_inode<T: MemFs>(
             }
         }
         NewKind::Special(device) => {
-            inode.init_special(*device);
+            inode.init_special(device);
         }
     }
     set_operations(&inode)?;
+    inode.insert_locked()?;
+    inode.init_security(dir, name, |label, value| {
+        xattr::set_label(&inode, label, value)
+    })?;
     Ok(inode)
 }
 
@@ -347,21 +354,6 @@ pub(crate) fn new_root<T: MemFs>(
     Ok(inode.unlock())
 }
 
-/// Tells the security modules that the inode is new, and keeps their labels.
-///
-/// # Errors
-///
-/// Those of the security modules, `ENOSPC`, `EDQUOT`, `ENOMEM`.
-fn init_security<T: MemFs>(
-    inode: &NewInode<T>,
-    dir: &Inode<T>,
-    name: Option<&Dentry<T>>,
-) -> Result {
-    inode.init_security(dir, name, |label, value| {
-        xattr::set_label(inode, label, value)
-    })
-}
-
 /// Creates an inode under `name`. Timestamps and link counts change as `fs/libfs.c` has them.
 ///
 /// # Errors
@@ -374,9 +366,7 @@ fn create<T: MemFs>(
     mode: u16,
     kind: NewKind<'_>,
 ) -> Result {
-    let mut inode = new_inode(idmap, dir, mode, &kind)?;
-    inode.insert_locked()?;
-    init_security(&inode, dir, Some(name))?;
+    let inode = new_inode(idmap, dir, Some(name), mode, kind)?;
     let entry = new_entry(name, &inode)?;
     inodes::insert(&inode)?;
     set_name(dir, entry).inspect_err(|_| inodes::remove(&inode))?;
@@ -425,24 +415,6 @@ fn drop_link<T: MemFs>(inode: &Inode<T>) {
         // It was counted as an inode.
         T::inodes(inode.super_block()).space.free_inode();
     }
-}
-
-/// Creates a whiteout, which tells overlayfs that there is no such name: a character device without
-/// a number. It is about to get the name of `name`, in the place of what moves away.
-///
-/// # Errors
-///
-/// As [`create`].
-fn new_whiteout<T: MemFs>(
-    idmap: IdMap<'_>,
-    dir: &LockedInode<T>,
-    name: &Dentry<T>,
-) -> Result<NewInode<T>> {
-    let mode = bindings::S_IFCHR as u16;
-    let mut whiteout = new_inode(idmap, dir, mode, &NewKind::Special(0))?;
-    whiteout.insert_locked()?;
-    init_security(&whiteout, dir, Some(name))?;
-    Ok(whiteout)
 }
 
 /// Exchanges two names; the VFS exchanges the dentries.

@@ -184,8 +184,7 @@ pub const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
 ///
 /// `EINTR` if a fatal signal is pending.
 pub fn cond_resched_killable() -> Result {
-    // SAFETY: May sleep: callers hold no spinlock.
-    unsafe { bindings::cond_resched() };
+    cond_resched();
     // SAFETY: The task is the current one, and so is there.
     if unsafe { bindings::fatal_signal_pending(bindings::get_current()) } != 0 {
         return Err(EINTR);

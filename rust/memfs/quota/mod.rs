@@ -121,17 +121,15 @@ pub(crate) fn disable<T: MemFs>(sb: &SuperBlock<T>) {
 pub(super) fn alloc_inode<T: MemFs>(inode: &NewInode<T>) -> Result {
     let raw = inode.as_raw();
     // SAFETY: The inode has its owner, and nothing else refers to it.
-    unsafe {
-        to_result(bindings::dquot_initialize(raw))
-            .and_then(|()| to_result(bindings::dquot_alloc_inode(raw)))
-            .inspect_err(|_| {
-                bindings::dquot_drop(raw);
-                (*raw).i_flags |= bindings::S_NOQUOTA;
-            })
-    }
+    let charge = || to_result(unsafe { bindings::dquot_alloc_inode(raw) });
+    initialize(inode).and_then(|()| charge()).inspect_err(|_| {
+        drop_references(inode);
+        // SAFETY: Nothing else refers to the inode.
+        unsafe { (*raw).i_flags |= bindings::S_NOQUOTA };
+    })
 }
 
-/// Prepares charges to the owner of an inode that was read.
+/// Prepares charges to the owner of an inode that was made or read.
 ///
 /// # Errors
 ///
@@ -141,9 +139,9 @@ pub(super) fn initialize<T: MemFs>(inode: &NewInode<T>) -> Result {
     to_result(unsafe { bindings::dquot_initialize(inode.as_raw()) })
 }
 
-/// Drops the references of an inode that leaves the cache to what its owner is charged with.
+/// Drops the references of an inode to what its owner is charged with, before or after it is in use.
 pub(super) fn drop_references<T: MemFs>(inode: &Inode<T>) {
-    // SAFETY: The inode is being evicted, and nothing else refers to it.
+    // SAFETY: The inode is new or being evicted, and nothing else refers to it.
     unsafe { bindings::dquot_drop(inode.as_raw()) };
 }
 
@@ -158,7 +156,6 @@ pub(super) fn free_inode<T: MemFs>(inode: &Inode<T>, blocks: u64) {
         // Otherwise its owner would stay charged.
         warn_on!(bindings::inode_get_bytes(inode.as_raw()) != 0);
         bindings::dquot_free_inode(inode.as_raw());
-        bindings::dquot_drop(inode.as_raw());
     }
 }
 

@@ -10,6 +10,8 @@
 #include <linux/fiemap.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/quotaops.h>
@@ -39,6 +41,7 @@ const fmode_t RUST_CONST_HELPER_FMODE_WRITE = FMODE_WRITE;
 const fop_flags_t RUST_CONST_HELPER_FOP_BUFFER_WASYNC = FOP_BUFFER_WASYNC;
 const fop_flags_t RUST_CONST_HELPER_FOP_DONTCACHE = FOP_DONTCACHE;
 const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;
+const unsigned int RUST_CONST_HELPER_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 const unsigned int RUST_CONST_HELPER_PMD_SHIFT = PMD_SHIFT;
 const unsigned long RUST_CONST_HELPER_SB_I_VERSION = SB_I_VERSION;
 const unsigned long RUST_CONST_HELPER_SB_NOSEC = SB_NOSEC;

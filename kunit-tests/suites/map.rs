@@ -7,6 +7,7 @@ use crate::{
     store::{
         accesses,
         Map,
+        MapNodes,
         NewItem,
         Prefix, //
     },
@@ -43,14 +44,36 @@ fn key(random: &mut Random) -> u64 {
     }
 }
 
+/// Sets a value, with the nodes that this takes. Returns whether there was one.
+pub(super) fn insert(
+    map: &mut Map<Counted, ()>,
+    key: u64,
+    item: NewItem<Counted, ()>,
+) -> Result<bool> {
+    let mut nodes = MapNodes::new();
+    while !nodes.has(map.nodes_to_insert(key)) {
+        nodes.fill(GFP_KERNEL, || Ok(()))?;
+    }
+    Ok(map.insert(key, item, &mut nodes)?.is_some())
+}
+
+/// Removes a value, with the nodes that this takes. Returns whether there was one.
+pub(super) fn remove(map: &mut Map<Counted, ()>, key: u64) -> Result<bool> {
+    let mut nodes = MapNodes::new();
+    while !nodes.has(map.nodes_to_remove(key)) {
+        nodes.fill(GFP_KERNEL, || Ok(()))?;
+    }
+    Ok(map.remove(key, &mut nodes)?.is_some())
+}
+
 /// A map, and what it should hold.
 struct Side {
-    map: Map<Counted>,
+    map: Map<Counted, ()>,
     model: Sorted,
 }
 
 /// Returns the first key that is not below `from`, and its value.
-fn first_from(map: &Map<Counted>, from: u64) -> Option<(u64, u64)> {
+fn first_from(map: &Map<Counted, ()>, from: u64) -> Option<(u64, u64)> {
     let mut first = None;
     map.for_each_from(from, |item| {
         first = Some((item.key(), item.value().get()));
@@ -81,13 +104,13 @@ impl diverge::Side for Side {
     fn insert(&mut self, live: &Live, key: u64, value: u64) -> Result {
         let item = NewItem::new(live.value(value), GFP_KERNEL)?;
         check_eq!(item.value().map(Counted::get), Some(value));
-        let was_there = self.map.insert(key, item, GFP_KERNEL)?;
+        let was_there = insert(&mut self.map, key, item)?;
         check_eq!(was_there, self.model.insert(key, value)?.is_some());
         Ok(())
     }
 
     fn remove(&mut self, key: u64) -> Result {
-        let was_there = self.map.remove(key, GFP_KERNEL)?;
+        let was_there = remove(&mut self.map, key)?;
         check_eq!(was_there, self.model.remove(key).is_some(), "key {key:#x}");
         Ok(())
     }
@@ -160,7 +183,7 @@ impl Side {
         for (key, value) in self.model.items() {
             fresh.insert(live, *key, *value)?;
         }
-        let cost = |map: &Map<Counted>, key| {
+        let cost = |map: &Map<Counted, ()>, key| {
             let before = accesses().0;
             map.get(key);
             let middle = accesses().0;

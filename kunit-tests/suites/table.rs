@@ -51,26 +51,27 @@ fn number(random: &mut Random) -> u64 {
 }
 
 /// Inserts a value, with the nodes that this takes.
-pub(super) fn insert(table: &mut Table<Counted>, number: u64, value: Counted) -> Result {
+pub(super) fn insert(table: &mut Table<Counted, ()>, number: u64, value: Counted) -> Result {
     let mut nodes = TableNodes::new();
-    while !table.can_insert(number, &mut nodes) {
-        nodes.fill(GFP_KERNEL)?;
+    while !nodes.has(table.nodes_to_insert(number)) {
+        nodes.fill(GFP_KERNEL, || Ok(()))?;
     }
-    table.insert(number, value, &mut nodes)
+    table.insert(number, value, &mut nodes)?;
+    Ok(())
 }
 
 /// Removes a value, with the nodes that this takes.
-pub(super) fn remove(table: &mut Table<Counted>, number: u64) -> Result<Option<Counted>> {
+pub(super) fn remove(table: &mut Table<Counted, ()>, number: u64) -> Result<Option<Counted>> {
     let mut nodes = TableNodes::new();
-    while !table.can_remove(number, &mut nodes) {
-        nodes.fill(GFP_KERNEL)?;
+    while !nodes.has(table.nodes_to_remove(number)) {
+        nodes.fill(GFP_KERNEL, || Ok(()))?;
     }
     table.remove(number, &mut nodes)
 }
 
 /// A table, and what it should hold.
 struct Side {
-    table: Table<Counted>,
+    table: Table<Counted, ()>,
     model: Sorted,
 }
 

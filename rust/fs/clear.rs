@@ -5,24 +5,23 @@
 use super::{
     block_of,
     blocks_for,
+    file_blocks::{
+        BlocksLock,
+        OwnBlocks,
+        Replaced, //
+    },
     offset_in_block,
     room::Room,
-    Charge,
-    ChargedTree,
-    FileBlocks,
-    ReflinkFs, //
+    ChargedTree, //
 };
-use crate::{
-    store::{
-        block::{
-            BlockRef,
-            Pool,
-            BLOCK_SIZE, //
-        },
-        Lookup,
-        MAX_HEIGHT, //
+use crate::store::{
+    block::{
+        BlockRef,
+        Pool,
+        BLOCK_SIZE, //
     },
-    vfs::InvalidateGuard, //
+    Lookup,
+    MAX_HEIGHT, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -36,7 +35,7 @@ struct Part {
 
 /// A range about to be cleared: everything that can fail was done, and the file is unchanged.
 pub(crate) struct Clearing<'lock, 'a> {
-    lock: &'lock InvalidateGuard<'a, ReflinkFs>,
+    lock: BlocksLock<'lock, 'a>,
     tree: ChargedTree<'lock, 'a>,
     /// The whole blocks.
     blocks: Range<u64>,
@@ -47,7 +46,7 @@ pub(crate) struct Clearing<'lock, 'a> {
 }
 
 /// Returns the parts of blocks at the ends of a range.
-fn parts(file_blocks: &FileBlocks, bytes: &Range<u64>) -> [Option<Part>; 2] {
+fn parts(file_blocks: OwnBlocks<'_>, bytes: &Range<u64>) -> [Option<Part>; 2] {
     let (first, last) = (block_of(bytes.start), block_of(bytes.end));
     let part = |index, bytes| Part {
         index,
@@ -72,7 +71,7 @@ const LOOK_BLOCKS: usize = 1024;
 /// and it frees at least as much. (A node that only this file has is copied on write, and then
 /// freed.)
 fn may_overcommit(
-    file_blocks: &FileBlocks,
+    file_blocks: OwnBlocks<'_>,
     blocks: &Range<u64>,
     parts: &[Option<Part>; 2],
 ) -> bool {
@@ -93,14 +92,11 @@ fn may_overcommit(
     if taken == 0 {
         return true;
     }
-    if file_blocks.pool().check_room(taken as u64).is_ok() {
+    let all = file_blocks.all();
+    if all.pool().check_room(taken as u64).is_ok() {
         return false;
     }
-    let next = |from| {
-        file_blocks
-            .next_block(from)
-            .filter(|index| *index < blocks.end)
-    };
+    let next = |from| all.next_block(from).filter(|index| *index < blocks.end);
     core::iter::successors(next(blocks.start), |index| next(index + 1))
         .take(LOOK_BLOCKS)
         .filter(|index| !matches!(file_blocks.lookup(*index), Lookup::Shared(_)))
@@ -118,11 +114,11 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     /// has to be copied on write, or a node, and there is no room. Not where at least as much is
     /// given back: that must work in a full mount.
     pub(crate) fn prepare(
-        lock: &'lock InvalidateGuard<'a, ReflinkFs>,
+        lock: BlocksLock<'lock, 'a>,
         bytes: Range<u64>,
         room: &mut Room<'_>,
     ) -> Result<Self> {
-        let file_blocks = lock.inode().info().blocks();
+        let file_blocks = lock.blocks();
         // Before the edit, with which everything counts as shared.
         let parts = parts(file_blocks, &bytes);
         let end = match bytes.end {
@@ -171,8 +167,8 @@ impl<'lock, 'a> Clearing<'lock, 'a> {
     }
 
     /// Clears the range. With `even_cows` also removes the copies that private mappings made of
-    /// whole blocks. Returns the charge of the removed blocks.
-    pub(crate) fn commit(self, even_cows: bool) -> Charge<'a> {
+    /// whole blocks. Returns what was removed.
+    pub(crate) fn commit(self, even_cows: bool) -> Replaced<'a> {
         if even_cows {
             self.lock.unmap_even_cows(self.blocks);
         } else {

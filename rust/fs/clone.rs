@@ -15,6 +15,7 @@ use super::{
     remap::RemapRequest,
     room::Room,
     truncate,
+    BlocksGuard,
     Changing,
     ChargedTree,
     FileBlocks,
@@ -42,7 +43,7 @@ pub(crate) fn clone(request: &RemapRequest<'_>) -> Result<u64> {
         len,
     };
     let (first, to_first) = (block_of(span.from_pos), block_of(span.to_pos));
-    let file_blocks = files.from().info().blocks();
+    let file_blocks = files.from().blocks();
     file_blocks.check_room_to_share(first..first + blocks_for(len), to_first)?;
     let mut steps = u64::MAX;
     clone_span(files.from(), &to, span, request.only_shared, &mut steps)
@@ -84,18 +85,19 @@ pub(crate) fn clone_span(
     let (content, done) = content(to, taken, first, to_first, replaces_all, steps)?;
     let len = len.min(done * super::BLOCK_SIZE as u64);
     let mut content = Some(content);
-    Room::new(to.info().blocks().pool()).retry(|room| {
-        let lock = to.invalidate_lock();
+    let replaced = Room::new(to.blocks().pool()).retry(|room| {
+        let guard = BlocksGuard::lock(to)?;
+        let lock = guard.get();
         if to_pos > to.size() {
             // What was stored behind the end is within the file then.
             let tail = block_of(to.size());
             lock.unmap(tail..tail + 1);
-            truncate::wipe_tail(to, u64::MAX);
+            truncate::wipe_tail(to, lock.blocks(), u64::MAX);
         }
         let tree = match &content {
             Some(content) if !replaces_all => {
                 let nodes = room.nodes(false);
-                let mut tree = to.info().blocks().edit(nodes)?;
+                let mut tree = lock.blocks().edit(nodes)?;
                 let stop = cond_resched_killable;
                 tree.share_range(to_first, content, to_first, done, nodes, stop)?;
                 Some(tree)
@@ -104,14 +106,16 @@ pub(crate) fn clone_span(
         };
         // So that nothing is shared with what is dropped anyway, when the lock is.
         drop(content.take());
-        let tree = ChargedTree::new(&lock, tree.ok_or(EINVAL)?)?;
+        let tree = ChargedTree::new(lock, tree.ok_or(EINVAL)?)?;
         lock.unmap(to_first..to_first + done);
-        drop(tree.commit());
+        let replaced = tree.commit();
         if to_pos + len > to.size() {
             to.set_size(to_pos + len);
         }
-        Ok(())
+        Ok(replaced)
     })?;
+    // After the locks, as it may be large.
+    drop(replaced);
     Ok(len)
 }
 
@@ -137,7 +141,7 @@ fn content(
     let mut prealloc = Prealloc::on_demand();
     let (mut content, mut done) = (tree, len);
     if !replaces_all {
-        let from = core::mem::replace(&mut content, to.info().blocks().edit_empty());
+        let from = core::mem::replace(&mut content, to.blocks().edit_empty());
         let stop = cond_resched_killable;
         done = content.share_bounded(to_first, &from, first, len, &mut prealloc, steps, stop)?;
     } else if content.next_block(len).is_some() {
@@ -167,13 +171,14 @@ struct Taken<'a> {
 /// which there are duplicates. With `only_shared` ends before the first of which there would be
 /// one.
 fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Taken<'_>> {
-    let file_blocks = from.info().blocks();
+    let file_blocks = from.blocks();
     let snap_range = FileBlocks::range_to_snapshot(first, n);
     let mut referenced = Referenced::new();
     Room::new(file_blocks.pool()).retry(|room| {
         let mut duplicates = KVVec::with_capacity(referenced.reserve()?, GFP_KERNEL)?;
-        let lock = from.invalidate_lock();
-        referenced.scan(from, &lock, &snap_range, &(first..first + n), room)?;
+        let guard = BlocksGuard::lock(from)?;
+        let lock = guard.get();
+        referenced.scan(from, lock, &snap_range, &(first..first + n), room)?;
         let mut len = n;
         if only_shared {
             let before = referenced.wanted.first().map(|index| index - first);
@@ -192,7 +197,7 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
                 room.push(&mut duplicates, (index, duplicate))?;
             }
         }
-        let tree = referenced.snapshot(from, &snap_range, room.nodes(false))?;
+        let tree = referenced.snapshot(lock.blocks(), &snap_range, room.nodes(false))?;
         Ok(Taken {
             tree,
             duplicates,

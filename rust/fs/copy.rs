@@ -88,7 +88,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
     let to = files.change()?;
     let offset = offset_in_block(to_pos);
     let may_share = request.kind != RemapKind::Copy
-        && core::ptr::eq(from.super_block(), to.super_block())
+        && to.super_block().info().shares_blocks(from.super_block())
         && offset_in_block(from_pos) == offset;
     let copied = if !may_share {
         left.min(STEP_BYTES)
@@ -120,8 +120,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
     let hole = hole_len(&to, to_pos, hole_len(from, from_pos, left.min(*limit)));
     if hole > 0 {
         // Both have a hole there: nothing but the end of the file changes.
-        truncate::wipe_tail(&to, to_pos);
-        to.set_size(to.size().max(to_pos + hole));
+        truncate::extend(&to, to_pos + hole)?;
         *limit -= hole;
         return Ok(hole);
     }
@@ -136,7 +135,7 @@ fn copy_step(request: &RemapRequest<'_>, done: u64, limit: &mut u64) -> Result<u
 
 /// Returns how many bytes from `pos` on, at most `max`, are a hole.
 fn hole_len(inode: &Inode, pos: u64, max: u64) -> u64 {
-    match inode.info().blocks().next_block(block_of(pos)) {
+    match inode.blocks().next_block(block_of(pos)) {
         Some(next) => (next * BLOCK_SIZE as u64).saturating_sub(pos).min(max),
         None => max,
     }
@@ -161,7 +160,7 @@ impl FileSource<'_> {
     ) -> usize {
         let mut done = 0;
         while done < len {
-            let (file_blocks, offset) = (self.inode.info().blocks(), offset_in_block(self.pos));
+            let (file_blocks, offset) = (self.inode.blocks(), offset_in_block(self.pos));
             let (taken, n) = file_blocks.with_blocks(block_of(self.pos), |blocks| {
                 let there = blocks.len() * BLOCK_SIZE - offset;
                 let n = (len - done).min(BATCH_BYTES).min(there);
@@ -218,8 +217,12 @@ impl Source for FileSource<'_> {
         0
     }
 
+    fn fault_in(&mut self) -> Option<Result> {
+        None
+    }
+
     fn len_for_contig(&self) -> usize {
-        let end = self.inode.info().blocks().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
+        let end = self.inode.blocks().next_hole(block_of(self.pos)) * BLOCK_SIZE as u64;
         end.saturating_sub(self.pos).min(self.len as u64) as usize
     }
 
@@ -232,7 +235,7 @@ impl Source for FileSource<'_> {
     fn is_hole(&self, ahead: usize, len: usize) -> bool {
         let pos = self.pos + ahead as u64;
         let last = block_of(pos + len as u64 - 1);
-        let next = self.inode.info().blocks().next_block(block_of(pos));
+        let next = self.inode.blocks().next_block(block_of(pos));
         next.is_none_or(|next| next > last)
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn cow(inode: &Inode, index: u64, blocks: u64) {
 /// error.
 pub(super) fn alloc_failed(inode: &Inode, err: Error) -> Error {
     if err == ENOSPC {
-        let (sb, pool) = (inode.super_block(), inode.info().blocks().pool());
+        let (sb, pool) = (inode.super_block(), inode.blocks().pool());
         trace::nospc(
             sb.s_dev(),
             inode.ino(),

@@ -33,9 +33,9 @@ pub(crate) fn seek(inode: &Inode, pos: u64, hole: bool) -> Option<u64> {
     let size = inode.size();
     let index = block_of(pos);
     let found = if hole {
-        inode.info().blocks().next_not_written(index)
+        inode.blocks().next_not_written(index)
     } else {
-        inode.info().blocks().next_written(index)?
+        inode.blocks().next_written(index)?
     };
     let found = (found << BLOCK_SHIFT).max(pos);
     if hole {
@@ -82,7 +82,7 @@ pub(crate) fn fiemap(
 fn next_extents(inode: &Inode, pos: u64, end: u64) -> [Option<(BlockExtent, bool)>; BATCH_EXTENTS] {
     let mut found = [const { None }; BATCH_EXTENTS];
     let _guard = inode.lock_shared();
-    let file_blocks = inode.info().blocks();
+    let file_blocks = inode.blocks();
     let mut next = file_blocks.extent(block_of(pos));
     for found in &mut found {
         let Some(extent) = next.filter(|extent| extent.index << BLOCK_SHIFT < end) else {

@@ -6,8 +6,8 @@
 //! To add a mode: `CONTRIBUTING.md` has a list.
 
 use super::{
-    block_of, blocks_for, clear::Clearing, offset_in_block, room::Room, shift::shift,
-    truncate::wipe_tail, Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
+    block_of, blocks_for, clear::Clearing, offset_in_block, room::Room, shift::shift, truncate,
+    BlocksGuard, Changing, Charge, ChargedBlock, LockedInode, ReflinkFs,
 };
 use crate::{
     compat::EOPNOTSUPP,
@@ -120,21 +120,17 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
         charge = Charge::new(inode, holes(inode, &blocks, places)?)?;
     }
     if clears {
-        let freed = Room::new(inode.info().blocks().pool()).retry(|room| {
-            let lock = inode.invalidate_lock();
-            Ok(Clearing::prepare(&lock, bytes.clone(), room)?.commit(false))
+        let freed = Room::new(inode.blocks().pool()).retry(|room| {
+            let lock = BlocksGuard::lock(inode)?;
+            Ok(Clearing::prepare(lock.get(), bytes.clone(), room)?.commit(false))
         })?;
         // What goes here comes again below, so that its charge is not given back first.
-        charge.merge(freed);
+        charge.merge(freed.charge);
     }
     if let Some(places) = fills {
         fill(inode, blocks, places, &mut charge)?;
     }
-    if size > inode.size() {
-        wipe_tail(inode, size);
-        inode.set_size(size);
-    }
-    Ok(())
+    truncate::extend(inode, size)
 }
 
 /// Returns how many holes there are in a range. Checks that there is room for all that `places`
@@ -144,7 +140,7 @@ fn change(inode: &Changing<'_>, mode: Mode, bytes: Range<u64>, size: u64) -> Res
 ///
 /// `ENOSPC`; `EINTR` if a fatal signal is pending.
 fn holes(inode: &LockedInode, blocks: &Range<u64>, places: Fill) -> Result<u64> {
-    let file_blocks = inode.info().blocks();
+    let file_blocks = inode.blocks();
     let holes = blocks.end - blocks.start - file_blocks.blocks_in(blocks.clone());
     file_blocks.pool().check_room(holes)?;
     if places == Fill::Holes {
@@ -173,7 +169,7 @@ fn fill<'a>(
     places: Fill,
     charge: &mut Charge<'a>,
 ) -> Result {
-    let file_blocks = inode.info().blocks();
+    let file_blocks = inode.blocks();
     let mut prealloc = Prealloc::new();
     let mut start = blocks.start;
     while start < blocks.end {
@@ -200,7 +196,7 @@ fn fill_step<'a>(
     charge: &mut Charge<'a>,
     prealloc: &mut Prealloc,
 ) -> Result {
-    let file_blocks = inode.info().blocks();
+    let file_blocks = inode.blocks();
     let mut news = [const { None }; STEP_BLOCKS];
     for (index, new) in blocks.clone().zip(&mut news) {
         let old = file_blocks.lookup(index);
@@ -220,17 +216,21 @@ fn fill_step<'a>(
         return Ok(());
     }
     file_blocks.prealloc(blocks.start, blocks.end - 1, prealloc);
-    let mut lock = inode.invalidate_lock();
+    let mut lock = BlocksGuard::lock(inode)?;
     for (index, new) in blocks.zip(news) {
-        // A fault may have given the file an owned block meanwhile, and nothing else can have.
-        let is_needed = || !file_blocks.lookup(index).needs_no_block();
         let mut new = new;
-        while let Some(block) = new.take().filter(|_| is_needed()) {
+        while let Some(block) = new.take() {
+            // A fault may have given the file an owned block meanwhile, and nothing else can have.
+            if lock.get().blocks().lookup(index).needs_no_block() {
+                break;
+            }
             // The old block, or the zeros that stand for a hole, may be mapped.
             lock.unmap(index..index + 1);
-            new = block.insert(&lock, index, prealloc)?;
+            new = block.insert(lock.get(), index, prealloc)?;
             if new.is_some() {
-                lock.unlocked(|| prealloc.fill(file_blocks.pool()))?;
+                drop(lock);
+                prealloc.fill(file_blocks.pool())?;
+                lock = BlocksGuard::lock(inode)?;
             }
         }
     }

@@ -169,10 +169,10 @@ impl FileOperations<ReflinkFs> for RegularFile {
             COPY_FR_DEDUP => RemapKind::Dedupe,
             _ => return Err(EINVAL),
         };
-        let super_block = |file: &File| core::ptr::from_ref(file.inode().super_block());
-        let one_mount = super_block(range.from) == super_block(range.to);
+        let (from, to) = (range.from.inode(), range.to.inode());
+        let may_share = to.super_block().info().shares_blocks(from.super_block());
         let copies = matches!(kind, RemapKind::Copy | RemapKind::CopyOrClone);
-        if !copies && !one_mount {
+        if !copies && !may_share {
             return Err(EXDEV);
         }
         run(&RemapRequest {

@@ -6,11 +6,21 @@ use super::{
     events,
     Charge,
     Inode,
-    ReflinkFs, //
+    ReflinkFs,
+    Transaction, //
 };
 use crate::{
     dax::Owned,
-    memfs::quota::has_quota,
+    memfs::{
+        inodes::is_exclusive,
+        quota::has_quota,
+        record::{
+            ReadRecord,
+            WriteRecord, //
+        },
+        transaction::Exclusive,
+        Data, //
+    },
     store::{
         block::{
             BlockBatch,
@@ -27,41 +37,45 @@ use crate::{
     },
     vfs::{
         cond_resched_killable,
-        rwlock::{
-            ReadGuard,
-            WriteGuard, //
-        },
         InvalidateGuard,
-        RwLock, //
+        InvalidateSharedGuard, //
     },
 };
-use core::ops::Range;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     prelude::*,
-    static_lock_class,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Arc, //
-    },
+    sync::Arc, //
 };
 
-/// The blocks of a file.
+/// The blocks of a file, to be looked at: its tree, which is in its record.
+#[derive(Clone, Copy)]
+pub(crate) struct FileBlocks<'a>(&'a Inode);
+
+/// The blocks of a file, to be changed: a fork does not have the file's record, and none is made
+/// meanwhile.
 ///
-/// Modified only with `invalidate_lock` held exclusive, through [`ChargedBlock`] and
-/// [`ChargedTree`], which keep the quota charge equal to the block count;
-/// [`FileBlocks::insert_uncharged`] is for superblocks without quotas. [`FileBlocks::get_stable`]
-/// changes owned bits only. Blocks become written with `invalidate_lock` held shared, or the
-/// inode's own lock: the blocks are not shared then.
-#[pin_data]
-pub(crate) struct FileBlocks {
-    pool: Arc<Pool>,
-    #[pin]
-    tree: RwLock<Tree>,
-    /// How many blocks the tree has, to be read without the lock; set with the lock held.
-    count: Atomic<u64>,
+/// Modified only with `invalidate_lock` held exclusive ([`BlocksLock`]), through [`ChargedBlock`]
+/// and [`ChargedTree`], which keep the quota charge equal to the block count;
+/// [`BlocksLock::insert_uncharged`] is for superblocks without quotas. [`get_stable`] changes owned
+/// bits only. Blocks become written with `invalidate_lock` held shared, or the inode's own lock:
+/// the blocks are not shared then.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnBlocks<'t>(Exclusive<'t, ReflinkFs>);
+
+impl Data for Tree {
+    fn try_clone(&self) -> Result<Self> {
+        self.copy_shared()
+    }
+}
+
+impl Inode {
+    /// Returns the blocks of a regular file, to be looked at.
+    pub(super) fn blocks(&self) -> FileBlocks<'_> {
+        FileBlocks(self)
+    }
 }
 
 /// Every block that a file can have.
@@ -82,23 +96,17 @@ macro_rules! read_tree {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
         $(#[$doc])*
         pub(crate) fn $name(&self, $($arg: $type),*) -> $result {
-            self.tree.read().$name($($arg),*)
+            self.read().data.$name($($arg),*)
         }
     )*};
 }
 
-impl FileBlocks {
+impl<'a> FileBlocks<'a> {
     read_tree! {
-        /// Returns the block at `index`.
-        fn lookup(index: u64) -> Lookup;
-        /// See [`Tree::owns_path`].
-        fn owns_path(index: u64) -> bool;
         /// See [`Tree::get_blocks`].
         fn get_blocks(index: u64, blocks: &mut [Option<BlockRef>]) -> usize;
         /// See [`Tree::is_unwritten`].
         fn is_unwritten(index: u64) -> bool;
-        /// See [`Tree::len_to_alloc`].
-        fn len_to_alloc(index: u64, max: usize) -> usize;
         /// See [`Tree::next_written`].
         fn next_written(from: u64) -> Option<u64>;
         /// See [`Tree::next_not_written`].
@@ -115,115 +123,57 @@ impl FileBlocks {
         fn edit_empty() -> Tree;
     }
 
-    /// Returns an initialiser for an empty tree, for blocks of `pool`.
-    pub(crate) fn new(pool: Arc<Pool>) -> impl PinInit<Self> {
-        pin_init!(Self {
-            tree <- RwLock::new(Tree::new(pool.clone()), c"reflinkfs_tree", static_lock_class!()),
-            count: Atomic::new(0),
-            pool,
-        })
+    fn read(&self) -> ReadRecord<'a, Tree> {
+        self.0.info().record()
     }
 
     /// Returns how many blocks there are.
     pub(crate) fn count(&self) -> u64 {
-        self.count.load(Relaxed)
-    }
-
-    /// Updates [`FileBlocks::count`] after a change of the tree.
-    fn set_count(&self, tree: &Tree) {
-        self.count.store(tree.blocks(), Relaxed);
+        self.read().data.blocks()
     }
 
     /// Returns the pool that the blocks are of.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    pub(crate) fn pool(&self) -> &'a Arc<Pool> {
+        &self.0.super_block().info().pool
     }
 
-    /// Returns whether there is a block at `index` that may be written in place:
-    /// [`Lookup::Owned`].
-    pub(crate) fn is_owned(&self, index: u64) -> bool {
-        matches!(self.lookup(index), Lookup::Owned(_))
-    }
-
-    /// Returns those of the `n` blocks from `index` on, at most `N`, that are [`Lookup::Owned`] and
-    /// `wanted`. They stay so while the result holds the tree's lock.
-    pub(crate) fn owned<const N: usize>(
-        &self,
-        index: u64,
-        n: usize,
-        wanted: impl Fn(&BlockRef) -> bool,
-    ) -> OwnedBlocks<'_, N> {
-        let mut blocks = [const { None }; N];
-        let tree = self.tree.read();
-        let mut i = 0;
-        while i < n.min(N) {
-            let own = tree.owned_run(index + i as u64, n - i);
-            for (block, own) in blocks[i..].iter_mut().zip(own) {
-                *block = own.as_ref().filter(|own| wanted(own)).cloned();
+    /// Returns the block at `index`. Where a fork has the record none is owned.
+    pub(crate) fn lookup(&self, index: u64) -> Lookup {
+        let found = self.read().data.lookup(index);
+        match found {
+            Lookup::Owned(block) | Lookup::Unwritten(block) | Lookup::WasShared(block)
+                if !is_exclusive(self.0) =>
+            {
+                Lookup::Shared(block)
             }
-            // Skips one that is not owned.
-            i += own.len().max(1);
-        }
-        OwnedBlocks {
-            blocks,
-            _tree: tree,
+            _ => found,
         }
     }
 
-    /// Fills `found` with what the tree holds from `index` on, which is about to be written to.
-    /// What was [`Lookup::Unwritten`] becomes written.
-    pub(crate) fn lookup_to_write(&self, index: u64, found: &mut [Lookup]) {
-        self.tree.read().lookup_run(index, found);
-        if found.iter().any(|old| matches!(old, Lookup::Unwritten(_))) {
-            self.set_written(index, found.len());
-            self.tree.read().lookup_run(index, found);
+    /// See [`Tree::len_to_alloc`].
+    pub(crate) fn len_to_alloc(&self, index: u64, max: usize) -> usize {
+        if is_exclusive(self.0) {
+            self.read().data.len_to_alloc(index, max)
+        } else {
+            max
         }
     }
 
     /// Calls `f` with the blocks from `index` on, at least one; `None` is a hole. Holds the tree's
     /// lock meanwhile: `f` must not sleep.
     pub(crate) fn with_blocks<R>(&self, index: u64, f: impl FnOnce(&[Option<BlockRef>]) -> R) -> R {
-        let tree = self.tree.read();
-        match tree.blocks_at(index) {
+        let record = self.read();
+        match record.data.blocks_at(index) {
             [] => f(&[None]),
             blocks => f(blocks),
         }
     }
 
-    /// As [`FileBlocks::with_blocks`], with up to `max` blocks, as far as they can be written in
-    /// place; with none if that at `index` cannot.
-    pub(crate) fn with_owned_blocks<R>(
-        &self,
-        index: u64,
-        max: usize,
-        f: impl FnOnce(&[Option<BlockRef>]) -> R,
-    ) -> R {
-        let mut tree = self.tree.read();
-        let mut own = tree.owned_run(index, max);
-        if own.is_empty() && tree.is_unwritten(index) {
-            drop(tree);
-            self.set_written(index, max);
-            tree = self.tree.read();
-            own = tree.owned_run(index, max);
-        }
-        f(own)
-    }
-
-    /// See [`Tree::set_written`].
-    pub(crate) fn set_written(&self, index: u64, n: usize) -> u64 {
-        self.tree.write().set_written(index, n)
-    }
-
-    /// See [`Tree::get_stable`].
-    pub(crate) fn get_stable(&self, index: u64) -> StableRef {
-        self.tree.write().get_stable(index)
-    }
-
     /// Allocates the nodes for inserting blocks from `first` to `last`, as far as memory allows:
     /// before `invalidate_lock` is taken, so that no fault waits while this waits for memory.
     pub(crate) fn prealloc(&self, first: u64, last: u64, prealloc: &mut Prealloc) {
-        let nodes = self.tree.read().nodes_for(first, last);
-        prealloc.try_fill(nodes, &self.pool);
+        let nodes = self.read().data.nodes_for(first, last);
+        prealloc.try_fill(nodes, self.pool());
     }
 
     /// Returns the first extent at or after `from`, of any length; a part of it if a fatal signal
@@ -232,41 +182,23 @@ impl FileBlocks {
     /// Takes a step for each of its blocks. As their numbers differ, these are different blocks:
     /// there are no more steps than blocks in memory, however long the file is.
     pub(crate) fn extent(&self, from: u64) -> Option<BlockExtent> {
-        let mut extent = self.tree.read().extent(from, EXTENT_STEP_BLOCKS)?;
+        let extent = |from| {
+            let extent = self.read().data.extent(from, EXTENT_STEP_BLOCKS);
+            extent.map(|extent| BlockExtent {
+                shared: extent.shared || !is_exclusive(self.0),
+                ..extent
+            })
+        };
+        let mut found = extent(from)?;
         loop {
             if cond_resched_killable().is_err() {
-                return Some(extent);
+                return Some(found);
             }
-            let end = extent.index + extent.len;
-            let next = self.tree.read().extent(end, EXTENT_STEP_BLOCKS);
-            if !next.is_some_and(|next| extent.join(&next)) {
-                return Some(extent);
+            let next = extent(found.index + found.len);
+            if !next.is_some_and(|next| found.join(&next)) {
+                return Some(found);
             }
         }
-    }
-
-    /// Returns a tree with the blocks in `range`, which [`FileBlocks::range_to_snapshot`] gave, for
-    /// another file.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes for a part of the file, or for a file
-    /// of one block that is full.
-    pub(crate) fn snapshot(&self, range: &Range<u64>, prealloc: &mut Prealloc) -> Result<Tree> {
-        let mut tree = self.write_shareable(prealloc)?;
-        if *range == ALL {
-            Ok(tree.snapshot())
-        } else {
-            tree.snapshot_range(range.clone(), prealloc)
-        }
-    }
-
-    /// Locks the tree, whose root may be shared then: see [`Tree::make_shareable`].
-    fn write_shareable(&self, prealloc: &mut Prealloc) -> Result<WriteGuard<'_, Tree>> {
-        debug_assert!(!prealloc.may_sleep());
-        let mut tree = self.tree.write();
-        tree.make_shareable(prealloc)?;
-        Ok(tree)
     }
 
     /// Returns the blocks that are not written in place any more when the `n` at `first` become
@@ -279,50 +211,216 @@ impl FileBlocks {
         }
     }
 
+    /// Returns whether the blocks in `range` are those of `tree`. May return false where they are.
+    pub(crate) fn is_same(&self, tree: &Tree, range: Range<u64>) -> bool {
+        let (mut steps, len) = (COMPARE_STEPS, range.end - range.start);
+        let current = self.read();
+        let same = current
+            .data
+            .same_len(range.start, tree, range.start, len, &mut steps);
+        same == len
+    }
+
+    /// Allocates what [`ChargedBlock::insert`] needs at `index`, as things are now.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
+    pub(crate) fn prepare_insert(&self, index: u64, prealloc: &mut Prealloc) -> Result {
+        if self.read().data.can_insert(index, prealloc) {
+            return Ok(());
+        }
+        prealloc.fill(self.pool())
+    }
+}
+
+/// See [`Tree::get_stable`].
+pub(crate) fn get_stable(inode: &Inode, index: u64) -> StableRef {
+    let record = inode.info().record();
+    let first = record.data.blocks_at(index).first().cloned().flatten();
+    let Some(block) = first else {
+        return StableRef::Hole;
+    };
+    // With the record's lock held it stays the same one: nothing changes what a fork has, too.
+    if !is_exclusive(inode) {
+        return StableRef::Block(block);
+    }
+    drop(record);
+    let Some(transaction) = Transaction::try_begin([inode]) else {
+        return StableRef::NeedsCopy(block);
+    };
+    let transaction = transaction.of_data();
+    let [inode] = transaction.each();
+    let stable = inode.write().data.get_stable(index);
+    stable
+}
+
+impl<'t> OwnBlocks<'t> {
+    /// Returns those of the inode of a transaction.
+    pub(crate) fn of(exclusive: Exclusive<'t, ReflinkFs>) -> Self {
+        Self(exclusive)
+    }
+
+    /// Returns them, to be looked at.
+    pub(crate) fn all(self) -> FileBlocks<'t> {
+        FileBlocks(self.0.inode())
+    }
+
+    fn read(self) -> ReadRecord<'t, Tree> {
+        self.0.read()
+    }
+
+    fn write(self) -> WriteRecord<'t, Tree> {
+        self.0.write()
+    }
+
+    /// Returns the block at `index`.
+    pub(crate) fn lookup(self, index: u64) -> Lookup {
+        self.read().data.lookup(index)
+    }
+
+    /// See [`Tree::owns_path`].
+    pub(crate) fn owns_path(self, index: u64) -> bool {
+        self.read().data.owns_path(index)
+    }
+
+    /// Returns whether there is a block at `index` that may be written in place:
+    /// [`Lookup::Owned`].
+    pub(crate) fn is_owned(self, index: u64) -> bool {
+        matches!(self.lookup(index), Lookup::Owned(_))
+    }
+
+    /// Returns those of the `n` blocks from `index` on, at most `N`, that are [`Lookup::Owned`] and
+    /// `wanted`. They stay so while the result holds the tree's lock.
+    pub(crate) fn owned<const N: usize>(
+        self,
+        index: u64,
+        n: usize,
+        wanted: impl Fn(&BlockRef) -> bool,
+    ) -> OwnedBlocks<'t, N> {
+        let mut blocks = [const { None }; N];
+        let record = self.read();
+        let mut i = 0;
+        while i < n.min(N) {
+            let own = record.data.owned_run(index + i as u64, n - i);
+            for (block, own) in blocks[i..].iter_mut().zip(own) {
+                *block = own.as_ref().filter(|own| wanted(own)).cloned();
+            }
+            // Skips one that is not owned.
+            i += own.len().max(1);
+        }
+        OwnedBlocks {
+            blocks,
+            _record: record,
+        }
+    }
+
+    /// Calls `f` with up to `max` blocks from `index` on, as far as they can be written in place;
+    /// with none if that at `index` cannot. What was [`Lookup::Unwritten`] becomes written. Holds
+    /// the tree's lock meanwhile: `f` must not sleep.
+    pub(crate) fn with_owned_blocks<R>(
+        self,
+        index: u64,
+        max: usize,
+        f: impl FnOnce(&[Option<BlockRef>]) -> R,
+    ) -> R {
+        let mut record = self.read();
+        let mut own = record.data.owned_run(index, max);
+        if own.is_empty() && record.data.is_unwritten(index) {
+            drop(record);
+            self.set_written(index, max);
+            record = self.read();
+            own = record.data.owned_run(index, max);
+        }
+        f(own)
+    }
+
+    /// See [`Tree::set_written`].
+    pub(crate) fn set_written(self, index: u64, n: usize) -> u64 {
+        self.write().data.set_written(index, n)
+    }
+
+    /// See [`Tree::restore_owned`].
+    pub(crate) fn restore_owned<'a>(self, indexes: impl Iterator<Item = &'a u64>) {
+        for &index in indexes {
+            self.write().data.restore_owned(index);
+        }
+    }
+
+    /// Returns a tree with the blocks in `range`, which [`FileBlocks::range_to_snapshot`] gave, for
+    /// another file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes for a part of the file, or for a file
+    /// of one block that is full.
+    pub(crate) fn snapshot(self, range: &Range<u64>, prealloc: &mut Prealloc) -> Result<Tree> {
+        let mut record = self.write_shareable(prealloc)?;
+        if *range == ALL {
+            Ok(record.data.snapshot())
+        } else {
+            record.data.snapshot_range(range.clone(), prealloc)
+        }
+    }
+
+    /// Locks the tree, whose root may be shared then: see [`Tree::make_shareable`].
+    fn write_shareable(self, prealloc: &mut Prealloc) -> Result<WriteRecord<'t, Tree>> {
+        debug_assert!(!prealloc.may_sleep());
+        let mut record = self.write();
+        record.data.make_shareable(prealloc)?;
+        Ok(record)
+    }
+
     /// Returns a tree with the same blocks, in O(1): to be changed without the lock, and put in
     /// place as a [`ChargedTree`]. While it lives, everything counts as shared.
     ///
     /// # Errors
     ///
-    /// As [`FileBlocks::snapshot`].
-    pub(crate) fn edit(&self, prealloc: &mut Prealloc) -> Result<Tree> {
-        Ok(self.write_shareable(prealloc)?.edit())
+    /// As [`OwnBlocks::snapshot`].
+    pub(crate) fn edit(self, prealloc: &mut Prealloc) -> Result<Tree> {
+        Ok(self.write_shareable(prealloc)?.data.edit())
     }
 
-    /// As [`FileBlocks::edit`], with the blocks from `first` on only: the others do not count as
+    /// As [`OwnBlocks::edit`], with the blocks from `first` on only: the others do not count as
     /// shared.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC` where `prealloc` has not the nodes.
-    pub(crate) fn edit_from(&self, first: u64, prealloc: &mut Prealloc) -> Result<Tree> {
-        let tree = self.write_shareable(prealloc)?;
-        tree.edit_range(first..ALL.end, prealloc)
+    pub(crate) fn edit_from(self, first: u64, prealloc: &mut Prealloc) -> Result<Tree> {
+        let record = self.write_shareable(prealloc)?;
+        record.data.edit_range(first..ALL.end, prealloc)
     }
 
-    /// Returns whether the blocks in `range` are those of `tree`. May return false where they are.
-    pub(crate) fn is_same(&self, tree: &Tree, range: Range<u64>) -> bool {
-        let (mut steps, len) = (COMPARE_STEPS, range.end - range.start);
-        let current = self.tree.read();
-        current.same_len(range.start, tree, range.start, len, &mut steps) == len
+    /// Replaces the tree. Returns the old one.
+    fn replace(self, tree: Tree) -> Tree {
+        core::mem::replace(&mut self.write().data, tree)
     }
+}
 
-    /// See [`Tree::restore_owned`].
-    pub(crate) fn restore_owned<'a>(&self, indexes: impl Iterator<Item = &'a u64>) {
-        for &index in indexes {
-            self.tree.write().restore_owned(index);
+/// `invalidate_lock` of a file, held exclusive, and the transaction in which its blocks change.
+#[derive(Clone, Copy)]
+pub(crate) struct BlocksLock<'l, 'a> {
+    lock: &'l InvalidateGuard<'a, ReflinkFs>,
+    own: OwnBlocks<'l>,
+}
+
+impl<'l, 'a> BlocksLock<'l, 'a> {
+    /// Returns that of a lock and a transaction of the same inode.
+    pub(crate) fn of(
+        lock: &'l InvalidateGuard<'a, ReflinkFs>,
+        exclusive: Exclusive<'l, ReflinkFs>,
+    ) -> Self {
+        debug_assert!(core::ptr::eq(lock.inode(), exclusive.inode()));
+        Self {
+            lock,
+            own: OwnBlocks(exclusive),
         }
     }
 
-    /// Replaces the tree.
-    fn replace(&self, tree: Tree) {
-        // The old tree may be large: it is dropped after the lock.
-        let old = {
-            let mut current = self.tree.write();
-            self.set_count(&tree);
-            core::mem::replace(&mut *current, tree)
-        };
-        drop(old);
+    /// Returns the blocks.
+    pub(crate) fn blocks(self) -> OwnBlocks<'l> {
+        self.own
     }
 
     /// Puts blocks in from `index` on, as far as `prealloc` has the nodes; those are `contig`'s no
@@ -333,41 +431,125 @@ impl FileBlocks {
     ///
     /// Those of [`Tree::insert_run`].
     pub(crate) fn insert_uncharged(
-        lock: &InvalidateGuard<'_, ReflinkFs>,
+        self,
         index: u64,
         contig: &mut ContigBlocks<'_>,
         prealloc: &mut Prealloc,
     ) -> Result {
-        debug_assert!(!has_quota(lock.inode().super_block()));
-        let file_blocks = lock.inode().info().blocks();
+        debug_assert!(!has_quota(self.inode().super_block()));
         let duplicated = {
-            let mut tree = file_blocks.tree.write();
-            let result = tree.insert_run(index, contig, prealloc);
-            file_blocks.set_count(&tree);
-            result?;
-            tree.take_duplicated()
+            let mut record = self.own.write();
+            record.data.insert_run(index, contig, prealloc)?;
+            record.data.take_duplicated()
         };
-        unmap_duplicated(lock, duplicated);
+        unmap_duplicated(self.lock, duplicated);
         Ok(())
     }
+}
 
-    /// Allocates what [`ChargedBlock::insert`] needs at `index`, as things are now.
+impl<'a> Deref for BlocksLock<'_, 'a> {
+    type Target = InvalidateGuard<'a, ReflinkFs>;
+
+    fn deref(&self) -> &InvalidateGuard<'a, ReflinkFs> {
+        self.lock
+    }
+}
+
+/// As [`BlocksLock`], until it is dropped.
+#[must_use]
+pub(crate) struct BlocksGuard<'a> {
+    // Dropped in this order.
+    lock: InvalidateGuard<'a, ReflinkFs>,
+    transaction: Transaction<'a>,
+}
+
+impl<'a> BlocksGuard<'a> {
+    /// Begins a transaction, and takes `invalidate_lock`.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` where there may be no more nodes, `ENOMEM`.
-    pub(crate) fn prepare_insert(&self, index: u64, prealloc: &mut Prealloc) -> Result {
-        if self.tree.read().can_insert(index, prealloc) {
-            return Ok(());
+    /// Those of [`Transaction::begin`].
+    pub(crate) fn lock(inode: &'a Inode) -> Result<Self> {
+        Ok(Self::within(Transaction::begin([inode])?.of_data(), inode))
+    }
+
+    /// Takes `invalidate_lock` in a transaction of the inode.
+    pub(crate) fn within(transaction: Transaction<'a>, inode: &'a Inode) -> Self {
+        Self {
+            lock: inode.invalidate_lock(),
+            transaction,
         }
-        prealloc.fill(&self.pool)
+    }
+
+    /// Returns both.
+    pub(crate) fn get(&self) -> BlocksLock<'_, 'a> {
+        let [exclusive] = self.transaction.each();
+        BlocksLock::of(&self.lock, exclusive)
+    }
+
+    /// Makes `invalidate_lock` shared: what is true of the blocks stays so.
+    pub(crate) fn downgrade(self) -> SharedBlocksGuard<'a> {
+        SharedBlocksGuard {
+            lock: self.lock.downgrade(),
+            transaction: self.transaction,
+        }
+    }
+}
+
+impl<'a> Deref for BlocksGuard<'a> {
+    type Target = InvalidateGuard<'a, ReflinkFs>;
+
+    fn deref(&self) -> &InvalidateGuard<'a, ReflinkFs> {
+        &self.lock
+    }
+}
+
+/// As [`BlocksGuard`], with `invalidate_lock` held shared: blocks may be mapped writable.
+#[must_use]
+pub(crate) struct SharedBlocksGuard<'a> {
+    // Dropped in this order.
+    lock: InvalidateSharedGuard<'a, ReflinkFs>,
+    transaction: Transaction<'a>,
+}
+
+impl<'a> SharedBlocksGuard<'a> {
+    /// Begins a transaction, and takes `invalidate_lock` shared.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Transaction::begin`].
+    pub(crate) fn lock(inode: &'a Inode) -> Result<Self> {
+        let transaction = Transaction::begin([inode])?.of_data();
+        Ok(Self {
+            lock: inode.invalidate_lock_shared(),
+            transaction,
+        })
+    }
+
+    /// Returns the blocks.
+    pub(crate) fn blocks(&self) -> OwnBlocks<'_> {
+        let [exclusive] = self.transaction.each();
+        OwnBlocks(exclusive)
+    }
+
+    /// Ends the transaction.
+    pub(crate) fn into_lock(self) -> InvalidateSharedGuard<'a, ReflinkFs> {
+        self.lock
+    }
+}
+
+impl<'a> Deref for SharedBlocksGuard<'a> {
+    type Target = InvalidateSharedGuard<'a, ReflinkFs>;
+
+    fn deref(&self) -> &InvalidateSharedGuard<'a, ReflinkFs> {
+        &self.lock
     }
 }
 
 /// Blocks that may be written in place, with the lock of their tree.
 pub(crate) struct OwnedBlocks<'a, const N: usize> {
     blocks: [Option<BlockRef>; N],
-    _tree: ReadGuard<'a, Tree>,
+    _record: ReadRecord<'a, Tree>,
 }
 
 impl<const N: usize> Owned<N> for OwnedBlocks<'_, N> {
@@ -406,7 +588,7 @@ impl<'a> ChargedBlock<'a> {
     pub(crate) fn new(inode: &'a Inode, old: &Lookup, advance: Charge<'a>) -> Result<Self> {
         let n = u64::from(!matches!(old, Lookup::WasShared(_)));
         Self::from_batch(
-            &mut inode.info().blocks().pool().alloc_batch(n),
+            &mut inode.blocks().pool().alloc_batch(n),
             inode,
             old,
             advance,
@@ -422,7 +604,7 @@ impl<'a> ChargedBlock<'a> {
     ) -> Result<Self> {
         let mut charge = advance;
         let block = match old {
-            Lookup::WasShared(_) => inode.info().blocks().pool().alloc_overcommit(),
+            Lookup::WasShared(_) => inode.blocks().pool().alloc_overcommit(),
             _ => run.take(),
         };
         let block = block.map_err(|err| events::alloc_failed(inode, err))?;
@@ -453,17 +635,17 @@ impl<'a> ChargedBlock<'a> {
     /// `ENOMEM`; `EDQUOT` where there is a hole that is not charged for yet. The file is as it was.
     pub(crate) fn insert(
         self,
-        lock: &InvalidateGuard<'_, ReflinkFs>,
+        lock: BlocksLock<'_, '_>,
         index: u64,
         prealloc: &mut Prealloc,
     ) -> Result<Option<Self>> {
         let Self { block, mut charge } = self;
-        let file_blocks = lock.inode().info().blocks();
+        let own = lock.blocks();
         // With the lock held this stays so.
-        let more =
-            u64::from(has_quota(lock.inode().super_block()) && file_blocks.lookup(index).is_hole());
+        let more = u64::from(has_quota(lock.inode().super_block()) && own.lookup(index).is_hole());
         charge.reserve(more)?;
-        let mut tree = file_blocks.tree.write();
+        let mut record = own.write();
+        let tree = &mut record.data;
         let mut result = Ok(());
         if let Err(block) = tree.insert_in_place(index, block) {
             if !tree.can_insert(index, prealloc) {
@@ -471,10 +653,9 @@ impl<'a> ChargedBlock<'a> {
             }
             result = tree.insert(index, block, prealloc);
         }
-        file_blocks.set_count(&tree);
         let duplicated = tree.take_duplicated();
-        drop(tree);
-        unmap_duplicated(lock, duplicated);
+        drop(record);
+        unmap_duplicated(&lock, duplicated);
         result?;
         charge.commit(more);
         Ok(None)
@@ -492,7 +673,7 @@ impl<'a> ChargedBlock<'a> {
 /// A new tree for a file, for whose blocks its owner is charged.
 #[must_use]
 pub(crate) struct ChargedTree<'lock, 'a> {
-    lock: &'lock InvalidateGuard<'a, ReflinkFs>,
+    lock: BlocksLock<'lock, 'a>,
     tree: Tree,
     /// How many blocks the file has, which stays so with the lock held.
     before: u64,
@@ -505,9 +686,9 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
     /// # Errors
     ///
     /// `EDQUOT`. Not where there are no more.
-    pub(crate) fn new(lock: &'lock InvalidateGuard<'a, ReflinkFs>, tree: Tree) -> Result<Self> {
+    pub(crate) fn new(lock: BlocksLock<'lock, 'a>, tree: Tree) -> Result<Self> {
         let inode = lock.inode();
-        let before = inode.info().blocks().count();
+        let before = inode.blocks().count();
         Ok(Self {
             charge: Charge::new(inode, tree.blocks().saturating_sub(before))?,
             lock,
@@ -516,13 +697,25 @@ impl<'lock, 'a> ChargedTree<'lock, 'a> {
         })
     }
 
-    /// Replaces the file's tree. Returns the charge of the blocks that the file has no longer.
-    pub(crate) fn commit(mut self) -> Charge<'a> {
+    /// Replaces the file's tree. Returns what the file has no longer.
+    pub(crate) fn commit(mut self) -> Replaced<'a> {
         let inode = self.lock.inode();
-        unmap_duplicated(self.lock, self.tree.take_duplicated());
+        unmap_duplicated(&self.lock, self.tree.take_duplicated());
         let (before, after) = (self.before, self.tree.blocks());
-        inode.info().blocks().replace(self.tree);
+        let old = self.lock.blocks().replace(self.tree);
         self.charge.commit(after.saturating_sub(before));
-        Charge::freed(inode, before.saturating_sub(after))
+        Replaced {
+            tree: old,
+            charge: Charge::freed(inode, before.saturating_sub(after)),
+        }
     }
+}
+
+/// What a file had. It may be large: it is dropped without a lock.
+#[must_use]
+pub(crate) struct Replaced<'a> {
+    /// The tree.
+    pub(crate) tree: Tree,
+    /// The charge of the blocks that are fewer now.
+    pub(crate) charge: Charge<'a>,
 }

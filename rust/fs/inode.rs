@@ -4,7 +4,6 @@
 
 use super::{
     file,
-    file_blocks::FileBlocks,
     superblock::Super,
     zero_block::FileZeroBlock,
     Inode,
@@ -20,9 +19,11 @@ use crate::{
     memfs::{
         self,
         quota,
+        record::ReadRecord,
         Inodes,
         MemFs, //
     },
+    store::Tree,
     vfs::{
         self,
         NewInode, //
@@ -33,7 +34,8 @@ use kernel::prelude::*;
 /// What is kept with an inode in the cache, of any file type.
 #[pin_data]
 pub(crate) struct InodeInfo {
-    memfs: memfs::InodeInfo<FileBlocks>,
+    #[pin]
+    memfs: memfs::InodeInfo<Tree>,
     #[pin]
     pub(super) dax: DaxInfo,
     #[pin]
@@ -42,18 +44,17 @@ pub(crate) struct InodeInfo {
 
 impl InodeInfo {
     /// Returns an initialiser for a new inode of a superblock.
-    pub(super) fn new(sb: &Super) -> impl PinInit<Self> {
-        let memfs = memfs::InodeInfo::new(&sb.inodes);
+    pub(super) fn new(sb: &Super) -> impl PinInit<Self> + '_ {
         pin_init!(Self {
-            memfs,
+            memfs <- memfs::InodeInfo::new(&sb.inodes),
             dax <- DaxInfo::new(),
             zero_block <- FileZeroBlock::new(),
         })
     }
 
-    /// Returns the blocks of a regular file.
-    pub(super) fn blocks(&self) -> &FileBlocks {
-        &self.memfs.record().data
+    /// Locks the record to look at it. Nothing sleeps meanwhile.
+    pub(super) fn record(&self) -> ReadRecord<'_, Tree> {
+        self.memfs.record()
     }
 
     /// Returns the references to dquots.
@@ -65,23 +66,23 @@ impl InodeInfo {
 /// Gives back everything that an inode has, when it leaves the cache; its record and its blocks
 /// stay if it has a name.
 pub(super) fn evict(inode: &Inode) {
-    memfs::inodes::evict_inode(inode);
+    memfs::iget::evict_inode(inode);
     inode.info().zero_block.clear();
     dax::evict_inode(inode);
 }
 
 impl MemFs for ReflinkFs {
-    type Data = FileBlocks;
+    type Data = Tree;
 
-    fn new_data(sb: &vfs::SuperBlock<Self>) -> impl PinInit<FileBlocks> {
-        FileBlocks::new(sb.info().pool.clone())
+    fn new_data(sb: &vfs::SuperBlock<Self>) -> Tree {
+        Tree::new(sb.info().pool.clone())
     }
 
-    fn info(inode: &Inode) -> &memfs::InodeInfo<FileBlocks> {
+    fn info(inode: &Inode) -> &memfs::InodeInfo<Tree> {
         &inode.info().memfs
     }
 
-    fn inodes(sb: &vfs::SuperBlock<Self>) -> &Inodes<FileBlocks> {
+    fn inodes(sb: &vfs::SuperBlock<Self>) -> &Inodes<Tree> {
         &sb.info().inodes
     }
 
@@ -101,7 +102,7 @@ impl MemFs for ReflinkFs {
     }
 
     fn blocks(inode: &Inode) -> u64 {
-        inode.info().blocks().count()
+        inode.blocks().count()
     }
 
     fn quota_limits(sb: &vfs::SuperBlock<Self>, kind: quota::Kind) -> Option<quota::Limits> {

@@ -64,6 +64,17 @@ impl MappedInodes {
         drop(node);
     }
 
+    /// Calls `f` with each, until it fails.
+    ///
+    /// # Errors
+    ///
+    /// Those of `f`.
+    pub(super) fn for_each(&self, mut f: impl FnMut(&Inode) -> Result) -> Result {
+        let by_ino = self.by_ino.lock();
+        let mut inodes = by_ino.values();
+        inodes.try_for_each(|inode| f(inode))
+    }
+
     /// Removes all inodes, before a superblock goes.
     pub(super) fn clear(&self) {
         let all = core::mem::replace(&mut *self.by_ino.lock(), RBTree::new());

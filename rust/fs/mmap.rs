@@ -5,6 +5,11 @@
 use super::{
     blocks_for,
     events,
+    file_blocks::{
+        BlocksLock,
+        SharedBlocksGuard, //
+    },
+    BlocksGuard,
     Charge,
     ChargedBlock,
     Inode,
@@ -24,7 +29,6 @@ use crate::{
     vfs::{
         cond_resched_killable,
         Fault,
-        InvalidateGuard,
         InvalidateSharedGuard,
         VmFault,
         VmOperations, //
@@ -62,14 +66,14 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         return Err(EPERM);
     }
     let _guard = fault.start_write()?;
-    let mut lock = inode.invalidate_lock_shared();
+    let mut lock = SharedBlocksGuard::lock(inode)?;
     let mut made = false;
     loop {
         // It may have become immutable since the fault began; then everything was unmapped.
         if index >= blocks_for(inode.size()) || inode.is_immutable() {
             return Ok(VmFault::SIGBUS);
         }
-        let own = inode.info().blocks().owned(index, 1, |_| true);
+        let own = lock.blocks().owned(index, 1, |_| true);
         let own: Associated<1> = Associated::new(fault, index, own);
         if let Some(result) = dax::map_writable(fault, &lock, own) {
             // If this block had to be made, so do those after it.
@@ -78,10 +82,11 @@ fn store(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             }
             return Ok(result);
         }
-        if inode.info().blocks().set_written(index, 1) > 0 {
+        if lock.blocks().set_written(index, 1) > 0 {
             continue;
         }
-        lock = make_owned(inode, index, lock)?;
+        drop(lock);
+        lock = make_owned(inode, index)?;
         made = true;
     }
 }
@@ -95,7 +100,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
         if index >= blocks_for(inode.size()) {
             return Ok(VmFault::SIGBUS);
         }
-        let block = match inode.info().blocks().lookup(index) {
+        let block = match inode.blocks().lookup(index) {
             Lookup::Hole if fault.may_map_zero_page() => {
                 let result = fault.map_zero_page(&lock);
                 map_around(fault, &lock);
@@ -105,7 +110,7 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
                 Some(zeros) if !zeros.refcount_high() => Some(zeros),
                 None if !full => {
                     drop(lock);
-                    match inode.info().zero_block.alloc(inode.info().blocks().pool()) {
+                    match inode.info().zero_block.alloc(inode.blocks().pool()) {
                         Err(ENOSPC) => full = true,
                         result => result?,
                     }
@@ -136,7 +141,8 @@ fn load(fault: &mut Fault<'_, ReflinkFs>) -> Result<VmFault> {
             map_around(fault, &lock);
             return Ok(result);
         }
-        lock = make_owned(inode, index, lock)?;
+        drop(lock);
+        lock = make_owned(inode, index)?.into_lock();
     }
 }
 
@@ -165,7 +171,7 @@ fn may_come_along(block: &BlockRef) -> bool {
 
 /// Maps the blocks around the one that was asked for, too; holes only when they are asked for.
 fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_, ReflinkFs>) {
-    let file_blocks = fault.inode().info().blocks();
+    let file_blocks = fault.inode().blocks();
     let Range { start, end } = around(fault);
     let mut first = start;
     while first < end {
@@ -184,11 +190,8 @@ fn map_around(fault: &mut Fault<'_, ReflinkFs>, lock: &InvalidateSharedGuard<'_,
 /// unwritten, and would count as written then.
 ///
 /// The time of the last write is that of the fault, as it is for more stores to one block.
-fn map_writable_around(
-    fault: &mut Fault<'_, ReflinkFs>,
-    lock: &InvalidateSharedGuard<'_, ReflinkFs>,
-) {
-    let file_blocks = fault.inode().info().blocks();
+fn map_writable_around(fault: &mut Fault<'_, ReflinkFs>, lock: &SharedBlocksGuard<'_>) {
+    let file_blocks = lock.blocks();
     let around = around(fault);
     for first in around.clone().step_by(FAULT_AROUND_BLOCKS) {
         let n = FAULT_AROUND_BLOCKS.min((around.end - first) as usize);
@@ -212,45 +215,41 @@ fn map_writable_around(
 ///
 /// `ENOSPC`, `EDQUOT`, `ENOMEM`; `EIO` if the file's block is poisoned; `EINTR` if a fatal signal
 /// is pending.
-fn make_owned<'a>(
-    inode: &'a Inode,
-    index: u64,
-    mut lock: InvalidateSharedGuard<'a, ReflinkFs>,
-) -> Result<InvalidateSharedGuard<'a, ReflinkFs>> {
+fn make_owned(inode: &Inode, index: u64) -> Result<SharedBlocksGuard<'_>> {
     let mut prealloc = Prealloc::new();
     loop {
-        let expected = inode.info().blocks().lookup(index);
-        if expected.needs_no_block() {
+        let lock = SharedBlocksGuard::lock(inode)?;
+        let expected = lock.blocks().lookup(index);
+        if expected.needs_no_block() || index >= blocks_for(inode.size()) {
             return Ok(lock);
         }
         drop(lock);
         let block = ChargedBlock::new(inode, &expected, Charge::empty(inode))?;
-        inode.info().blocks().prepare_insert(index, &mut prealloc)?;
-        let exclusive = inode.invalidate_lock();
+        inode.blocks().prepare_insert(index, &mut prealloc)?;
+        let exclusive = BlocksGuard::lock(inode)?;
         if index >= blocks_for(inode.size()) {
             return Ok(exclusive.downgrade());
         }
-        let old = inode.info().blocks().lookup(index);
+        let old = exclusive.get().blocks().lookup(index);
         if discriminant(&old) == discriminant(&expected) {
             drop(expected);
             if !old.is_hole() {
                 events::cow(inode, index, 1);
             }
-            if insert_copy(&exclusive, index, old.block(), block, &mut prealloc)? {
+            if insert_copy(exclusive.get(), index, old.block(), block, &mut prealloc)? {
                 return Ok(exclusive.downgrade());
             }
         }
         // Another kind of block takes another charge, or none: starts again.
         drop(exclusive);
         cond_resched_killable()?;
-        lock = inode.invalidate_lock_shared();
     }
 }
 
 /// Puts `block` in at `index`, with the bytes of `old`, in the place of that, or of a hole. Returns
 /// whether `prealloc` had what that takes.
 fn insert_copy(
-    lock: &InvalidateGuard<'_, ReflinkFs>,
+    lock: BlocksLock<'_, '_>,
     index: u64,
     old: Option<BlockRef>,
     block: ChargedBlock<'_>,

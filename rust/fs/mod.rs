@@ -10,6 +10,7 @@
 //! | `file_blocks.rs` | a file's tree, its lock, and what its owner is charged |
 //! | `read.rs`, `write/`, `truncate.rs`, `clear.rs`, `fallocate.rs`, `shift.rs` | bytes |
 //! | `remap.rs`, `clone.rs`, `dedupe/`, `copy.rs` | sharing blocks between files |
+//! | `fork.rs` | sharing all files between mounts |
 //! | `mmap.rs`, `mapped.rs`, `zero_block.rs` | faults, and what is kept for them |
 //! | `room.rs` | memory for a change, had before `invalidate_lock` |
 //! | `referenced.rs`, `sort.rs` | blocks with references of others, which must not be shared |
@@ -37,6 +38,7 @@ mod extents;
 mod fallocate;
 mod file;
 mod file_blocks;
+mod fork;
 mod inode;
 mod mapped;
 mod mmap;
@@ -58,6 +60,7 @@ pub(crate) use self::superblock::TypeData;
 
 use self::{
     file_blocks::{
+        BlocksGuard,
         ChargedBlock,
         ChargedTree,
         FileBlocks, //
@@ -106,6 +109,9 @@ type LockedInode = vfs::LockedInode<ReflinkFs>;
 
 /// A file of this filesystem, after everything that must precede a change of its data.
 type Changing<'a> = vfs::Changing<'a, ReflinkFs>;
+
+/// A change under way of `N` inodes.
+type Transaction<'a, const N: usize = 1> = memfs::Transaction<'a, ReflinkFs, N>;
 
 /// A charge of blocks to the owner of a file.
 type Charge<'a> = memfs::quota::Charge<'a, ReflinkFs>;
@@ -162,8 +168,25 @@ impl vfs::FsContextOperations for ReflinkFs {
         options.set(context, parameter)
     }
 
+    fn prepare_get_tree(options: &Options, context: &FsContext<'_>) -> Result {
+        options.check_fork(context)?;
+        if let Some(base) = &options.fork {
+            // What the mount forbids, its fork does, too.
+            context.set_owner_of(base.super_block(), base.sb_iflags());
+        }
+        Ok(())
+    }
+
+    /// The mount that was forked can be unmounted again.
+    fn finish_get_tree(options: &mut Options) {
+        options.fork = None;
+    }
+
     fn new_sb_info(options: &Options) -> Result<Super> {
-        Super::new(options)
+        match &options.fork {
+            Some(base) => base.super_block().info().fork(options),
+            None => Super::new(options),
+        }
     }
 
     fn fill_super(sb: &NewSuperBlock<'_, Self>, options: &Options) -> Result<ARef<Inode>> {
@@ -180,10 +203,18 @@ impl vfs::FsContextOperations for ReflinkFs {
         sb.set_xattr_handlers(XattrHandlers::new::<XattrHandler>());
         let type_data = sb.type_data();
         type_data.summaries.add(&type_data.sysfs, sb)?;
+        if let Some(base) = &options.fork {
+            fork::fork(base.super_block(), sb)?;
+            let (mode, uid, gid) = (options.mode, options.uid, options.gid);
+            let root = memfs::namei::root_of_fork(sb, mode, uid, gid)?;
+            sb.info().set_limits(options)?;
+            return Ok(root);
+        }
         memfs::quota::enable(sb)?;
-        let root = memfs::namei::new_root(sb, options.mode, options.uid, options.gid)
-            .inspect_err(|_| memfs::quota::disable(sb))?;
-        Ok(root)
+        let (uid, gid) = options.owner;
+        let (uid, gid) = (options.uid.unwrap_or(uid), options.gid.unwrap_or(gid));
+        let mode = options.mode.unwrap_or(Options::DEFAULT_MODE);
+        memfs::namei::new_root(sb, mode, uid, gid).inspect_err(|_| memfs::quota::disable(sb))
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, context: &FsContext<'_>, options: &Options) -> Result {

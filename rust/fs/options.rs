@@ -2,8 +2,12 @@
 
 //! Mount options, in the syntax of tmpfs.
 
-use super::quota_options::QuotaOptions;
+use super::{
+    quota_options::QuotaOptions,
+    ReflinkFs, //
+};
 use crate::{
+    compat::EOPNOTSUPP,
     memfs::quota::Kind,
     store::block::BLOCK_SIZE,
     vfs::{
@@ -14,7 +18,8 @@ use crate::{
         },
         FsContext,
         FsParameter,
-        FsParameterSpec, //
+        FsParameterSpec,
+        Path, //
     },
 };
 use kernel::prelude::*;
@@ -56,11 +61,15 @@ pub(crate) struct Options {
     /// `nr_inodes=`: the most inodes.
     pub(crate) inodes: Limit,
     /// `mode=`: the permissions of the root directory.
-    pub(crate) mode: u16,
+    pub(crate) mode: Option<u16>,
     /// `uid=`: its owner.
-    pub(crate) uid: Kuid,
+    pub(crate) uid: Option<Kuid>,
     /// `gid=`: its group.
-    pub(crate) gid: Kgid,
+    pub(crate) gid: Option<Kgid>,
+    /// Owner and group where no option says otherwise.
+    pub(crate) owner: (Kuid, Kgid),
+    /// `fork=`: the mount whose fork this is to be.
+    pub(crate) fork: Option<Path<ReflinkFs>>,
     /// Those for quotas.
     pub(crate) quota: QuotaOptions,
 }
@@ -78,6 +87,7 @@ const USR_SPACE: u8 = 8;
 const USR_INODES: u8 = 9;
 const GRP_SPACE: u8 = 10;
 const GRP_INODES: u8 = 11;
+const FORK: u8 = 12;
 
 impl Options {
     /// The permissions of the root directory where no option says otherwise.
@@ -97,18 +107,20 @@ impl Options {
         FsParameterSpec::string(c"usrquota_inode_hardlimit", USR_INODES),
         FsParameterSpec::string(c"grpquota_block_hardlimit", GRP_SPACE),
         FsParameterSpec::string(c"grpquota_inode_hardlimit", GRP_INODES),
+        FsParameterSpec::path(c"fork", FORK),
         FsParameterSpec::END,
     ];
 
     /// Returns the defaults.
     pub(crate) fn new(context: &FsContext<'_>) -> Self {
-        let (uid, gid) = context.current_fsuid_fsgid();
         Self {
             blocks: Limit::Default,
             inodes: Limit::Default,
-            mode: Self::DEFAULT_MODE,
-            uid,
-            gid,
+            mode: None,
+            uid: None,
+            gid: None,
+            owner: context.current_fsuid_fsgid(),
+            fork: None,
             quota: QuotaOptions::default(),
         }
     }
@@ -127,15 +139,15 @@ impl Options {
             NR_INODES => self.inodes = Limit::new(scaled(value).ok_or_else(bad)?),
             MODE => {
                 let mode = u16::try_from(parameter.uint_32()).ok();
-                self.mode = mode.filter(|&mode| mode <= 0o7777).ok_or_else(bad)?;
+                self.mode = Some(mode.filter(|&mode| mode <= 0o7777).ok_or_else(bad)?);
             }
             UID => {
                 let uid = Some(parameter.uid()).filter(|&uid| context.has_uid(uid));
-                self.uid = uid.ok_or_else(bad)?;
+                self.uid = Some(uid.ok_or_else(bad)?);
             }
             GID => {
                 let gid = Some(parameter.gid()).filter(|&gid| context.has_gid(gid));
-                self.gid = gid.ok_or_else(bad)?;
+                self.gid = Some(gid.ok_or_else(bad)?);
             }
             QUOTA => self.quota.enable(context, &Kind::ALL)?,
             USRQUOTA => self.quota.enable(context, &[Kind::User])?,
@@ -150,7 +162,54 @@ impl Options {
             GRP_INODES => {
                 self.quota.limits_mut(Kind::Group).inodes = hard_limit("Group quota inode")?
             }
+            FORK => self.set_fork(context, parameter)?,
             _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    /// Notes which mount is to be forked.
+    fn set_fork(&mut self, context: &FsContext<'_>, parameter: &FsParameter<'_>) -> Result {
+        if context.is_reconfigure() {
+            context.error(fmt!("fork: a mount that exists cannot become a fork"));
+            return Err(EINVAL);
+        }
+        if self.fork.is_some() {
+            context.error(fmt!("fork: given twice"));
+            return Err(EINVAL);
+        }
+        let base = Path::lookup(context, parameter)?;
+        if !base.is_root() {
+            context.error(fmt!("fork: not the root of a mounted reflinkfs"));
+            return Err(EINVAL);
+        }
+        self.fork = Some(base);
+        self.check_fork(context)
+    }
+
+    /// Checks whether the caller may fork the mount that `fork=` says, if it does: when the option
+    /// is given, and when the fork is made, as a context can be handed to another process.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`; `EINVAL` where the fork would not be bound by what the mount is.
+    pub(crate) fn check_fork(&self, context: &FsContext<'_>) -> Result {
+        let Some(base) = &self.fork else {
+            return Ok(());
+        };
+        if !base.super_block().is_admin() {
+            context.error(fmt!(
+                "fork: needs CAP_SYS_ADMIN in the user namespace that the mount belongs to"
+            ));
+            return Err(EPERM);
+        }
+        if base.is_idmapped() {
+            context.error(fmt!("fork: the mount maps ids: fork one that does not"));
+            return Err(EINVAL);
+        }
+        if base.super_block().info().quota.any() || self.quota.any() {
+            context.error(fmt!("fork: not with quotas"));
+            return Err(EOPNOTSUPP);
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl QuotaOptions {
     }
 
     /// Returns whether any are enabled.
-    fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.enabled.contains(&true)
     }
 

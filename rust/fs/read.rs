@@ -4,6 +4,7 @@
 
 use super::{
     block_of,
+    file_blocks,
     offset_in_block,
     truncate,
     Inode, //
@@ -58,7 +59,7 @@ pub(crate) fn read(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> Result<
 /// Copies some blocks, as far as the memory for them is resident. Returns how many bytes, and how
 /// many it tried to copy.
 fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
-    inode.info().blocks().with_blocks(block_of(pos), |blocks| {
+    inode.blocks().with_blocks(block_of(pos), |blocks| {
         let blocks = &blocks[..blocks.len().min(wanted(pos, to))];
         let len = length(inode, pos, blocks.len(), to);
         let copied = without_faults(|| copy_to_iter(blocks, offset_in_block(pos), len, to));
@@ -70,7 +71,7 @@ fn copy(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, usize) {
 /// it. Returns how many bytes, and why it stopped.
 fn copy_with_faults(inode: &Inode, pos: u64, to: &mut IovIterDest<'_>) -> (usize, Result) {
     let mut blocks = [const { None }; BATCH_BLOCKS];
-    let (found, len) = inode.info().blocks().with_blocks(block_of(pos), |found| {
+    let (found, len) = inode.blocks().with_blocks(block_of(pos), |found| {
         let n = found.len().min(wanted(pos, to));
         blocks[..n].clone_from_slice(&found[..n]);
         (n, length(inode, pos, n, to))
@@ -140,13 +141,13 @@ fn splice_block(inode: &Inode, pos: u64, pipe: &mut Pipe<'_>, len: usize) -> Res
 /// is under way, which may have found just now that it can be written in place; and so is a block
 /// that may have a tail to be wiped, see [`truncate::has_tail`].
 pub(crate) fn get_stable(inode: &Inode, index: u64) -> Result<(BlockRef, u64)> {
-    let (mount, file_blocks) = (inode.super_block().info(), inode.info().blocks());
+    let mount = inode.super_block().info();
     let (found, size) = match inode.try_lock_shared() {
         // The end does not move meanwhile.
         Some(_guard) if !truncate::has_tail(inode, index) => {
-            (file_blocks.get_stable(index), inode.size())
+            (file_blocks::get_stable(inode, index), inode.size())
         }
-        _ => file_blocks.with_blocks(index, |blocks| match blocks {
+        _ => inode.blocks().with_blocks(index, |blocks| match blocks {
             [Some(block), ..] => (StableRef::NeedsCopy(block.clone()), inode.size()),
             _ => (StableRef::Hole, inode.size()),
         }),

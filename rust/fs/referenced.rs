@@ -5,11 +5,14 @@
 //! these blocks do not become shared.
 
 use super::{
+    file_blocks::{
+        BlocksLock,
+        OwnBlocks, //
+    },
     room::Room,
     sort::sort,
     truncate,
-    LockedInode,
-    ReflinkFs, //
+    LockedInode, //
 };
 use crate::{
     dax,
@@ -17,7 +20,6 @@ use crate::{
         Prealloc,
         Tree, //
     },
-    vfs::InvalidateGuard, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -68,12 +70,12 @@ impl Referenced {
     pub(super) fn scan(
         &mut self,
         file: &LockedInode,
-        lock: &InvalidateGuard<'_, ReflinkFs>,
+        lock: BlocksLock<'_, '_>,
         snapshot: &Range<u64>,
         wanted: &Range<u64>,
         room: &mut Room<'_>,
     ) -> Result {
-        let unmapped = dax::unmap_writable_locked(lock, snapshot.clone(), || Ok(()));
+        let unmapped = dax::unmap_writable_locked(&lock, snapshot.clone(), || Ok(()));
         debug_assert!(unmapped.is_ok());
         self.wanted.clear();
         self.owned_in_snapshot.clear();
@@ -82,7 +84,7 @@ impl Referenced {
         let mapped = file.info().dax.mapped();
         let listed = mapped.for_each_referenced(snapshot.clone(), |index| {
             self.found += 1;
-            if file.info().blocks().is_owned(index) {
+            if lock.blocks().is_owned(index) {
                 result = result.and(room.push(&mut self.owned_in_snapshot, index));
             }
             if wanted.contains(&index) {
@@ -91,7 +93,7 @@ impl Referenced {
             Ok(())
         });
         debug_assert!(listed.is_ok());
-        truncate::wipe_tail(file, u64::MAX);
+        truncate::wipe_tail(file, lock.blocks(), u64::MAX);
         sort(&mut self.wanted);
         result
     }
@@ -105,11 +107,10 @@ impl Referenced {
     /// `ENOMEM`, `ENOSPC`.
     pub(super) fn snapshot(
         &self,
-        file: &LockedInode,
+        file_blocks: OwnBlocks<'_>,
         range: &Range<u64>,
         nodes: &mut Prealloc,
     ) -> Result<Tree> {
-        let file_blocks = file.info().blocks();
         let tree = file_blocks.snapshot(range, nodes).and_then(|mut tree| {
             for &index in &self.owned_in_snapshot {
                 tree.remove(index, index + 1, nodes)?;

@@ -4,22 +4,23 @@
 
 use super::{
     blocks_for,
-    file_blocks,
+    file_blocks::{
+        self,
+        BlocksLock,
+        Replaced, //
+    },
     referenced::Referenced,
     room::Room,
+    BlocksGuard,
     Changing,
-    ChargedTree,
-    ReflinkFs, //
+    ChargedTree, //
 };
 use crate::{
     store::{
         Prealloc,
         Tree, //
     },
-    vfs::{
-        cond_resched_killable,
-        InvalidateGuard, //
-    },
+    vfs::cond_resched_killable, //
 };
 use kernel::prelude::*;
 
@@ -43,7 +44,7 @@ const LOCKED_STEPS: u64 = 1 << 10;
 /// is pending; `EBUSY` if the file changes faster than its blocks can be moved. The file is as it
 /// was.
 pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Result {
-    let file_blocks = inode.info().blocks();
+    let file_blocks = inode.blocks();
     file_blocks.check_room_to_share(from..file_blocks::ALL.end, to)?;
     let mut shift = Shift {
         inode,
@@ -59,7 +60,7 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
         let moved = if tries < TRIES {
             drop(lock);
             let moved = moved(&tail, (from, to), &mut Prealloc::on_demand(), u64::MAX)?;
-            lock = inode.invalidate_lock();
+            lock = BlocksGuard::lock(inode)?;
             moved
         } else {
             match moved(&tail, (from, to), shift.room.nodes(false), LOCKED_STEPS) {
@@ -72,12 +73,16 @@ pub(crate) fn shift(inode: &Changing<'_>, from: u64, to: u64, size: u64) -> Resu
             }
         };
         while shift.is_still(&tail) {
-            match shift.commit(&lock, &moved) {
+            match shift.commit(lock.get(), &moved) {
                 Err(_) if shift.room.is_short() => drop(lock),
-                result => return result,
+                result => {
+                    drop(lock);
+                    // After the lock, as what was replaced may be large.
+                    return result.map(drop);
+                }
             }
             shift.room.fill()?;
-            lock = inode.invalidate_lock();
+            lock = BlocksGuard::lock(inode)?;
         }
         tries += 1;
     }
@@ -122,15 +127,15 @@ impl<'a> Shift<'a> {
 
     /// Returns a tree with the blocks that move or go, but for the referenced ones, and
     /// `invalidate_lock`. Only these count as shared while it exists.
-    fn take_tail(&mut self) -> Result<(InvalidateGuard<'a, ReflinkFs>, Tree)> {
+    fn take_tail(&mut self) -> Result<(BlocksGuard<'a>, Tree)> {
         let tail = self.first()..file_blocks::ALL.end;
         let (inode, referenced) = (self.inode, &mut self.referenced);
         self.room.retry(|room| {
             referenced.reserve()?;
-            let lock = inode.invalidate_lock();
-            referenced.scan(inode, &lock, &tail, &tail, room)?;
+            let lock = BlocksGuard::lock(inode)?;
+            referenced.scan(inode, lock.get(), &tail, &tail, room)?;
             let nodes = room.nodes(false);
-            let mut tree = inode.info().blocks().edit_from(tail.start, nodes)?;
+            let mut tree = lock.get().blocks().edit_from(tail.start, nodes)?;
             for &index in &referenced.wanted {
                 tree.remove(index, index + 1, nodes)?;
             }
@@ -143,14 +148,15 @@ impl<'a> Shift<'a> {
         let mut at = self.first();
         let mut is_same = |end| {
             let range = core::mem::replace(&mut at, end + 1)..end;
-            self.inode.info().blocks().is_same(tail, range)
+            self.inode.blocks().is_same(tail, range)
         };
         self.referenced.wanted.iter().all(|&index| is_same(index)) && is_same(file_blocks::ALL.end)
     }
 
-    /// Puts `moved` in the place of the tail, with duplicates of the referenced blocks.
-    fn commit(&mut self, lock: &InvalidateGuard<'_, ReflinkFs>, moved: &Tree) -> Result {
-        let file_blocks = self.inode.info().blocks();
+    /// Puts `moved` in the place of the tail, with duplicates of the referenced blocks. Returns what
+    /// was replaced.
+    fn commit<'l>(&mut self, lock: BlocksLock<'_, 'l>, moved: &Tree) -> Result<Replaced<'l>> {
+        let file_blocks = lock.blocks();
         let tail = self.first()..file_blocks::ALL.end;
         // Stores to referenced blocks went on.
         lock.unmap(tail.clone());
@@ -185,8 +191,8 @@ impl<'a> Shift<'a> {
             // As truncation does: what lies beyond the end is in no private mapping either.
             lock.unmap_even_cows(blocks_for(self.size)..file_blocks::ALL.end);
         }
-        drop(tree.commit());
+        let replaced = tree.commit();
         self.inode.set_size(self.size);
-        Ok(())
+        Ok(replaced)
     }
 }

@@ -32,6 +32,8 @@ use kernel::{
 
 /// What a superblock holds.
 pub(super) struct Summary {
+    /// The number of its device.
+    dev: u32,
     pool: Arc<Pool>,
     inodes: Arc<InodeSpace>,
 }
@@ -48,7 +50,7 @@ macro_rules! attributes {
 
         impl Attributes for All {
             const ATTRIBUTES: &'static [Attribute<Self>] = &[
-                Attribute::new(c"mounts", |all| all.sum(|_| 1)),
+                Attribute::new(c"mounts", |all| all.list.lock().len() as u64),
                 $(Attribute::new($sum, |all| all.sum($sum_value)),)*
             ];
         }
@@ -103,8 +105,9 @@ impl All {
         let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
         sb.set_sysfs_name(&name);
         let summary = Summary {
+            dev: sb.s_dev(),
             pool: sb.info().pool.clone(),
-            inodes: sb.info().inodes.space.clone(),
+            inodes: sb.info().space().clone(),
         };
         let summary = Directory::new(parent, &name, summary)?;
         self.list.lock().push(summary, GFP_KERNEL)?;
@@ -115,7 +118,7 @@ impl All {
     /// before `kill_anon_super` frees the number of the device, which a new mount may get.
     pub(super) fn remove(&self, sb: &SuperBlock<ReflinkFs>) {
         let mut list = self.list.lock();
-        let is_of_sb = |summary: &Directory<Summary>| Arc::ptr_eq(&summary.pool, &sb.info().pool);
+        let is_of_sb = |summary: &Directory<Summary>| summary.dev == sb.s_dev();
         let removed = match list.iter().position(is_of_sb) {
             Some(at) => list.remove(at).ok(),
             None => None,
@@ -125,6 +128,13 @@ impl All {
     }
 
     fn sum(&self, value: fn(&Summary) -> u64) -> u64 {
-        self.list.lock().iter().map(|summary| value(summary)).sum()
+        let list = self.list.lock();
+        // Forks have a pool and what counts as inodes in common.
+        let is_first = |&(i, summary): &(usize, &Directory<Summary>)| {
+            let mut before = list[..i].iter();
+            !before.any(|other| Arc::ptr_eq(&other.pool, &summary.pool))
+        };
+        let firsts = list.iter().enumerate().filter(is_first);
+        firsts.map(|(_, summary)| value(summary)).sum()
     }
 }

@@ -10,20 +10,23 @@ use super::{
     },
     quota_options::QuotaOptions,
     summary::All,
-    FileBlocks,
     ReflinkFs, //
 };
 use crate::{
     memfs::{
+        family::Family,
         quota,
         InodeSpace,
         Inodes, //
     },
-    store::block::{
-        BlockRef,
-        Pool,
-        ZeroBlock,
-        BLOCK_SIZE, //
+    store::{
+        block::{
+            BlockRef,
+            Pool,
+            ZeroBlock,
+            BLOCK_SIZE, //
+        },
+        Tree, //
     },
     sysfs,
     vfs::{
@@ -91,7 +94,7 @@ pub(crate) struct Super {
     /// The blocks of all files.
     pub(crate) pool: Arc<Pool>,
     /// The inodes, and what counts as such, with their limit.
-    pub(super) inodes: Arc<Inodes<FileBlocks>>,
+    pub(super) inodes: Arc<Inodes<Tree>>,
     /// Those of them that stay in the cache.
     pub(super) mapped: Pin<KBox<MappedInodes>>,
     /// Has the blocks that are in no file.
@@ -118,18 +121,53 @@ impl Super {
         let pool = Pool::new(options.blocks.or(default_blocks()))?;
         Ok(Self {
             inodes: Inodes::new(
-                InodeSpace::new(options.inodes.or(default_inodes())),
-                FileBlocks::new(pool.clone()),
+                Family::new(InodeSpace::new(options.inodes.or(default_inodes())))?,
+                Tree::new(pool.clone()),
             )?,
             pool,
             mapped: KBox::pin_init(MappedInodes::new(), GFP_KERNEL)?,
             anon_pool,
             zero_block,
             quota: options.quota.for_mount(),
-            mode: options.mode,
-            uid: options.uid,
-            gid: options.gid,
+            mode: options.mode.unwrap_or(Options::DEFAULT_MODE),
+            uid: options.uid.unwrap_or(options.owner.0),
+            gid: options.gid.unwrap_or(options.owner.1),
         })
+    }
+
+    /// Returns that of a fork, without inodes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENOSPC` where there are as many forks as there may be.
+    pub(crate) fn fork(&self, options: &Options) -> Result<Self> {
+        let anon_pool = Pool::new(None)?;
+        let zero_block = KBox::pin_init(ZeroBlock::new(&anon_pool), GFP_KERNEL)?;
+        let mapped = KBox::pin_init(MappedInodes::new(), GFP_KERNEL)?;
+        let family = self.inodes.family.clone();
+        let inodes = Inodes::new(family.clone(), Tree::new(self.pool.clone()))?;
+        family.add_member()?;
+        Ok(Self {
+            inodes,
+            pool: self.pool.clone(),
+            mapped,
+            anon_pool,
+            zero_block,
+            quota: self.quota.for_mount(),
+            mode: options.mode.unwrap_or(self.mode),
+            uid: options.uid.unwrap_or(self.uid),
+            gid: options.gid.unwrap_or(self.gid),
+        })
+    }
+
+    /// Returns how many inodes there are, and what counts as such, with their limit.
+    pub(super) fn space(&self) -> &Arc<InodeSpace> {
+        &self.inodes.family.space
+    }
+
+    /// Returns whether a file here may share blocks with one of another superblock: of a fork.
+    pub(super) fn shares_blocks(&self, other: &vfs::SuperBlock<ReflinkFs>) -> bool {
+        Arc::ptr_eq(&self.pool, &other.info().pool)
     }
 
     /// Returns the block that stands for holes. `None` if its reference count is high: see
@@ -159,23 +197,35 @@ impl Super {
     /// `EINVAL` for a limit below what is in use, or what quotas would be; nothing has changed.
     pub(crate) fn reconfigure(&self, context: &FsContext<'_>, options: &Options) -> Result {
         self.quota.may_become(context, &options.quota)?;
-        let used = self.inodes.space.used();
+        let used = self.space().used();
         if let Limit::At(inodes) = options.inodes {
             if inodes < used {
                 context.error(fmt!("nr_inodes={inodes}: {used} are in use already"));
                 return Err(EINVAL);
             }
         }
+        self.set_limits(options).inspect_err(|_| {
+            context.error(fmt!(
+                "size: {} blocks are in use already",
+                self.pool.charged()
+            ));
+        })
+    }
+
+    /// Changes the limits of the family.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a limit below what is in use; nothing has changed.
+    pub(super) fn set_limits(&self, options: &Options) -> Result {
+        if matches!(options.inodes, Limit::At(inodes) if inodes < self.space().used()) {
+            return Err(EINVAL);
+        }
         if options.blocks != Limit::Default {
-            self.pool.set_limit(options.blocks.or(0)).inspect_err(|_| {
-                context.error(fmt!(
-                    "size: {} blocks are in use already",
-                    self.pool.charged()
-                ));
-            })?;
+            self.pool.set_limit(options.blocks.or(0))?;
         }
         if options.inodes != Limit::Default {
-            self.inodes.space.set_max_inodes(options.inodes.or(0));
+            self.space().set_max_inodes(options.inodes.or(0));
         }
         Ok(())
     }
@@ -188,7 +238,7 @@ impl Super {
             Some(blocks) => seq_print!(line, ",size={}k", blocks.saturating_mul(kib)),
             None => seq_print!(line, ",size=0"),
         }
-        match self.inodes.space.max_inodes() {
+        match self.space().max_inodes() {
             Some(inodes) if inodes == default_inodes() => (),
             Some(inodes) => seq_print!(line, ",nr_inodes={inodes}"),
             None => seq_print!(line, ",nr_inodes=0"),
@@ -210,7 +260,7 @@ impl Super {
     pub(crate) fn statfs(&self) -> vfs::StatFs {
         vfs::StatFs {
             blocks: (self.pool.limit(), self.pool.charged()),
-            inodes: (self.inodes.space.max_inodes(), self.inodes.space.used()),
+            inodes: (self.space().max_inodes(), self.space().used()),
         }
     }
 }
@@ -219,6 +269,8 @@ impl Drop for Super {
     fn drop(&mut self) {
         // The inodes are gone, and with the records all trees.
         self.inodes.clear(vfs::cond_resched);
-        self.pool.close();
+        if self.inodes.family.remove_member() {
+            self.pool.close();
+        }
     }
 }

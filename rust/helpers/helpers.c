@@ -45,6 +45,7 @@
 #include "slab.c"
 #include "statfs.c"
 #include "uaccess.c"
+#include "user_namespace.c"
 #include "userfaultfd_k.c"
 #include "workqueue.c"
 #include "xacct.c"

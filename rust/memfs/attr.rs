@@ -6,7 +6,8 @@ use super::{
     fileattr,
     posix_acl,
     quota,
-    MemFs, //
+    MemFs,
+    Transaction, //
 };
 use crate::{
     bindings,
@@ -17,7 +18,8 @@ use crate::{
         IdMap,
         Inode,
         Kstat,
-        LockedInode, //
+        LockedInode,
+        UpdateTime, //
     },
 };
 use kernel::prelude::*;
@@ -34,7 +36,7 @@ pub(crate) fn getattr<T: MemFs>(
     let (attributes, mask) = fileattr::statx_attributes(inode);
     stat.set_attributes(attributes, mask);
     if request_mask & bindings::STATX_BTIME != 0 {
-        stat.set_btime(T::info(inode).record().btime);
+        stat.set_btime(T::info(inode).record.read().btime.get());
     }
     if request_mask & bindings::STATX_DIOALIGN != 0 && inode.is_reg() {
         // No alignment is needed. But a caller may take the answer for the size of a disk's
@@ -75,6 +77,8 @@ pub(crate) fn setattr<T: MemFs>(
     if let Some(size) = attr.size() {
         truncate(&Changing::begin_setattr(inode, idmap, dentry)?, size)?;
     }
+    let transaction = Transaction::begin([&**inode])?;
+    let [exclusive] = transaction.each();
     if changes_owner {
         quota::transfer(inode, idmap, &attr)?;
     }
@@ -83,6 +87,23 @@ pub(crate) fn setattr<T: MemFs>(
     if resized {
         inode.set_mtime_ctime_current();
     }
-    chmod.commit(inode);
+    chmod.commit(exclusive);
     Ok(())
+}
+
+/// Updates the access time, or the others. A read changes nothing for whose sake a record would
+/// have to be copied: its time is kept with the inode only, where a fork has the record, too.
+///
+/// # Errors
+///
+/// `EAGAIN` where that may not wait; `ENOMEM`, `ENOSPC`.
+pub(crate) fn update_time<T: MemFs>(inode: &Inode<T>, time: UpdateTime) -> Result {
+    let transaction = match time.may_wait() {
+        true => Some(Transaction::begin([inode])?),
+        false => Transaction::try_begin([inode]),
+    };
+    if transaction.is_none() && !time.is_atime() {
+        return Err(EAGAIN);
+    }
+    inode.update_time(time)
 }

@@ -19,10 +19,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::Relaxed, //
-    },
+    sync::aref::ARef, //
 };
 
 /// Generation, low and high half of the number.
@@ -53,7 +50,7 @@ impl<T: MemFs> ExportOperations<T> for ExportFs {
     }
 
     fn get_parent(dir: &Inode<T>) -> Result<ARef<Inode<T>>> {
-        let parent = T::info(dir).record().parent.load(Relaxed);
+        let parent = T::info(dir).record.read().parent;
         iget(dir.super_block(), parent)
     }
 }

@@ -3,7 +3,11 @@
 //! The flags that `chattr(1)` changes: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`. Compare
 //! `shmem_fileattr_set`.
 
-use super::MemFs;
+use super::{
+    transaction::Exclusive,
+    MemFs,
+    Transaction, //
+};
 use crate::{
     bindings,
     compat::EOPNOTSUPP,
@@ -14,10 +18,7 @@ use crate::{
         NewInode, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::Relaxed, //
-};
+use kernel::prelude::*;
 
 /// What can be changed: `+i`, `+a`, `+d`, `+A`, as on tmpfs, and `+S`, `+D`, which change nothing
 /// where nothing is written back.
@@ -62,55 +63,77 @@ fn translate(table: &[(u32, u32)], flags: u32) -> (u32, u32) {
     (to, mask)
 }
 
-fn set_flags<T: MemFs>(inode: &LockedInode<T>, flags: u32) {
+/// Sets the flags that the VFS enforces.
+fn set_vfs_flags<T: MemFs>(inode: &LockedInode<T>, flags: u32) {
     let (vfs_flags, mask) = translate(&VFS_FLAGS, flags);
     inode.set_flags(vfs_flags, mask);
-    T::info(inode).record().fsflags.store(flags, Relaxed);
+}
+
+/// Sets the flags in the record.
+fn set_flags<T: MemFs>(inode: Exclusive<'_, T>, flags: u32) {
+    inode.write().fsflags = flags;
+}
+
+fn flags<T: MemFs>(inode: &Inode<T>) -> u32 {
+    T::info(inode).record.read().fsflags
 }
 
 /// Sets the flags of a new inode as its record says.
 pub(super) fn read<T: MemFs>(inode: &NewInode<T>) {
-    set_flags(inode, T::info(inode).record().fsflags.load(Relaxed));
+    set_vfs_flags(inode, flags(inode));
 }
 
 /// Gives a new inode the flags that it inherits from `dir`.
-pub(super) fn inherit<T: MemFs>(inode: &NewInode<T>, dir: &Inode<T>) {
+///
+/// # Errors
+///
+/// None, as a new inode's record is its own.
+pub(super) fn inherit<T: MemFs>(inode: &NewInode<T>, dir: &Inode<T>) -> Result {
     let mut inherited = INHERITED;
     if inode.is_dir() {
         inherited |= INHERITED_BY_DIRECTORIES;
     }
-    match T::info(dir).record().fsflags.load(Relaxed) & inherited {
-        0 => (),
-        flags => set_flags(inode, flags),
+    let flags = flags(dir) & inherited;
+    if flags != 0 {
+        let transaction = Transaction::begin([&***inode])?;
+        let [exclusive] = transaction.each();
+        set_vfs_flags(inode, flags);
+        set_flags(exclusive, flags);
     }
+    Ok(())
 }
 
 /// Returns the flags as `STATX_ATTR_*`, and all that there may be.
 pub(super) fn statx_attributes<T: MemFs>(inode: &Inode<T>) -> (u64, u64) {
-    let flags = T::info(inode).record().fsflags.load(Relaxed);
+    let flags = flags(inode);
     let (attributes, mask) = translate(&STATX_ATTRIBUTES, flags);
     (attributes.into(), mask.into())
 }
 
 /// Reports the flags.
 pub(crate) fn get<T: MemFs>(inode: &Inode<T>, mut fa: FileKattr<'_>) {
-    fa.fill_flags(T::info(inode).record().fsflags.load(Relaxed));
+    fa.fill_flags(flags(inode));
 }
 
 /// Sets the flags.
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` for flags that are not [`MODIFIABLE`], and for anything but flags.
+/// `EOPNOTSUPP` for flags that are not [`MODIFIABLE`], and for anything but flags; `ENOMEM`,
+/// `ENOSPC`.
 pub(crate) fn set<T: MemFs>(inode: &LockedInode<T>, fa: FileKattr<'_>) -> Result {
     let flags = fa.flags();
     if fa.has_fsx() || flags & !MODIFIABLE != 0 {
         return Err(EOPNOTSUPP);
     }
-    set_flags(inode, flags);
+    let transaction = Transaction::begin([&**inode])?;
+    let [exclusive] = transaction.each();
+    set_vfs_flags(inode, flags);
+    set_flags(exclusive, flags);
+    inode.set_ctime_current();
+    drop(transaction);
     if flags & bindings::FS_IMMUTABLE_FL != 0 {
         T::unmap(inode);
     }
-    inode.set_ctime_current();
     Ok(())
 }

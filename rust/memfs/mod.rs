@@ -9,10 +9,12 @@
 //!
 //! | module | concern | compare |
 //! |---|---|---|
-//! | [`record`], [`inodes`] | what files are, whether their inodes are in the cache or not | `ext4_iget` |
+//! | [`record`], `xattrs`, [`inodes`] | what files are, whether their inodes are in the cache or not | |
+//! | [`iget`] | inodes made of records, and evicted | `ext4_iget` |
+//! | [`family`], [`transaction`], [`fork`] | what is shared with forks, and how it is changed | `xfs_trans_*` |
 //! | [`space`] | how many inodes and bytes of attributes there may be | `shmem_reserve_inode` |
 //! | [`names`] | the names in a directory | `simple_offset_*` |
-//! | [`namei`] | looking up, creating, linking, renaming | `shmem_mknod`, `shmem_rename2` |
+//! | `edit`, [`namei`] | looking up, creating, linking, renaming | `shmem_mknod`, `shmem_rename2` |
 //! | [`readdir`] | listing directories | `simple_offset_*` |
 //! | [`attr`] | `stat`, `chmod`, `chown`, `utimes` | `shmem_getattr`, `shmem_setattr` |
 //! | [`fileattr`] | `chattr` | `shmem_fileattr_set` |
@@ -22,8 +24,12 @@
 //! | [`quota`] | charges, and limits in memory | `mm/shmem_quota.c` |
 
 pub(crate) mod attr;
+mod edit;
 pub(crate) mod exportfs;
+pub(crate) mod family;
 pub(crate) mod fileattr;
+pub(crate) mod fork;
+pub(crate) mod iget;
 pub(crate) mod inodes;
 pub(crate) mod namei;
 mod names;
@@ -32,37 +38,44 @@ pub(crate) mod quota;
 pub(crate) mod readdir;
 pub(crate) mod record;
 pub(crate) mod space;
+pub(crate) mod transaction;
 pub(crate) mod xattr;
+mod xattrs;
 
 pub(crate) use self::{
     inodes::Inodes,
-    space::InodeSpace, //
+    record::Data,
+    space::InodeSpace,
+    transaction::Transaction, //
 };
 
-use self::record::{
-    Record,
-    RecordCell, //
+use self::{
+    record::{
+        ReadRecord,
+        RecordCell, //
+    },
+    space::NodeCharge, //
 };
-use crate::vfs::{
-    Dquots,
-    FileSystem,
-    Inode,
-    LockedInode,
-    NewInode,
-    SuperBlock, //
+use crate::{
+    store::MapNodes,
+    vfs::{
+        Dquots,
+        FileSystem,
+        Inode,
+        LockedInode,
+        NewInode,
+        SuperBlock, //
+    },
 };
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
 /// A filesystem that keeps everything in memory.
 pub(crate) trait MemFs: FileSystem {
     /// The data of a regular file.
-    type Data: Send + Sync;
+    type Data: Data;
 
-    /// Returns an initialiser for the data of an empty file.
-    fn new_data(sb: &SuperBlock<Self>) -> impl PinInit<Self::Data>;
+    /// Returns the data of an empty file.
+    fn new_data(sb: &SuperBlock<Self>) -> Self::Data;
 
     /// Returns what is kept with an inode for this layer.
     fn info(inode: &Inode<Self>) -> &InodeInfo<Self::Data>;
@@ -96,29 +109,39 @@ pub(crate) trait MemFs: FileSystem {
 }
 
 /// What is kept with an inode in the cache.
+#[pin_data]
 pub(crate) struct InodeInfo<D> {
+    #[pin]
     record: RecordCell<D>,
-    unset: Arc<Record<D>>,
     dquots: Dquots,
 }
 
-impl<D> InodeInfo<D> {
-    /// Makes that of an inode without a record, of a superblock with these inodes.
-    pub(crate) fn new(inodes: &Inodes<D>) -> Self {
-        Self {
-            record: RecordCell::new(),
-            unset: inodes.unset.clone(),
+impl<D: Data> InodeInfo<D> {
+    /// Returns an initialiser for an inode without a record, of a superblock with these inodes.
+    pub(crate) fn new(inodes: &Inodes<D>) -> impl PinInit<Self> + '_ {
+        pin_init!(Self {
+            record <- RecordCell::new(inodes.unset()),
             dquots: Dquots::new(),
-        }
+        })
     }
 
-    /// Returns the record.
-    pub(crate) fn record(&self) -> &Record<D> {
-        self.record.get().unwrap_or(&self.unset)
+    /// Locks the record to look at it. Nothing sleeps meanwhile.
+    pub(crate) fn record(&self) -> ReadRecord<'_, D> {
+        self.record.read()
     }
 
     /// Returns the references to dquots, for [`dquots`](crate::vfs::SuperOperations::dquots).
     pub(crate) fn dquots(&self) -> &Dquots {
         &self.dquots
     }
+}
+
+/// Allocates what is missing in `nodes`, for names or attributes.
+///
+/// # Errors
+///
+/// `ENOMEM`, `ENOSPC`.
+fn fill_nodes<T: MemFs, V>(inode: &Inode<T>, nodes: &mut MapNodes<V, NodeCharge>) -> Result {
+    let space = &T::inodes(inode.super_block()).family.space;
+    nodes.fill(GFP_KERNEL_ACCOUNT, || NodeCharge::new(space))
 }

@@ -7,18 +7,32 @@
 
 use super::{
     attr,
-    fileattr,
-    inodes,
-    names::{
-        Names,
-        NewEntry, //
+    edit::{
+        edit_names,
+        hash,
+        NameEdit, //
     },
+    family::Epoch,
+    fileattr,
+    iget,
+    inodes::{
+        TableEdit,
+        ROOT_INO, //
+    },
+    names::Names,
     posix_acl,
     quota,
     readdir::DirFileOps,
-    record::Record,
+    record::{
+        Content,
+        Record, //
+    },
+    space::InodeCharge,
+    transaction::Exclusive,
     xattr,
-    MemFs, //
+    xattrs::Xattrs,
+    MemFs,
+    Transaction, //
 };
 use crate::{
     bindings,
@@ -41,19 +55,18 @@ use crate::{
         NewInode,
         PosixAcl,
         SuperBlock,
-        TmpFile, //
+        Time,
+        TmpFile,
+        UpdateTime, //
     },
 };
 use kernel::{
     prelude::*,
+    str::CString,
     sync::{
         aref::ARef,
-        atomic::Relaxed,
-        lock::{
-            mutex::MutexBackend,
-            Guard, //
-        }, //
-    },
+        Arc, //
+    }, //
 };
 
 /// Up to how many bytes, the NUL included, the target of a symbolic link counts as part of the
@@ -83,7 +96,9 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
             return Err(ENAMETOOLONG);
         }
         let hash = hash(dir, dentry.name());
-        let ino = names_of(dir).lookup(hash, dentry.name());
+        let record = T::info(dir).record.read();
+        let ino = record.names.get(hash, dentry.name()).map(|entry| entry.ino);
+        drop(record);
         let inode = match ino {
             Some(ino) => Some(iget(dir.super_block(), ino)?),
             None => None,
@@ -125,21 +140,37 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
     }
 
     fn link(inode: &LockedInode<T>, dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-        let entry = new_entry(name, inode)?;
+        let mut edits = [NameEdit::set(0, name, inode)?];
         // The first name, of a file opened with O_TMPFILE, comes with the inode.
         let is_first = inode.nlink() == 0;
+        let mut table = TableEdit::NONE;
         if is_first {
-            inodes::insert(inode)?;
+            inode.inc_nlink();
+            table.insert = Some(inode);
+            let linked = T::linked(inode);
+            linked.inspect_err(|_| inode.drop_nlink())?;
         } else {
-            T::inodes(dir.super_block()).space.reserve_name()?;
+            reserve_name(inode)?;
         }
-        inode.inc_nlink();
-        let linked = if is_first { T::linked(inode) } else { Ok(()) };
-        linked
-            .and_then(|()| set_name(dir, entry))
-            .inspect_err(|_| drop_link(inode))?;
-        dir.set_mtime_ctime_current();
-        inode.set_ctime_current();
+        let linked = edit_names(
+            [&**dir, &**inode],
+            &mut edits,
+            &table,
+            |[_, _]: [Exclusive<'_, T>; 2]| {
+                if !is_first {
+                    inode.inc_nlink();
+                }
+                dir.set_mtime_ctime_current();
+                inode.set_ctime_current();
+            },
+        );
+        linked.inspect_err(|_| match is_first {
+            true => {
+                inode.drop_nlink();
+                T::unlinked(inode);
+            }
+            false => free_name(inode),
+        })?;
         name.instantiate(inode);
         Ok(())
     }
@@ -187,42 +218,36 @@ impl<T: MemFs> InodeOperations<T> for DirInodeOps {
     }
 }
 
-/// Returns the inode of a number, see [`inodes::iget`].
+/// Returns the inode of a number, see [`iget::iget`].
 pub(super) fn iget<T: MemFs>(sb: &SuperBlock<T>, ino: u64) -> Result<ARef<Inode<T>>> {
-    inodes::iget(sb, ino, set_operations)
+    iget::iget(sb, ino, set_operations)
 }
 
-/// Returns the names in a directory, locked.
-fn names_of<T: MemFs>(dir: &Inode<T>) -> Guard<'_, Names, MutexBackend> {
-    T::info(dir).record().names.lock()
+/// Counts a further name of an inode.
+///
+/// # Errors
+///
+/// `ENOSPC`, `ENOMEM`.
+fn reserve_name<T: MemFs>(inode: &LockedInode<T>) -> Result {
+    let transaction = Transaction::begin([&**inode])?;
+    let [inode] = transaction.each();
+    let mut record = inode.write();
+    record.charge.add_name()
 }
 
-/// Returns the hash of a name in `dir`.
-fn hash<T: MemFs>(dir: &Inode<T>, name: &[u8]) -> u64 {
-    T::inodes(dir.super_block()).key.hash(name)
-}
-
-/// Returns an entry that has a name lead to an inode.
-fn new_entry<T: MemFs>(name: &Dentry<T>, inode: &Inode<T>) -> Result<NewEntry> {
-    NewEntry::new(name.name(), inode.ino(), inode.file_type())
-}
-
-/// Has a name in `dir` lead to an inode, see [`Names::set`].
-fn set_name<T: MemFs>(dir: &LockedInode<T>, entry: NewEntry) -> Result {
-    let hash = hash(dir, entry.name());
-    names_of(dir).set(hash, entry)
-}
-
-/// Removes a name from `dir`, see [`Names::remove`].
-fn remove_name<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-    let name = name.name();
-    let hash = hash(dir, name);
-    names_of(dir).remove(hash, name)
+/// Counts a name of an inode less.
+fn free_name<T: MemFs>(inode: &LockedInode<T>) {
+    // Cannot fail but where a fork was made just now: that counts one more then.
+    if let Ok(transaction) = Transaction::begin([&**inode]) {
+        let [inode] = transaction.each();
+        inode.write().charge.remove_name();
+    }
 }
 
 /// Returns whether `name` is not that of a directory with names in it.
 fn is_empty<T: MemFs>(name: &Dentry<T>) -> bool {
-    name.inode().is_none_or(|inode| names_of(inode).is_empty())
+    name.inode()
+        .is_none_or(|inode| T::info(inode).record.read().names.is_empty())
 }
 
 /// Returns the permissions in a mode, without the file type.
@@ -250,7 +275,7 @@ fn new_inode<T: MemFs>(
     };
     let mut inode = new_uncharged(dir.super_block(), idmap, Some(dir), mode, target)?;
     quota::alloc_inode(&inode)?;
-    fileattr::inherit(&inode, dir);
+    fileattr::inherit(&inode, dir)?;
     posix_acl::inherit(&inode, dir)?;
     match kind {
         NewKind::Regular => (),
@@ -283,19 +308,29 @@ fn new_uncharged<T: MemFs>(
     mode: u16,
     target: Option<&CStr>,
 ) -> Result<NewInode<T>> {
-    let space = &T::inodes(sb).space;
-    let ino = space.reserve_inode()?;
-    let new = || {
-        let inode = NewInode::new(sb, ino)?;
-        inode.init_owner(idmap, dir, mode);
-        let record = Record::new(inode.init_timestamps(), target, T::new_data(sb))?;
-        let parent = dir.map_or(ino, Inode::ino);
-        record.parent.store(parent, Relaxed);
-        T::info(&inode).record.set(record);
-        Ok(inode)
+    let space = &T::inodes(sb).family.space;
+    let charge = InodeCharge::new(space)?;
+    let target = match target {
+        Some(target) => Some(Arc::new(CString::try_from(target)?, GFP_KERNEL_ACCOUNT)?),
+        None => None,
     };
-    // With the record, `evict_inode` frees it.
-    new().inspect_err(|_| space.free_inode())
+    let inode = NewInode::new(sb, space.new_ino())?;
+    inode.init_owner(idmap, dir, mode);
+    let content = Content {
+        epoch: Epoch::PRIVATE,
+        attrs: Default::default(),
+        btime: Time::new(inode.init_timestamps()),
+        fsflags: 0,
+        parent: dir.map_or(inode.ino(), Inode::ino),
+        target,
+        names: Names::new(),
+        xattrs: Xattrs::new(),
+        charge,
+        data: T::new_data(sb),
+    };
+    let record = Record::new(content, GFP_KERNEL_ACCOUNT)?;
+    drop(T::info(&inode).record.set(record, false));
+    Ok(inode)
 }
 
 /// Gives a new inode the tables of operations of its file type.
@@ -317,10 +352,9 @@ pub(super) fn set_operations<T: MemFs>(inode: &NewInode<T>) -> Result {
                 .set_fops(FileOps::new::<DirFileOps>());
         }
         bindings::S_IFLNK => {
-            let target = T::info(inode).record().target.as_deref();
-            let target = CStr::from_bytes_with_nul(target.ok_or(EINVAL)?).map_err(|_| EINVAL)?;
+            let target = T::info(inode).record.read().target.clone();
             inode.set_iops(InodeOps::new::<SymlinkInodeOps>());
-            inode.set_link(target)?;
+            inode.set_link(&target.ok_or(EINVAL)?)?;
         }
         _ => {
             inode
@@ -350,8 +384,36 @@ pub(crate) fn new_root<T: MemFs>(
     inode.init_dir();
     set_operations(&inode)?;
     inode.insert_locked()?;
-    inodes::insert(&inode)?;
+    let table = TableEdit {
+        insert: Some(&**inode),
+        remove: None,
+    };
+    edit_names([&**inode], &mut [], &table, |[_]: [Exclusive<'_, T>; 1]| ())?;
     Ok(inode.unlock())
+}
+
+/// Returns the inode of the root directory of a fork, with this mode and owner, where they are not
+/// to be those of the base.
+///
+/// # Errors
+///
+/// `ENOMEM`, `ENOSPC`.
+pub(crate) fn root_of_fork<T: MemFs>(
+    sb: &SuperBlock<T>,
+    mode: Option<u16>,
+    uid: Option<bindings::kuid_t>,
+    gid: Option<bindings::kgid_t>,
+) -> Result<ARef<Inode<T>>> {
+    let root = iget(sb, ROOT_INO)?;
+    if mode.is_some() || uid.is_some() || gid.is_some() {
+        let locked = root.lock();
+        let transaction = Transaction::begin([&**locked])?;
+        locked.set_mode(mode.map_or(root.mode(), |mode| bindings::S_IFDIR as u16 | mode));
+        let attrs = root.attrs();
+        locked.set_owner(uid.unwrap_or(attrs.uid), gid.unwrap_or(attrs.gid));
+        drop(transaction);
+    }
+    Ok(root)
 }
 
 /// Creates an inode under `name`. Timestamps and link counts change as `fs/libfs.c` has them.
@@ -367,53 +429,88 @@ fn create<T: MemFs>(
     kind: NewKind<'_>,
 ) -> Result {
     let inode = new_inode(idmap, dir, Some(name), mode, kind)?;
-    let entry = new_entry(name, &inode)?;
-    inodes::insert(&inode)?;
-    set_name(dir, entry).inspect_err(|_| inodes::remove(&inode))?;
-    if inode.is_dir() {
-        // Its "..".
-        dir.inc_nlink();
-    }
-    dir.set_mtime_ctime_current();
+    let mut edits = [NameEdit::set(0, name, &inode)?];
+    let table = TableEdit {
+        insert: Some(&**inode),
+        remove: None,
+    };
+    edit_names(
+        [&**dir, &**inode],
+        &mut edits,
+        &table,
+        |[_, _]: [Exclusive<'_, T>; 2]| {
+            if inode.is_dir() {
+                // Its "..".
+                dir.inc_nlink();
+            }
+            dir.set_mtime_ctime_current();
+        },
+    )?;
     inode.instantiate(name);
     Ok(())
+}
+
+/// Returns whether an inode loses its last name when it loses one.
+fn loses_last_name<T: MemFs>(inode: &Inode<T>) -> bool {
+    inode.is_dir() || inode.nlink() == 1
 }
 
 /// Removes `name`, if it is one. A directory must be empty.
 ///
 /// # Errors
 ///
-/// Those of [`Names::remove`]; nothing has changed.
+/// `ENOMEM`, `ENOSPC` where a fork has the names of the directory, too; nothing has changed.
 fn remove<T: MemFs>(dir: &LockedInode<T>, name: &Dentry<T>) -> Result {
-    if let Some(inode) = name.inode() {
-        remove_name(dir, name)?;
+    let Some(inode) = name.inode() else {
+        return Ok(());
+    };
+    let mut edits = [NameEdit::remove(0, name, inode)];
+    let (table, kept) = loss(dir, inode);
+    edit_names([&**dir, kept], &mut edits, &table, |[_, kept]| {
         dir.set_mtime_ctime_current();
-        drop_links(dir, inode);
-    }
+        drop_links(dir, inode, kept);
+    })?;
+    unlinked(inode);
     Ok(())
 }
 
+/// Returns what the loss of a name in `dir` is in the table, and the inode whose record changes
+/// with it: not that of the last name, whose inode alone has it from then on, or a fork.
+fn loss<'e, T: MemFs>(
+    dir: &'e LockedInode<T>,
+    inode: &'e Inode<T>,
+) -> (TableEdit<'e, T>, &'e Inode<T>) {
+    match loses_last_name(inode) {
+        true => (
+            TableEdit {
+                insert: None,
+                remove: Some(inode),
+            },
+            dir,
+        ),
+        false => (TableEdit::NONE, inode),
+    }
+}
+
 /// Drops the links that a name in `dir` stands for, which is gone. The VFS holds the locks of both
-/// inodes.
-fn drop_links<T: MemFs>(dir: &LockedInode<T>, inode: &Inode<T>) {
+/// inodes. `kept` is the inode, if it has other names.
+fn drop_links<T: MemFs>(dir: &LockedInode<T>, inode: &Inode<T>, kept: Exclusive<'_, T>) {
     inode.set_ctime_current();
     if inode.is_dir() {
         // ".." and ".".
         dir.drop_nlink();
         inode.drop_nlink();
     }
-    drop_link(inode);
+    inode.drop_nlink();
+    if inode.nlink() > 0 {
+        kept.write().charge.remove_name();
+    }
 }
 
-/// Drops a link of an inode.
-fn drop_link<T: MemFs>(inode: &Inode<T>) {
-    inode.drop_nlink();
+/// Tells the filesystem if an inode has lost its last name.
+fn unlinked<T: MemFs>(inode: &Inode<T>) {
     if inode.nlink() == 0 {
-        inodes::remove(inode);
         T::unlinked(inode);
-    } else {
-        // It was counted as an inode.
-        T::inodes(inode.super_block()).space.free_inode();
     }
 }
 
@@ -421,7 +518,7 @@ fn drop_link<T: MemFs>(inode: &Inode<T>) {
 ///
 /// # Errors
 ///
-/// `ENOMEM`; nothing has changed.
+/// `ENOMEM`, `ENOSPC`; nothing has changed.
 fn exchange<T: MemFs>(
     dir: &LockedInode<T>,
     name: &Dentry<T>,
@@ -431,23 +528,30 @@ fn exchange<T: MemFs>(
     let (Some(inode), Some(other_inode)) = (name.inode(), other.inode()) else {
         return Err(EINVAL);
     };
-    let (entry, other_entry) = (new_entry(name, other_inode)?, new_entry(other, inode)?);
-    set_name(dir, entry)?;
-    set_name(other_dir, other_entry)?;
-    moved(inode, dir, other_dir);
-    moved(other_inode, other_dir, dir);
-    dir.set_mtime_ctime_current();
-    other_dir.set_mtime_ctime_current();
-    Ok(())
+    let mut edits = [
+        NameEdit::set(0, name, other_inode)?,
+        NameEdit::set(1, other, inode)?,
+    ];
+    edit_names(
+        [&**dir, &**other_dir, inode, other_inode],
+        &mut edits,
+        &TableEdit::NONE,
+        |[_, _, inode, other_inode]| {
+            moved(inode, dir, other_dir);
+            moved(other_inode, other_dir, dir);
+            dir.set_mtime_ctime_current();
+            other_dir.set_mtime_ctime_current();
+        },
+    )
 }
 
 /// Notes that the name of `inode` has moved from one directory to another.
-fn moved<T: MemFs>(inode: &Inode<T>, old_dir: &LockedInode<T>, new_dir: &LockedInode<T>) {
+fn moved<T: MemFs>(inode: Exclusive<'_, T>, old_dir: &LockedInode<T>, new_dir: &LockedInode<T>) {
     inode.set_ctime_current();
     if inode.is_dir() && !core::ptr::eq(old_dir, new_dir) {
         old_dir.drop_nlink();
         new_dir.inc_nlink();
-        T::info(inode).record().parent.store(new_dir.ino(), Relaxed);
+        inode.write().parent = new_dir.ino();
     }
 }
 
@@ -465,26 +569,42 @@ fn rename<T: MemFs>(
     whiteout: Option<NewInode<T>>,
 ) -> Result {
     let inode = old.inode().ok_or(EINVAL)?;
-    let entry = new_entry(new, inode)?;
-    match whiteout {
-        Some(whiteout) => {
-            let old_entry = new_entry(old, &whiteout)?;
-            inodes::insert(&whiteout)?;
-            set_name(new_dir, entry).inspect_err(|_| inodes::remove(&whiteout))?;
-            set_name(old_dir, old_entry)?;
-            drop(whiteout.unlock());
-        }
-        None => {
-            set_name(new_dir, entry)?;
-            remove_name(old_dir, old)?;
-        }
-    }
+    let whiteout_inode: Option<&Inode<T>> = whiteout.as_ref().map(|whiteout| &***whiteout);
+    let mut edits = [
+        NameEdit::set(1, new, inode)?,
+        match whiteout_inode {
+            Some(whiteout) => NameEdit::set(0, old, whiteout)?,
+            None => NameEdit::remove(0, old, inode),
+        },
+    ];
+    let (mut table, kept) = match new.inode() {
+        Some(replaced) => loss(new_dir, replaced),
+        None => (TableEdit::NONE, &**new_dir),
+    };
+    table.insert = whiteout_inode;
+    edit_names(
+        [
+            &**old_dir,
+            &**new_dir,
+            inode,
+            kept,
+            whiteout_inode.unwrap_or(old_dir),
+        ],
+        &mut edits,
+        &table,
+        |[_, _, inode, kept, _]| {
+            if let Some(replaced) = new.inode() {
+                drop_links(new_dir, replaced, kept);
+            }
+            moved(inode, old_dir, new_dir);
+            old_dir.set_mtime_ctime_current();
+            new_dir.set_mtime_ctime_current();
+        },
+    )?;
     if let Some(replaced) = new.inode() {
-        drop_links(new_dir, replaced);
+        unlinked(replaced);
     }
-    moved(inode, old_dir, new_dir);
-    old_dir.set_mtime_ctime_current();
-    new_dir.set_mtime_ctime_current();
+    drop(whiteout.map(NewInode::unlock));
     Ok(())
 }
 
@@ -501,6 +621,10 @@ impl<T: MemFs> InodeOperations<T> for AttrInodeOps {
         attr: Iattr<'_>,
     ) -> Result {
         attr::setattr(idmap, dentry, inode, attr, |_, _| Err(EINVAL))
+    }
+
+    fn update_time(inode: &Inode<T>, time: UpdateTime) -> Result {
+        attr::update_time(inode, time)
     }
 
     fn getattr(idmap: IdMap<'_>, inode: &Inode<T>, stat: Kstat<'_>, request_mask: u32) -> Result {

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The names in a directory.
+//! Values by name: the names in a directory, and the extended attributes of an inode.
 //!
 //! They are in a persistent map, by **position**: a hash of the name, and a number that tells names
 //! with the same hash apart. The caller hashes, with a secret that no user knows. readdir reports the
 //! position. So one structure serves lookups and listings, and the position of a name does not
 //! depend on what other names come and go. ext4 and XFS list by a hash, too.
 //!
-//! The map is persistent so that a directory can be shared between forks of a filesystem.
+//! The map is persistent so that a directory can be shared between forks of a filesystem. It is
+//! changed under a spinlock, with nodes that were allocated before.
 
 use crate::store::{
     Map,
+    MapNodes,
     NewItem,
     Prefix, //
 };
@@ -34,13 +36,18 @@ const HASH_BITS: u32 = 63 - NUMBER_BITS;
 const INLINE_BYTES: usize = 30;
 
 /// A name, without a NUL.
-enum Name {
+pub(super) enum Name {
     Inline { len: u8, bytes: [u8; INLINE_BYTES] },
     Allocated(KVec<u8>),
 }
 
 impl Name {
-    fn new(name: &[u8]) -> Result<Self> {
+    /// Returns a copy of `name`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(name: &[u8]) -> Result<Self> {
         let mut bytes = [0; INLINE_BYTES];
         if let Some(to) = bytes.get_mut(..name.len()) {
             to.copy_from_slice(name);
@@ -52,12 +59,18 @@ impl Name {
         Ok(Self::Allocated(allocated))
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Inline { len, bytes } => &bytes[..usize::from(*len).min(INLINE_BYTES)],
             Self::Allocated(bytes) => bytes,
         }
     }
+}
+
+/// A value with a name.
+pub(super) trait Named {
+    /// Returns the name.
+    fn name(&self) -> &[u8];
 }
 
 /// What a name in a directory leads to.
@@ -70,44 +83,40 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns the name.
-    pub(super) fn name(&self) -> &[u8] {
-        self.name.as_bytes()
-    }
-}
-
-/// An entry that is to be set.
-pub(super) struct NewEntry(NewItem<Entry>);
-
-impl NewEntry {
-    /// Allocates one, for a name that is to lead to an inode.
+    /// Returns one, for a name that is to lead to an inode.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(super) fn new(name: &[u8], ino: u64, file_type: u32) -> Result<Self> {
-        let entry = Entry {
+        Ok(Self {
             name: Name::new(name)?,
             ino,
             file_type,
-        };
-        Ok(Self(NewItem::new(entry, GFP_KERNEL_ACCOUNT)?))
-    }
-
-    /// Returns the name.
-    pub(super) fn name(&self) -> &[u8] {
-        self.0.value().map_or(&[], Entry::name)
+        })
     }
 }
 
-/// The names in a directory. Changed with the directory's `i_rwsem` held exclusive, read with it
-/// held at least shared. A clone costs nothing.
-#[derive(Clone)]
-pub(super) struct Names {
-    by_position: Map<Entry>,
+impl Named for Entry {
+    fn name(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
 }
 
-impl Names {
+/// Values by name. A clone costs nothing. `C` is the charge of a node.
+pub(super) struct Names<V, C> {
+    by_position: Map<V, C>,
+}
+
+impl<V, C> Clone for Names<V, C> {
+    fn clone(&self) -> Self {
+        Self {
+            by_position: self.by_position.clone(),
+        }
+    }
+}
+
+impl<V: Named, C> Names<V, C> {
     pub(super) const fn new() -> Self {
         Self {
             by_position: Map::new(),
@@ -119,13 +128,13 @@ impl Names {
         self.by_position.is_empty()
     }
 
-    /// Returns the position of `name`, of which this is the hash, and what it leads to, if it is
-    /// there; or else a free position for it.
+    /// Returns the position of `name`, of which this is the hash, and its value, if it is there; or
+    /// else a free position for it.
     ///
     /// # Errors
     ///
     /// `ENOSPC` if there is none: 2^[`NUMBER_BITS`] names have its hash.
-    fn find(&self, hash: u64, name: &[u8]) -> Result<(u64, Option<&Entry>)> {
+    fn find(&self, hash: u64, name: &[u8]) -> Result<(u64, Option<&V>)> {
         let hash = (hash >> (u64::BITS - HASH_BITS)).max(FIRST_POSITION >> NUMBER_BITS);
         let first = hash << NUMBER_BITS;
         match self.by_position.find_prefix(first, NUMBER_BITS) {
@@ -139,7 +148,7 @@ impl Names {
     }
 
     /// As [`Names::find`], where there are names with this hash.
-    fn find_among_equals(&self, hash: u64, name: &[u8]) -> Result<(u64, Option<&Entry>)> {
+    fn find_among_equals(&self, hash: u64, name: &[u8]) -> Result<(u64, Option<&V>)> {
         let first = hash << NUMBER_BITS;
         let (mut position, mut free, mut entry) = (first, None, None);
         self.by_position.for_each_from(first, |item| {
@@ -166,44 +175,67 @@ impl Names {
         Ok((position, None))
     }
 
-    /// Returns the number of the inode that a name leads to.
-    pub(super) fn lookup(&self, hash: u64, name: &[u8]) -> Option<u64> {
-        Some(self.find(hash, name).ok()?.1?.ino)
+    /// Returns the value of a name.
+    pub(super) fn get(&self, hash: u64, name: &[u8]) -> Option<&V> {
+        self.find(hash, name).ok()?.1
     }
 
-    /// Has a name lead to an inode, whether it leads to another one or not. Where it does,
-    /// and the directory is not shared, this does not fail.
+    /// Returns the position that a name has, or would get.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`; nothing has changed.
-    pub(super) fn set(&mut self, hash: u64, entry: NewEntry) -> Result {
-        let name = entry.name();
-        let (position, _) = self.find(hash, name)?;
-        self.by_position
-            .insert(position, entry.0, GFP_KERNEL_ACCOUNT)?;
-        Ok(())
+    /// `ENOSPC` if there is none.
+    pub(super) fn position_to_set(&self, hash: u64, name: &[u8]) -> Result<u64> {
+        Ok(self.find(hash, name)?.0)
     }
 
-    /// Removes `name`, if it is there.
+    /// Returns the position of a name, if it is there.
+    pub(super) fn position(&self, hash: u64, name: &[u8]) -> Option<u64> {
+        let (position, value) = self.find(hash, name).ok()?;
+        value.map(|_| position)
+    }
+
+    /// Returns how many nodes [`Names::set`] needs.
+    pub(super) fn nodes_to_set(&self, position: u64) -> usize {
+        self.by_position.nodes_to_insert(position)
+    }
+
+    /// Sets the value at [`Names::position_to_set`] of its name. Returns the one that was there, to
+    /// be dropped without a lock.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where the directory is shared; nothing has changed.
-    pub(super) fn remove(&mut self, hash: u64, name: &[u8]) -> Result {
-        if let (position, Some(_)) = self.find(hash, name)? {
-            self.by_position.remove(position, GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(())
-    }
-
-    /// Calls `f` with the position of each name from `position` on and what it leads to, in the
-    /// order of positions, until it breaks.
-    pub(super) fn for_each(
-        &self,
+    /// `ENOMEM` where there are fewer than [`Names::nodes_to_set`].
+    pub(super) fn set(
+        &mut self,
         position: u64,
-        mut f: impl FnMut(u64, &Entry) -> ControlFlow<()>,
-    ) {
+        value: NewItem<V, C>,
+        nodes: &mut MapNodes<V, C>,
+    ) -> Result<Option<NewItem<V, C>>> {
+        self.by_position.insert(position, value, nodes)
+    }
+
+    /// Returns how many nodes [`Names::remove`] needs: none where none are shared.
+    pub(super) fn nodes_to_remove(&self, position: u64) -> usize {
+        self.by_position.nodes_to_remove(position)
+    }
+
+    /// Removes the value at a position. Returns it, to be dropped without a lock.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where there are fewer than [`Names::nodes_to_remove`].
+    pub(super) fn remove(
+        &mut self,
+        position: u64,
+        nodes: &mut MapNodes<V, C>,
+    ) -> Result<Option<NewItem<V, C>>> {
+        self.by_position.remove(position, nodes)
+    }
+
+    /// Calls `f` with the position of each name from `position` on and its value, in the order of
+    /// positions, until it breaks.
+    pub(super) fn for_each(&self, position: u64, mut f: impl FnMut(u64, &V) -> ControlFlow<()>) {
         self.by_position
             .for_each_from(position, |item| f(item.key(), item.value()));
     }

@@ -6,8 +6,10 @@
 //! Compare `simple_set_acl` and `simple_acl_create` of `fs/posix_acl.c`, which modules cannot call.
 
 use super::{
+    transaction::Exclusive,
     xattr,
-    MemFs, //
+    MemFs,
+    Transaction, //
 };
 use crate::vfs::{
     AclType,
@@ -23,7 +25,7 @@ use kernel::{
 };
 
 /// Sets a list, and puts it into the inode's cache, where the kernel never drops it.
-fn set<T: MemFs>(inode: &Inode<T>, kind: AclType, acl: Option<&PosixAcl>) -> Result {
+fn set<T: MemFs>(inode: Exclusive<'_, T>, kind: AclType, acl: Option<&PosixAcl>) -> Result {
     xattr::set_acl(inode, kind, acl)?;
     inode.set_cached_acl(kind, acl);
     Ok(())
@@ -51,6 +53,12 @@ pub(super) fn read<T: MemFs>(inode: &NewInode<T>) {
 /// `ENOMEM`, `ENOSPC`, `EDQUOT`.
 pub(super) fn inherit<T: MemFs>(inode: &NewInode<T>, dir: &Inode<T>) -> Result {
     let (default, access) = inode.posix_acl_create(dir)?;
+    if default.is_none() && access.is_none() {
+        init_without(inode);
+        return Ok(());
+    }
+    let transaction = Transaction::begin([&***inode])?;
+    let [inode] = transaction.each();
     set(inode, AclType::Default, default.as_deref())?;
     set(inode, AclType::Access, access.as_deref())
 }
@@ -70,7 +78,9 @@ pub(crate) fn set_acl<T: MemFs>(
         AclType::Access => inode.posix_acl_update_mode(idmap, acl)?,
         AclType::Default => (inode.mode(), acl),
     };
-    set(inode, kind, acl)?;
+    let transaction = Transaction::begin([&**inode])?;
+    let [exclusive] = transaction.each();
+    set(exclusive, kind, acl)?;
     inode.set_mode(mode);
     inode.set_ctime_current();
     Ok(())
@@ -93,7 +103,7 @@ impl Chmod {
     }
 
     /// Puts it in the place of the other, which counts as much: it has as many entries.
-    pub(super) fn commit<T: MemFs>(self, inode: &LockedInode<T>) {
+    pub(super) fn commit<T: MemFs>(self, inode: Exclusive<'_, T>) {
         if let Some(acl) = self.0 {
             // Cannot fail, as it is as large.
             let _ = set(inode, AclType::Access, Some(&acl));

@@ -10,6 +10,7 @@
 
 use super::{
     names::{
+        Named,
         FIRST_POSITION,
         LOW_BITS, //
     },
@@ -49,7 +50,7 @@ impl<T: MemFs> FileOperations<T> for DirFileOps {
         }
         // A clone, as the lock must not be held while names are copied to user space. Nothing
         // changes them meanwhile, with the directory locked.
-        let names = T::info(file.inode()).record().names.lock().clone();
+        let names = T::info(file.inode()).record.read().names.clone();
         let hidden = if in_compat_syscall() { LOW_BITS } else { 0 };
         let from = FIRST_POSITION.max(ctx.pos() << hidden);
         names.for_each(from, |position, entry| {

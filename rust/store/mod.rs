@@ -130,6 +130,7 @@ mod map;
 mod node;
 mod node_ref;
 mod prealloc;
+mod spare_nodes;
 mod table;
 mod tree;
 
@@ -137,6 +138,7 @@ mod tree;
 pub use self::accesses::accesses;
 pub use self::map::{
     Map,
+    MapNodes,
     NewItem,
     Prefix, //
 };

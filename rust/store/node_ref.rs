@@ -183,7 +183,7 @@ impl<T> Drop for UninitNode<T> {
 ///
 /// The pointer is to a live `NodeInner` made by [`UninitNode::init`] or [`NodeRef::new`], and counted
 /// in its `refs`.
-pub(super) struct NodeRef<T> {
+pub struct NodeRef<T> {
     ptr: NonNull<NodeInner<T>>,
     _owns: PhantomData<NodeInner<T>>,
 }

@@ -2,9 +2,12 @@
 
 //! [`Table`]: a persistent map from dense numbers to values.
 
-use super::node_ref::{
-    self,
-    Flags, //
+use super::{
+    node_ref,
+    spare_nodes::{
+        EmptyNode,
+        SpareNodes, //
+    }, //
 };
 use kernel::prelude::*;
 
@@ -22,61 +25,47 @@ fn child_index(height: u32, number: u64) -> usize {
     (number >> (FANOUT_SHIFT * (height - 1))) as usize % FANOUT
 }
 
-enum Node<V> {
+/// A node of a [`Table`].
+pub enum Node<V, C> {
     /// Height 1.
-    Leaf([Option<V>; FANOUT]),
+    Leaf {
+        /// The values.
+        values: [Option<V>; FANOUT],
+        /// None in one that is not used yet.
+        _charge: Option<C>,
+    },
     /// Height 2 and more.
-    Inner([Link<V>; FANOUT]),
+    Inner {
+        /// The children.
+        children: [Link<V, C>; FANOUT],
+        /// None in one that is not used yet.
+        _charge: Option<C>,
+    },
 }
 
-type NodeRef<V> = node_ref::NodeRef<Node<V>>;
-type Link<V> = Option<NodeRef<V>>;
-
-/// Nodes for changes of a [`Table`] under a lock with which nothing is to be allocated.
-///
-/// A change takes them. Where there are too few it does nothing: the caller drops the lock, fills
-/// this and tries again.
-#[derive(Default)]
-pub struct TableNodes<V> {
-    nodes: KVec<NodeRef<V>>,
-    /// How many the last change needs.
-    wanted: usize,
-}
-
-impl<V> TableNodes<V> {
-    /// Returns an empty one.
-    pub const fn new() -> Self {
-        Self {
-            nodes: KVec::new(),
-            wanted: 0,
+impl<V, C> EmptyNode for Node<V, C> {
+    fn empty() -> Self {
+        Self::Inner {
+            children: [const { None }; FANOUT],
+            _charge: None,
         }
     }
+}
 
-    /// Allocates what the last change needs. May sleep, if `flags` say so.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn fill(&mut self, flags: Flags) -> Result {
-        while self.nodes.len() < self.wanted {
-            self.nodes.push(inner(flags)?, flags)?;
+impl<V, C> Node<V, C> {
+    fn inner(children: [Link<V, C>; FANOUT], charge: C) -> Self {
+        Self::Inner {
+            children,
+            _charge: Some(charge),
         }
-        Ok(())
-    }
-
-    fn has(&mut self, wanted: usize) -> bool {
-        self.wanted = wanted;
-        self.nodes.len() >= wanted
-    }
-
-    /// Makes a node of one that was allocated.
-    fn node(&mut self, content: Node<V>) -> Result<NodeRef<V>> {
-        let mut node = self.nodes.pop().ok_or(ENOMEM)?;
-        // It has a single reference.
-        *node.get_mut().ok_or(EINVAL)? = content;
-        Ok(node)
     }
 }
+
+/// Nodes for changes of a [`Table`].
+pub type TableNodes<V, C> = SpareNodes<Node<V, C>, C>;
+
+type NodeRef<V, C> = node_ref::NodeRef<Node<V, C>>;
+type Link<V, C> = Option<NodeRef<V, C>>;
 
 /// A persistent map from numbers, most of which up to the highest have one, to values.
 ///
@@ -84,7 +73,8 @@ impl<V> TableNodes<V> {
 /// needs.
 ///
 /// A clone shares all nodes, in O(1). A change copies the shared nodes on its path, with clones of
-/// the values in a shared leaf, and changes the others in place.
+/// the values in a shared leaf, and changes the others in place. Each node has a charge, a `C`,
+/// which is dropped with it.
 ///
 /// # Examples
 ///
@@ -92,13 +82,14 @@ impl<V> TableNodes<V> {
 /// use crate::store::{Table, TableNodes};
 /// use kernel::prelude::*;
 ///
-/// fn insert(table: &mut Table<&'static str>, number: u64, value: &'static str) -> Result {
+/// fn insert(table: &mut Table<&'static str, ()>, number: u64, value: &'static str) -> Result {
 ///     let mut nodes = TableNodes::new();
-///     while !table.can_insert(number, &mut nodes) {
+///     while !nodes.has(table.nodes_to_insert(number)) {
 ///         // Without the lock that protects the table, if there is one.
-///         nodes.fill(GFP_KERNEL)?;
+///         nodes.fill(GFP_KERNEL, || Ok(()))?;
 ///     }
-///     table.insert(number, value, &mut nodes)
+///     table.insert(number, value, &mut nodes)?;
+///     Ok(())
 /// }
 ///
 /// let mut table = Table::new();
@@ -106,24 +97,24 @@ impl<V> TableNodes<V> {
 /// insert(&mut table, 1000, "thousand")?;
 /// let clone = table.clone();
 /// let mut nodes = TableNodes::new();
-/// while !table.can_remove(1, &mut nodes) {
-///     nodes.fill(GFP_KERNEL)?;
+/// while !nodes.has(table.nodes_to_remove(1)) {
+///     nodes.fill(GFP_KERNEL, || Ok(()))?;
 /// }
 /// assert_eq!(table.remove(1, &mut nodes)?, Some("one"));
 /// assert!(table.get(1).is_none());
 /// assert_eq!(clone.get(1), Some(&"one"));
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Table<V> {
-    root: Link<V>,
+pub struct Table<V, C> {
+    root: Link<V, C>,
     /// The height of the root; 0 without one.
     height: u32,
 }
 
 // The nodes do not move with the table.
-impl<V> Unpin for Table<V> {}
+impl<V, C> Unpin for Table<V, C> {}
 
-impl<V> Clone for Table<V> {
+impl<V, C> Clone for Table<V, C> {
     fn clone(&self) -> Self {
         Self {
             root: self.root.clone(),
@@ -132,13 +123,13 @@ impl<V> Clone for Table<V> {
     }
 }
 
-impl<V: Clone> Default for Table<V> {
+impl<V: Clone, C> Default for Table<V, C> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<V: Clone> Table<V> {
+impl<V: Clone, C> Table<V, C> {
     /// Returns an empty table.
     pub const fn new() -> Self {
         Self {
@@ -160,79 +151,83 @@ impl<V: Clone> Table<V> {
         for height in (1..=self.height).rev() {
             let i = child_index(height, number);
             match &**link.as_ref()? {
-                Node::Inner(children) => link = &children[i],
-                Node::Leaf(values) => return values[i].as_ref(),
+                Node::Inner { children, .. } => link = &children[i],
+                Node::Leaf { values, .. } => return values[i].as_ref(),
             }
         }
         None
     }
 
-    /// Returns how many nodes on the path to a number are missing or shared, below a root of the
-    /// height of this one.
-    fn nodes_to_change(&self, number: u64) -> usize {
+    /// Returns how many nodes on the path to a number are shared, and how many are missing, below a
+    /// root of the height of this one.
+    fn nodes_to_change(&self, number: u64) -> (usize, usize) {
+        let (mut copies, mut missing) = (0, 0);
         let mut link = &self.root;
-        let mut height = self.height;
-        while height > 0 {
-            match link {
-                Some(node) if node.is_unique() => match &**node {
-                    Node::Inner(children) => link = &children[child_index(height, number)],
-                    Node::Leaf(_) => return 0,
-                },
-                // What is below it is missing or shared, too.
-                _ => return height as usize,
+        let mut unique = true;
+        for height in (1..=self.height).rev() {
+            let Some(node) = link else {
+                missing = height as usize;
+                break;
+            };
+            unique &= node.is_unique();
+            copies += usize::from(!unique);
+            if let Node::Inner { children, .. } = &**node {
+                link = &children[child_index(height, number)];
             }
-            height -= 1;
         }
-        0
+        (copies, missing)
     }
 
-    /// Returns whether `nodes` suffice for [`Table::insert`].
-    pub fn can_insert(&self, number: u64, nodes: &mut TableNodes<V>) -> bool {
+    /// Returns how many nodes [`Table::insert`] needs.
+    pub fn nodes_to_insert(&self, number: u64) -> usize {
         if self.height > 0 && self.covers(number) {
-            return nodes.has(self.nodes_to_change(number));
+            let (copies, missing) = self.nodes_to_change(number);
+            return copies + missing;
         }
         // All of a new path, and nodes above the root, which covers the number 0.
         let height = height_for(number).max(self.height) as usize;
-        nodes.has(2 * height)
+        2 * height
     }
 
-    /// Sets the value of a number, which has none, or another.
+    /// Sets the value of a number. Returns the one that was there.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where [`Table::can_insert`] is false; the values are as they were.
-    pub fn insert(&mut self, number: u64, value: V, nodes: &mut TableNodes<V>) -> Result {
-        if !self.can_insert(number, nodes) {
-            return Err(ENOMEM);
-        }
+    /// `ENOMEM` where there are fewer than [`Table::nodes_to_insert`]: the table may be spoilt.
+    pub fn insert(
+        &mut self,
+        number: u64,
+        value: V,
+        nodes: &mut TableNodes<V, C>,
+    ) -> Result<Option<V>> {
         while self.height == 0 || !self.covers(number) {
             if self.root.is_some() {
                 let mut children = [const { None }; FANOUT];
                 children[0] = self.root.take();
-                self.root = Some(nodes.node(Node::Inner(children))?);
+                self.root = Some(nodes.node(|charge| Node::inner(children, charge))?);
             }
             self.height += 1;
         }
         insert(&mut self.root, self.height, number, value, nodes)
     }
 
-    /// Returns whether `nodes` suffice for [`Table::remove`]; none are needed where none are
-    /// shared.
-    pub fn can_remove(&self, number: u64, nodes: &mut TableNodes<V>) -> bool {
-        self.get(number).is_none() || nodes.has(self.nodes_to_change(number))
+    /// Returns how many nodes [`Table::remove`] needs; none where none are shared.
+    pub fn nodes_to_remove(&self, number: u64) -> usize {
+        match self.nodes_to_change(number) {
+            (copies, 0) if self.covers(number) => copies,
+            // Nothing is there.
+            _ => 0,
+        }
     }
 
     /// Removes the value of a number. Returns it.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where [`Table::can_remove`] is false; the values are as they were.
-    pub fn remove(&mut self, number: u64, nodes: &mut TableNodes<V>) -> Result<Option<V>> {
+    /// `ENOMEM` where there are fewer than [`Table::nodes_to_remove`]: the table may be spoilt.
+    pub fn remove(&mut self, number: u64, nodes: &mut TableNodes<V, C>) -> Result<Option<V>> {
         if self.get(number).is_none() {
             return Ok(None);
-        }
-        if !self.can_remove(number, nodes) {
-            return Err(ENOMEM);
         }
         let value = remove(&mut self.root, self.height, number, nodes)?;
         if self.root.is_none() {
@@ -258,59 +253,64 @@ fn height_for(number: u64) -> u32 {
 }
 
 /// Returns the node in `link`, to be changed: a new one, or a copy if it is shared.
-fn make_mut<'a, V: Clone>(
-    link: &'a mut Link<V>,
+fn make_mut<'a, V: Clone, C>(
+    link: &'a mut Link<V, C>,
     height: u32,
-    nodes: &mut TableNodes<V>,
-) -> Result<&'a mut Node<V>> {
+    nodes: &mut TableNodes<V, C>,
+) -> Result<&'a mut Node<V, C>> {
     let made = match link.as_ref() {
         Some(node) if node.is_unique() => None,
         Some(node) => Some(match &**node {
-            Node::Leaf(values) => Node::Leaf(values.clone()),
-            Node::Inner(children) => Node::Inner(children.clone()),
+            Node::Leaf { values, .. } => {
+                let values = values.clone();
+                nodes.node(|charge| Node::Leaf {
+                    values,
+                    _charge: Some(charge),
+                })?
+            }
+            Node::Inner { children, .. } => {
+                let children = children.clone();
+                nodes.node(|charge| Node::inner(children, charge))?
+            }
         }),
-        None if height == 1 => Some(Node::Leaf([const { None }; FANOUT])),
-        None => Some(Node::Inner([const { None }; FANOUT])),
+        None if height == 1 => Some(nodes.node(|charge| Node::Leaf {
+            values: [const { None }; FANOUT],
+            _charge: Some(charge),
+        })?),
+        None => Some(nodes.node(|charge| Node::inner([const { None }; FANOUT], charge))?),
     };
-    if let Some(content) = made {
-        *link = Some(nodes.node(content)?);
+    if let Some(made) = made {
+        *link = Some(made);
     }
     // It has a single reference.
     link.as_mut().and_then(NodeRef::get_mut).ok_or(EINVAL)
 }
 
-fn inner<V>(flags: Flags) -> Result<NodeRef<V>> {
-    NodeRef::new(Node::Inner([const { None }; FANOUT]), flags)
-}
-
-fn insert<V: Clone>(
-    link: &mut Link<V>,
+fn insert<V: Clone, C>(
+    link: &mut Link<V, C>,
     height: u32,
     number: u64,
     value: V,
-    nodes: &mut TableNodes<V>,
-) -> Result {
+    nodes: &mut TableNodes<V, C>,
+) -> Result<Option<V>> {
     let i = child_index(height, number);
     match make_mut(link, height, nodes)? {
-        Node::Leaf(values) => {
-            values[i] = Some(value);
-            Ok(())
-        }
-        Node::Inner(children) => insert(&mut children[i], height - 1, number, value, nodes),
+        Node::Leaf { values, .. } => Ok(values[i].replace(value)),
+        Node::Inner { children, .. } => insert(&mut children[i], height - 1, number, value, nodes),
     }
 }
 
 /// Removes the value of `number`, which is there, and nodes that have become empty.
-fn remove<V: Clone>(
-    link: &mut Link<V>,
+fn remove<V: Clone, C>(
+    link: &mut Link<V, C>,
     height: u32,
     number: u64,
-    nodes: &mut TableNodes<V>,
+    nodes: &mut TableNodes<V, C>,
 ) -> Result<Option<V>> {
     let i = child_index(height, number);
     let (value, is_empty) = match make_mut(link, height, nodes)? {
-        Node::Leaf(values) => (values[i].take(), values.iter().all(Option::is_none)),
-        Node::Inner(children) => {
+        Node::Leaf { values, .. } => (values[i].take(), values.iter().all(Option::is_none)),
+        Node::Inner { children, .. } => {
             let value = remove(&mut children[i], height - 1, number, nodes)?;
             (value, children.iter().all(Option::is_none))
         }
@@ -321,8 +321,8 @@ fn remove<V: Clone>(
     Ok(value)
 }
 
-fn clear<V>(link: &mut Link<V>, step: &mut impl FnMut()) {
-    if let Some(Node::Inner(children)) = link.as_mut().and_then(NodeRef::get_mut) {
+fn clear<V, C>(link: &mut Link<V, C>, step: &mut impl FnMut()) {
+    if let Some(Node::Inner { children, .. }) = link.as_mut().and_then(NodeRef::get_mut) {
         for child in children {
             clear(child, step);
         }

@@ -141,21 +141,6 @@ impl<'a, T: FileSystem> InvalidateGuard<'a, T> {
         self.inode
     }
 
-    /// Calls `f` without the lock, and takes it again: what was true of the inode need not be any
-    /// more.
-    pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        debug_assert!(self.unlock);
-        // SAFETY: The lock is held, and taken again below. The value is borrowed meanwhile, so that
-        // nothing relies on it.
-        unsafe { bindings::up_write(self.inode.invalidate_rwsem()) };
-        invalidate_unlocked();
-        let result = f();
-        // SAFETY: The inode is live; the guard unlocks it.
-        unsafe { bindings::down_write(self.inode.invalidate_rwsem()) };
-        invalidate_locked();
-        result
-    }
-
     /// Makes it shared, `downgrade_write`: what is true of the inode stays so.
     pub fn downgrade(self) -> InvalidateSharedGuard<'a, T> {
         debug_assert!(self.unlock);

@@ -153,3 +153,41 @@ impl FileKattr<'_> {
         unsafe { bindings::fileattr_has_fsx(self.0) }
     }
 }
+
+/// Which timestamps are to be updated, and whether that may wait: `enum fs_update_time`, and
+/// `IOCB_NOWAIT`.
+#[derive(Clone, Copy)]
+pub struct UpdateTime {
+    kind: bindings::fs_update_time,
+    flags: c_uint,
+}
+
+impl UpdateTime {
+    pub(super) fn new(kind: bindings::fs_update_time, flags: c_uint) -> Self {
+        Self { kind, flags }
+    }
+
+    /// Returns whether it is the access time.
+    pub fn is_atime(self) -> bool {
+        self.kind == bindings::fs_update_time_FS_UPD_ATIME
+    }
+
+    /// Returns whether it may wait. A read does not wait for the access time.
+    pub fn may_wait(self) -> bool {
+        !self.is_atime() && self.flags & bindings::IOCB_NOWAIT as c_uint == 0
+    }
+}
+
+impl<T: FileSystem> Inode<T> {
+    /// Updates timestamps, without marking the inode as dirty: `inode_update_time`.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`.
+    pub fn update_time(&self, time: UpdateTime) -> Result {
+        // SAFETY: The caller has a reference to the inode. A positive result says what would be
+        // dirty.
+        let result = unsafe { bindings::inode_update_time(self.as_raw(), time.kind, time.flags) };
+        to_result(result.min(0))
+    }
+}

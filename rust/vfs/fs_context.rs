@@ -162,6 +162,22 @@ impl FsParameterSpec {
         Self::new(name, Some(bindings::fs_param_is_string), opt, 0)
     }
 
+    /// Returns a path, of any of the types that [`Path::lookup`](super::Path::lookup) knows.
+    pub const fn path(name: &'static CStr, opt: u8) -> Self {
+        /// # Safety
+        ///
+        /// None: the arguments are not used.
+        unsafe extern "C" fn is_path(
+            _log: *mut bindings::p_log,
+            _spec: *const bindings::fs_parameter_spec,
+            _parameter: *mut bindings::fs_parameter,
+            _result: *mut bindings::fs_parse_result,
+        ) -> c_int {
+            0
+        }
+        Self::new(name, Some(is_path), opt, 0)
+    }
+
     /// Returns an octal number, `fsparam_u32oct`.
     pub const fn u32oct(name: &'static CStr, opt: u8) -> Self {
         Self::new(name, Some(bindings::fs_param_is_u32), opt, 8)
@@ -199,6 +215,12 @@ impl FsParameter<'_> {
     pub fn key(&self) -> &[u8] {
         // SAFETY: A parameter has a name.
         unsafe { CStr::from_char_ptr(self.parameter.key) }.to_bytes()
+    }
+
+    /// Returns whether the value is a string without a character.
+    pub fn is_empty_string(&self) -> bool {
+        self.parameter.type_() == bindings::fs_value_type_fs_value_is_string
+            && self.string().is_empty()
     }
 
     /// Returns the value as it was given. Empty where there is none.
@@ -250,6 +272,18 @@ pub trait FsContextOperations: FileSystem {
         context: &FsContext<'_>,
         parameter: &FsParameter<'_>,
     ) -> Result;
+
+    /// Called before a superblock is made.
+    ///
+    /// # Errors
+    ///
+    /// Any; the context was told why.
+    fn prepare_get_tree(_options: &Self::Options, _context: &FsContext<'_>) -> Result {
+        Ok(())
+    }
+
+    /// Called when a superblock was made, or could not be.
+    fn finish_get_tree(_options: &mut Self::Options) {}
 
     /// Creates what is kept with a new superblock.
     fn new_sb_info(options: &Self::Options) -> Result<Self::SbInfo>;

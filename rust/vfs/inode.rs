@@ -5,6 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use super::{
+    inode_attrs::Time,
     inode_cache::InodeWithInfo,
     FileSystem,
     InodeAttrs,
@@ -205,10 +206,15 @@ impl<T: FileSystem> Inode<T> {
                 generation: (*raw).i_generation,
                 nlink: self.nlink(),
                 size: self.size(),
-                bytes: bindings::inode_get_bytes(raw) as u64,
-                atime: bindings::inode_get_atime(raw),
-                mtime: bindings::inode_get_mtime(raw),
-                ctime: bindings::inode_get_ctime(raw),
+                atime: Time::new(bindings::timespec64 {
+                    tv_sec: (*raw).i_atime_sec,
+                    tv_nsec: (*raw).i_atime_nsec as isize,
+                }),
+                mtime: Time::new(bindings::timespec64 {
+                    tv_sec: (*raw).i_mtime_sec,
+                    tv_nsec: (*raw).i_mtime_nsec as isize,
+                }),
+                ctime: Time::new(bindings::inode_get_ctime(raw)),
                 version: bindings::inode_peek_iversion(raw),
             }
         }
@@ -296,6 +302,15 @@ impl<T: FileSystem> LockedInode<T> {
     pub fn set_mode(&self, mode: u16) {
         // SAFETY: `i_rwsem` is held exclusive, as writers of `i_mode` need.
         unsafe { (*self.as_raw()).i_mode = mode };
+    }
+
+    /// Sets the owner.
+    pub fn set_owner(&self, uid: bindings::kuid_t, gid: bindings::kgid_t) {
+        // SAFETY: `i_rwsem` is held exclusive, as writers of these need.
+        unsafe {
+            (*self.as_raw()).i_uid = uid;
+            (*self.as_raw()).i_gid = gid;
+        }
     }
 
     /// Sets change and modification time to now and increments `i_version`.

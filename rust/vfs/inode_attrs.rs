@@ -4,6 +4,32 @@
 
 use crate::bindings;
 
+/// A time, in less memory than `timespec64` takes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C, packed(4))]
+pub struct Time {
+    sec: i64,
+    nsec: u32,
+}
+
+impl Time {
+    /// Returns one of a `timespec64`, whose nanoseconds are fewer than 10^9.
+    pub fn new(time: bindings::timespec64) -> Self {
+        Self {
+            sec: time.tv_sec,
+            nsec: time.tv_nsec as u32,
+        }
+    }
+
+    /// Returns it as a `timespec64`.
+    pub fn get(self) -> bindings::timespec64 {
+        bindings::timespec64 {
+            tv_sec: self.sec,
+            tv_nsec: self.nsec as isize,
+        }
+    }
+}
+
 /// The attributes of an inode, to make another one of them when it has left the cache.
 #[derive(Clone, Copy, Default)]
 pub struct InodeAttrs {
@@ -21,14 +47,19 @@ pub struct InodeAttrs {
     pub nlink: u32,
     /// `i_size`, in bytes.
     pub size: u64,
-    /// What quotas charge, in bytes: `inode_get_bytes`.
-    pub bytes: u64,
     /// The access time.
-    pub atime: bindings::timespec64,
+    pub atime: Time,
     /// The modification time.
-    pub mtime: bindings::timespec64,
+    pub mtime: Time,
     /// The change time.
-    pub ctime: bindings::timespec64,
+    pub ctime: Time,
     /// `i_version`.
     pub version: u64,
+}
+
+impl InodeAttrs {
+    /// Returns whether modification and change time are the same.
+    pub fn same_times(&self, other: &Self) -> bool {
+        (self.mtime, self.ctime) == (other.mtime, other.ctime)
+    }
 }

@@ -22,7 +22,8 @@ use super::{
     Kstat,
     LockedInode,
     PosixAcl,
-    TmpFile, //
+    TmpFile,
+    UpdateTime, //
 };
 use crate::bindings;
 use core::{
@@ -117,6 +118,11 @@ pub trait InodeOperations<T: FileSystem> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Updates timestamps, as [`Inode::update_time`] does.
+    fn update_time(_inode: &Inode<T>, _time: UpdateTime) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Changes attributes of the inode of `dentry`, which is `inode`.
     fn setattr(
         _idmap: IdMap<'_>,
@@ -176,21 +182,6 @@ pub trait InodeOperations<T: FileSystem> {
     const IS_SYMLINK: bool = false;
 }
 
-/// Updates timestamps, without marking the inode as dirty: nothing is written back, and the kernel
-/// would not free a dirty inode.
-///
-/// # Safety
-///
-/// `inode` is live.
-unsafe extern "C" fn update_time(
-    inode: *mut bindings::inode,
-    kind: bindings::fs_update_time,
-    flags: c_uint,
-) -> c_int {
-    // SAFETY: The caller has a reference to the inode. A positive result says what would be dirty.
-    unsafe { bindings::inode_update_time(inode, kind, flags) }.min(0)
-}
-
 /// Converts arguments, calls `U`, converts the result.
 struct Table<T, U>(PhantomData<(T, U)>);
 
@@ -228,9 +219,20 @@ impl<T: FileSystem, U: InodeOperations<T>> Table<T, U> {
         fileattr_get: entry!(HAS_FILEATTR_GET, fileattr_get),
         fileattr_set: entry!(HAS_FILEATTR_SET, fileattr_set),
         fiemap: entry!(HAS_FIEMAP, fiemap),
-        update_time: Some(update_time),
+        update_time: entry!(HAS_UPDATE_TIME, update_time),
         ..pin_init::zeroed()
     });
+
+    callbacks! {
+        to_errno -> c_int;
+
+        /// `inode` is an inode of the filesystem.
+        fn update_time(
+            inode: *mut bindings::inode,
+            kind: bindings::fs_update_time,
+            flags: c_uint,
+        ) => (Inode::from_raw(inode), UpdateTime::new(kind, flags));
+    }
 
     callbacks! {
         to_dentry -> *mut bindings::dentry;

@@ -13,7 +13,7 @@
 //! | [`filesystem`], `file_system_type` | `struct file_system_type` |
 //! | [`super_block`], [`new_super_block`] | `struct super_block` |
 //! | [`super_operations`] | `struct super_operations` |
-//! | [`fs_context`], `registration` | `struct fs_context`, `struct fs_parameter_spec`, mounting |
+//! | [`fs_context`], [`path`], `registration` | `struct fs_context`, `struct fs_parameter_spec`, `struct path`, mounting |
 //! | [`ids`] | `kuid_t`, `kgid_t` |
 //! | [`inode`], [`new_inode`], [`inodes`], `inode_attrs`, `inode_cache` | `struct inode`, its lock, its life |
 //! | [`tables`] | tables of operations, as values |
@@ -32,7 +32,7 @@
 //! | [`fiemap`] | `struct fiemap_extent_info` |
 //! | [`address_space`] | `struct address_space_operations`, `invalidate_lock` |
 //! | [`vm_fault`] | `struct vm_operations_struct`, `struct vm_fault` |
-//! | [`rwlock`] | `rwlock_t` |
+//! | [`rwlock`], [`rw_semaphore`] | `rwlock_t`, `struct rw_semaphore` |
 //! | [`siphash`] | `siphash_key_t` |
 //!
 //! # Locks
@@ -65,9 +65,11 @@ pub mod inode_operations;
 pub mod inodes;
 pub mod new_inode;
 pub mod new_super_block;
+pub mod path;
 pub mod posix_acl;
 mod registration;
 pub mod remap;
+pub mod rw_semaphore;
 pub mod rwlock;
 pub mod siphash;
 pub mod splice;
@@ -91,7 +93,8 @@ pub use self::{
     attr::{
         FileKattr,
         Iattr,
-        Kstat, //
+        Kstat,
+        UpdateTime, //
     },
     change::Changing,
     dentry::Dentry,
@@ -122,19 +125,23 @@ pub use self::{
         InodeGuard,
         LockedInode, //
     },
-    inode_attrs::InodeAttrs,
+    inode_attrs::{
+        InodeAttrs,
+        Time, //
+    },
     inode_operations::InodeOperations,
     new_inode::NewInode,
     new_super_block::NewSuperBlock,
+    path::Path,
     posix_acl::{
         AclType,
         PosixAcl, //
     },
     remap::{
         FileRange,
-        InvalidatePair,
         LockedPair, //
     },
+    rw_semaphore::RwSemaphore,
     rwlock::RwLock,
     siphash::SiphashKey,
     splice::{

@@ -123,8 +123,9 @@ impl<T: FileSystem> NewInode<T> {
         Ok(())
     }
 
-    /// Sets the attributes, to those that another inode of this number had before.
-    pub fn set_attrs(&self, attrs: &InodeAttrs) {
+    /// Sets the attributes, to those that another inode of this number had before, and how many
+    /// `bytes` its owner is charged.
+    pub fn set_attrs(&self, attrs: &InodeAttrs, bytes: u64) {
         let raw = self.as_raw();
         // SAFETY: Nothing else uses the inode.
         unsafe {
@@ -135,10 +136,10 @@ impl<T: FileSystem> NewInode<T> {
             (*raw).i_generation = attrs.generation;
             bindings::set_nlink(raw, attrs.nlink);
             bindings::i_size_write(raw, attrs.size as i64);
-            bindings::inode_set_bytes(raw, attrs.bytes as i64);
-            bindings::inode_set_atime_to_ts(raw, attrs.atime);
-            bindings::inode_set_mtime_to_ts(raw, attrs.mtime);
-            bindings::inode_set_ctime_to_ts(raw, attrs.ctime);
+            bindings::inode_set_bytes(raw, bytes as i64);
+            bindings::inode_set_atime_to_ts(raw, attrs.atime.get());
+            bindings::inode_set_mtime_to_ts(raw, attrs.mtime.get());
+            bindings::inode_set_ctime_to_ts(raw, attrs.ctime.get());
             bindings::inode_set_iversion_queried(raw, attrs.version);
         }
     }
@@ -148,15 +149,6 @@ impl<T: FileSystem> NewInode<T> {
         let dir = dir.map_or(null_mut(), Inode::as_raw);
         // SAFETY: The inode is live, `dir` is null or live, `idmap` is valid.
         unsafe { bindings::inode_init_owner(idmap.as_raw(), self.as_raw(), dir, mode) };
-    }
-
-    /// Sets the owner.
-    pub fn set_owner(&self, uid: bindings::kuid_t, gid: bindings::kgid_t) {
-        // SAFETY: Nothing else refers to the inode.
-        unsafe {
-            (*self.as_raw()).i_uid = uid;
-            (*self.as_raw()).i_gid = gid;
-        }
     }
 
     /// Sets all timestamps to now, which is returned: `simple_inode_init_ts`.

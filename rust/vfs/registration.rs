@@ -178,9 +178,18 @@ impl<T: Mountable> ContextTable<T> {
     ///
     /// `fc` is a context of `T` for a new mount.
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
-        // SAFETY: `vfs_get_tree` passes a context of `T` whose options `init_fs_context` has set,
-        // as `fill_super` asks.
-        unsafe { bindings::get_tree_nodev(fc, Some(fill_super::<T>)) }
+        from_result(|| {
+            // SAFETY: `vfs_get_tree` passes a context of `T` whose options `init_fs_context` has
+            // set, as `fill_super` asks. Nothing else uses them meanwhile, as `uapi_mutex` is held,
+            // or nothing else has the context.
+            unsafe {
+                T::prepare_get_tree(options::<T>(fc), &FsContext(fc, PhantomData))?;
+                let result = to_result(bindings::get_tree_nodev(fc, Some(fill_super::<T>)));
+                T::finish_get_tree(KBox::<T::Options>::borrow_mut((*fc).fs_private));
+                result?;
+            }
+            Ok(0)
+        })
     }
 
     /// # Safety

@@ -5,6 +5,7 @@
 
 use super::super::{
     block_of,
+    file_blocks::BlocksLock,
     referenced::Referenced,
     remap::RemapRequest,
     room::Room,
@@ -20,7 +21,6 @@ use crate::{
         Tree, //
     },
     vfs::{
-        InvalidatePair,
         LockedPair, //
     },
 };
@@ -93,16 +93,17 @@ impl ReferencedPair {
         &mut self,
         request: &RemapRequest<'_>,
         (range, n): (&Blocks, u64),
-        (files, locks): (&LockedPair<'_, ReflinkFs>, &InvalidatePair<'_, ReflinkFs>),
+        files: &LockedPair<'_, ReflinkFs>,
+        (from_lock, to_lock): (BlocksLock<'_, '_>, BlocksLock<'_, '_>),
         [from_range, to_range]: [&Range<u64>; 2],
         room: &mut Room<'_>,
     ) -> Result<u64> {
         let (from, to) = (files.from(), files.to());
         let scanned = self
             .from
-            .scan(from, &locks.from(), from_range, &range.from(n), room);
+            .scan(from, from_lock, from_range, &range.from(n), room);
         self.to
-            .scan(to, &locks.to(), to_range, &range.to(n), room)
+            .scan(to, to_lock, to_range, &range.to(n), room)
             .and(scanned)?;
         let from = self.from.wanted.iter().map(|index| index - range.first);
         let to = self.to.wanted.iter().map(|index| index - range.to_first);

@@ -24,12 +24,14 @@ use self::{
 };
 use super::{
     blocks_for,
+    file_blocks::BlocksLock,
     offset_in_block,
     remap::RemapRequest,
     room::Room,
     ChargedTree,
     FileBlocks,
-    LockedInode, //
+    LockedInode,
+    Transaction, //
 };
 use crate::{
     compat::EBADE,
@@ -62,7 +64,7 @@ const MAX_RETRIES: usize = 2;
 /// of [`prepare`].
 pub(crate) fn dedupe(request: &RemapRequest<'_>) -> Result<u64> {
     let range = Blocks::of(request);
-    let mut room = Room::new(request.to.inode().info().blocks().pool());
+    let mut room = Room::new(request.to.inode().blocks().pool());
     let mut referenced = ReferencedPair::new();
     let mut view = None;
     for retries_left in (0..=MAX_RETRIES).rev() {
@@ -99,9 +101,16 @@ fn commit(
     room: &mut Room<'_>,
 ) -> Result<Option<u64>> {
     referenced.reserve()?;
+    // Dropped after the locks, as it may be large.
+    let mut replaced = None;
     let files = request.lock();
-    let locks = files.invalidate_lock();
     let (from, to) = (files.from(), files.to());
+    let transaction = Transaction::begin([&**from, &**to])?.of_data();
+    let locks = files.invalidate_lock();
+    let (from_lock, to_lock) = (locks.from(), locks.to());
+    let [from_own, to_own] = transaction.each();
+    let from_lock = BlocksLock::of(&from_lock, from_own);
+    let to_lock = BlocksLock::of(&to_lock, to_own);
     let mut len = len_to_share(request, from, to, view.as_ref())?;
     let n = blocks_for(len);
     if n == 0 {
@@ -109,13 +118,14 @@ fn commit(
     }
     let from_range = FileBlocks::range_to_snapshot(range.first, n);
     let ranges = [&from_range, &range.to(n)];
-    let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
+    let both = (from_lock, to_lock);
+    let n = referenced.scan(request, (range, n), &files, both, ranges, room)?;
     len = len.min(n * BLOCK_SIZE as u64);
 
     let nodes = room.nodes(false);
-    let source = from.info().blocks().snapshot(&from_range, nodes);
+    let source = from_lock.blocks().snapshot(&from_range, nodes);
     let result = source.and_then(|source| {
-        let target = to.info().blocks().edit(nodes)?;
+        let target = to_lock.blocks().edit(nodes)?;
         let trees = (&source, &target);
         shared_tree(
             range,
@@ -135,16 +145,15 @@ fn commit(
             }
             len = equal * BLOCK_SIZE as u64;
         }
-        let to_lock = locks.to();
-        let tree = ChargedTree::new(&to_lock, tree)?;
+        let tree = ChargedTree::new(to_lock, tree)?;
         to_lock.unmap(range.to(n));
-        drop(tree.commit());
+        replaced = Some(tree.commit().tree);
         Ok(Some(len))
     });
-    to.info()
+    to_lock
         .blocks()
         .restore_owned(referenced.to.owned_in_snapshot.iter());
-    from.info()
+    from_lock
         .blocks()
         .restore_owned(referenced.from.owned_in_snapshot.iter());
     result

@@ -5,9 +5,11 @@
 use super::{
     super::{
         blocks_for,
+        file_blocks::BlocksLock,
         remap::RemapRequest,
         room::Room,
-        FileBlocks, //
+        FileBlocks,
+        Transaction, //
     },
     blocks::{
         compare,
@@ -69,8 +71,13 @@ impl View {
     ) -> Result<Option<Self>> {
         referenced.reserve()?;
         let files = request.lock();
-        let locks = files.invalidate_lock();
         let (from, to) = (files.from(), files.to());
+        let transaction = Transaction::begin([&**from, &**to])?.of_data();
+        let locks = files.invalidate_lock();
+        let (from_lock, to_lock) = (locks.from(), locks.to());
+        let [from_own, to_own] = transaction.each();
+        let from_lock = BlocksLock::of(&from_lock, from_own);
+        let to_lock = BlocksLock::of(&to_lock, to_own);
         let len = prepare(request, from, to)?;
         let n = blocks_for(len);
         if n == 0 {
@@ -79,11 +86,14 @@ impl View {
         let from_range = FileBlocks::range_to_snapshot(range.first, n);
         let to_range = FileBlocks::range_to_snapshot(range.to_first, n);
         let ranges = [&from_range, &to_range];
-        let n = referenced.scan(request, (range, n), (&files, &locks), ranges, room)?;
+        let both = (from_lock, to_lock);
+        let n = referenced.scan(request, (range, n), &files, both, ranges, room)?;
 
         let nodes = room.nodes(false);
-        let mut source = referenced.from.snapshot(from, &from_range, nodes)?;
-        let mut target = referenced.to.snapshot(to, &to_range, nodes)?;
+        let mut source = referenced
+            .from
+            .snapshot(from_lock.blocks(), &from_range, nodes)?;
+        let mut target = referenced.to.snapshot(to_lock.blocks(), &to_range, nodes)?;
         // Of either file: what is left out of one is not compared with the other.
         for (index, to_index) in referenced.both.iter().map(|&i| range.at(i)) {
             source.remove(index, index + 1, nodes)?;

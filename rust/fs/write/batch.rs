@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writing to blocks that are looked up one by one: in place, or to new blocks in their place.
+//! Writing to blocks that are looked up one by one, and cannot be written in place: to new blocks in
+//! their place.
 
 use super::{
     super::{
         block_of,
         events,
         offset_in_block,
+        truncate,
+        BlocksGuard,
         Charge,
         ChargedBlock,
         LockedInode, //
@@ -38,11 +41,10 @@ use kernel::prelude::*;
 /// How many new blocks are inserted at a time.
 pub(super) const BATCH_BLOCKS: usize = 16;
 
-/// Returns whether a part of a block cannot be written because the block is poisoned: in place, or
-/// to a copy of the rest. (A block that is replaced as a whole is not copied.)
+/// Returns whether a part of a block cannot be written because the block is poisoned, so that the
+/// rest cannot be copied. (A block that is replaced as a whole is not copied.)
 fn is_poisoned(old: &Lookup, part: Range<usize>) -> bool {
-    let stays = matches!(old, Lookup::Owned(_)) || part.len() < BLOCK_SIZE;
-    stays && old.as_block().is_some_and(BlockRef::is_poisoned)
+    part.len() < BLOCK_SIZE && old.as_block().is_some_and(BlockRef::is_poisoned)
 }
 
 /// Writes up to the end of the `N`th block. Returns how many bytes, and why it stopped.
@@ -59,8 +61,17 @@ pub(super) fn write_blocks<const N: usize>(
     let offset = offset_in_block(pos);
     let n = N.min((offset + source.len()).div_ceil(BLOCK_SIZE));
     let mut olds = [const { Lookup::Hole }; N];
-    let file_blocks = inode.info().blocks();
-    file_blocks.lookup_to_write(block_of(pos), &mut olds[..n]);
+    for (index, old) in (block_of(pos)..).zip(&mut olds[..n]) {
+        *old = inode.blocks().lookup(index);
+    }
+    // What can be written in place is.
+    let n = olds[..n]
+        .iter()
+        .position(Lookup::needs_no_block)
+        .unwrap_or(n);
+    if n == 0 {
+        return (0, Ok(()));
+    }
     let len = source.len().min(n * BLOCK_SIZE - offset);
     let poisoned = |i: &usize| is_poisoned(&olds[*i], part_of_block(*i, offset, len));
     let (n, len) = match (0..n).find(poisoned) {
@@ -68,13 +79,6 @@ pub(super) fn write_blocks<const N: usize>(
         Some(n) => (n, n * BLOCK_SIZE - offset),
         None => (n, len),
     };
-    let in_place: [_; N] = array::from_fn(|i| match &olds[i] {
-        Lookup::Owned(block) => Some(block),
-        _ => None,
-    });
-    if in_place[..n].iter().all(Option::is_some) {
-        return source.fill_or_err(&in_place[..n], offset, len);
-    }
     let mut news = [const { None }; N];
     let is_hole = |i| {
         let part = part_of_block(i, offset, len);
@@ -82,17 +86,14 @@ pub(super) fn write_blocks<const N: usize>(
     };
     let (n, made) = make_blocks(inode, &olds[..n], &mut news, is_hole, *may_wait);
     trace_cow(inode, block_of(pos), &olds, &news);
-    let targets: [_; N] =
-        array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes).or(in_place[i]));
+    let targets: [_; N] = array::from_fn(|i| news[i].as_ref().map(ChargedBlock::bytes));
     let len = len.min((n * BLOCK_SIZE).saturating_sub(offset));
     let (done, filled) = source.fill_or_err(&targets[..n], offset, len);
     if let Err(err) = complete(&mut news[..n], &olds, offset, done, len) {
         // It is poisoned by now.
-        wipe_in_place(inode, inode.size().max(pos)..pos + done as u64);
         return (0, Err(err));
     }
     if let Err((end, err)) = insert_batch(inode, pos, done, &mut news[..n], prealloc) {
-        wipe_in_place(inode, end.max(inode.size())..pos + done as u64);
         return (end.saturating_sub(pos) as usize, Err(err));
     }
     (done, filled.and(made))
@@ -155,16 +156,15 @@ fn make_blocks<'a>(
     stays_hole: impl Fn(usize) -> bool,
     may_wait: bool,
 ) -> (usize, Result) {
-    let takes_room = |old: &&Lookup| !matches!(old, Lookup::Owned(_) | Lookup::WasShared(_));
+    let takes_room = |old: &&Lookup| !matches!(old, Lookup::WasShared(_));
     let needed = if may_wait {
         olds.iter().filter(takes_room).count()
     } else {
         0
     };
-    let mut run = inode.info().blocks().pool().alloc_batch(needed as u64);
+    let mut run = inode.blocks().pool().alloc_batch(needed as u64);
     for (i, (old, new)) in olds.iter().zip(news).enumerate() {
         match old {
-            Lookup::Owned(_) => continue,
             _ if !may_wait => return (i, Err(EAGAIN)),
             Lookup::Hole if stays_hole(i) => continue,
             _ => (),
@@ -177,18 +177,6 @@ fn make_blocks<'a>(
     (olds.len(), Ok(()))
 }
 
-/// Zeroes what was written in place to `bytes`, which lie beyond the end of the file.
-fn wipe_in_place(inode: &LockedInode, bytes: Range<u64>) {
-    let mut at = bytes.start;
-    while at < bytes.end {
-        let offset = offset_in_block(at);
-        if let Lookup::Owned(block) = inode.info().blocks().lookup(block_of(at)) {
-            block.zero(offset, BLOCK_SIZE - offset);
-        }
-        at += (BLOCK_SIZE - offset) as u64;
-    }
-}
-
 /// Inserts `news`, to which the `len` bytes at `pos` were written. If it fails, returns at which
 /// byte, and why.
 fn insert_batch(
@@ -198,24 +186,30 @@ fn insert_batch(
     news: &mut [Option<ChargedBlock<'_>>],
     prealloc: &mut Prealloc,
 ) -> Result<(), (u64, Error)> {
+    if len == 0 {
+        return Ok(());
+    }
+    let end = pos + len as u64;
     let (Some(begin), Some(last)) = (
         news.iter().position(Option::is_some),
         news.iter().rposition(Option::is_some),
     ) else {
-        return Ok(());
+        return truncate::extend(inode, end).map_err(|err| (pos, err));
     };
     let first = block_of(pos);
     let (begin, last) = (first + begin as u64, first + last as u64);
-    inode.info().blocks().prealloc(begin, last, prealloc);
-    let mut lock = inode.invalidate_lock();
+    inode.blocks().prealloc(begin, last, prealloc);
+    let mut lock = BlocksGuard::lock(inode).map_err(|err| (pos, err))?;
     lock.unmap(begin..last + 1);
     for (i, new) in news.iter_mut().enumerate() {
         let Some(block) = new.take() else { continue };
         let index = first + i as u64;
         let part = part_of_block(i, offset_in_block(pos), len);
         let start = part.start as u64;
-        insert_block(&mut lock, (index, last + 1), block, part, prealloc)
+        let place = (index, last + 1);
+        lock = insert_block(lock, inode, place, block, part, prealloc)
             .map_err(|err| (index * BLOCK_SIZE as u64 + start, err))?;
     }
-    Ok(())
+    drop(lock);
+    truncate::extend(inode, end).map_err(|err| (last * BLOCK_SIZE as u64, err))
 }

@@ -8,14 +8,15 @@ use super::{
         block_of,
         events,
         offset_in_block,
+        BlocksGuard,
         ChargedBlock,
-        FileBlocks,
-        ReflinkFs, //
+        LockedInode, //
     },
     insert::{
         insert_block,
         keep_around, //
     },
+    move_end,
     source::Source,
     Write, //
 };
@@ -29,8 +30,7 @@ use crate::{
         },
         Prealloc, //
     },
-    trace,
-    vfs::InvalidateGuard, //
+    trace, //
 };
 use kernel::prelude::*;
 
@@ -41,7 +41,7 @@ pub(super) fn length(write: &Write<'_, impl Source>, pos: u64) -> usize {
         return 0;
     }
     let blocks = MAX_CONTIG_BLOCKS.min(source.len_for_contig() / BLOCK_SIZE);
-    let file_blocks = write.inode.info().blocks();
+    let file_blocks = write.inode.blocks();
     file_blocks.len_to_alloc(block_of(pos), blocks)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn write_run(
     blocks: usize,
 ) -> (usize, Result) {
     let inode = write.inode;
-    let mut run = inode.info().blocks().pool().alloc_batch(blocks as u64);
+    let mut run = inode.blocks().pool().alloc_batch(blocks as u64);
     let mut done = 0;
     while done < blocks * BLOCK_SIZE {
         let (n, result) = match run.take_contig() {
@@ -88,7 +88,7 @@ fn write_contig(
     let mut last = if part == 0 { None } else { contig.take_last() };
     if let Some(block) = &last {
         let index = block_of(pos + done as u64);
-        let kept = match inode.info().blocks().lookup(index).block() {
+        let kept = match inode.blocks().lookup(index).block() {
             Some(old) => keep_around(block.bytes(), &old, 0..part),
             None => {
                 block.bytes().zero(part, BLOCK_SIZE - part);
@@ -99,62 +99,73 @@ fn write_contig(
             (last, done, result) = (None, done - part, kept);
         }
     }
-    if trace::cow_enabled() && !inode.info().blocks().lookup(first).is_hole() {
+    if trace::cow_enabled() && !inode.blocks().lookup(first).is_hole() {
         events::cow(inode, first, contig.len() as u64);
     }
     let end = first + done.div_ceil(BLOCK_SIZE) as u64;
     if end > first {
-        inode.info().blocks().prealloc(first, end - 1, prealloc);
+        inode.blocks().prealloc(first, end - 1, prealloc);
     }
-    let mut lock = inode.invalidate_lock();
+    let lock = match BlocksGuard::lock(inode) {
+        Ok(lock) => lock,
+        Err(err) => return (0, Err(err)),
+    };
     lock.unmap(first..end);
-    let (whole, inserted) = insert_contig(&mut lock, first, contig, prealloc);
-    if let Err(err) = inserted {
-        return (whole * BLOCK_SIZE, Err(err));
-    }
+    let whole = contig.len();
+    let lock = match insert_contig(lock, inode, first, contig, prealloc) {
+        Ok(lock) => lock,
+        Err((inserted, err)) => return (inserted * BLOCK_SIZE, Err(err)),
+    };
     let Some(last) = last else {
         return (done, result);
     };
     let block = ChargedBlock::uncharged(inode, last);
     let place = (first + whole as u64, end);
-    match insert_block(&mut lock, place, block, 0..part, prealloc) {
-        Ok(()) => (done, result),
+    match insert_block(lock, inode, place, block, 0..part, prealloc) {
+        Ok(_) => (done, result),
         Err(err) => (done - part, Err(err)),
     }
 }
 
 /// Inserts whole new blocks from `index` on: all at once, or one by one where a fault may have put
-/// blocks there meanwhile, or the owner is charged. Returns how many, and what kept it from going
-/// on. The lock is dropped where memory is to be waited for, and taken again.
-fn insert_contig(
-    lock: &mut InvalidateGuard<'_, ReflinkFs>,
+/// blocks there meanwhile, or the owner is charged; and moves the end of the file. The lock is
+/// dropped where memory is to be waited for, and taken again. If it fails, returns how many were
+/// inserted, and why.
+fn insert_contig<'a>(
+    mut lock: BlocksGuard<'a>,
+    inode: &'a LockedInode,
     index: u64,
     mut contig: ContigBlocks<'_>,
     prealloc: &mut Prealloc,
-) -> (usize, Result) {
-    let (inode, all) = (lock.inode(), contig.len());
+) -> Result<BlocksGuard<'a>, (usize, Error)> {
+    let all = contig.len();
     let end = index + all as u64;
     let all_others =
-        !inode.info().dax.was_mapped() || inode.info().blocks().len_to_alloc(index, all) == all;
+        !inode.info().dax.was_mapped() || lock.get().blocks().all().len_to_alloc(index, all) == all;
     if all_others && all > 1 && !has_quota(inode.super_block()) {
-        let mut result = FileBlocks::insert_uncharged(lock, index, &mut contig, prealloc);
+        let result = lock.get().insert_uncharged(index, &mut contig, prealloc);
         let done = all - contig.len();
-        if result.is_ok() && !contig.is_empty() {
-            result = lock.unlocked(|| prealloc.fill(inode.info().blocks().pool()));
+        let written = (index + done as u64) * BLOCK_SIZE as u64;
+        if done > 0 {
+            move_end(inode, lock.get().blocks(), written);
+        }
+        result.map_err(|err| (done, err))?;
+        if !contig.is_empty() {
+            drop(lock);
+            let filled = prealloc.fill(inode.blocks().pool());
+            lock = filled
+                .and_then(|()| BlocksGuard::lock(inode))
+                .map_err(|err| (done, err))?;
             // A fault may have come in between: the rest goes the other way.
             lock.unmap(index + done as u64..end);
-        }
-        if result.is_err() {
-            return (done, result);
         }
     }
     while let Some(block) = contig.take() {
         let done = all - contig.len() - 1;
         let block = ChargedBlock::uncharged(inode, block);
         let place = (index + done as u64, end);
-        if let Err(err) = insert_block(lock, place, block, 0..BLOCK_SIZE, prealloc) {
-            return (done, Err(err));
-        }
+        lock = insert_block(lock, inode, place, block, 0..BLOCK_SIZE, prealloc)
+            .map_err(|err| (done, err))?;
     }
-    (all, Ok(()))
+    Ok(lock)
 }

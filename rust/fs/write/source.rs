@@ -4,9 +4,11 @@
 
 use crate::store::block::{
     copy_from_iter,
+    fault_in,
     without_faults,
     BlockRef,
-    ContigBlocks, //
+    ContigBlocks,
+    BLOCK_SIZE, //
 };
 use kernel::{
     iov::IovIterSource,
@@ -49,6 +51,10 @@ pub(crate) trait Source {
     /// tree's lock is needed.
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize;
 
+    /// Has the next bytes in memory, so that [`Source::fill_at_once`] finds some. `None` where
+    /// [`Source::fill`] does not fault anyway.
+    fn fault_in(&mut self) -> Option<Result>;
+
     /// Returns how many bytes there are left up to a hole.
     fn len_for_contig(&self) -> usize {
         self.len()
@@ -80,6 +86,10 @@ impl Source for IovIterSource<'_> {
 
     fn fill_at_once(&mut self, blocks: &[Option<BlockRef>], offset: usize, len: usize) -> usize {
         without_faults(|| copy_from_iter(blocks, offset, len, self))
+    }
+
+    fn fault_in(&mut self) -> Option<Result> {
+        Some(fault_in(self, BLOCK_SIZE))
     }
 
     fn fill_contig(&mut self, contig: &ContigBlocks<'_>) -> usize {

@@ -68,6 +68,7 @@ pub use self::uio::{
     copy_from_iter,
     copy_to_iter,
     error_at,
+    fault_in,
     without_faults, //
 };
 pub use self::zero::ZeroBlock;

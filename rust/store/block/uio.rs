@@ -63,6 +63,21 @@ pub fn without_faults<R>(copy: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Has the next bytes of `from` in memory, at most `len`: `fault_in_iov_iter_readable`.
+///
+/// # Errors
+///
+/// `EFAULT` where there is no memory at the first.
+pub fn fault_in(from: &mut IovIterSource<'_>, len: usize) -> Result {
+    let len = len.min(from.len());
+    // SAFETY: `from` is a valid iterator.
+    let missing = unsafe { bindings::fault_in_iov_iter_readable(from.as_raw(), len) };
+    if missing == len {
+        return Err(EFAULT);
+    }
+    Ok(())
+}
+
 /// Copies `len` bytes of `from` to `blocks`, from `offset` bytes into the first on; skips those for
 /// a `None`. Returns how many bytes were copied or skipped.
 ///

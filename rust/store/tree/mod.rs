@@ -163,6 +163,7 @@ impl Tree {
     pub fn edit(&self) -> Self {
         Self {
             root: self.root.clone(),
+            duplicated: self.duplicated,
             ..self.edit_empty()
         }
     }
@@ -244,25 +245,6 @@ impl Tree {
     pub fn is_unwritten(&self, index: u64) -> bool {
         self.slots_at(index)
             .is_some_and(|(slots, i, _)| slots.is_unwritten(i))
-    }
-
-    /// Fills `found` with what the tree holds from `index` on.
-    pub fn lookup_run(&self, index: u64, found: &mut [Lookup]) {
-        let mut done = 0;
-        while done < found.len() {
-            let at = index + done as u64;
-            let n = (found.len() - done).min(left_in_leaf(at));
-            let found = &mut found[done..done + n];
-            match self.slots_at(at) {
-                Some((slots, first, unique)) => {
-                    for (i, found) in found.iter_mut().enumerate() {
-                        *found = self.lookup_in(slots, first + i, unique);
-                    }
-                }
-                None => found.fill_with(|| Lookup::Hole),
-            }
-            done += n;
-        }
     }
 
     /// Returns how many of the up to `max` blocks from `index` on a write must allocate: those that

@@ -4,6 +4,7 @@
 
 use super::{
     left_in_leaf,
+    Root,
     Tree,
     EMPTY, //
 };
@@ -74,6 +75,27 @@ impl Tree {
     /// Those of `prealloc`.
     pub fn edit_range(&self, range: Range<u64>, prealloc: &mut Prealloc) -> Result<Self> {
         self.part(self.generation, range, prealloc)
+    }
+
+    /// Returns a tree with the same blocks for a file that takes the place of this one, whose tree
+    /// is never changed again. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC` where a full block has to be duplicated.
+    pub fn copy_shared(&self) -> Result<Self> {
+        let mut copy = Self {
+            generation: self.pool.new_generation(),
+            ..self.edit_empty()
+        };
+        match &self.root {
+            Root::One(_) => {
+                let mut prealloc = Prealloc::on_demand();
+                copy.share_range(0, self, 0, 1, &mut prealloc, || Ok(()))?;
+            }
+            Root::Node { .. } => copy.root = self.root.clone(),
+        }
+        Ok(copy)
     }
 
     /// As [`Tree::edit`], without a block.

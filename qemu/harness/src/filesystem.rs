@@ -201,6 +201,7 @@ pub const CLONES_COUNTED: &[Feature] = &[Feature::Reflink, Feature::Instance];
 pub const QUOTA: &[Feature] = &[Feature::Quota];
 pub const CLONES_CHARGED: &[Feature] = &[Feature::Reflink, Feature::Quota];
 pub const INSTANCE: &[Feature] = &[Feature::Instance];
+pub const FORKS: &[Feature] = &[Feature::Reflinkfs, Feature::Instance];
 
 /// Why FIEMAP of btrfs reports other blocks as shared.
 pub const WHOLE_EXTENTS: &str = "marks a whole extent shared when a part of it is";

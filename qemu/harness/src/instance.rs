@@ -24,6 +24,18 @@ fn new_fd(result: libc::c_long) -> Sys<OwnedFd> {
 /// A filesystem context, from `fsopen` or `fspick`.
 pub struct Configuration(OwnedFd);
 
+impl From<OwnedFd> for Configuration {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsRawFd for Configuration {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
+
 impl Configuration {
     pub fn open(filesystem: &str) -> Sys<Self> {
         let name = CString::new(filesystem).expect("a name without NUL");

@@ -29,6 +29,7 @@ mod stall;
 mod sys;
 mod tests;
 mod torture;
+mod tree;
 mod uffd;
 mod wait;
 mod watchdog;

@@ -43,7 +43,7 @@ fn futex_wait(map: &Mapping, offset: usize, value: u32, limit: Duration) -> Sys 
         .map(|_| ())
 }
 
-fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
+pub fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
     // SAFETY: the kernel checks the address itself.
     check(unsafe { libc::syscall(libc::SYS_futex, map.at(offset), libc::FUTEX_WAKE, i32::MAX) })
 }
@@ -51,7 +51,7 @@ fn futex_wake(map: &Mapping, offset: usize) -> Sys<usize> {
 const LONG: Duration = Duration::from_secs(240);
 
 /// Waits in a child until the word at `offset` is no longer 0.
-fn waiter(map: &Mapping, offset: usize) -> Outcome<Child> {
+pub fn waiter(map: &Mapping, offset: usize) -> Outcome<Child> {
     Child::spawn(move || {
         let deadline = Instant::now() + LONG;
         while map.word32(offset).load(SeqCst) == 0 {
@@ -66,7 +66,7 @@ fn waiter(map: &Mapping, offset: usize) -> Outcome<Child> {
 }
 
 /// Changes the word, and wakes until a waiter was reached.
-fn wake_one(map: &Mapping, offset: usize) -> Outcome {
+pub fn wake_one(map: &Mapping, offset: usize) -> Outcome {
     // The waiter must be asleep first: only then does the wake-up prove anything.
     let deadline = Instant::now() + LONG;
     loop {

@@ -171,7 +171,7 @@ fn a_read_under_way_never_shows_another_files_new_bytes(t: &Test) -> Outcome {
 
 /// Lets the kernel store a buffer to the start of a mapping: it pins the mapping's page before it
 /// touches the buffer.
-fn store_by_kernel(map: &Mapping, from: &Mapping) -> Sys<usize> {
+pub fn store_by_kernel(map: &Mapping, from: &Mapping) -> Sys<usize> {
     let vector = |map: &Mapping| libc::iovec {
         iov_base: map.at(0).cast(),
         iov_len: BLOCK,

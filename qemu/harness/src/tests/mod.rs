@@ -40,6 +40,7 @@ modules! {
     chattr,
     handles,
     evicted { attributes, data, names, costs },
+    forks { contents, histories, removed, refusals, users, stores, races, name_races, stalled, costs, faults },
     leases,
     locks,
     collapse_insert,

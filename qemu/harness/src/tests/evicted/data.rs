@@ -242,11 +242,11 @@ fn with_tails(t: &Test, count: usize) -> Outcome<Vec<PathBuf>> {
     Ok(paths)
 }
 
-type Growing = (&'static str, fn(&File) -> Outcome);
+pub type Growing = (&'static str, fn(&File) -> Outcome);
 
 /// Ways to move the end of a file of [`with_tails`] beyond what was stored. None writes a byte to the
 /// block with the old end.
-const GROWING: &[Growing] = &[
+pub const GROWING: &[Growing] = &[
     ("truncated", |file| file.truncate(2 * BLOCK64)),
     ("truncated far", |file| file.truncate(500 * BLOCK64)),
     ("written", |file| file.write_at(b"more", 5 * BLOCK64)),
@@ -261,7 +261,7 @@ const GROWING: &[Growing] = &[
 ];
 
 #[track_caller]
-fn expect_wiped(file: &File, what: &str) -> Outcome {
+pub fn expect_wiped(file: &File, what: &str) -> Outcome {
     let mut expected = pattern(1, BLOCK + 50);
     expected.resize(2 * BLOCK, 0);
     expect_bytes(&file.read_at(0, 2 * BLOCK)?, &expected, what)

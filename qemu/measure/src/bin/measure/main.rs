@@ -187,6 +187,7 @@ fn run_row(row: &Row, options: &Options, pace: &mut Pace) -> Result<bool> {
     let measured = started.elapsed();
     for turn in &turns {
         let dir = &turn.bench.dir;
+        sys::unmount_below(dir)?;
         let removed = if row.keep {
             Ok(())
         } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! System calls that the standard library lacks.
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result as IoResult};
 use std::os::fd::AsRawFd;
@@ -186,4 +187,81 @@ impl Drop for Mapping {
         // SAFETY: nothing refers to the mapping any more.
         unsafe { libc::munmap(self.start.cast(), self.len) };
     }
+}
+
+fn c_string(text: impl Into<Vec<u8>>) -> Result<CString> {
+    Ok(CString::new(text)?)
+}
+
+pub fn mount(filesystem: &str, at: &Path, options: &str) -> Result<()> {
+    let (filesystem, options) = (c_string(filesystem)?, c_string(options)?);
+    let path = c_string(at.as_os_str().as_encoded_bytes())?;
+    // SAFETY: NUL-terminated strings that outlive the call.
+    check(unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            path.as_ptr(),
+            filesystem.as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    })
+    .with_context(|| format!("mount on {}", at.display()))?;
+    Ok(())
+}
+
+pub fn unmount(at: &Path) -> Result<()> {
+    let path = c_string(at.as_os_str().as_encoded_bytes())?;
+    // SAFETY: a NUL-terminated string that outlives the call.
+    check(unsafe { libc::umount(path.as_ptr()) })
+        .with_context(|| format!("umount {}", at.display()))?;
+    Ok(())
+}
+
+/// Unmounts what a row has mounted in its directory.
+pub fn unmount_below(dir: &Path) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let below: Vec<_> = paths
+        .map(Path::new)
+        .filter(|at| at.starts_with(dir))
+        .collect();
+    below.into_iter().rev().try_for_each(unmount)
+}
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct VolumeArguments {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+const BTRFS_IOC_SNAP_CREATE: libc::c_ulong = 0x5000_9401;
+const BTRFS_IOC_SUBVOL_CREATE: libc::c_ulong = 0x5000_940e;
+const BTRFS_IOC_SNAP_DESTROY: libc::c_ulong = 0x5000_940f;
+
+fn btrfs(request: libc::c_ulong, dir: &Path, name: &str, fd: i64) -> Result<()> {
+    let mut arguments = VolumeArguments {
+        fd,
+        name: [0; 4088],
+    };
+    arguments.name[..name.len()].copy_from_slice(name.as_bytes());
+    let dir = File::open(dir)?;
+    // SAFETY: the structure is what these requests take, and outlives the call.
+    check(unsafe { libc::ioctl(dir.as_raw_fd(), request as _, &arguments) })
+        .with_context(|| format!("subvolume {name}"))?;
+    Ok(())
+}
+
+pub fn btrfs_create_subvolume(dir: &Path, name: &str) -> Result<()> {
+    btrfs(BTRFS_IOC_SUBVOL_CREATE, dir, name, 0)
+}
+
+pub fn btrfs_snapshot(of: &Path, dir: &Path, name: &str) -> Result<()> {
+    let of = File::open(of)?;
+    btrfs(BTRFS_IOC_SNAP_CREATE, dir, name, of.as_raw_fd().into())
+}
+
+pub fn btrfs_destroy_subvolume(dir: &Path, name: &str) -> Result<()> {
+    btrfs(BTRFS_IOC_SNAP_DESTROY, dir, name, 0)
 }

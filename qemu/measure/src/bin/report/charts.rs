@@ -207,7 +207,7 @@ fn draw_ratios(summary: &Summary, path: &Path) -> Drawn {
     let keys = summary
         .keys
         .iter()
-        .filter(|key| key.row < 16 && key.metric != "extents");
+        .filter(|key| key.row != 16 && key.metric != "extents");
     let mut keys: Vec<_> = keys
         .filter(|key| AGAINST.iter().any(|to| ratio(key, to.1).is_some()))
         .collect();

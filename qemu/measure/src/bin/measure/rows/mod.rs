@@ -7,6 +7,7 @@ mod curves;
 mod dedupe;
 mod faults;
 mod first_write;
+mod forks;
 mod fragments;
 mod memory;
 mod names;
@@ -58,6 +59,7 @@ pub const ALL: &[Row] = &[
     read_write::IN_PLACE,
     faults::ROW,
     names::ROW,
+    forks::ROW,
     dedupe::ROW,
     copies::ROW,
     threads::ROW,

@@ -10,7 +10,6 @@
 use super::{
     block_of,
     blocks_for,
-    offset_in_block,
     referenced::Referenced,
     remap::RemapRequest,
     room::Room,
@@ -187,13 +186,7 @@ fn take(from: &LockedInode, first: u64, n: u64, only_shared: bool) -> Result<Tak
         }
         for &index in &referenced.wanted {
             if let Some(old) = file_blocks.lookup(index).block() {
-                let duplicate = room.block(false)?;
-                duplicate.bytes().copy_block(&old)?;
-                if index == block_of(from.size()) {
-                    // By way of the reference something may be stored there.
-                    let end = offset_in_block(from.size());
-                    duplicate.bytes().zero(end, super::BLOCK_SIZE - end);
-                }
+                let duplicate = Referenced::duplicate(from, index, &old, room)?;
                 room.push(&mut duplicates, (index, duplicate))?;
             }
         }

@@ -7,12 +7,10 @@
 //! device, stay with the base. Of these the fork gets duplicates, as a clone does.
 
 use super::{
-    block_of,
     file_blocks::{
         BlocksGuard,
         ALL, //
     },
-    offset_in_block,
     referenced::Referenced,
     room::Room,
     Inode,
@@ -24,14 +22,12 @@ use crate::{
         self,
         fork::Forking, //
     },
-    store::block::BLOCK_SIZE,
     vfs::{
         cond_resched_killable,
         SuperBlock, //
     },
 };
 use kernel::{
-    alloc::flags::GFP_NOWAIT,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -92,22 +88,12 @@ fn stop_stores(
     if referenced.owned_in_snapshot.is_empty() {
         return Ok(());
     }
-    let mut duplicates = KVVec::new();
-    for &index in &referenced.owned_in_snapshot {
-        let Some(old) = lock.blocks().lookup(index).block() else {
-            continue;
-        };
-        let duplicate = room.block(false)?;
-        duplicate.bytes().copy_block(&old)?;
-        if index == block_of(inode.size()) {
-            let end = offset_in_block(inode.size());
-            duplicate.bytes().zero(end, BLOCK_SIZE - end);
-        }
-        duplicates.push((index, duplicate), GFP_NOWAIT)?;
-    }
     let mut tree = referenced.snapshot(lock.blocks(), &ALL, room.nodes(false))?;
-    for (index, duplicate) in duplicates {
-        tree.insert(index, duplicate, room.nodes(false))?;
+    for &index in &referenced.owned_in_snapshot {
+        if let Some(old) = lock.blocks().lookup(index).block() {
+            let duplicate = Referenced::duplicate(inode, index, &old, room)?;
+            tree.insert(index, duplicate, room.nodes(false))?;
+        }
     }
     drop(guard);
     forking.keep(inode, tree)

@@ -5,18 +5,26 @@
 //! these blocks do not become shared.
 
 use super::{
+    block_of,
     file_blocks::{
         BlocksLock,
         OwnBlocks, //
     },
+    offset_in_block,
     room::Room,
     sort::sort,
     truncate,
+    Inode,
     LockedInode, //
 };
 use crate::{
     dax,
     store::{
+        block::{
+            BlockRef,
+            NewBlock,
+            BLOCK_SIZE, //
+        },
         Prealloc,
         Tree, //
     },
@@ -96,6 +104,27 @@ impl Referenced {
         truncate::wipe_tail(file, lock.blocks(), u64::MAX);
         sort(&mut self.wanted);
         result
+    }
+
+    /// Returns a duplicate of the block at `index`, for another file. Its bytes beyond the end of
+    /// the file are zeros: by way of the reference something may be stored there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`; `EIO` where the block is poisoned.
+    pub(super) fn duplicate<'a>(
+        file: &Inode,
+        index: u64,
+        old: &BlockRef,
+        room: &mut Room<'a>,
+    ) -> Result<NewBlock<'a>> {
+        let duplicate = room.block(false)?;
+        duplicate.bytes().copy_block(old)?;
+        if index == block_of(file.size()) {
+            let end = offset_in_block(file.size());
+            duplicate.bytes().zero(end, BLOCK_SIZE - end);
+        }
+        Ok(duplicate)
     }
 
     /// Takes the snapshot, of the blocks in `range`, without the referenced ones that are owned.

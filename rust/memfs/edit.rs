@@ -4,6 +4,7 @@
 
 use super::{
     inodes::{
+        hash,
         is_exclusive,
         RecordNodes,
         TableEdit, //
@@ -93,11 +94,6 @@ impl<'e> NameEdit<'e> {
             None => record.names.remove(position, nodes),
         }
     }
-}
-
-/// Returns the hash of a name in the family of an inode.
-pub(super) fn hash<T: MemFs>(inode: &Inode<T>, name: &[u8]) -> u64 {
-    T::inodes(inode.super_block()).family.key.hash(name)
 }
 
 /// Changes names in directories whose `i_rwsem` is held exclusive, and the table, and calls `done`

@@ -86,8 +86,8 @@ pub(crate) struct Family {
     locks: KVec<Pin<KBox<RwSemaphore>>>,
 }
 
-/// How many superblocks a family may have: each has a shrinker, which is charged to nobody, and
-/// which all of the machine's memory reclaim visits.
+/// How many superblocks a family may have: each has a shrinker, which is charged to no
+/// cgroup, and which all of the machine's memory reclaim visits.
 const MAX_MEMBERS: u64 = 4096;
 
 impl Family {

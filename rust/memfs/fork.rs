@@ -33,7 +33,6 @@ use kernel::{
 /// A fork that is being made: nothing in the family changes meanwhile, and nothing waits for
 /// memory.
 pub(crate) struct Forking<'s, T: MemFs> {
-    base: &'s SuperBlock<T>,
     fork: &'s SuperBlock<T>,
     stopped: &'s Stopped<'s>,
     kept: KVec<Kept<T>>,
@@ -102,21 +101,20 @@ impl<'s, T: MemFs> Forking<'s, T> {
 ///
 /// Those of `prepare`; `EINTR` if a fatal signal is pending, `ENOMEM`, `ENOSPC`. Nothing has
 /// changed.
-pub(crate) fn fork<'s, T: MemFs>(
-    base: &'s SuperBlock<T>,
-    fork: &'s SuperBlock<T>,
+pub(crate) fn fork<T: MemFs>(
+    base: &SuperBlock<T>,
+    fork: &SuperBlock<T>,
     prepare: impl FnOnce(&mut Forking<'_, T>) -> Result,
 ) -> Result {
     let (from, to) = (T::inodes(base), T::inodes(fork));
     let stopped = from.family.stop()?;
     let mut forking = Forking {
-        base,
         fork,
         stopped: &stopped,
         kept: KVec::new(),
     };
     prepare(&mut forking)?;
-    let kept = core::mem::take(&mut forking.kept);
+    let kept = forking.kept;
     let mut records = from.clone_records();
     for Kept { inode, record } in &kept {
         let mut nodes = RecordNodes::<T::Data>::new();
@@ -127,7 +125,7 @@ pub(crate) fn fork<'s, T: MemFs>(
     }
     // Nothing fails from here on.
     to.set_records(records);
-    let (old, new) = (T::inodes(forking.base).epoch(), Epoch::new());
+    let (old, new) = (from.epoch(), Epoch::new());
     for Kept { inode, .. } in &kept {
         T::info(inode).record.keep(&stopped, old, new);
     }

@@ -148,6 +148,11 @@ pub(super) fn family_of<T: MemFs>(inode: &Inode<T>) -> &Family {
     &T::inodes(inode.super_block()).family
 }
 
+/// Returns the hash of a name, of a file or an attribute, in the family of an inode.
+pub(super) fn hash<T: MemFs>(inode: &Inode<T>, name: &[u8]) -> u64 {
+    family_of(inode).key.hash(name)
+}
+
 /// Returns whether no fork has the record of the inode. With the family's lock held that stays so.
 pub(crate) fn is_exclusive<T: MemFs>(inode: &Inode<T>) -> bool {
     let epoch = T::inodes(inode.super_block()).epoch();

@@ -9,13 +9,13 @@ use super::{
     attr,
     edit::{
         edit_names,
-        hash,
         NameEdit, //
     },
     family::Epoch,
     fileattr,
     iget,
     inodes::{
+        hash,
         TableEdit,
         ROOT_INO, //
     },

@@ -6,11 +6,6 @@
 //! since it keeps a dentry in memory, and attributes count in bytes, [`INODE_SPACE`] of them as
 //! much as an inode.
 
-use super::{
-    quota::Charge,
-    MemFs, //
-};
-use crate::vfs::Inode;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -137,12 +132,9 @@ impl InodeCharge {
     ///
     /// `ENOSPC` at the limit.
     pub(super) fn new(space: &Arc<InodeSpace>) -> Result<Self> {
-        space.reserve_ispace(INODE_SPACE)?;
-        Ok(Self {
-            space: space.clone(),
-            names: 1,
-            attribute_bytes: 0,
-        })
+        let mut charge = Self::none(space);
+        charge.add_name()?;
+        Ok(charge)
     }
 
     /// Returns one that counts nothing.
@@ -267,19 +259,4 @@ impl Drop for NodeCharge {
 /// Returns how many blocks an owner is charged for so many bytes of attributes.
 pub(super) fn attribute_blocks(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE_SIZE as u64)
-}
-
-/// Charges the owner of an inode for blocks that attributes take beyond what they did. Returns the
-/// charge, and for how many blocks it is to be committed.
-///
-/// # Errors
-///
-/// `EDQUOT`.
-pub(super) fn charge_attributes<T: MemFs>(
-    inode: &Inode<T>,
-    before: u64,
-    after: u64,
-) -> Result<(Charge<'_, T>, u64)> {
-    let more = attribute_blocks(after).saturating_sub(attribute_blocks(before));
-    Ok((Charge::new(inode, more)?, more))
 }

@@ -6,11 +6,10 @@
 //! Compare `simple_xattr_*` of `fs/xattr.c`, which modules cannot call.
 
 use super::{
+    inodes::hash,
     names::Name,
-    space::{
-        attribute_blocks,
-        charge_attributes, //
-    },
+    quota::Charge,
+    space::attribute_blocks,
     transaction::Exclusive,
     xattrs::Xattr,
     MemFs,
@@ -58,10 +57,6 @@ pub(crate) fn list<T: MemFs>(inode: &Inode<T>, to: &mut [u8]) -> Result<usize> {
     T::info(inode).record.read().xattrs.list(labels, all, to)
 }
 
-fn hash<T: MemFs>(inode: &Inode<T>, name: &[u8]) -> u64 {
-    T::inodes(inode.super_block()).family.key.hash(name)
-}
-
 /// Copies the value of `name` to `to`, unless that is empty. Returns its length.
 fn get<T: MemFs>(inode: &Inode<T>, name: &[u8], to: &mut [u8]) -> Result<usize> {
     let hash = hash(inode, name);
@@ -89,12 +84,13 @@ fn adjust<T: MemFs>(
 ) -> Result {
     let bytes = inode.read().charge.attribute_bytes();
     let sum = bytes - before + after;
-    let (charge, more) = charge_attributes(inode.inode(), bytes, sum)?;
+    let (old, new) = (attribute_blocks(bytes), attribute_blocks(sum));
+    let more = new.saturating_sub(old);
+    let charge = Charge::new(inode.inode(), more)?;
     inode.write().charge.set_bytes(sum)?;
     change();
     charge.commit(more);
-    let less = attribute_blocks(bytes).saturating_sub(attribute_blocks(sum));
-    drop(super::quota::Charge::freed(inode.inode(), less));
+    drop(Charge::freed(inode.inode(), old.saturating_sub(new)));
     Ok(())
 }
 

@@ -20,9 +20,7 @@ use crate::{
         },
         Tree, //
     },
-    vfs::{
-        LockedPair, //
-    },
+    vfs::LockedPair, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
